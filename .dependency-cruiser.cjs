@@ -1,0 +1,98 @@
+/**
+ * The floors of the house (ARCHITECTURE.md), as a rule. A folder may import only folders that stand
+ * before it in this list; folders of one row are siblings and do not see each other.
+ */
+const FLOORS = [
+  ['lib'],
+  ['config', 'metrics'],
+  ['auth'],
+  ['postgres'],
+  ['channels'],
+  ['presence'],
+  ['connections'],
+  ['handlers'],
+  ['http'],
+];
+
+const src = '^packages/server/src/';
+const TEST = '\\.(test|contract)\\.ts$';
+
+const upward = FLOORS.flatMap((row, floor) =>
+  row.map((folder) => ({
+    name: `floor-${folder}`,
+    comment: `${folder}/ may import only floors below it`,
+    severity: 'error',
+    from: { path: `${src}${folder}/`, pathNot: TEST },
+    to: {
+      path: [
+        ...FLOORS.slice(floor)
+          .flat()
+          .filter((other) => other !== folder)
+          .map((other) => `${src}${other}/`),
+        `${src}(server|services|index)\\.ts$`,
+        `${src}cli/`,
+      ],
+    },
+  })),
+);
+
+/** Each third-party client is known by one folder. */
+const OWNERS = {
+  jose: 'auth',
+  pg: 'postgres',
+  ws: 'connections',
+  'prom-client': 'metrics',
+  'fastify|@fastify/.*': 'http',
+  'pino|pino-pretty': 'lib',
+  'ipaddr\\.js': 'lib',
+};
+
+const owned = Object.entries(OWNERS).map(([library, folder]) => ({
+  name: `only-${folder}-imports-${library.replace(/\W+/g, '-')}`,
+  severity: 'error',
+  from: { path: src, pathNot: [`${src}${folder}/`, TEST] },
+  to: { path: `node_modules/(${library})/` },
+}));
+
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    {
+      name: 'no-orphans',
+      severity: 'error',
+      from: { orphan: true, pathNot: ['\\.d\\.ts$', '^bench/', '\\.(mjs|js)$'] },
+      to: {},
+    },
+    ...upward,
+    ...owned,
+    {
+      name: 'protocol-is-the-ground',
+      comment: 'The wire knows neither Node nor the server',
+      severity: 'error',
+      from: { path: '^packages/protocol/src/', pathNot: TEST },
+      to: { pathNot: ['^packages/protocol/src/', 'node_modules/typebox/'] },
+    },
+    {
+      name: 'no-test-code-in-the-product',
+      severity: 'error',
+      from: { path: '^packages/[^/]+/src/', pathNot: TEST },
+      to: { path: ['^tests/', '^bench/', TEST] },
+    },
+    {
+      name: 'nothing-imports-the-server',
+      severity: 'error',
+      from: { path: '^packages/(?!server/)' },
+      to: { path: '^packages/server/' },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '(^|/)dist/' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.tests.json' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['source', 'import', 'node', 'default'],
+    },
+  },
+};
