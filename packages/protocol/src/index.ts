@@ -1,0 +1,20 @@
+export { CLOSE, mayReconnect } from './close-codes.js';
+export {
+  ERRORS,
+  type ErrorBody,
+  type ErrorCode,
+  type ErrorFields,
+  ProtocolError,
+  type RetryPolicy,
+} from './errors.js';
+export { CHANNEL_NAME_PATTERN, LIMITS, SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX } from './limits.js';
+export type {
+  ClientMessage,
+  Connected,
+  PresenceMap,
+  PresenceMode,
+  PresenceState,
+  PresenceUpdate,
+  ServerMessage,
+  ServerMessageType,
+} from './schemas.js';

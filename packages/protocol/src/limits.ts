@@ -1,0 +1,27 @@
+/** The limits of the wire that no setting changes. */
+export const LIMITS = {
+  /** Characters of a channel's name. */
+  channelNameLength: 100,
+  /** Characters of an event's name. */
+  eventLength: 200,
+  /** Characters of a textual `ref`. */
+  refLength: 64,
+  /** Levels of nesting in any JSON. */
+  jsonDepth: 64,
+  /** Bytes of one user's presence state, as JSON. */
+  presenceStateBytes: 8192,
+  /** `presence`/`join` messages that a new connection gets for users who were there before. */
+  presenceJoins: 200,
+  /** Errors within a minute after which a connection is closed. */
+  errorsPerMinute: 100,
+  /** Seconds before its token's expiry at which a connection is told. */
+  tokenExpiryNoticeSeconds: 30,
+} as const;
+
+/** Letters, digits, `_ - . :`; not starting with a dot. */
+export const CHANNEL_NAME_PATTERN = '^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}$';
+
+/** The sub-protocol that the server selects. */
+export const SUBPROTOCOL = 'goforward.v1';
+/** The prefix of the offered sub-protocol that carries a token. */
+export const TOKEN_SUBPROTOCOL_PREFIX = 'bearer.';

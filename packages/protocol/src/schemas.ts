@@ -1,0 +1,116 @@
+import { type Static, type TSchema, Type } from 'typebox';
+import { LIMITS } from './limits.js';
+
+/** The JSON schemas of every message on the wire; their types are inferred, and a test guards them by hash. */
+
+const Timestamp = Type.String({ description: 'ISO 8601, UTC' });
+const Ref = Type.Union([
+  Type.Integer({ minimum: 0 }),
+  Type.String({ minLength: 1, maxLength: LIMITS.refLength }),
+]);
+
+/** Any message from a client: the part that is common to all. Fields that only the server sets are ignored. */
+export const ClientMessage = Type.Object({
+  type: Type.String({ minLength: 1, maxLength: 50 }),
+  event: Type.String({ minLength: 1, maxLength: LIMITS.eventLength }),
+  payload: Type.Optional(Type.Unknown()),
+  ref: Type.Optional(Ref),
+});
+export type ClientMessage = Static<typeof ClientMessage>;
+
+/** The payload of `presence`/`update`. */
+export const PresenceUpdate = Type.Object({ state: Type.Record(Type.String(), Type.Unknown()) });
+export type PresenceUpdate = Static<typeof PresenceUpdate>;
+
+/** One user's presence: the user's own keys and the server's `last_seen`. */
+export const PresenceState = Type.Object(
+  { status: Type.Optional(Type.Unknown()), last_seen: Timestamp },
+  { additionalProperties: true },
+);
+export type PresenceState = { [key: string]: unknown; last_seen: string };
+
+export const PresenceMap = Type.Record(Type.String(), PresenceState);
+export type PresenceMap = { [userId: string]: PresenceState };
+
+export const ErrorBody = Type.Object({
+  error: Type.String(),
+  code: Type.String(),
+  details: Type.Optional(Type.String()),
+  required_permission: Type.Optional(Type.String()),
+  feature: Type.Optional(Type.String()),
+  field: Type.Optional(Type.String()),
+  max_bytes: Type.Optional(Type.Integer()),
+  retry_after: Type.Optional(Type.Integer({ description: 'seconds' })),
+  limit: Type.Optional(Type.Integer()),
+  reason: Type.Optional(Type.String()),
+});
+
+export const Connected = Type.Object({
+  channel: Type.String(),
+  connection_id: Type.String(),
+  user_id: Type.String(),
+  subscriber_count: Type.Integer(),
+  presence_count: Type.Integer(),
+  presence: Type.Optional(PresenceMap),
+  ping_interval_ms: Type.Integer(),
+  token_expires_at: Type.Optional(Timestamp),
+  limits: Type.Object({
+    max_message_size: Type.Integer({ description: 'bytes' }),
+    message_rate: Type.Number({ description: 'messages per second and user' }),
+    presence_state_bytes: Type.Integer({ description: 'bytes' }),
+  }),
+});
+export type Connected = Static<typeof Connected>;
+
+/** What a server message of a type and event carries. `null` as event: any name. */
+function serverMessage<T extends string, P extends TSchema>(type: T, event: string | null, payload: P) {
+  return Type.Object({
+    id: Type.String({ pattern: '^msg_[0-9]+_[a-z0-9]+$' }),
+    type: Type.Literal(type),
+    event: event === null ? Type.String() : Type.Literal(event),
+    payload,
+    user_id: Type.String(),
+    timestamp: Timestamp,
+    ref: Type.Optional(Ref),
+  });
+}
+
+const Member = Type.Object({ user_id: Type.String(), state: PresenceState });
+
+/** Every message that a server sends, by `type/event`. */
+export const SERVER_MESSAGES = {
+  'system/connected': serverMessage('system', 'connected', Connected),
+  'system/channel_closed': serverMessage('system', 'channel_closed', Type.Object({ reason: Type.String() })),
+  'system/error': serverMessage('system', 'error', ErrorBody),
+  'system/token_expiring': serverMessage('system', 'token_expiring', Type.Object({ expires_at: Timestamp })),
+  'message/*': serverMessage('message', null, Type.Unknown()),
+  'broadcast/*': serverMessage('broadcast', null, Type.Unknown()),
+  'presence/join': serverMessage('presence', 'join', Member),
+  'presence/update': serverMessage('presence', 'update', Member),
+  'presence/leave': serverMessage('presence', 'leave', Member),
+  'presence/diff': serverMessage(
+    'presence',
+    'diff',
+    Type.Object({ joins: PresenceMap, updates: PresenceMap, leaves: PresenceMap }),
+  ),
+  'reply/ok': serverMessage('reply', 'ok', Type.Object({})),
+  'reply/error': serverMessage('reply', 'error', ErrorBody),
+  'pong/pong': serverMessage('pong', 'pong', Type.Object({})),
+} as const;
+
+export type ServerMessageType = 'system' | 'message' | 'broadcast' | 'presence' | 'reply' | 'pong';
+
+/** Any message from the server. */
+export interface ServerMessage {
+  readonly id: string;
+  readonly type: ServerMessageType;
+  readonly event: string;
+  readonly payload: unknown;
+  readonly user_id: string;
+  readonly timestamp: string;
+  readonly ref?: string | number;
+}
+
+/** Which presence messages a connection asked for: one each, merged ones, or none. */
+export const PRESENCE_MODES = ['each', 'diff', 'none'] as const;
+export type PresenceMode = (typeof PRESENCE_MODES)[number];
