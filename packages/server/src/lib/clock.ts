@@ -1,0 +1,2 @@
+/** Milliseconds since the epoch. An argument wherever behaviour depends on time. */
+export type Clock = () => number;

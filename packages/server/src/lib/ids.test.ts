@@ -1,0 +1,28 @@
+import { describe, expect, it } from 'vitest';
+import { IdSource } from './ids.js';
+
+describe('ids', () => {
+  it('of messages are msg_, the time and nine letters and digits', () => {
+    expect(new IdSource().message(1_736_937_000_000)).toMatch(/^msg_1736937000000_[a-z0-9]{9}$/);
+  });
+
+  it('have the length that was asked for, also where the entropy has to be drawn anew', () => {
+    const ids = new IdSource();
+    expect([0, 1, 9, 8_191, 8_192, 20_000].map((length) => ids.random(length).length)).toEqual([
+      0, 1, 9, 8_191, 8_192, 20_000,
+    ]);
+  });
+
+  it('do not repeat, in one source or in another', () => {
+    const sources = [new IdSource(), new IdSource()];
+    const seen = new Set(sources.flatMap((ids) => Array.from({ length: 20_000 }, () => ids.random(9))));
+    expect(seen.size).toBe(40_000);
+  });
+
+  it('use every letter and digit about equally often', () => {
+    const counts = new Map<string, number>();
+    for (const letter of new IdSource().random(360_000)) counts.set(letter, (counts.get(letter) ?? 0) + 1);
+    expect([...counts.keys()].sort().join('')).toBe('0123456789abcdefghijklmnopqrstuvwxyz');
+    for (const count of counts.values()) expect(Math.abs(count - 10_000)).toBeLessThan(2_000);
+  });
+});

@@ -1,0 +1,28 @@
+import { randomFillSync } from 'node:crypto';
+
+const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyz';
+const POOL_BYTES = 8192;
+
+/** Makes short random names; entropy is drawn from the system in large pieces, since a call for each id is slow. */
+export class IdSource {
+  readonly #pool = Buffer.alloc(POOL_BYTES);
+  #used = POOL_BYTES;
+
+  /** `msg_<ms>_<9 random letters and digits>`. */
+  message(now: number): string {
+    return `msg_${now}_${this.random(9)}`;
+  }
+
+  /** `length` letters and digits, each almost equally likely. */
+  random(length: number): string {
+    let text = '';
+    for (let i = 0; i < length; i++) {
+      if (this.#used === POOL_BYTES) {
+        randomFillSync(this.#pool);
+        this.#used = 0;
+      }
+      text += ALPHABET[(this.#pool[this.#used++] ?? 0) % ALPHABET.length];
+    }
+    return text;
+  }
+}

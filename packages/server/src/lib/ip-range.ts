@@ -1,0 +1,48 @@
+import { isIP } from 'node:net';
+import ipaddr from 'ipaddr.js';
+
+type Address = ReturnType<typeof ipaddr.process>;
+type Network = readonly [address: Address, prefix: number];
+
+/** A set of IP addresses that somebody named: one address, one network, or `loopback`. */
+export interface IpRange {
+  /** The name as it was written. */
+  readonly text: string;
+  readonly networks: readonly Network[];
+}
+
+const LOOPBACK = ['127.0.0.0/8', '::1/128'];
+const PREFIX = /^\d{1,3}$/;
+/** The leading bits that make an IPv6 address an IPv4 address in disguise: ::ffff:0:0/96. */
+const MAPPED_BITS = 96;
+
+/** The range of an address (`10.0.0.1`), a network (`10.0.0.0/8`, `fd00::/8`) or `loopback`; undefined for other text. */
+export function parseIpRange(text: string): IpRange | undefined {
+  const parts = text === 'loopback' ? LOOPBACK : [text];
+  const networks = parts.map(parseNetwork).filter((network) => network !== undefined);
+  return networks.length === parts.length ? { text, networks } : undefined;
+}
+
+/** Whether `ip` lies in one of `ranges`. An IPv4 address mapped into IPv6 counts as the IPv4 address that it is. */
+export function ipInRanges(ip: string, ranges: readonly IpRange[]): boolean {
+  if (isIP(ip) === 0) return false;
+  const address = ipaddr.process(ip);
+  return ranges.some(({ networks }) => networks.some((network) => contains(network, address)));
+}
+
+function contains([network, prefix]: Network, address: Address): boolean {
+  return network.kind() === address.kind() && address.match(network, prefix);
+}
+
+function parseNetwork(text: string): Network | undefined {
+  const [ip = '', prefix, ...rest] = text.split('/');
+  // The library also reads `127.1` and octal numbers, which other programs read differently.
+  if (isIP(ip) === 0 || rest.length > 0) return undefined;
+  const written = ipaddr.parse(ip);
+  const bits = written.kind() === 'ipv4' ? 32 : 128;
+  if (prefix !== undefined && (!PREFIX.test(prefix) || Number(prefix) > bits)) return undefined;
+  const length = prefix === undefined ? bits : Number(prefix);
+  const address = ipaddr.process(ip);
+  if (address.kind() === written.kind()) return [address, length];
+  return length >= MAPPED_BITS ? [address, length - MAPPED_BITS] : undefined;
+}

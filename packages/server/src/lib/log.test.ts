@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest';
+import { createLog, type LogLevel, silentLog } from './log.js';
+
+/** A log at this level, and the lines that it has written. */
+function logAt(level: LogLevel) {
+  const lines: Record<string, unknown>[] = [];
+  const log = createLog(level, { write: (line) => lines.push(JSON.parse(line)) });
+  return { log, lines };
+}
+
+describe('the log', () => {
+  it('writes fields, an ISO time and the sentence', () => {
+    const { log, lines } = logAt('info');
+    log.info({ channel: 'lobby' }, 'Channel created');
+    expect(lines).toEqual([
+      {
+        level: 30,
+        time: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+        channel: 'lobby',
+        msg: 'Channel created',
+      },
+    ]);
+  });
+
+  it('holds of an error only type, message, code and stack', () => {
+    const { log, lines } = logAt('error');
+    const error = Object.assign(new TypeError('the query failed', { cause: new Error('s3cret') }), {
+      code: '23505',
+      detail: 'Key (email)=(s3cret) already exists',
+      headers: { authorization: 's3cret' },
+    });
+    log.error({ err: error }, 'Not stored');
+    expect(lines[0]?.err).toEqual({
+      type: 'TypeError',
+      message: 'the query failed',
+      code: '23505',
+      stack: expect.stringContaining('the query failed'),
+    });
+    expect(JSON.stringify(lines)).not.toContain('s3cret');
+  });
+
+  it('holds the same little of an error that a child logs', () => {
+    const { log, lines } = logAt('warn');
+    log.child({ node: 'a' }).warn({ err: Object.assign(new Error('no'), { token: 's3cret' }) }, 'Refused');
+    expect(lines[0]).toMatchObject({ node: 'a', err: { type: 'Error', message: 'no' } });
+    expect(JSON.stringify(lines)).not.toContain('s3cret');
+  });
+
+  it('takes what was thrown without being an error', () => {
+    const { log, lines } = logAt('error');
+    log.error({ err: 'a text' }, 'Thrown');
+    log.error({ err: null }, 'Thrown');
+    expect(lines.map(({ err }) => err)).toEqual(['a text', 'null']);
+  });
+
+  it('leaves out what is below its level', () => {
+    const { log, lines } = logAt('warn');
+    for (const level of ['debug', 'info', 'warn', 'error'] as const) log[level]({}, level);
+    expect(lines.map(({ msg }) => msg)).toEqual(['warn', 'error']);
+    const silent = logAt('silent');
+    silent.log.error({}, 'unheard');
+    expect(silent.lines).toEqual([]);
+  });
+
+  it('that is silent has silent children', () => {
+    expect(silentLog.child({ a: 1 })).toBe(silentLog);
+  });
+});

@@ -1,0 +1,42 @@
+/** A word that was found near another, and how many edits lie between them. */
+export interface Near {
+  readonly word: string;
+  readonly distance: number;
+}
+
+/** A name that stops early at `_` or `-` is an unfinished thought, not a list of missing letters. */
+const CUT_SHORT = 2;
+
+/** The candidate nearest to `word`, the first among equals. Undefined only when there are no candidates. */
+export function nearest(word: string, candidates: Iterable<string>): Near | undefined {
+  let best: Near | undefined;
+  for (const candidate of candidates) {
+    const continues = candidate.startsWith(`${word}_`) || candidate.startsWith(`${word}-`);
+    const edits = editDistance(word, candidate);
+    const distance = continues ? Math.min(edits, CUT_SHORT) : edits;
+    if (best === undefined || distance < best.distance) best = { word: candidate, distance };
+  }
+  return best;
+}
+
+/**
+ * The number of letters to insert, drop, replace or swap with their neighbour to turn `a` into `b`
+ * (the optimal string alignment distance).
+ */
+export function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (last[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let edits = Math.min((last[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, replaced);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      if (swapped) edits = Math.min(edits, (beforeLast[j - 2] ?? 0) + 1);
+      row.push(edits);
+    }
+    beforeLast = last;
+    last = row;
+  }
+  return last[b.length] ?? 0;
+}

@@ -1,0 +1,215 @@
+import fc from 'fast-check';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { type Timed, TimerWheel } from './timer-wheel.js';
+
+const rethrow = (error: unknown) => {
+  throw error;
+};
+
+const TICK = 100;
+const NEVER = Number.POSITIVE_INFINITY;
+
+/** An item that notes when it was due and then does what it is told. */
+class Item implements Timed {
+  wheelSlot = -1;
+  wheelAt = 0;
+  readonly calls: number[] = [];
+  readonly #next: (now: number) => number;
+
+  constructor(next: (now: number) => number = () => NEVER) {
+    this.#next = next;
+  }
+
+  due(now: number): number {
+    this.calls.push(now);
+    return this.#next(now);
+  }
+}
+
+/** A wheel of few slots, so that rounds go by quickly, and a clock to turn it by. */
+function wheelAt(start: number, slots = 8) {
+  const time = { now: start };
+  const wheel = new TimerWheel(rethrow, () => time.now, TICK, slots);
+  const goTo = (now: number) => {
+    time.now = now;
+    wheel.tick();
+  };
+  return { time, wheel, goTo };
+}
+
+type Step =
+  | { do: 'schedule'; item: number; in: number }
+  | { do: 'cancel'; item: number }
+  | { do: 'wait'; ms: number };
+
+const item = fc.nat({ max: 4 });
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({ do: fc.constant('schedule' as const), item, in: fc.integer({ min: -300, max: 3_000 }) }),
+  fc.record({ do: fc.constant('cancel' as const), item }),
+  fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 0, max: 5 * TICK }) }),
+);
+
+/** Each item is called once for each time it was given, not before it, and at the latest by the tick that follows it. */
+function expectAsModel(steps: Step[], start: number): void {
+  const { time, wheel, goTo } = wheelAt(start);
+  const items = [0, 1, 2, 3, 4].map(() => new Item());
+  const planned = new Map<Item, { at: number; latest: number }>();
+  for (const action of steps) {
+    if (action.do === 'wait') {
+      goTo(time.now + action.ms);
+      for (const target of items) {
+        const plan = planned.get(target);
+        const calls = target.calls.splice(0);
+        if (plan === undefined || time.now < plan.at) expect(calls).toEqual([]);
+        else if (time.now >= plan.latest) expect(calls).toEqual([time.now]);
+        if (calls.length > 0) planned.delete(target);
+      }
+      continue;
+    }
+    const target = items[action.item];
+    if (target === undefined) throw new Error('no such item');
+    planned.delete(target);
+    if (action.do === 'cancel') wheel.cancel(target);
+    else {
+      const at = time.now + action.in;
+      const nextTick = (Math.floor(time.now / TICK) + 1) * TICK;
+      wheel.schedule(target, at);
+      planned.set(target, { at, latest: Math.max(Math.ceil(at / TICK) * TICK, nextTick) });
+    }
+  }
+}
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe('a timer wheel', () => {
+  it('calls each item not before its time and at most a tick late, through rounds, cancels and new times', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 80, size: 'max' }), fc.nat({ max: 2_000 }), expectAsModel),
+      {
+        numRuns: 500,
+      },
+    );
+  });
+
+  it('waits whole rounds for what is far away', () => {
+    const { wheel, goTo } = wheelAt(0);
+    const far = new Item();
+    wheel.schedule(far, 10_050);
+    for (let now = TICK; now <= 10_000; now += TICK) goTo(now);
+    expect(far.calls).toEqual([]);
+    goTo(10_100);
+    expect(far.calls).toEqual([10_100]);
+  });
+
+  it('calls everything that is due once after a clock that jumped over many rounds', () => {
+    const { wheel, goTo } = wheelAt(0);
+    const items = [50, 450, 777, 5_000, 99_000].map((at) => {
+      const due = new Item();
+      wheel.schedule(due, at);
+      return due;
+    });
+    const later = new Item();
+    wheel.schedule(later, 100_050);
+    goTo(100_000);
+    expect(items.map(({ calls }) => calls)).toEqual(items.map(() => [100_000]));
+    expect(later.calls).toEqual([]);
+    goTo(100_100);
+    expect(later.calls).toEqual([100_100]);
+  });
+
+  it('calls nothing while the clock goes back, and everything when its time comes again', () => {
+    const { wheel, goTo } = wheelAt(10_000);
+    const early = new Item();
+    wheel.schedule(early, 10_300);
+    goTo(5_000);
+    const late = new Item();
+    wheel.schedule(late, 5_200);
+    for (let now = 5_000; now < 10_300; now += TICK) goTo(now);
+    expect([early.calls, late.calls]).toEqual([[], [5_200]]);
+    goTo(10_300);
+    expect(early.calls).toEqual([10_300]);
+  });
+
+  it('calls an item again when it says so, once a tick however soon that is', () => {
+    const { wheel, goTo } = wheelAt(0);
+    const steady = new Item((now) => now + 250);
+    const hasty = new Item(() => 0);
+    wheel.schedule(steady, 100);
+    wheel.schedule(hasty, 100);
+    for (let now = TICK; now <= 1_000; now += TICK) goTo(now);
+    expect(steady.calls).toEqual([100, 400, 700, 1_000]);
+    expect(hasty.calls).toHaveLength(10);
+  });
+
+  it('lets an item that is due cancel and move others of the same moment', () => {
+    const { wheel, goTo } = wheelAt(0);
+    const cancelled = new Item();
+    const moved = new Item();
+    const first = new Item(() => {
+      wheel.cancel(cancelled);
+      wheel.schedule(moved, 900);
+      return NEVER;
+    });
+    for (const due of [first, cancelled, moved]) wheel.schedule(due, 100);
+    for (let now = TICK; now <= 1_000; now += TICK) goTo(now);
+    expect([first.calls, cancelled.calls, moved.calls]).toEqual([[100], [], [900]]);
+  });
+
+  it('takes Infinity for never, also in place of an earlier time', () => {
+    const { wheel, goTo } = wheelAt(0);
+    const never = new Item();
+    wheel.schedule(never, 100);
+    wheel.schedule(never, NEVER);
+    goTo(100_000);
+    expect(never.calls).toEqual([]);
+  });
+
+  it('turns by itself from start to stop, with one timer however often it is started', () => {
+    vi.useFakeTimers({ now: 0 });
+    const wheel = new TimerWheel(rethrow, Date.now, TICK);
+    const steady = new Item((now) => now + TICK);
+    wheel.schedule(steady, TICK);
+    wheel.start();
+    wheel.start();
+    expect(vi.getTimerCount()).toBe(1);
+    vi.advanceTimersByTime(3 * TICK);
+    wheel.stop();
+    vi.advanceTimersByTime(3 * TICK);
+    expect(steady.calls).toEqual([100, 200, 300]);
+  });
+});
+
+it('an item whose turn fails is told of, is not called again, and keeps nobody waiting', () => {
+  const time = { now: 0 };
+  const told: unknown[] = [];
+  const wheel = new TimerWheel(
+    (error) => told.push(error),
+    () => time.now,
+    100,
+    16,
+  );
+  const calls = { broken: 0, sound: 0 };
+  const broken = {
+    wheelSlot: -1,
+    wheelAt: 0,
+    due: () => {
+      calls.broken += 1;
+      throw new Error('a defect');
+    },
+  };
+  const sound = {
+    wheelSlot: -1,
+    wheelAt: 0,
+    due: (now: number) => {
+      calls.sound += 1;
+      return now + 100;
+    },
+  };
+  wheel.schedule(broken, 100);
+  wheel.schedule(sound, 100);
+  for (time.now = 100; time.now <= 500; time.now += 100) wheel.tick();
+  expect(calls).toEqual({ broken: 1, sound: 5 });
+  expect(told).toEqual([new Error('a defect')]);
+});
