@@ -1,0 +1,65 @@
+import { isIP } from 'node:net';
+import { type IpRange, parseIpRange } from '../lib/ip-range.js';
+import { listType, type SettingType, settingType } from './setting-type.js';
+import { parseUrl } from './url.js';
+
+const HOST_NAME = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*\.?$/i;
+
+/** An address or name to listen on; the brackets of an IPv6 address are dropped. */
+export function host(): SettingType<string> {
+  return settingType({
+    expects: 'a host name or an IP address without a port',
+    placeholder: 'host',
+    read: (text) => {
+      const bare = /^\[(.+)\]$/.exec(text)?.[1];
+      if (bare !== undefined) return isIP(bare) === 6 ? bare : undefined;
+      return isIP(text) !== 0 || HOST_NAME.test(text) ? text : undefined;
+    },
+  });
+}
+
+/** Origins in the form in which browsers send them, or `*` for any. */
+export function origins(): SettingType<readonly string[]> {
+  return listType({
+    expects: 'origins such as https://app.example.com, or *',
+    placeholder: 'list',
+    read: (text) => (text === '*' ? text : readOrigin(text)),
+  });
+}
+
+/** Addresses, networks and the word `loopback`. */
+export function ipRanges(): SettingType<readonly IpRange[]> {
+  return listType({
+    expects: 'IP addresses, networks such as 10.0.0.0/8, or loopback',
+    placeholder: 'list',
+    read: parseIpRange,
+    show: (range) => range.text,
+  });
+}
+
+/** The URL of a document on the web; one with a user and password cannot be fetched and is refused. */
+export function webUrl(): SettingType<string> {
+  return settingType({
+    expects: 'an http:// or https:// URL without a user',
+    placeholder: 'url',
+    read: (text) => {
+      const url = parseUrl(text);
+      const fits =
+        url !== undefined && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
+      return fits ? text : undefined;
+    },
+  });
+}
+
+/**
+ * Applications in a shell send origins of their own scheme (`capacitor://localhost`), so any scheme will do
+ * but those that never stand in an Origin header. A `*` within a host would silently match nothing.
+ */
+function readOrigin(text: string): string | undefined {
+  const url = parseUrl(text);
+  if (url === undefined || url.host === '' || url.host.includes('*') || /^(wss?|file):$/.test(url.protocol)) {
+    return undefined;
+  }
+  const origin = `${url.protocol}//${url.host}`;
+  return url.href === origin || url.href === `${origin}/` ? origin : undefined;
+}

@@ -1,0 +1,40 @@
+import { formatDuration } from '../lib/duration.js';
+import { settingError } from './setting-error.js';
+import { SETTINGS, type Settings } from './settings-table.js';
+
+/** Refuses settings that are each right but do not fit together. */
+export function checkTogether(settings: Settings): void {
+  checkKeys(settings);
+  checkTimes(settings);
+  checkPorts(settings);
+}
+
+function checkKeys(settings: Settings): void {
+  const keys = ['jwtSecret', 'jwtPublicKey', 'jwksUrl'] as const;
+  const set = keys.filter((key) => settings[key] !== undefined).map((key) => SETTINGS[key].env);
+  if (set.length <= 1) return;
+  const all = set.length === keys.length ? 'all' : 'both';
+  throw settingError(
+    `${enumerated(set)} are ${all} set; tokens are verified with one of them, so set only that one.`,
+  );
+}
+
+function checkTimes({ connectionTimeout, pingInterval }: Settings): void {
+  if (connectionTimeout > pingInterval) return;
+  const timeout = `${SETTINGS.connectionTimeout.env} (${formatDuration(connectionTimeout)})`;
+  const ping = `${SETTINGS.pingInterval.env} (${formatDuration(pingInterval)})`;
+  throw settingError(
+    `${timeout} must be longer than ${ping}, or quiet connections are closed before they can answer a ping.`,
+  );
+}
+
+function checkPorts({ port, metricsPort }: Settings): void {
+  if (metricsPort === undefined || metricsPort !== port || port === 0) return;
+  throw settingError(
+    `${SETTINGS.metricsPort.env} and ${SETTINGS.port.env} are both ${port}; metrics need a port of their own.`,
+  );
+}
+
+function enumerated(names: readonly string[]): string {
+  return `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
+}

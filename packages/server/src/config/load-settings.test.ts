@@ -1,0 +1,283 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { StartupError } from '../lib/startup-error.js';
+import { loadSettings, readEnvFile, type SettingSources } from './load-settings.js';
+import { READER_VARIABLES } from './setting-names.js';
+import { SETTING_ROWS } from './settings-table.js';
+
+const SECRET = 'a secret of more than sixteen bytes';
+
+function load(sources: Partial<SettingSources>) {
+  return loadSettings({ flags: {}, env: {}, envFile: {}, ...sources });
+}
+
+function errorOf(sources: Partial<SettingSources>): string {
+  try {
+    load(sources);
+  } catch (error) {
+    if (!(error instanceof StartupError)) throw error;
+    expect(error.exitCode).toBe(2);
+    expect(error.message).not.toMatch(/[\r\n\u2028\u2029]/);
+    return error.message;
+  }
+  throw new Error('no error');
+}
+
+describe('loading settings', () => {
+  it('with nothing set gives the defaults', () => {
+    const { settings, origins, notices } = load({});
+    expect(settings).toEqual({
+      host: '127.0.0.1',
+      port: 8080,
+      dataDir: '.goforward',
+      shutdownTimeout: 10_000,
+      allowedOrigins: [],
+      trustedProxies: [],
+      connectionTimeout: 60_000,
+      pingInterval: 30_000,
+      maxConnections: 10_000,
+      maxConnectionsPerUser: 200,
+      maxConnectionsPerIp: 1000,
+      connectionRate: { perSecond: 50, burst: 200 },
+      messageRate: { perSecond: 200, burst: 400 },
+      maxMessageSize: 65_536,
+      maxOutbox: 1_048_576,
+      maxChannels: 1000,
+      maxUsersPerChannel: 100,
+      channelTtl: 86_400_000,
+      cleanupInterval: 300_000,
+      autoCreateChannels: true,
+      enablePresence: true,
+      enableBroadcast: true,
+      jwtSecret: undefined,
+      jwtPublicKey: undefined,
+      jwksUrl: undefined,
+      jwtAlgorithms: undefined,
+      jwtIssuer: undefined,
+      jwtAudience: undefined,
+      adminRoles: ['admin'],
+      databaseUrl: undefined,
+      maxReconnectDelay: 30_000,
+      enableMetrics: true,
+      metricsPort: undefined,
+      logLevel: 'info',
+    });
+    expect(Object.keys(settings)).toHaveLength(SETTING_ROWS.length);
+    expect(new Set(Object.values(origins))).toEqual(new Set(['default']));
+    expect(notices).toEqual([]);
+  });
+
+  it('takes the flag before the environment, the environment before .env, and .env before the default', () => {
+    const { settings, origins } = load({
+      flags: { 'max-channels': '1' },
+      env: { REALTIME_MAX_CHANNELS: '2', REALTIME_PORT: '2' },
+      envFile: { REALTIME_MAX_CHANNELS: '3', REALTIME_PORT: '3', REALTIME_CHANNEL_TTL: '3s' },
+    });
+    expect(settings).toMatchObject({ maxChannels: 1, port: 2, channelTtl: 3000 });
+    expect(origins).toMatchObject({
+      maxChannels: 'flag',
+      port: 'environment',
+      channelTtl: '.env',
+      host: 'default',
+    });
+  });
+
+  it('an empty variable counts as not set, an empty flag does not', () => {
+    const { settings, origins } = load({
+      flags: { 'admin-roles': '' },
+      env: { REALTIME_PORT: '', REALTIME_JWT_SECRET: '', DATABASE_URL: '' },
+      envFile: { REALTIME_PORT: '9000', REALTIME_HOST: '' },
+    });
+    expect(settings).toMatchObject({ port: 9000, host: '127.0.0.1', jwtSecret: undefined, adminRoles: [] });
+    expect(origins).toMatchObject({ port: '.env', host: 'default', adminRoles: 'flag' });
+    expect(errorOf({ flags: { port: '' } })).toContain('--port');
+  });
+
+  it('does not judge a value that another source overrides', () => {
+    expect(load({ flags: { port: '1' }, env: { REALTIME_PORT: 'x' } }).settings.port).toBe(1);
+  });
+
+  it('takes the documented block of variables whole, and says what has no effect', () => {
+    const env = {
+      REALTIME_MAX_CHANNELS: '1000',
+      REALTIME_ENABLE_DB_STREAMING: 'true',
+      REALTIME_REPLICATION_SLOT: 'realtime_slot',
+      REALTIME_ENABLE_RLS: 'true',
+      REALTIME_PING_INTERVAL: '30s',
+    };
+    expect(load({ env, envFile: env }).notices).toEqual([
+      'REALTIME_ENABLE_DB_STREAMING has no effect: this version does not stream row changes yet.',
+      'REALTIME_REPLICATION_SLOT has no effect: this version does not stream row changes yet.',
+      'REALTIME_ENABLE_RLS has no effect: this version does not stream row changes yet.',
+    ]);
+  });
+
+  it('names each setting of the row-change reader, wherever it is set, unless it is empty', () => {
+    for (const variable of READER_VARIABLES) {
+      expect(load({ envFile: { [variable]: 'x' } }).notices).toHaveLength(1);
+      expect(load({ env: { [variable]: '' } }).notices).toEqual([]);
+    }
+    expect(load({ flags: { 'enable-rls': 'true' } }).notices[0]).toMatch(/^--enable-rls has no effect/);
+  });
+});
+
+describe('an unknown name', () => {
+  it.each([
+    [
+      { env: { REALTIME_MAX_CHANELS: '5' } },
+      'Unknown setting REALTIME_MAX_CHANELS. Did you mean REALTIME_MAX_CHANNELS?',
+    ],
+    [
+      { envFile: { REALTIME_PROT: '5' } },
+      'Unknown setting REALTIME_PROT in .env. Did you mean REALTIME_PORT?',
+    ],
+    [
+      { env: { REALTIME_DATABASE_URL: 'x' } },
+      'Unknown setting REALTIME_DATABASE_URL. Did you mean DATABASE_URL?',
+    ],
+    [
+      { env: { REALTIME_MAX_USERS: '5' } },
+      'Unknown setting REALTIME_MAX_USERS. Did you mean REALTIME_MAX_USERS_PER_CHANNEL?',
+    ],
+    [
+      { env: { REALTIME_REPLICATION_SLOTS: 's' } },
+      'Unknown setting REALTIME_REPLICATION_SLOTS. Did you mean REALTIME_REPLICATION_SLOT?',
+    ],
+    [{ flags: { 'max-chanels': '5' } }, 'Unknown flag --max-chanels. Did you mean --max-channels?'],
+    [
+      { env: { REALTIME_ZZZZZZ: 'x' } },
+      expect.stringMatching(/^Unknown setting REALTIME_ZZZZZZ\. The nearest setting is \w+\.$/),
+    ],
+  ])('is refused with the nearest one: %j', (sources, message) => {
+    expect(errorOf(sources)).toEqual(message);
+  });
+
+  it('does not matter without our prefix, or when it is empty', () => {
+    load({ env: { HOME: '/home/app', PORT: '1', realtime_port: 'x', REALTIME: 'x', REALTIME_NOTHING: '' } });
+    load({ envFile: { OTHER: 'x' }, flags: { nothing: undefined } });
+  });
+
+  it('that Kubernetes made of a Service says what to do', () => {
+    for (const env of [
+      { REALTIME_SERVICE_HOST: '10.0.0.1' },
+      { REALTIME_PORT_8080_TCP_ADDR: '10.0.0.1' },
+      { REALTIME_DB_PORT: 'tcp://10.0.0.1:5432' },
+      { REALTIME_PORT: 'tcp://10.0.0.1:8080' },
+    ]) {
+      expect(errorOf({ env })).toContain('enableServiceLinks: false');
+    }
+  });
+});
+
+describe('a wrong value', () => {
+  it.each([
+    [
+      { env: { REALTIME_PORT: '70000' } },
+      'REALTIME_PORT must be a whole number from 0 to 65535, not "70000".',
+    ],
+    [
+      { envFile: { REALTIME_MAX_CHANNELS: '0' } },
+      'REALTIME_MAX_CHANNELS in .env must be a whole number of at least 1, not "0".',
+    ],
+    [
+      { flags: { 'ping-interval': '30' } },
+      '--ping-interval (REALTIME_PING_INTERVAL) must be a duration such as 30s, above zero and up to 24d, not "30".',
+    ],
+    [
+      { env: { REALTIME_LOG_LEVEL: 'loud' } },
+      'REALTIME_LOG_LEVEL must be one of fatal, error, warn, info, debug, trace, silent, not "loud".',
+    ],
+    [{ env: { REALTIME_JWT_SECRET: 'short' } }, 'REALTIME_JWT_SECRET must be a secret of at least 16 bytes.'],
+    [
+      { env: { REALTIME_HOST: 'a\nb' } },
+      'REALTIME_HOST must be a host name or an IP address without a port, not "a\\nb".',
+    ],
+  ])('is refused with what it must be: %j', (sources, message) => {
+    expect(errorOf(sources)).toBe(message);
+  });
+
+  it('is one line of bounded length that names the variable, whatever the value', () => {
+    const odd = fc.oneof(
+      fc.string({ minLength: 1 }),
+      fc.string({ minLength: 1, unit: 'binary', maxLength: 5000 }),
+    );
+    fc.assert(
+      fc.property(fc.constantFrom(...SETTING_ROWS), odd, (row, text) => {
+        if (row.type.parse(text).ok) return;
+        const message = errorOf({ env: { [row.env]: text } });
+        expect(message).toContain(row.env);
+        expect(message.length).toBeLessThan(1000);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it('of a secret is never repeated', () => {
+    const given = 'mysql://u:hunter2-hunter2@db';
+    for (const env of ['DATABASE_URL', 'REALTIME_JWT_PUBLIC_KEY']) {
+      expect(errorOf({ env: { [env]: given } })).not.toContain('hunter2');
+    }
+  });
+});
+
+describe('settings that do not fit together', () => {
+  it.each([
+    [
+      { REALTIME_JWT_SECRET: SECRET, REALTIME_JWKS_URL: 'https://id.example/jwks' },
+      'REALTIME_JWT_SECRET and REALTIME_JWKS_URL are both set; tokens are verified with one of them, so set only that one.',
+    ],
+    [
+      { REALTIME_CONNECTION_TIMEOUT: '20s' },
+      'REALTIME_CONNECTION_TIMEOUT (20s) must be longer than REALTIME_PING_INTERVAL (30s), or quiet connections are closed before they can answer a ping.',
+    ],
+    [
+      { REALTIME_PING_INTERVAL: '1m' },
+      'REALTIME_CONNECTION_TIMEOUT (1m) must be longer than REALTIME_PING_INTERVAL (1m), or quiet connections are closed before they can answer a ping.',
+    ],
+    [
+      { REALTIME_METRICS_PORT: '8080' },
+      'REALTIME_METRICS_PORT and REALTIME_PORT are both 8080; metrics need a port of their own.',
+    ],
+  ])('are refused: %j', (env, message) => {
+    expect(errorOf({ env })).toBe(message);
+  });
+
+  it('two ports that are each any free one fit', () => {
+    load({ env: { REALTIME_PORT: '0', REALTIME_METRICS_PORT: '0' } });
+  });
+});
+
+describe('the .env file', () => {
+  let folder = '';
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'goforward-settings-'));
+  });
+  afterEach(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  it('may be absent', () => {
+    expect(readEnvFile(folder)).toEqual({});
+  });
+
+  it('is read with comments, quotes, Windows line ends and a byte order mark', () => {
+    const text =
+      '\uFEFFREALTIME_PORT=9000\r\n# no\r\nREALTIME_MESSAGE_RATE="5/s, burst 6" # yes\r\nREALTIME_HOST=\r\n';
+    writeFileSync(join(folder, '.env'), text);
+    const envFile = readEnvFile(folder);
+    expect(load({ envFile }).settings).toMatchObject({
+      port: 9000,
+      messageRate: { perSecond: 5, burst: 6 },
+      host: '127.0.0.1',
+    });
+  });
+
+  it('that cannot be read is a startup error of one line', () => {
+    mkdirSync(join(folder, '.env'));
+    expect(() => readEnvFile(folder)).toThrow(StartupError);
+    expect(() => readEnvFile(folder)).toThrow(/^The settings file .+\.env cannot be read: it is a folder\.$/);
+  });
+});

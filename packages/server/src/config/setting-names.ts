@@ -1,0 +1,70 @@
+import { type Near, nearest } from '../lib/nearest.js';
+import { ENV_PREFIX, flagOf, withoutPrefix } from './setting.js';
+import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-error.js';
+import type { SettingSources } from './setting-sources.js';
+import { SETTING_ROWS } from './settings-table.js';
+
+/** Variables of the row-change reader: documented names that change nothing as long as there is no reader. */
+export const READER_VARIABLES: readonly string[] = [
+  'REALTIME_ENABLE_DB_STREAMING',
+  'REALTIME_REPLICATION_SLOT',
+  'REALTIME_PUBLICATION_NAME',
+  'REALTIME_HEARTBEAT_INTERVAL',
+  'REALTIME_ENABLE_RLS',
+  'REALTIME_FILTER_TABLES',
+  'REALTIME_EXCLUDE_TABLES',
+  'REALTIME_DB_ROLES',
+  'REALTIME_RESUME_WINDOW',
+  'REALTIME_RESUME_WINDOW_BYTES',
+  'REALTIME_CHANGE_SOURCE',
+  'REALTIME_WAL_LIMIT_ACTION',
+];
+
+/** A name that is further away than this share of its letters was hardly meant. */
+const CLOSE_SHARE = 0.4;
+
+/** The first name that is no setting is an error: it is a setting that its author believes to be in effect. */
+export function refuseUnknownNames({ flags, env, envFile }: SettingSources): void {
+  const variables = new Set([...SETTING_ROWS.map((row) => row.env), ...READER_VARIABLES]);
+  const knownFlags = new Set([...variables].map(flagOf));
+  for (const [flag, text] of Object.entries(flags)) {
+    if (text === undefined || knownFlags.has(flag)) continue;
+    const near = nearest(flag, knownFlags);
+    throw settingError(`Unknown flag --${flag}. ${suggestion(flag, near, (name) => `--${name}`)}`);
+  }
+  for (const [source, where] of [
+    [env, ''],
+    [envFile, ' in .env'],
+  ] as const) {
+    for (const [name, text] of Object.entries(source)) {
+      if (!text || !name.startsWith(ENV_PREFIX) || variables.has(name)) continue;
+      throw settingError(`Unknown setting ${name}${where}. ${adviceOn(name, text, variables)}`);
+    }
+  }
+}
+
+/** A line for each setting that somebody made and that changes nothing in this version. */
+export function ineffectiveNotices({ flags, env, envFile }: SettingSources): string[] {
+  return READER_VARIABLES.flatMap((variable) => {
+    const flag = flagOf(variable);
+    const isFlag = flags[flag] !== undefined;
+    if (!isFlag && !env[variable] && !envFile[variable]) return [];
+    return [
+      `${isFlag ? `--${flag}` : variable} has no effect: this version does not stream row changes yet.`,
+    ];
+  });
+}
+
+function adviceOn(name: string, text: string, variables: ReadonlySet<string>): string {
+  if (isServiceLink(name, text)) return SERVICE_LINK_ADVICE;
+  const short = withoutPrefix(name);
+  // Compared without the prefix, so that REALTIME_DATABASE_URL finds DATABASE_URL.
+  const byShort = new Map([...variables].map((variable) => [withoutPrefix(variable), variable]));
+  return suggestion(short, nearest(short, byShort.keys()), (found) => byShort.get(found) ?? found);
+}
+
+function suggestion(name: string, near: Near | undefined, full: (name: string) => string): string {
+  if (near === undefined) return '';
+  const isClose = near.distance <= Math.max(2, Math.floor(name.length * CLOSE_SHARE));
+  return isClose ? `Did you mean ${full(near.word)}?` : `The nearest setting is ${full(near.word)}.`;
+}

@@ -1,0 +1,73 @@
+/** One row of the metrics table. */
+interface Metric {
+  readonly kind: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  readonly labels?: readonly string[];
+}
+
+/**
+ * Every metric of our own, by its name at `/metrics`. The registry and the reference page come from these
+ * rows; beside them stand the process and event loop metrics of prom-client (`process_*`, `nodejs_*`).
+ */
+export const METRICS = {
+  realtime_connections: { kind: 'gauge', help: 'WebSocket connections that are open.' },
+  realtime_channels: { kind: 'gauge', help: 'Channels of both kinds.' },
+  realtime_presence_users: { kind: 'gauge', help: 'Listed users, summed over channels.' },
+  realtime_messages_received_total: {
+    kind: 'counter',
+    help: 'Messages that came in over WebSocket connections.',
+  },
+  realtime_bytes_received_total: {
+    kind: 'counter',
+    help: 'Bytes of the messages that came in over connections.',
+  },
+  realtime_messages_published_total: {
+    kind: 'counter',
+    help: 'Messages published to channels, by where they came from (websocket, http).',
+    labels: ['source'],
+  },
+  realtime_deliveries_total: {
+    kind: 'counter',
+    help: 'Messages handed to connections: one for each message and member.',
+  },
+  realtime_bytes_sent_total: { kind: 'counter', help: 'Bytes written to connections, frames included.' },
+  realtime_socket_writes_total: { kind: 'counter', help: 'Writes to sockets; many messages can share one.' },
+  realtime_refusals_total: {
+    kind: 'counter',
+    help: 'Errors told to clients over connections, in handshakes and by HTTP, by code.',
+    labels: ['code'],
+  },
+  realtime_slow_consumers_total: {
+    kind: 'counter',
+    help: 'Connections cut off because they read too slowly.',
+  },
+  realtime_fan_out_duration_seconds: {
+    kind: 'histogram',
+    help: 'How long it takes to hand the messages of one channel and turn to all its members.',
+  },
+  realtime_http_requests_total: {
+    kind: 'counter',
+    help: 'HTTP requests answered, by route and status.',
+    labels: ['method', 'route', 'status'],
+  },
+  realtime_database_up: { kind: 'gauge', help: '1 while PostgreSQL can be reached, else 0.' },
+} as const satisfies Readonly<Record<string, Metric>>;
+
+export type MetricName = keyof typeof METRICS;
+
+/** The reference page of all metrics, in Markdown. */
+export function metricsReference(): string {
+  const rows = Object.entries<Metric>(METRICS).map(([name, { kind, labels = [], help }]) => {
+    const labelled = labels.length === 0 ? '' : labels.map((label) => `\`${label}\``).join(', ');
+    return `| \`${name}\` | ${kind} | ${labelled} | ${help} |`;
+  });
+  return `${INTRODUCTION}\n\n| Name | Kind | Labels | Meaning |\n|---|---|---|---|\n${rows.join('\n')}\n`;
+}
+
+const INTRODUCTION = `# Metrics
+
+\`GET /metrics\` answers in the text format of Prometheus: to a server admin's token on the server's own port,
+and to anybody on the port that \`REALTIME_METRICS_PORT\` names. With \`REALTIME_ENABLE_METRICS=false\` nothing is
+collected. Beside the rows below stand the usual metrics of a Node.js process: \`process_cpu_seconds_total\`,
+\`process_resident_memory_bytes\`, the event loop's delay as \`nodejs_eventloop_lag_seconds\` with its percentiles
+(\`nodejs_eventloop_lag_p99_seconds\`), heap and garbage collection.`;

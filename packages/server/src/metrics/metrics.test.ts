@@ -1,0 +1,110 @@
+import { describe, expect, test } from 'vitest';
+import { Metrics } from './metrics.js';
+import { METRICS, type MetricName, metricsReference } from './metrics-table.js';
+import { Tally } from './tally.js';
+
+function setUp() {
+  const tally = new Tally();
+  const now = { connections: 3, channels: 2, presenceUsers: 1, databaseUp: true };
+  const metrics = new Metrics(tally, {
+    connections: () => now.connections,
+    channels: () => now.channels,
+    presenceUsers: () => now.presenceUsers,
+    databaseUp: () => now.databaseUp,
+  });
+  return { tally, now, metrics };
+}
+
+const NAMES = Object.keys(METRICS) as MetricName[];
+
+describe('a scrape', () => {
+  test.each(NAMES)('has %s with the kind and help of its row', async (name) => {
+    const text = await setUp().metrics.text();
+    expect(text).toContain(`# HELP ${name} ${METRICS[name].help}\n# TYPE ${name} ${METRICS[name].kind}\n`);
+  });
+
+  test('has nothing of ours that is not in the table', async () => {
+    const text = await setUp().metrics.text();
+    const found = [...text.matchAll(/^# TYPE (realtime_\w+) /gm)].map(([, name]) => name);
+    expect(found.sort()).toEqual([...NAMES].sort());
+  });
+
+  test.each([
+    ['messagesReceived', 'realtime_messages_received_total'],
+    ['bytesReceived', 'realtime_bytes_received_total'],
+    ['deliveries', 'realtime_deliveries_total'],
+    ['bytesSent', 'realtime_bytes_sent_total'],
+    ['writes', 'realtime_socket_writes_total'],
+    ['slowConsumers', 'realtime_slow_consumers_total'],
+  ] as const)('reads %s of the tally as %s, each time anew and never twice', async (field, name) => {
+    const { tally, metrics } = setUp();
+    tally[field] = 7;
+    expect(await metrics.text()).toContain(`\n${name} 7\n`);
+    expect(await metrics.text()).toContain(`\n${name} 7\n`);
+    tally[field] += 2;
+    expect(await metrics.text()).toContain(`\n${name} 9\n`);
+  });
+
+  test('asks for the state of the moment', async () => {
+    const { now, metrics } = setUp();
+    expect(await metrics.text()).toMatch(/^realtime_connections 3$[\s\S]*^realtime_database_up 1$/m);
+    now.connections = 0;
+    now.databaseUp = false;
+    expect(await metrics.text()).toMatch(/^realtime_connections 0$[\s\S]*^realtime_database_up 0$/m);
+  });
+
+  test('labels what is counted by source and by code', async () => {
+    const { tally, metrics } = setUp();
+    tally.published.http = 2;
+    tally.refused('AUTH_FAILED');
+    const text = await metrics.text();
+    expect(text).toContain('realtime_messages_published_total{source="websocket"} 0\n');
+    expect(text).toContain('realtime_messages_published_total{source="http"} 2\n');
+    expect(text).toContain('realtime_refusals_total{code="AUTH_FAILED"} 1\n');
+  });
+
+  test('sorts durations into buckets of seconds', async () => {
+    const { tally, metrics } = setUp();
+    for (const ms of [0.05, 2, 700]) tally.fanOutMs(ms);
+    const text = await metrics.text();
+    const buckets = [
+      ['0.0001', 1],
+      ['0.001', 1],
+      ['0.005', 2],
+      ['0.5', 2],
+      ['+Inf', 3],
+    ] as const;
+    for (const [le, count] of buckets) {
+      expect(text).toContain(`realtime_fan_out_duration_seconds_bucket{le="${le}"} ${count}\n`);
+    }
+  });
+
+  test('counts requests by method, route and status', async () => {
+    const { metrics } = setUp();
+    for (const status of [200, 200, 404]) metrics.answered('GET', '/realtime/channels/:name', status);
+    const text = await metrics.text();
+    const sample = 'realtime_http_requests_total{method="GET",route="/realtime/channels/:name",status=';
+    expect(text).toContain(`${sample}"200"} 2\n`);
+    expect(text).toContain(`${sample}"404"} 1\n`);
+  });
+
+  test('of one server has nothing of another in the same process', async () => {
+    const [one, other] = [setUp(), setUp()];
+    one.tally.deliveries = 5;
+    expect(await other.metrics.text()).toContain('\nrealtime_deliveries_total 0\n');
+  });
+});
+
+test('every name follows the rules of Prometheus: counters end in _total, durations are seconds', () => {
+  for (const name of NAMES) {
+    expect(name).toMatch(/^realtime_[a-z_]+$/);
+    expect(name.endsWith('_total'), name).toBe(METRICS[name].kind === 'counter');
+    if (name.includes('duration')) expect(name).toMatch(/_seconds$/);
+  }
+});
+
+test('the reference page has a row for each', () => {
+  const page = metricsReference();
+  for (const name of NAMES) expect(page).toContain(`| \`${name}\` | ${METRICS[name].kind} | `);
+  expect(page).toContain('| `code` |');
+});
