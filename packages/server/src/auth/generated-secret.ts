@@ -1,0 +1,58 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { StartupError } from '../lib/startup-error.js';
+
+const FILE = 'jwt-secret';
+
+/** The secret that signs tokens where none is configured: made once, kept in the data folder, readable by its owner alone. */
+export async function loadGeneratedSecret(dataDir: string): Promise<string> {
+  const file = join(dataDir, FILE);
+  try {
+    return (await read(file)) ?? (await create(dataDir, file));
+  } catch (cause) {
+    if (cause instanceof StartupError) throw cause;
+    throw new StartupError(
+      `Cannot keep the generated token secret in ${dataDir} (${reason(cause)}). Set REALTIME_DATA_DIR to a folder that this account may write to, or REALTIME_JWT_SECRET.`,
+      { cause },
+    );
+  }
+}
+
+async function read(file: string): Promise<string | undefined> {
+  try {
+    const secret = (await readFile(file, 'utf8')).trim();
+    if (secret.length >= 32) return secret;
+    throw new StartupError(`${file} does not hold a token secret. Remove it to have a new one made.`);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Two starts at once must end with one secret: each writes its own file, the first to link it wins. The name is
+ * random, since a process id is not unique where two containers share the folder.
+ */
+async function create(dataDir: string, file: string): Promise<string> {
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  const own = `${file}.${randomUUID()}`;
+  await writeFile(own, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flag: 'wx' });
+  try {
+    await link(own, file);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  } finally {
+    await rm(own, { force: true });
+  }
+  const secret = await read(file);
+  if (secret === undefined) throw new Error('the secret vanished');
+  return secret;
+}
+
+function reason(cause: unknown): string {
+  if (cause instanceof Error && 'code' in cause && (cause.code === 'EACCES' || cause.code === 'EPERM')) {
+    return 'permission denied';
+  }
+  return cause instanceof Error ? cause.message : String(cause);
+}

@@ -1,0 +1,71 @@
+import type { JWTPayload } from 'jose';
+import { describe, expect, it } from 'vitest';
+import { anonymousIdentity, identityOf } from './identity.js';
+
+/** Claims as a token brings them: any JSON. */
+const claims = (value: Record<string, unknown>) => value as JWTPayload;
+
+describe('the user of a token', () => {
+  it.each([
+    [{ sub: 'ann' }, 'ann'],
+    [{ user_id: 'ann' }, 'ann'],
+    [{ user_id: 'ann', sub: 'bob' }, 'ann'],
+    [{ user_id: null, sub: 'bob' }, 'bob'],
+    [{ sub: '__proto__' }, '__proto__'],
+    [{ sub: 'x'.repeat(255) }, 'x'.repeat(255)],
+  ])('of %j is %s', (token, userId) => {
+    expect(identityOf(claims(token))?.userId).toBe(userId);
+  });
+
+  it.each([
+    {},
+    { sub: '' },
+    { user_id: '', sub: 'bob' },
+    { user_id: 7, sub: 'bob' },
+    { sub: ['ann'] },
+    { sub: 'x'.repeat(256) },
+    { sub: 'system' },
+    { user_id: 'system', sub: 'bob' },
+  ])('%j names nobody', (token) => {
+    expect(identityOf(claims(token))).toBeNull();
+  });
+});
+
+describe('the roles of a token', () => {
+  it.each([
+    [{}, ['user']],
+    [{ role: 'admin' }, ['admin']],
+    [{ role: ['a', 'b'] }, ['a', 'b']],
+    [{ roles: ['a', 'b'] }, ['a', 'b']],
+    [{ roles: 'a' }, ['a']],
+    [{ app_metadata: { roles: ['a'] } }, ['a']],
+    [{ app_metadata: { roles: 'a' } }, ['a']],
+    [{ role: 'a', roles: ['b', 'a'], app_metadata: { roles: ['c', 'b'] } }, ['a', 'b', 'c']],
+    [{ role: '', roles: [7, null, {}, 'b'], app_metadata: null }, ['b']],
+    [{ role: { admin: true }, roles: null, app_metadata: ['admin'] }, ['user']],
+    [{ user_metadata: { roles: ['admin'] } }, ['user']],
+  ])('of %j are %j', (token, roles) => {
+    expect(identityOf(claims({ sub: 'ann', ...token }))?.roles).toEqual(roles);
+  });
+});
+
+describe('the end of a token', () => {
+  it.each([
+    [{}, null],
+    [{ exp: 1_736_937_000 }, 1_736_937_000_000],
+    [{ exp: 8.64e12 }, 8.64e15],
+    [{ exp: 8.64e12 + 1 }, null],
+    [{ exp: Number.POSITIVE_INFINITY }, null],
+  ])('of %j is %s', (token, expiresAt) => {
+    expect(identityOf(claims({ sub: 'ann', ...token }))?.expiresAt).toBe(expiresAt);
+  });
+});
+
+it('who has no token is anonymous, under a name of the connection alone', () => {
+  expect(anonymousIdentity('c1')).toEqual({
+    userId: 'anon_c1',
+    roles: ['anonymous'],
+    expiresAt: null,
+    claims: {},
+  });
+});

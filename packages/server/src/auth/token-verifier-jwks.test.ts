@@ -1,0 +1,117 @@
+import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { SignJWT } from 'jose';
+import { afterEach, describe, expect, it } from 'vitest';
+import { type Log, silentLog } from '../lib/log.js';
+import { TokenVerifier } from './token-verifier.js';
+
+const one = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const two = generateKeyPairSync('rsa', { modulusLength: 2048 });
+const servers: Server[] = [];
+
+/** A host of key sets, on a port of its own. */
+async function host(answer: RequestListener): Promise<string> {
+  const server = createServer(answer);
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks.json`;
+}
+
+const jwk = (key: KeyObject, kid: string) => ({ ...key.export({ format: 'jwk' }), kid });
+const keySet: RequestListener = (_, response) => {
+  response.end(JSON.stringify({ keys: [jwk(one.publicKey, 'one'), jwk(two.publicKey, 'two')] }));
+};
+
+function verifier(url: string, log: Log = silentLog): TokenVerifier {
+  return new TokenVerifier({ kind: 'jwks', url }, {}, log);
+}
+
+function sign(alg: string, kid: string, key: KeyObject | Uint8Array): Promise<string> {
+  return new SignJWT({ sub: 'ann' }).setProtectedHeader({ alg, kid }).sign(key);
+}
+
+async function details(verifying: Promise<unknown>): Promise<string | undefined> {
+  const error: unknown = await verifying.catch((reason: unknown) => reason);
+  if (!(error instanceof ProtocolError) || error.code !== 'AUTH_FAILED') throw error;
+  return error.body.details;
+}
+
+/** A log that keeps the sentences of its errors. */
+function recorded(): { log: Log; sentences: string[] } {
+  const sentences: string[] = [];
+  return { log: { ...silentLog, error: (_, sentence) => sentences.push(sentence) }, sentences };
+}
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  }
+});
+
+describe('with a remote key set', () => {
+  it('tokens are verified by the key that they name', async () => {
+    const tokens = verifier(await host(keySet));
+    expect((await tokens.verify(await sign('ES256', 'one', one.privateKey))).userId).toBe('ann');
+    expect((await tokens.verify(await sign('RS256', 'two', two.privateKey))).userId).toBe('ann');
+  });
+
+  it('the set is read once for many tokens at once', async () => {
+    let reads = 0;
+    const url = await host((request, response) => {
+      reads += 1;
+      keySet(request, response);
+    });
+    const tokens = verifier(url);
+    const token = await sign('ES256', 'one', one.privateKey);
+    await Promise.all(Array.from({ length: 20 }, () => tokens.verify(token)));
+    await tokens.verify(token);
+    expect(reads).toBe(1);
+  });
+
+  it('a token with a stranger’s key, a wrong name or a secret is refused, and nothing is logged', async () => {
+    const { log, sentences } = recorded();
+    const tokens = verifier(await host(keySet), log);
+    const secret = new TextEncoder().encode(JSON.stringify(jwk(one.publicKey, 'one')));
+    const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    for (const token of [
+      await sign('ES256', 'one', stranger.privateKey),
+      await sign('ES256', 'three', one.privateKey),
+      await sign('ES256', 'two', one.privateKey),
+      await sign('HS256', 'one', secret),
+      'rubbish',
+    ]) {
+      expect(await details(tokens.verify(token))).toBe('Invalid or expired token');
+    }
+    expect(sentences).toEqual([]);
+  });
+
+  it.each<[string, RequestListener]>([
+    ['is closed', (request) => request.socket.destroy()],
+    ['has an error', (_, response) => response.writeHead(500).end()],
+    ['sends elsewhere', (_, response) => response.writeHead(302, { location: '/other' }).end()],
+    ['answers no JSON', (_, response) => response.end('<html>')],
+    ['answers no key set', (_, response) => response.end('{"keys": 7}')],
+  ])('whose host %s, that is told apart from a bad token and logged', async (_, answer) => {
+    const { log, sentences } = recorded();
+    const tokens = verifier(await host(answer), log);
+    const token = await sign('ES256', 'one', one.privateKey);
+    expect(await details(tokens.verify(token))).toBe('The keys for tokens cannot be read just now');
+    expect(sentences).toEqual(['The key set for tokens cannot be read']);
+  });
+
+  it('whose host cannot be reached, tokens are refused until it can', async () => {
+    let isUp = false;
+    const url = await host((request, response) => {
+      if (isUp) keySet(request, response);
+      else request.socket.destroy();
+    });
+    const tokens = verifier(url);
+    const token = await sign('ES256', 'one', one.privateKey);
+    expect(await details(tokens.verify(token))).toBe('The keys for tokens cannot be read just now');
+    isUp = true;
+    expect((await tokens.verify(token)).userId).toBe('ann');
+  });
+});

@@ -1,0 +1,136 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { createRemoteJWKSet, errors, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
+import type { Clock } from '../lib/clock.js';
+import type { Log } from '../lib/log.js';
+import { StartupError } from '../lib/startup-error.js';
+import { type Identity, identityOf } from './identity.js';
+
+/** Where the key that tokens are verified with comes from: exactly one. */
+export type VerificationKey =
+  | { readonly kind: 'secret'; readonly secret: string }
+  | { readonly kind: 'public-key'; readonly pem: string }
+  | { readonly kind: 'jwks'; readonly url: string };
+
+export interface TokenRules {
+  readonly algorithms?: readonly string[] | undefined;
+  readonly issuer?: string | undefined;
+  readonly audience?: string | undefined;
+}
+
+/** Milliseconds that a key set's host may take; the handshake waits for it. */
+const JWKS_TIMEOUT_MS = 5_000;
+
+const MIN_RSA_BITS = 2048;
+const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
+const RSA_ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
+const JWKS_ALGORITHMS = [...RSA_ALGORITHMS, 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'];
+const CURVE_ALGORITHMS: Readonly<Record<string, string>> = {
+  prime256v1: 'ES256',
+  secp384r1: 'ES384',
+  secp521r1: 'ES512',
+};
+
+/** Verifies tokens: signature by an algorithm that fits the key, times, issuer, audience, and that they name a user. */
+export class TokenVerifier {
+  readonly #key: KeyObject | Uint8Array | JWTVerifyGetKey;
+  readonly #options: JWTVerifyOptions;
+  readonly #clock: Clock;
+  readonly #log: Log;
+
+  /** Throws StartupError when the key cannot be read or an algorithm does not fit it. */
+  constructor(key: VerificationKey, rules: TokenRules, log: Log, clock: Clock = Date.now) {
+    const { material, fitting } = prepare(key);
+    const algorithms = rules.algorithms ?? [];
+    const unfit = algorithms.find((algorithm) => !fitting.includes(algorithm));
+    if (unfit !== undefined) {
+      throw new StartupError(
+        `REALTIME_JWT_ALGORITHMS: ${unfit} does not fit the configured key (possible: ${fitting.join(', ')}).`,
+        { exitCode: 2 },
+      );
+    }
+    this.#key = material;
+    this.#options = {
+      algorithms: algorithms.length > 0 ? [...algorithms] : fitting,
+      ...(rules.issuer === undefined ? {} : { issuer: rules.issuer }),
+      ...(rules.audience === undefined ? {} : { audience: rules.audience }),
+    };
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /** The identity of a token; throws AUTH_FAILED, always with the same words about what is wrong with a token. */
+  async verify(token: string): Promise<Identity> {
+    const options = { ...this.#options, currentDate: new Date(this.#clock()) };
+    try {
+      const { payload } =
+        typeof this.#key === 'function'
+          ? await jwtVerify(token, this.#key, options)
+          : await jwtVerify(token, this.#key, options);
+      const identity = identityOf(payload);
+      if (identity !== null) return identity;
+    } catch (error) {
+      if (!isFaultOfToken(error)) {
+        this.#log.error({ err: error }, 'The key set for tokens cannot be read');
+        throw new ProtocolError('AUTH_FAILED', {
+          details: 'The keys for tokens cannot be read just now',
+          cause: error,
+        });
+      }
+    }
+    throw new ProtocolError('AUTH_FAILED', { details: 'Invalid or expired token' });
+  }
+}
+
+/** Anything but a key set that does not answer is the token's own fault, rubbish in its header included. */
+function isFaultOfToken(error: unknown): boolean {
+  if (error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid) return false;
+  if (error instanceof errors.JOSEError) return error.code !== 'ERR_JOSE_GENERIC';
+  return !(error instanceof TypeError && error.message === 'fetch failed');
+}
+
+function prepare(key: VerificationKey): {
+  material: KeyObject | Uint8Array | JWTVerifyGetKey;
+  fitting: string[];
+} {
+  switch (key.kind) {
+    case 'secret':
+      return { material: new TextEncoder().encode(key.secret), fitting: SECRET_ALGORITHMS };
+    case 'jwks':
+      return {
+        material: createRemoteJWKSet(new URL(key.url), { timeoutDuration: JWKS_TIMEOUT_MS }),
+        fitting: JWKS_ALGORITHMS,
+      };
+    case 'public-key': {
+      const material = readPublicKey(key.pem);
+      return { material, fitting: algorithmsOf(material) };
+    }
+  }
+}
+
+function readPublicKey(pem: string): KeyObject {
+  try {
+    return createPublicKey(pem);
+  } catch (cause) {
+    throw new StartupError('REALTIME_JWT_PUBLIC_KEY is not a public key in PEM format.', {
+      exitCode: 2,
+      cause,
+    });
+  }
+}
+
+function algorithmsOf(key: KeyObject): string[] {
+  const curve = key.asymmetricKeyDetails?.namedCurve ?? '';
+  const byCurve = CURVE_ALGORITHMS[curve];
+  if (key.asymmetricKeyType === 'rsa') {
+    if ((key.asymmetricKeyDetails?.modulusLength ?? 0) >= MIN_RSA_BITS) return RSA_ALGORITHMS;
+    throw new StartupError(`REALTIME_JWT_PUBLIC_KEY must have at least ${MIN_RSA_BITS} bits (RFC 7518).`, {
+      exitCode: 2,
+    });
+  }
+  if (key.asymmetricKeyType === 'ed25519') return ['EdDSA', 'Ed25519'];
+  if (key.asymmetricKeyType === 'ec' && byCurve !== undefined) return [byCurve];
+  throw new StartupError('REALTIME_JWT_PUBLIC_KEY must be an RSA, EC (P-256, P-384, P-521) or Ed25519 key.', {
+    exitCode: 2,
+  });
+}
