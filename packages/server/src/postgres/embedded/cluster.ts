@@ -1,0 +1,150 @@
+import { randomBytes } from 'node:crypto';
+import { appendFile, chown, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Log } from '../../lib/log.js';
+import { StartupError } from '../../lib/startup-error.js';
+import type { Account } from './account.js';
+import { type Binaries, programOf } from './binaries.js';
+import { CLUSTER } from './cluster-home.js';
+import { codeOf, folderProblem } from './folder-problem.js';
+import { reasonIn } from './postgres-log.js';
+import { readIfThere, writePrivately } from './private-file.js';
+import { runProgram } from './run-program.js';
+
+export const SUPERUSER = 'postgres';
+
+const DRAFT = 'postgres.new-';
+const OWN_SETTINGS = 'goforward.conf';
+
+/** What differs from PostgreSQL's defaults: row changes can be read from the log, and little memory is used. */
+const SETTINGS = `# Written at every start of the server. Settings of your own belong at the end of postgresql.conf.
+wal_level = logical
+max_wal_senders = 10
+max_replication_slots = 10
+max_connections = 100
+shared_buffers = 64MB
+max_wal_size = 512MB
+password_encryption = 'scram-sha-256'
+log_line_prefix = '%m [%p] '
+log_checkpoints = off
+logging_collector = off
+log_destination = 'stderr'
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+cluster_name = 'goforward'
+`;
+
+export interface ClusterOptions {
+  /** The folder that the cluster lies in, or is to be made in. */
+  readonly home: string;
+  readonly binaries: Binaries;
+  readonly account: Account | undefined;
+  readonly password: string;
+  readonly signal: AbortSignal;
+  readonly log: Log;
+}
+
+/** The major version of the cluster in `home`; undefined when there is none. */
+export async function clusterMajor(home: string): Promise<number | undefined> {
+  const text = await readIfThere(join(home, CLUSTER, 'PG_VERSION'));
+  return text === undefined ? undefined : Number.parseInt(text, 10);
+}
+
+/** The folder of the cluster, made when it is not there, with our settings in it. */
+export async function openCluster(options: ClusterOptions): Promise<string> {
+  const { home, binaries, account } = options;
+  const cluster = join(home, CLUSTER);
+  const major = await clusterMajor(home);
+  if (major === undefined) await create(options, cluster);
+  else if (major !== binaries.major) {
+    throw new StartupError(
+      `The data in ${cluster} is of PostgreSQL ${major}, and this is PostgreSQL ${binaries.major}. Dump it with PostgreSQL ${major} and load it into a new folder, or set REALTIME_DATA_DIR to another folder.`,
+    );
+  }
+  await writePrivately(join(cluster, OWN_SETTINGS), SETTINGS, { owner: account });
+  return cluster;
+}
+
+/** Made under another name and renamed when whole: a crash on the way leaves nothing that looks like a cluster. */
+async function create(options: ClusterOptions, cluster: string): Promise<void> {
+  const { home, binaries, account, password, signal, log } = options;
+  await requireAbsent(cluster);
+  await removeDrafts(home);
+  log.info({ folder: cluster, version: binaries.version }, 'Creating the embedded PostgreSQL');
+  const draft = join(home, `${DRAFT}${randomBytes(6).toString('hex')}`);
+  const passwordFile = `${draft}.password`;
+  try {
+    await mkdir(draft, { mode: 0o700 });
+    if (account !== undefined) await chown(draft, account.uid, account.gid);
+    await writePrivately(passwordFile, `${password}\n`, { owner: account });
+    const args = initdbArguments(draft, passwordFile, binaries.major);
+    const { ok, stderr } = await runProgram(programOf(binaries, 'initdb'), args, { account, signal });
+    signal.throwIfAborted();
+    if (!ok) throw initdbError(stderr, home);
+    await appendFile(join(draft, 'postgresql.conf'), `\ninclude_if_exists = '${OWN_SETTINGS}'\n`);
+    await rename(draft, cluster);
+    await syncFolder(home);
+  } finally {
+    await removeDrafts(home);
+  }
+}
+
+/** The collation is by code point and known to PostgreSQL itself, so the data sorts alike on every machine. */
+function initdbArguments(folder: string, passwordFile: string, major: number): string[] {
+  return [
+    `--pgdata=${folder}`,
+    `--username=${SUPERUSER}`,
+    `--pwfile=${passwordFile}`,
+    '--auth=scram-sha-256',
+    '--encoding=UTF8',
+    '--locale=C',
+    ...(major >= 17 ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []),
+    '--data-checksums',
+    '--no-instructions',
+  ];
+}
+
+async function requireAbsent(cluster: string): Promise<void> {
+  const names = await readdir(cluster).catch((error: unknown) => {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (names === undefined) return;
+  if (names.length > 0) {
+    throw new StartupError(
+      `${cluster} holds something that is not a PostgreSQL cluster. Move it away, or set REALTIME_DATA_DIR to another folder.`,
+    );
+  }
+  await rm(cluster, { recursive: true });
+}
+
+async function removeDrafts(home: string): Promise<void> {
+  const names = (await readdir(home)).filter((name) => name.startsWith(DRAFT));
+  await Promise.all(
+    names.map((name) => rm(join(home, name), { recursive: true, force: true, maxRetries: 3 })),
+  );
+}
+
+function initdbError(stderr: string, home: string): StartupError {
+  const full = folderProblem(stderr, home);
+  if (full !== undefined) return full;
+  if (/could not look up effective user ID/.test(stderr)) {
+    return new StartupError(
+      `The embedded PostgreSQL cannot run as user ${process.getuid?.()}, which has no name on this system. Add it to /etc/passwd, or set DATABASE_URL to a PostgreSQL of yours.`,
+    );
+  }
+  const reason = reasonIn(stderr).replaceAll(/\s+/g, ' ');
+  return new StartupError(`The embedded PostgreSQL could not be created in ${home}: ${reason}`);
+}
+
+/** A rename is on the disk when its folder is (fsync(2)). Windows knows no such thing. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

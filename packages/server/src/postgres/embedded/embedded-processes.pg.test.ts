@@ -1,0 +1,176 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, chown, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PostgresProgram } from '../../../../../tests/support/postgres-child.js';
+import { sql } from '../../../../../tests/support/postgres-database.js';
+import { isAlive } from './process-start.js';
+
+const isRoot = process.getuid?.() === 0;
+const NOBODY = { uid: 65_534, gid: 65_534 };
+
+let program: PostgresProgram;
+/** A data folder as a first start and a stop leave it. */
+let template: string;
+let folder: string;
+let dataDir: string;
+
+beforeAll(async () => {
+  program = await PostgresProgram.build();
+  template = await mkdtemp(join(tmpdir(), 'goforward-processes-'));
+  await program.stop((await program.start({ dataDir: template })).process);
+});
+
+afterAll(async () => {
+  await program.remove();
+  await rm(template, { recursive: true, force: true });
+});
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'goforward-processes-'));
+  await chmod(folder, 0o755);
+  dataDir = join(folder, 'data');
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+/** Makes the data folder that of a server which has run before; making a cluster takes a second. */
+async function usedBefore(): Promise<void> {
+  await promisify(execFile)('cp', ['-a', template, dataDir]);
+}
+
+async function start(account?: typeof NOBODY) {
+  const { process: child, answer } = await program.start(
+    { dataDir, caches: [join(folder, 'cache')] },
+    account,
+  );
+  if ('error' in answer) throw new Error(answer.message);
+  return { child, url: answer.url };
+}
+
+async function postmasterOf(url: string): Promise<number> {
+  const [row] = await sql<{ pid: number }>(
+    url,
+    `SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int AS pid`,
+  );
+  return row?.pid ?? 0;
+}
+
+describe('a server that was killed', () => {
+  it('leaves a PostgreSQL that the next start ends, and the data', async () => {
+    await usedBefore();
+    const first = await start();
+    await sql(first.url, 'CREATE TABLE kept AS SELECT 42 AS n');
+    const orphan = await postmasterOf(first.url);
+    first.child.kill('SIGKILL');
+    await once(first.child, 'exit');
+    expect(isAlive(orphan)).toBe(true);
+    const next = await start();
+    expect(next.url).toBe(first.url);
+    expect(await postmasterOf(next.url)).not.toBe(orphan);
+    expect(await sql(next.url, 'SELECT n FROM kept')).toEqual([{ n: 42 }]);
+    await program.stop(next.child);
+  });
+
+  it('together with its PostgreSQL stands in the way of nothing', async () => {
+    await usedBefore();
+    const first = await start();
+    const postmaster = await postmasterOf(first.url);
+    first.child.kill('SIGKILL');
+    process.kill(postmaster, 'SIGKILL');
+    const next = await start();
+    expect(next.url).toBe(first.url);
+    await program.stop(next.child);
+  });
+});
+
+it('a second server on the folder is told the process of the first, which goes on', async () => {
+  await usedBefore();
+  const first = await start();
+  const { answer } = await program.start({ dataDir });
+  expect(answer).toEqual({
+    error: 'StartupError',
+    message: `Another server (process ${first.child.pid}) uses the data folder ${dataDir}. Stop it, or set REALTIME_DATA_DIR to another folder.`,
+  });
+  expect(await sql(first.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  await program.stop(first.child);
+  await expect(sql(first.url, 'SELECT 1')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+});
+
+describe.skipIf(!isRoot)('as an ordinary user (needs root to become one)', () => {
+  beforeEach(async ({ skip }) => {
+    skip(!(await program.canRunAs(NOBODY)), 'other users cannot enter this checkout');
+  });
+
+  it('everything belongs to that user', async () => {
+    await chown(folder, NOBODY.uid, NOBODY.gid);
+    const { child, url } = await start(NOBODY);
+    expect(await sql(url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+    expect(await stat(dataDir)).toMatchObject({ uid: NOBODY.uid, mode: 0o40700 });
+    await program.stop(child);
+  });
+
+  it('a folder that may not be written to is one line', async () => {
+    const { answer } = await program.start({ dataDir }, NOBODY);
+    expect(answer).toEqual({
+      error: 'StartupError',
+      message: `Cannot use the data folder ${dataDir} (permission denied). Set REALTIME_DATA_DIR to a folder that this account may write to, or DATABASE_URL to your own PostgreSQL.`,
+    });
+  });
+
+  it('the data of root is one line', async () => {
+    await usedBefore();
+    const { answer } = await program.start({ dataDir }, NOBODY);
+    expect(answer).toMatchObject({ message: expect.stringContaining('(permission denied)') });
+  });
+
+  it("root runs a user's data as that user, who can go on later", async () => {
+    await chown(folder, NOBODY.uid, NOBODY.gid);
+    const users = await start(NOBODY);
+    await program.stop(users.child);
+    const roots = await start();
+    expect(await stat(join(dataDir, 'postgres'))).toMatchObject({ uid: NOBODY.uid });
+    await program.stop(roots.child);
+    const again = await start(NOBODY);
+    expect(await sql(again.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+    await program.stop(again.child);
+  });
+});
+
+describe.skipIf(!isRoot)('as root', () => {
+  it('the data folder is given to the account that runs PostgreSQL', async () => {
+    const { child } = await start();
+    const { uid, mode } = await stat(dataDir);
+    expect(uid).not.toBe(0);
+    expect(mode & 0o777).toBe(0o700);
+    await program.stop(child);
+  });
+
+  it('a folder with other things in it is left as it is, but for the cluster', async () => {
+    await mkdir(join(dataDir, 'of somebody else'), { recursive: true });
+    const { child } = await start();
+    expect(await stat(dataDir)).toMatchObject({ uid: 0, mode: 0o40755 });
+    expect((await stat(join(dataDir, 'postgres'))).uid).not.toBe(0);
+    await program.stop(child);
+  });
+
+  it('in a private folder the cluster goes into a cache folder, and the next start finds it', async () => {
+    const home = join(folder, 'private');
+    await mkdir(home, { mode: 0o700 });
+    dataDir = join(home, 'project/.goforward');
+    const first = await start();
+    await sql(first.url, 'CREATE TABLE kept AS SELECT 42 AS n');
+    expect(await readdir(dataDir)).not.toContain('postgres');
+    const [beside = ''] = await readdir(join(folder, 'cache/data'));
+    expect(beside).toMatch(/^\.goforward-[0-9a-f]{16}$/);
+    expect((await stat(join(folder, 'cache/data', beside))).mode & 0o777).toBe(0o700);
+    await program.stop(first.child);
+    await chmod(home, 0o755);
+    const next = await start();
+    expect(await sql(next.url, 'SELECT n FROM kept')).toEqual([{ n: 42 }]);
+    await program.stop(next.child);
+  });
+});

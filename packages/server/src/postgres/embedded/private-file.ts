@@ -1,0 +1,47 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
+import type { Account } from './account.js';
+import { codeOf } from './folder-problem.js';
+
+/** Never through a symbolic link: as root we write into a folder that another account owns. Windows has no such flag. */
+const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+
+/** Writes a file whole or not at all; `owner` is whom it belongs to when that is not us. */
+export async function writePrivately(
+  file: string,
+  text: string,
+  { mode = 0o600, owner }: { mode?: number; owner?: Account | undefined } = {},
+): Promise<void> {
+  const draft = `${file}.${randomBytes(6).toString('hex')}`;
+  try {
+    // 'wx' fails on anything that is there already, a link included.
+    const handle = await open(draft, 'wx', mode);
+    try {
+      await handle.writeFile(text);
+      if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(draft, file);
+  } catch (error) {
+    await rm(draft, { force: true });
+    throw error;
+  }
+}
+
+/** Opens a file to add to its end, made when it is not there. */
+export function openToAppend(file: string): Promise<FileHandle> {
+  return open(file, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0o600);
+}
+
+/** The text of a file without space around it; undefined when there is none. */
+export async function readIfThere(file: string): Promise<string | undefined> {
+  try {
+    return (await readFile(file, 'utf8')).trim();
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,41 @@
+import pg from 'pg';
+import type { Account } from './account.js';
+import { type Binaries, programOf } from './binaries.js';
+import { SUPERUSER } from './cluster.js';
+import { codeOf } from './folder-problem.js';
+import { runProgram } from './run-program.js';
+
+/** The connection string of the embedded PostgreSQL. */
+export function superuserUrl(port: number, password: string): string {
+  return `postgres://${SUPERUSER}:${password}@127.0.0.1:${port}/postgres`;
+}
+
+/** Whether the password is the right one. Any other failure is thrown. */
+export async function canLogIn(url: string): Promise<boolean> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    return true;
+  } catch (error) {
+    if (codeOf(error) === '28P01') return false;
+    throw error;
+  } finally {
+    await client.end();
+  }
+}
+
+/** Gives the superuser of a cluster that is not running this password: the file with the old one was lost. False when that failed. */
+export async function resetPassword(
+  binaries: Binaries,
+  cluster: string,
+  account: Account | undefined,
+  password: string,
+): Promise<boolean> {
+  const { ok, stderr } = await runProgram(
+    programOf(binaries, 'postgres'),
+    ['--single', '-D', cluster, '-c', 'log_min_error_statement=panic', 'postgres'],
+    { account, input: `ALTER ROLE ${SUPERUSER} LOGIN PASSWORD '${password}'\n` },
+  );
+  return ok && !/ERROR|FATAL|PANIC/.test(stderr);
+}
