@@ -1,0 +1,186 @@
+import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { Identity } from '../auth/identity.js';
+import { Turn } from '../lib/turn.js';
+import { Broadcaster, type Publication, type PublishTally } from './broadcaster.js';
+import { Channel } from './channel.js';
+import { type ChannelPermissions, channelConfig } from './channel-config.js';
+import { MessageEncoder } from './message-encoder.js';
+import { Permissions } from './permissions.js';
+import type { Subscriber } from './subscriber.js';
+
+let now: number;
+let turn: Turn;
+let tally: PublishTally;
+
+beforeEach(() => {
+  tally = { published: { websocket: 0, http: 0 } };
+  now = Date.parse('2025-01-15T10:30:00Z');
+  turn = new Turn((error) => {
+    throw error;
+  });
+});
+
+function broadcaster(enabled = true): Broadcaster {
+  const clock = () => now;
+  const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), clock);
+  return new Broadcaster({ permissions: new Permissions(['admin']), encoder, tally, clock, enabled });
+}
+
+function channel(permissions: ChannelPermissions = {}): Channel {
+  const parts = { turn, tally: { deliveries: 0, fanOutMs: () => undefined }, now };
+  return new Channel('lobby', 'automatic', channelConfig({ permissions }, 100), parts);
+}
+
+function identity(userId: string, role = 'user'): Identity {
+  return { userId, roles: [role], expiresAt: null, claims: {} };
+}
+
+/** A member of the channel, and the messages that it got. */
+function member(of: Channel, echo = true) {
+  const received: unknown[] = [];
+  const subscriber: Subscriber = {
+    id: 'c1',
+    userId: 'ann',
+    echo,
+    presence: 'each',
+    push: (bytes) =>
+      received.push(
+        ...bytes
+          .toString()
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line)),
+      ),
+    channelClosed: () => undefined,
+  };
+  of.audience.join(subscriber);
+  return { subscriber, received };
+}
+
+const publication = (bytes = 10): Publication => ({
+  type: 'message',
+  event: 'chat',
+  payload: { n: 1 },
+  bytes,
+});
+
+function refusal(publish: () => unknown): ErrorBody | undefined {
+  try {
+    publish();
+    return undefined;
+  } catch (error) {
+    if (error instanceof ProtocolError) return error.body;
+    throw error;
+  }
+}
+
+describe('a publication', () => {
+  it('reaches all members, the sender too, with the id that is answered', () => {
+    const lobby = channel();
+    const [ann, bob] = [member(lobby), member(lobby)];
+    const id = broadcaster().publish(lobby, identity('ann'), publication(), ann.subscriber);
+    turn.flush();
+    const expected = {
+      id,
+      type: 'message',
+      event: 'chat',
+      payload: { n: 1 },
+      user_id: 'ann',
+      timestamp: '2025-01-15T10:30:00.000Z',
+    };
+    expect([ann.received, bob.received]).toEqual([[expected], [expected]]);
+  });
+
+  it('does not come back to a sender who wants no echo', () => {
+    const lobby = channel();
+    const [ann, bob] = [member(lobby, false), member(lobby, false)];
+    broadcaster().publish(lobby, identity('ann'), { ...publication(), type: 'broadcast' }, ann.subscriber);
+    turn.flush();
+    expect(ann.received).toEqual([]);
+    expect(bob.received).toMatchObject([{ type: 'broadcast' }]);
+  });
+
+  it('is counted by where it came from, once it has passed', () => {
+    const lobby = channel({ max_message_size: 10 });
+    const { subscriber } = member(lobby);
+    const sending = broadcaster();
+    sending.publish(lobby, identity('ann'), publication(), subscriber);
+    sending.publish(lobby, identity('ann'), publication());
+    sending.publish(lobby, identity('ann'), publication());
+    refusal(() => sending.publish(lobby, identity('ann'), publication(11)));
+    expect(tally.published).toEqual({ websocket: 1, http: 2 });
+  });
+
+  it('keeps the channel in use', () => {
+    const lobby = channel();
+    now += 5_000;
+    broadcaster().publish(lobby, identity('ann'), publication());
+    expect(lobby.lastUsed).toBe(now);
+  });
+
+  it('is refused as a feature that is off before anything else is looked at', () => {
+    const lobby = channel({ write: [] });
+    expect(refusal(() => broadcaster(false).publish(lobby, identity('ann'), publication()))).toEqual({
+      error: 'feature disabled',
+      code: 'FEATURE_DISABLED',
+      feature: 'broadcast',
+    });
+  });
+
+  it('of one who may not write is refused, before its size is judged, and reaches nobody', () => {
+    const lobby = channel({ write: ['editor'], max_message_size: 1 });
+    const bob = member(lobby);
+    expect(refusal(() => broadcaster().publish(lobby, identity('ann'), publication()))).toEqual({
+      error: 'insufficient permissions',
+      code: 'PERMISSION_DENIED',
+      required_permission: 'write',
+    });
+    turn.flush();
+    expect(bob.received).toEqual([]);
+  });
+
+  it('may have just the size that the channel allows, and no byte more', () => {
+    const lobby = channel({ max_message_size: 10 });
+    expect(refusal(() => broadcaster().publish(lobby, identity('ann'), publication(10)))).toBeUndefined();
+    expect(refusal(() => broadcaster().publish(lobby, identity('ann'), publication(11)))).toEqual({
+      error: 'message too large',
+      code: 'MESSAGE_TOO_LARGE',
+      max_bytes: 10,
+    });
+  });
+
+  it('is limited by the channel’s rate, for each user alone and in each channel alone', () => {
+    const [lobby, other] = [channel({ rate_limit: 2 }), channel({ rate_limit: 2 })];
+    const sending = broadcaster();
+    const codes = (user: string, to: Channel, times: number) =>
+      Array.from(
+        { length: times },
+        () => refusal(() => sending.publish(to, identity(user), publication()))?.code,
+      );
+    const tooFast = 'RATE_LIMIT_EXCEEDED';
+    expect(codes('ann', lobby, 3)).toEqual([undefined, undefined, tooFast]);
+    expect(codes('bob', lobby, 3)).toEqual([undefined, undefined, tooFast]);
+    expect(codes('ann', other, 1)).toEqual([undefined]);
+    now += 500;
+    expect(codes('ann', lobby, 2)).toEqual([undefined, tooFast]);
+  });
+
+  it('that comes too fast is told when to come again, in seconds', () => {
+    const lobby = channel({ rate_limit: 0.1 });
+    const sending = broadcaster();
+    sending.publish(lobby, identity('ann'), publication());
+    expect(refusal(() => sending.publish(lobby, identity('ann'), publication()))).toEqual({
+      error: 'rate limit exceeded',
+      code: 'RATE_LIMIT_EXCEEDED',
+      retry_after: 10,
+    });
+  });
+
+  it('that is too large costs nothing of the rate', () => {
+    const lobby = channel({ rate_limit: 1, max_message_size: 10 });
+    const sending = broadcaster();
+    for (let n = 0; n < 3; n++) refusal(() => sending.publish(lobby, identity('ann'), publication(11)));
+    expect(refusal(() => sending.publish(lobby, identity('ann'), publication(10)))).toBeUndefined();
+  });
+});

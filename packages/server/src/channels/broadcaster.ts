@@ -1,0 +1,77 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Identity } from '../auth/identity.js';
+import type { Clock } from '../lib/clock.js';
+import { KeyedRateLimiter } from '../lib/token-bucket.js';
+import type { Channel } from './channel.js';
+import type { MessageEncoder } from './message-encoder.js';
+import type { Permissions } from './permissions.js';
+import { requireRate } from './rate-limit.js';
+import type { Subscriber } from './subscriber.js';
+
+/** A message that a user wants to reach all members. */
+export interface Publication {
+  readonly type: 'message' | 'broadcast';
+  readonly event: string;
+  readonly payload: unknown;
+  /** Size of what the user sent, in bytes: what `max_message_size` counts. */
+  readonly bytes: number;
+}
+
+/** Counts what was published; read when metrics are scraped. */
+export interface PublishTally {
+  readonly published: { websocket: number; http: number };
+}
+
+/** What a broadcaster works with. */
+export interface BroadcasterParts {
+  readonly permissions: Permissions;
+  readonly encoder: MessageEncoder;
+  readonly tally: PublishTally;
+  readonly clock: Clock;
+  /** False: whoever publishes is answered FEATURE_DISABLED. */
+  readonly enabled: boolean;
+}
+
+/** The one way of a published message to the members of a channel, from a socket and from HTTP alike. */
+export class Broadcaster {
+  readonly #parts: BroadcasterParts;
+  /** One limiter a channel that has a `rate_limit`; gone with the channel. */
+  readonly #limiters = new WeakMap<Channel, KeyedRateLimiter>();
+
+  constructor(parts: BroadcasterParts) {
+    this.#parts = parts;
+  }
+
+  /** Sends it to all members and answers its id. Throws what stands in the way: feature, right, size, rate. */
+  publish(channel: Channel, identity: Identity, publication: Publication, sender?: Subscriber): string {
+    const { enabled, encoder, tally, clock } = this.#parts;
+    if (!enabled) throw new ProtocolError('FEATURE_DISABLED', { fields: { feature: 'broadcast' } });
+    this.admit(channel, identity, publication.bytes);
+    const { type, event, payload } = publication;
+    const message = encoder.message(type, event, payload, identity.userId);
+    channel.audience.send(encoder.encode(message), { sender });
+    channel.lastUsed = clock();
+    tally.published[sender === undefined ? 'http' : 'websocket'] += 1;
+    return message.id;
+  }
+
+  /** The checks that every message into a channel passes, presence too: write right, channel's size and rate. */
+  admit(channel: Channel, identity: Identity, bytes: number): void {
+    this.#parts.permissions.require(identity, 'write', channel.config);
+    const { max_message_size: maxBytes, rate_limit: rate } = channel.config.permissions;
+    if (maxBytes !== undefined && bytes > maxBytes) {
+      throw new ProtocolError('MESSAGE_TOO_LARGE', { fields: { max_bytes: maxBytes } });
+    }
+    if (rate === undefined) return;
+    requireRate(this.#limiter(channel, rate), identity.userId, this.#parts.clock());
+  }
+
+  #limiter(channel: Channel, rate: number): KeyedRateLimiter {
+    let limiter = this.#limiters.get(channel);
+    if (limiter === undefined) {
+      limiter = new KeyedRateLimiter({ perSecond: rate, burst: Math.max(1, rate) });
+      this.#limiters.set(channel, limiter);
+    }
+    return limiter;
+  }
+}

@@ -1,0 +1,223 @@
+import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Turn } from '../lib/turn.js';
+import type { Channel } from './channel.js';
+import { channelConfig } from './channel-config.js';
+import { ChannelRegistry } from './channel-registry.js';
+import type { ChannelStore } from './channel-store.js';
+import { MemoryChannelStore } from './memory-channel-store.js';
+import type { Subscriber } from './subscriber.js';
+
+let store: SlowStore;
+let channels: ChannelRegistry;
+
+beforeEach(async () => {
+  store = new SlowStore();
+  channels = await registry();
+});
+
+async function registry(maxChannels = 3): Promise<ChannelRegistry> {
+  const rules = { maxChannels, maxUsersPerChannel: 2, channelTtl: 10_000, autoCreateChannels: true };
+  const tally = { deliveries: 0, fanOutMs: () => undefined };
+  const made = new ChannelRegistry(rules, store, { turn: new Turn(() => undefined), tally, clock: () => 0 });
+  await made.load();
+  return made;
+}
+
+/** A store that makes and marks a channel at once, or, while it is held, when it is told to. */
+class SlowStore extends MemoryChannelStore {
+  isHeld = false;
+  readonly waiting: { proceed: () => void; fail: (error: Error) => void }[] = [];
+
+  override async create(...args: Parameters<ChannelStore['create']>): Promise<boolean> {
+    await this.#permission();
+    return super.create(...args);
+  }
+
+  override async markDeleted(name: string): Promise<void> {
+    await this.#permission();
+    return super.markDeleted(name);
+  }
+
+  #permission(): Promise<void> {
+    if (!this.isHeld) return Promise.resolve();
+    return new Promise((proceed, fail) => this.waiting.push({ proceed, fail }));
+  }
+}
+
+/** Makes a member of the channel; `reasons` are those for which it was cut off. */
+function enter(channel: Channel): { subscriber: Subscriber; reasons: (string | undefined)[] } {
+  const reasons: (string | undefined)[] = [];
+  const subscriber: Subscriber = {
+    id: 'c1',
+    userId: 'ann',
+    echo: true,
+    presence: 'each',
+    push: () => undefined,
+    channelClosed: ({ body }) => {
+      reasons.push(body.reason);
+      channel.audience.leave(subscriber);
+    },
+  };
+  channel.audience.join(subscriber);
+  return { subscriber, reasons };
+}
+
+async function refusal(act: () => unknown): Promise<ErrorBody | undefined> {
+  try {
+    await act();
+    return undefined;
+  } catch (error) {
+    if (error instanceof ProtocolError) return error.body;
+    throw error;
+  }
+}
+
+const notFound = (name: string) => ({ error: `channel ${name} not found`, code: 'CHANNEL_NOT_FOUND' });
+const exists = (name: string) => ({ error: `channel ${name} already exists`, code: 'CHANNEL_EXISTS' });
+
+describe('creating a channel', () => {
+  it('keeps it, with what was given and the defaults for the rest', async () => {
+    const lobby = await channels.create('lobby', { metadata: { title: 'Lobby' } });
+    const config = channelConfig({ metadata: { title: 'Lobby' } }, 2);
+    expect(lobby).toMatchObject({ name: 'lobby', kind: 'lasting', config });
+    expect(channels.get('lobby')).toBe(lobby);
+    expect(await store.load()).toEqual([{ name: 'lobby', config }]);
+  });
+
+  it('is refused where there is one of that name, lasting or automatic', async () => {
+    await channels.create('lasting', {});
+    channels.open('automatic');
+    for (const name of ['lasting', 'automatic']) {
+      expect(await refusal(() => channels.create(name, {}))).toEqual(exists(name));
+    }
+  });
+
+  it('is refused to the second of two at once, and to one whom the store knows better', async () => {
+    store.isHeld = true;
+    const first = channels.create('lobby', {});
+    expect(await refusal(() => channels.create('lobby', {}))).toEqual(exists('lobby'));
+    store.waiting[0]?.proceed();
+    await first;
+    store.isHeld = false;
+    await store.create('of another node', channelConfig({}, 2));
+    expect(await refusal(() => channels.create('of another node', {}))).toEqual(exists('of another node'));
+  });
+
+  it('that fails leaves nothing behind, and may be tried again', async () => {
+    store.isHeld = true;
+    const creating = channels.create('lobby', {});
+    store.waiting[0]?.fail(new ProtocolError('DATABASE_UNAVAILABLE'));
+    expect((await refusal(() => creating))?.code).toBe('DATABASE_UNAVAILABLE');
+    expect(channels.size).toBe(0);
+    store.isHeld = false;
+    expect((await channels.create('lobby', {})).kind).toBe('lasting');
+  });
+
+  it('counts creations that are under way', async () => {
+    channels = await registry(2);
+    store.isHeld = true;
+    const creating = [channels.create('a', {}), channels.create('b', {})];
+    expect((await refusal(() => channels.open('c')))?.code).toBe('CHANNEL_LIMIT_REACHED');
+    for (const { proceed } of store.waiting) proceed();
+    await Promise.all(creating);
+    expect(channels.list().map(({ name }) => name)).toEqual(['a', 'b']);
+  });
+});
+
+describe('joining meanwhile', () => {
+  it('waits for a creation under way, and then meets its lists', async () => {
+    store.isHeld = true;
+    const creating = channels.create('vault', { permissions: { read: ['owner'] } });
+    const joining = channels.settled('vault').then(() => channels.configFor('vault').permissions.read);
+    expect((await refusal(() => channels.open('vault')))?.code).toBe('DATABASE_UNAVAILABLE');
+    store.waiting[0]?.proceed();
+    expect(await joining).toEqual(['owner']);
+    expect((await creating).kind).toBe('lasting');
+  });
+
+  it('goes on when the creation that it waited for has failed', async () => {
+    store.isHeld = true;
+    const creating = channels.create('lobby', {});
+    const joining = channels.settled('lobby').then(() => channels.open('lobby').kind);
+    store.waiting[0]?.fail(new Error('no'));
+    await expect(creating).rejects.toThrow('no');
+    expect(await joining).toBe('automatic');
+  });
+});
+
+describe('deleting a channel', () => {
+  it('cuts off its members with a reason, after the mark is kept', async () => {
+    const { reasons } = enter(await channels.create('lobby', {}));
+    store.isHeld = true;
+    const deleting = channels.delete('lobby');
+    expect([reasons, channels.get('lobby').name]).toEqual([[], 'lobby']);
+    store.waiting[0]?.proceed();
+    await deleting;
+    expect(reasons).toEqual(['channel deleted']);
+    expect(await store.load()).toEqual([{ name: 'lobby', config: null }]);
+  });
+
+  it.each(['lasting', 'automatic'])('of the kind %s keeps it away from whoever joins', async (kind) => {
+    if (kind === 'lasting') await channels.create('lobby', {});
+    else channels.open('lobby');
+    await channels.delete('lobby');
+    for (const act of [
+      () => channels.get('lobby'),
+      () => channels.open('lobby'),
+      () => channels.configFor('lobby'),
+    ]) {
+      expect(await refusal(act)).toEqual(notFound('lobby'));
+    }
+    const restarted = await registry();
+    expect(await refusal(() => restarted.open('lobby'))).toEqual(notFound('lobby'));
+  });
+
+  it('is over when it is created again', async () => {
+    await channels.create('lobby', {});
+    await channels.delete('lobby');
+    await channels.create('lobby', {});
+    expect(channels.open('lobby').kind).toBe('lasting');
+    expect((await registry()).open('lobby').kind).toBe('lasting');
+  });
+
+  it('that is not there is refused, and leaves no mark', async () => {
+    expect(await refusal(() => channels.delete('lobby'))).toEqual(notFound('lobby'));
+    expect(await store.load()).toEqual([]);
+  });
+
+  it('that fails leaves it as it was', async () => {
+    const { reasons } = enter(await channels.create('lobby', {}));
+    store.isHeld = true;
+    const deleting = channels.delete('lobby');
+    store.waiting[0]?.fail(new ProtocolError('DATABASE_UNAVAILABLE'));
+    expect((await refusal(() => deleting))?.code).toBe('DATABASE_UNAVAILABLE');
+    expect([reasons, channels.open('lobby').kind]).toEqual([[], 'lasting']);
+  });
+
+  it('twice at once is once, and leaves alone a channel that is created in between', async () => {
+    await channels.create('lobby', {});
+    store.isHeld = true;
+    const first = channels.delete('lobby');
+    const second = refusal(() => channels.delete('lobby'));
+    store.isHeld = false;
+    store.waiting[0]?.proceed();
+    await first;
+    const anew = await channels.create('lobby', {});
+    store.waiting[1]?.proceed();
+    expect(await second).toEqual(notFound('lobby'));
+    expect(channels.get('lobby')).toBe(anew);
+    expect((await registry()).open('lobby').kind).toBe('lasting');
+  });
+
+  it('ends also a channel that came anew under the name while the mark was being kept', async () => {
+    channels.open('lobby');
+    store.isHeld = true;
+    const deleting = channels.delete('lobby');
+    for (const name of ['a', 'b', 'c']) enter(channels.open(name));
+    expect((await refusal(() => channels.open('lobby')))?.code).toBe('DATABASE_UNAVAILABLE');
+    store.waiting[0]?.proceed();
+    await deleting;
+    expect(await refusal(() => channels.open('lobby'))).toEqual(notFound('lobby'));
+  });
+});

@@ -1,0 +1,207 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Clock } from '../lib/clock.js';
+import type { Turn } from '../lib/turn.js';
+import type { DeliveryTally } from './audience.js';
+import { Channel, type ChannelKind } from './channel.js';
+import { type ChannelConfig, channelConfig } from './channel-config.js';
+import type { ChannelStore } from './channel-store.js';
+
+export interface ChannelRules {
+  readonly maxChannels: number;
+  readonly maxUsersPerChannel: number;
+  /** How long an automatic channel stays without members and messages, in ms. */
+  readonly channelTtl: number;
+  readonly autoCreateChannels: boolean;
+}
+
+/** Seconds after which asking again makes sense while the channels are not loaded, or one is being made. */
+const RETRY_AFTER_SECONDS = 5;
+
+/** All channels of this node: those kept in the store, those made by their first member, and the deleted names. */
+export class ChannelRegistry {
+  readonly #rules: ChannelRules;
+  readonly #store: ChannelStore;
+  readonly #parts: { turn: Turn; tally: DeliveryTally };
+  readonly #clock: Clock;
+  readonly #channels = new Map<string, Channel>();
+  readonly #deleted = new Set<string>();
+  /** Names whose creation or deletion is under way: whoever joins meanwhile waits, or would join a channel without its lists. */
+  readonly #changing = new Map<string, Promise<unknown>>();
+  #loaded = false;
+
+  constructor(
+    rules: ChannelRules,
+    store: ChannelStore,
+    parts: { turn: Turn; tally: DeliveryTally; clock: Clock },
+  ) {
+    this.#rules = rules;
+    this.#store = store;
+    this.#parts = parts;
+    this.#clock = parts.clock;
+  }
+
+  get size(): number {
+    return this.#channels.size;
+  }
+
+  get loaded(): boolean {
+    return this.#loaded;
+  }
+
+  /** All channels; throws DATABASE_UNAVAILABLE before they are loaded. */
+  list(): Channel[] {
+    this.#requireLoaded();
+    return [...this.#channels.values()];
+  }
+
+  /** Reads the kept channels; before that nobody can join, since we do not know what is closed to whom. */
+  async load(): Promise<void> {
+    for (const { name, config } of await this.#store.load()) {
+      if (config === null) this.#deleted.add(name);
+      else this.#add(name, 'lasting', channelConfig(config, this.#rules.maxUsersPerChannel));
+    }
+    this.#loaded = true;
+  }
+
+  /** The channel, or undefined. */
+  find(name: string): Channel | undefined {
+    this.#requireLoaded();
+    return this.#channels.get(name);
+  }
+
+  /** The channel was used just now: its time to live starts anew. */
+  touch(channel: Channel): void {
+    channel.lastUsed = this.#clock();
+  }
+
+  /** The channel, or CHANNEL_NOT_FOUND. */
+  get(name: string): Channel {
+    const channel = this.find(name);
+    if (channel === undefined) throw notFound(name);
+    return channel;
+  }
+
+  /** Waits until a creation or deletion of this name that is under way has ended. */
+  async settled(name: string): Promise<void> {
+    this.#requireLoaded();
+    await this.#changing.get(name)?.catch(() => undefined);
+  }
+
+  /**
+   * The configuration that a join of this name would meet; of an automatic channel that is not there yet,
+   * the defaults. Makes nothing, so that a refused join leaves no channel behind.
+   */
+  configFor(name: string): ChannelConfig {
+    const channel = this.find(name);
+    if (channel !== undefined) return channel.config;
+    if (this.#changing.has(name)) throw unavailable();
+    if (!this.#rules.autoCreateChannels || this.#deleted.has(name)) throw notFound(name);
+    return channelConfig({}, this.#rules.maxUsersPerChannel);
+  }
+
+  /** The channel to join, made when it may be. Throws CHANNEL_NOT_FOUND, CHANNEL_LIMIT_REACHED or CHANNEL_FULL. */
+  open(name: string): Channel {
+    const config = this.configFor(name);
+    const channel = this.#channels.get(name);
+    if (channel === undefined) {
+      this.#makeRoom();
+      return this.#add(name, 'automatic', config);
+    }
+    if (channel.audience.size >= config.max_subscribers) {
+      throw new ProtocolError('CHANNEL_FULL', { fields: { limit: config.max_subscribers } });
+    }
+    return channel;
+  }
+
+  /** Makes a lasting channel. Throws CHANNEL_EXISTS, CHANNEL_LIMIT_REACHED or DATABASE_UNAVAILABLE. */
+  async create(name: string, given: Partial<ChannelConfig>): Promise<Channel> {
+    this.#requireLoaded();
+    if (this.#channels.has(name) || this.#changing.has(name)) throw exists(name);
+    this.#makeRoom();
+    const config = channelConfig(given, this.#rules.maxUsersPerChannel);
+    const stored = this.#store.create(name, config);
+    this.#changing.set(name, stored);
+    try {
+      if (!(await stored)) throw exists(name);
+      this.#deleted.delete(name);
+      return this.#add(name, 'lasting', config);
+    } finally {
+      this.#changing.delete(name);
+    }
+  }
+
+  /** Deletes a channel of either kind: its mark is kept first, then its members are told and cut off. */
+  async delete(name: string): Promise<void> {
+    this.get(name);
+    const earlier = this.#changing.get(name);
+    if (earlier !== undefined) {
+      await earlier;
+      throw notFound(name);
+    }
+    const marked = this.#store.markDeleted(name);
+    this.#changing.set(name, marked);
+    try {
+      await marked;
+    } finally {
+      this.#changing.delete(name);
+    }
+    this.#deleted.add(name);
+    const channel = this.#channels.get(name); // meanwhile an automatic one may have gone, and come anew
+    if (channel === undefined) return;
+    this.#remove(channel);
+    const error = new ProtocolError('CHANNEL_CLOSED', { fields: { reason: 'channel deleted' } });
+    for (const member of channel.audience.members()) member.channelClosed(error);
+  }
+
+  /** Removes the automatic channels that nobody used for the time to live. */
+  expire(): void {
+    const before = this.#clock() - this.#rules.channelTtl;
+    for (const channel of this.#channels.values()) {
+      if (isEvictable(channel) && channel.lastUsed <= before) this.#remove(channel);
+    }
+  }
+
+  #makeRoom(): void {
+    const { maxChannels } = this.#rules;
+    const coming = [...this.#changing.keys()].filter((name) => !this.#channels.has(name)).length;
+    if (this.#channels.size + coming < maxChannels) return;
+    let oldest: Channel | undefined;
+    for (const channel of this.#channels.values()) {
+      if (isEvictable(channel) && (oldest === undefined || channel.lastUsed < oldest.lastUsed))
+        oldest = channel;
+    }
+    if (oldest === undefined)
+      throw new ProtocolError('CHANNEL_LIMIT_REACHED', { fields: { limit: maxChannels } });
+    this.#remove(oldest);
+  }
+
+  #add(name: string, kind: ChannelKind, config: ChannelConfig): Channel {
+    const channel = new Channel(name, kind, config, { ...this.#parts, now: this.#clock() });
+    this.#channels.set(name, channel);
+    return channel;
+  }
+
+  #remove(channel: Channel): void {
+    this.#channels.delete(channel.name);
+  }
+
+  #requireLoaded(): void {
+    if (!this.#loaded) throw unavailable();
+  }
+}
+
+function unavailable(): ProtocolError {
+  return new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: RETRY_AFTER_SECONDS } });
+}
+
+function isEvictable(channel: Channel): boolean {
+  return channel.kind === 'automatic' && channel.audience.size === 0;
+}
+
+function notFound(name: string): ProtocolError {
+  return new ProtocolError('CHANNEL_NOT_FOUND', { error: `channel ${name} not found` });
+}
+
+function exists(name: string): ProtocolError {
+  return new ProtocolError('CHANNEL_EXISTS', { error: `channel ${name} already exists` });
+}

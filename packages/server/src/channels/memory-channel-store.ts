@@ -1,0 +1,21 @@
+import type { ChannelConfig } from './channel-config.js';
+import type { ChannelStore, StoredChannel } from './channel-store.js';
+
+/** A store that lives as long as the process: for embedding the library in tests. */
+export class MemoryChannelStore implements ChannelStore {
+  readonly #channels = new Map<string, ChannelConfig | null>();
+
+  async load(): Promise<StoredChannel[]> {
+    return [...this.#channels].map(([name, config]) => ({ name, config }));
+  }
+
+  async create(name: string, config: ChannelConfig): Promise<boolean> {
+    if (this.#channels.get(name)) return false;
+    this.#channels.set(name, config);
+    return true;
+  }
+
+  async markDeleted(name: string): Promise<void> {
+    this.#channels.set(name, null);
+  }
+}

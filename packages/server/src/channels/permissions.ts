@@ -1,0 +1,41 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { ANONYMOUS_ROLE, type Identity } from '../auth/identity.js';
+import type { ChannelConfig } from './channel-config.js';
+
+export type Right = 'read' | 'write' | 'admin';
+
+/**
+ * Who may read, write or administer a channel. A missing `read` or `write` list means everyone who may be
+ * in the channel at all, a missing `admin` list the server admin alone; the server admin passes every list.
+ */
+export class Permissions {
+  readonly #adminRoles: ReadonlySet<string>;
+
+  constructor(adminRoles: readonly string[]) {
+    this.#adminRoles = new Set(adminRoles);
+  }
+
+  isServerAdmin(identity: Identity): boolean {
+    return identity.roles.some((role) => this.#adminRoles.has(role));
+  }
+
+  allows(identity: Identity, right: Right, config: ChannelConfig): boolean {
+    if (this.isServerAdmin(identity)) return true;
+    if (config.require_auth && identity.roles.includes(ANONYMOUS_ROLE)) return false;
+    const list = config.permissions[right];
+    if (list === undefined) return right !== 'admin';
+    return identity.roles.some((role) => list.includes(role));
+  }
+
+  /** Throws PERMISSION_DENIED, naming the right, unless it is there. */
+  require(identity: Identity, right: Right, config: ChannelConfig): void {
+    if (this.allows(identity, right, config)) return;
+    throw new ProtocolError('PERMISSION_DENIED', { fields: { required_permission: right } });
+  }
+
+  /** Throws PERMISSION_DENIED unless this is a server admin. */
+  requireServerAdmin(identity: Identity): void {
+    if (this.isServerAdmin(identity)) return;
+    throw new ProtocolError('PERMISSION_DENIED', { fields: { required_permission: 'admin' } });
+  }
+}

@@ -1,0 +1,276 @@
+import type { PresenceMode } from '@goforward/realtime-protocol';
+import { SERVER_MESSAGES } from '@goforward/realtime-protocol/schemas';
+import { Compile } from 'typebox/compile';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Channel } from '../channels/channel.js';
+import { channelConfig } from '../channels/channel-config.js';
+import { MessageEncoder } from '../channels/message-encoder.js';
+import type { Subscriber } from '../channels/subscriber.js';
+import { TimerWheel } from '../lib/timer-wheel.js';
+import { Turn } from '../lib/turn.js';
+import { PresenceTracker } from './presence-tracker.js';
+
+const rethrow = (error: unknown) => {
+  throw error;
+};
+
+const LEASE_MS = 60_000;
+const START = Date.parse('2025-01-15T10:30:00Z');
+const joinMessage = Compile(SERVER_MESSAGES['presence/join']);
+
+let now: number;
+let turn: Turn;
+let wheel: TimerWheel;
+let channel: Channel;
+let tracker: PresenceTracker;
+
+beforeEach(() => {
+  now = START;
+  turn = new Turn((error) => {
+    throw error;
+  });
+  wheel = new TimerWheel(rethrow, () => now);
+  const tally = { deliveries: 0, fanOutMs: () => undefined };
+  channel = new Channel('lobby', 'automatic', channelConfig({}, 1_000), { turn, tally, now });
+  tracker = presenceTracker();
+});
+
+function presenceTracker(enabled = true): PresenceTracker {
+  const clock = () => now;
+  const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), clock);
+  return new PresenceTracker({ enabled, leaseMs: LEASE_MS, encoder, turn, wheel, clock });
+}
+
+/** A member of the channel; `heard` takes what it has received since the last time, as `event user status`. */
+function member(userId: string, presence: PresenceMode = 'each') {
+  let bytes = '';
+  const subscriber: Subscriber = {
+    id: `c-${userId}`,
+    userId,
+    echo: true,
+    presence,
+    push: (more) => {
+      bytes += more.toString();
+    },
+    channelClosed: () => undefined,
+  };
+  channel.audience.join(subscriber);
+  const received = () => {
+    turn.flush();
+    const lines = bytes.split('\n').filter((line) => line !== '');
+    bytes = '';
+    return lines.map((line) => JSON.parse(line));
+  };
+  const heard = () =>
+    received().map(({ event, payload }) => `${event} ${payload.user_id} ${payload.state.status}`);
+  const leave = () => {
+    channel.audience.leave(subscriber);
+    tracker.disconnected(channel, userId);
+  };
+  return { received, heard, leave };
+}
+
+function waitUntil(time: number): void {
+  while (now < time) {
+    now += 100;
+    wheel.tick();
+  }
+}
+
+describe('members', () => {
+  it('hear of who joins, changes and leaves, with the whole state', () => {
+    const bob = member('bob');
+    tracker.join(channel, 'ann');
+    const [join] = bob.received();
+    expect(joinMessage.Check(join)).toBe(true);
+    expect(join).toMatchObject({
+      type: 'presence',
+      event: 'join',
+      user_id: 'ann',
+      payload: { user_id: 'ann', state: { status: 'online', last_seen: '2025-01-15T10:30:00.000Z' } },
+    });
+    now += 1_000;
+    tracker.update(channel, 'ann', { mood: 'fine', last_seen: 'never' });
+    expect(bob.received()[0]).toMatchObject({
+      event: 'update',
+      payload: { state: { status: 'online', mood: 'fine', last_seen: '2025-01-15T10:30:01.000Z' } },
+    });
+    tracker.leave(channel, 'ann');
+    expect(bob.received()[0]).toMatchObject({
+      event: 'leave',
+      payload: { user_id: 'ann', state: { status: 'offline', mood: 'fine' } },
+    });
+    expect([tracker.count(channel), tracker.snapshot(channel)]).toEqual([0, {}]);
+  });
+
+  it('hear of the changes of one turn once a user', () => {
+    const bob = member('bob');
+    tracker.join(channel, 'ann');
+    for (const status of ['a', 'b', 'c']) tracker.update(channel, 'ann', { status });
+    tracker.update(channel, 'cat', { status: 'd' });
+    expect(bob.heard()).toEqual(['join ann c', 'join cat d']);
+    tracker.update(channel, 'ann', { status: 'e' });
+    tracker.leave(channel, 'cat');
+    tracker.join(channel, 'dan');
+    tracker.leave(channel, 'dan');
+    expect(bob.heard()).toEqual(['update ann e', 'leave cat offline']);
+  });
+
+  it('hear it each, merged or not at all, as they asked', () => {
+    const [each, diff, none] = [member('a', 'each'), member('b', 'diff'), member('c', 'none')];
+    tracker.join(channel, 'ann');
+    tracker.join(channel, 'bob');
+    expect(each.heard()).toEqual(['join ann online', 'join bob online']);
+    const [merged, ...more] = diff.received();
+    const state = { status: 'online', last_seen: '2025-01-15T10:30:00.000Z' };
+    expect(merged).toMatchObject({
+      type: 'presence',
+      event: 'diff',
+      user_id: 'system',
+      payload: { joins: { ann: state, bob: state }, updates: {}, leaves: {} },
+    });
+    expect([more, none.received()]).toEqual([[], []]);
+  });
+
+  it('hear nothing where nothing changed', () => {
+    const [each, diff] = [member('a', 'each'), member('b', 'diff')];
+    tracker.join(channel, 'ann');
+    tracker.leave(channel, 'ann');
+    tracker.leave(channel, 'nobody');
+    tracker.seen(channel, 'nobody');
+    expect([each.received(), diff.received()]).toEqual([[], []]);
+  });
+});
+
+describe('a user of several connections', () => {
+  it('leaves once, with the last of them', () => {
+    const bob = member('bob');
+    const connections = [member('ann'), member('ann'), member('ann')];
+    for (let n = 0; n < 3; n++) tracker.join(channel, 'ann');
+    expect(bob.heard()).toEqual(['join ann online']);
+    for (const [left, { leave }] of connections.entries()) {
+      leave();
+      expect(bob.heard()).toEqual(left === 2 ? ['leave ann offline'] : []);
+    }
+  });
+
+  it('is listed once, with one state', () => {
+    member('ann');
+    tracker.join(channel, 'ann');
+    tracker.update(channel, 'ann', { mood: 'fine' });
+    member('ann');
+    tracker.join(channel, 'ann');
+    expect(tracker.snapshot(channel)).toMatchObject({ ann: { status: 'online', mood: 'fine' } });
+  });
+});
+
+describe('a user without a connection', () => {
+  it('is listed for the time of the lease, renewed by each update', () => {
+    const bob = member('bob');
+    tracker.update(channel, 'ann', { status: 'away' });
+    waitUntil(START + LEASE_MS - 100);
+    tracker.update(channel, 'ann', { status: 'back' });
+    waitUntil(START + 2 * LEASE_MS - 200);
+    expect(bob.heard()).toEqual(['join ann back']);
+    waitUntil(START + 2 * LEASE_MS);
+    expect(bob.heard()).toEqual(['leave ann offline']);
+    expect(tracker.count(channel)).toBe(0);
+  });
+
+  it('who comes by a connection is listed for as long as that lasts', () => {
+    tracker.update(channel, 'ann', { status: 'away' });
+    const ann = member('ann');
+    tracker.join(channel, 'ann');
+    waitUntil(START + 3 * LEASE_MS);
+    expect(tracker.snapshot(channel)).toMatchObject({ ann: { status: 'away' } });
+    ann.leave();
+    expect(tracker.count(channel)).toBe(0);
+  });
+
+  it('whose connection came unlisted is listed for as long as that lasts, once it has said something itself', () => {
+    tracker.update(channel, 'ann', { status: 'away' });
+    const ann = member('ann', 'none');
+    tracker.update(channel, 'ann', { status: 'here' });
+    waitUntil(START + 3 * LEASE_MS);
+    expect(tracker.snapshot(channel)).toMatchObject({ ann: { status: 'here' } });
+    ann.leave();
+    expect(tracker.count(channel)).toBe(0);
+  });
+
+  it('who leaves and is listed again later is not ended by the old lease', () => {
+    tracker.update(channel, 'ann', {});
+    waitUntil(START + 30_000);
+    tracker.leave(channel, 'ann');
+    tracker.update(channel, 'ann', {});
+    waitUntil(START + LEASE_MS + 10_000);
+    expect(tracker.count(channel)).toBe(1);
+    waitUntil(START + LEASE_MS + 30_000);
+    expect(tracker.count(channel)).toBe(0);
+  });
+});
+
+describe('a state', () => {
+  const room = 8_192 - JSON.stringify({ status: 'online', text: '' }).length;
+
+  it('may have 8 kB as JSON and no byte more; one that is refused changes nothing', () => {
+    tracker.join(channel, 'ann');
+    tracker.update(channel, 'ann', { text: `${'x'.repeat(room - 2)}é` });
+    const before = tracker.snapshot(channel);
+    for (const patch of [{ text: 'x'.repeat(room + 1) }, { more: 1 }]) {
+      expect(() => tracker.update(channel, 'ann', patch)).toThrow('message too large');
+    }
+    expect(tracker.snapshot(channel)).toEqual(before);
+    tracker.update(channel, 'ann', { text: null, more: 1 });
+    expect(tracker.snapshot(channel)).toMatchObject({ ann: { status: 'online', more: 1 } });
+  });
+
+  it('that is too large lists nobody', () => {
+    expect(() => tracker.update(channel, 'ann', { text: 'x'.repeat(room + 1) })).toThrow('message too large');
+    expect(tracker.count(channel)).toBe(0);
+  });
+
+  it('is seen with each message of its user, without a word to the others', () => {
+    const bob = member('bob');
+    tracker.join(channel, 'ann');
+    bob.heard();
+    now += 5_000;
+    tracker.seen(channel, 'ann');
+    expect(tracker.snapshot(channel).ann?.last_seen).toBe('2025-01-15T10:30:05.000Z');
+    expect(bob.heard()).toEqual([]);
+  });
+});
+
+describe('a new member', () => {
+  it('gets one join for each who is listed, at most 200', () => {
+    for (let n = 0; n < 201; n++) tracker.join(channel, `user-${n}`);
+    const messages = tracker.joinMessages(channel).map((bytes) => JSON.parse(bytes.toString()));
+    expect(messages).toHaveLength(200);
+    expect(new Set(messages.map(({ payload }) => payload.user_id)).size).toBe(200);
+    expect(messages.every((message) => joinMessage.Check(message))).toBe(true);
+    expect(tracker.count(channel)).toBe(201);
+  });
+
+  it('who comes after the listing was settled is told no change that it contains', () => {
+    const bob = member('bob');
+    tracker.join(channel, 'ann');
+    tracker.settle(channel);
+    const cat = member('cat');
+    tracker.join(channel, 'cat');
+    expect(bob.heard()).toEqual(['join ann online', 'join cat online']);
+    expect(cat.heard()).toEqual(['join cat online']);
+  });
+});
+
+describe('presence that is turned off', () => {
+  it('lists nobody who joins, and refuses what is asked of it', () => {
+    const off = presenceTracker(false);
+    off.join(channel, 'ann');
+    expect([off.count(channel), off.snapshot(channel), off.joinMessages(channel)]).toEqual([0, {}, []]);
+    for (const act of [() => off.update(channel, 'ann', {}), () => off.leave(channel, 'ann')]) {
+      expect(act).toThrow(
+        expect.objectContaining({ body: expect.objectContaining({ feature: 'presence' }) }),
+      );
+    }
+    off.disconnected(channel, 'ann');
+  });
+});
