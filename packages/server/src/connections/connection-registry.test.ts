@@ -1,0 +1,93 @@
+import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { Connection } from './connection.js';
+import { ConnectionRegistry } from './connection-registry.js';
+
+let registry: ConnectionRegistry;
+
+beforeEach(() => {
+  registry = new ConnectionRegistry({ maxConnections: 4, maxConnectionsPerUser: 2, maxConnectionsPerIp: 3 });
+});
+
+/** As much of a connection as a registry looks at. */
+function connection(userId: string, address: string): Connection {
+  return { userId, address } as Connection;
+}
+
+function refusal(userId: string | null, address: string): ErrorBody | undefined {
+  try {
+    registry.requireRoom(userId, address);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ProtocolError) return error.body;
+    throw error;
+  }
+}
+
+describe('there is room', () => {
+  it('until the user has too many connections, from whatever address', () => {
+    registry.add(connection('ann', '192.0.2.1'));
+    expect(refusal('ann', '192.0.2.2')).toBeUndefined();
+    const second = connection('ann', '192.0.2.2');
+    registry.add(second);
+    expect(refusal('ann', '192.0.2.3')).toEqual({
+      error: 'connection limit reached',
+      code: 'CONNECTION_LIMIT_REACHED',
+      details: 'The user has 2 connections',
+      limit: 2,
+    });
+    expect(refusal('bob', '192.0.2.3')).toBeUndefined();
+    registry.remove(second);
+    expect(refusal('ann', '192.0.2.3')).toBeUndefined();
+  });
+
+  it('until the address has too many, whoever they are, also before the user is known', () => {
+    for (const user of ['ann', 'bob', 'cat']) registry.add(connection(user, '192.0.2.1'));
+    for (const user of ['dan', null]) {
+      expect(refusal(user, '192.0.2.1')).toMatchObject({
+        details: 'The address has 3 connections',
+        limit: 3,
+      });
+      expect(refusal(user, '192.0.2.2')).toBeUndefined();
+    }
+  });
+
+  it('until the server has too many', () => {
+    for (const n of [1, 2, 3, 4]) registry.add(connection(`user-${n}`, `192.0.2.${n}`));
+    for (const user of ['ann', null]) {
+      expect(refusal(user, '192.0.2.9')).toMatchObject({ details: 'The server has 4 connections', limit: 4 });
+    }
+  });
+});
+
+it('counts are those of the connections that are there, whoever comes, goes and goes again', () => {
+  const all = [0, 1, 2, 3, 4, 5].map((n) => connection(`user-${n % 3}`, `192.0.2.${n % 2}`));
+  const step = fc.record({ n: fc.nat({ max: 5 }), comes: fc.boolean() });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30, size: 'max' }), (steps) => {
+      const counting = new ConnectionRegistry({
+        maxConnections: 99,
+        maxConnectionsPerUser: 99,
+        maxConnectionsPerIp: 2,
+      });
+      const there = new Set<Connection>();
+      for (const { n, comes } of steps) {
+        const one = all[n];
+        if (one === undefined || (comes && there.has(one))) continue;
+        if (comes) counting.add(one);
+        else counting.remove(one);
+        if (comes) there.add(one);
+        else there.delete(one);
+      }
+      const byUser = new Map<string, number>();
+      for (const { userId } of there) byUser.set(userId, (byUser.get(userId) ?? 0) + 1);
+      expect([counting.size, new Set(counting.all()), counting.byUser]).toEqual([there.size, there, byUser]);
+      for (const address of ['192.0.2.0', '192.0.2.1']) {
+        const count = [...there].filter((one) => one.address === address).length;
+        if (count >= 2) expect(() => counting.requireRoom(null, address)).toThrow('connection limit');
+        else counting.requireRoom(null, address);
+      }
+    }),
+  );
+});

@@ -1,0 +1,312 @@
+import { Socket } from 'node:net';
+import { type ClientMessage, ProtocolError, type ServerMessage } from '@goforward/realtime-protocol';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Channel } from '../channels/channel.js';
+import { channelConfig } from '../channels/channel-config.js';
+import { MessageEncoder } from '../channels/message-encoder.js';
+import { silentLog } from '../lib/log.js';
+import { TimerWheel } from '../lib/timer-wheel.js';
+import { KeyedRateLimiter } from '../lib/token-bucket.js';
+import { Turn } from '../lib/turn.js';
+import { Connection } from './connection.js';
+import { textFrame } from './frame.js';
+
+const rethrow = (error: unknown) => {
+  throw error;
+};
+
+const START = Date.parse('2025-01-15T10:30:00Z');
+
+/** A socket without a network: what is written is kept as the frames that it holds. */
+class FakeSocket extends Socket {
+  isReading = true;
+  #bytes = Buffer.alloc(0);
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.#bytes = Buffer.concat([this.#bytes, chunk]);
+    if (this.isReading) done();
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: () => void): void {
+    this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), '', done);
+  }
+
+  /** Frames since the last time: a message, `ping`, `pong <body>` or `close <code> <reason>`. */
+  frames(): (ServerMessage | string)[] {
+    const frames: (ServerMessage | string)[] = [];
+    for (let at = 0; at < this.#bytes.length; ) {
+      const short = (this.#bytes[at + 1] ?? 0) & 0x7f;
+      const body = at + (short === 126 ? 4 : 2);
+      const end = body + (short === 126 ? this.#bytes.readUInt16BE(at + 2) : short);
+      frames.push(meaning((this.#bytes[at] ?? 0) & 0x0f, this.#bytes.subarray(body, end)));
+      at = end;
+    }
+    this.#bytes = Buffer.alloc(0);
+    return frames;
+  }
+}
+
+function meaning(opcode: number, body: Buffer): ServerMessage | string {
+  if (opcode === 1) return JSON.parse(body.toString());
+  if (opcode === 8)
+    return body.length === 0 ? 'close' : `close ${body.readUInt16BE(0)} ${body.toString('utf8', 2)}`;
+  return opcode === 9 ? 'ping' : `pong ${body.toString()}`;
+}
+
+let now: number;
+let turn: Turn;
+let wheel: TimerWheel;
+let socket: FakeSocket;
+let handled: ClientMessage[];
+let closed: unknown[];
+let refused: string[];
+let answer: (message: ClientMessage) => Record<string, unknown>;
+
+beforeEach(() => {
+  now = START;
+  turn = new Turn((error) => {
+    throw error;
+  });
+  wheel = new TimerWheel(rethrow, () => now);
+  socket = new FakeSocket();
+  handled = [];
+  closed = [];
+  refused = [];
+  answer = () => ({});
+});
+
+function connect(
+  options: { expiresAt?: number; perSecond?: number; maxOutboxBytes?: number } = {},
+): Connection {
+  const identity = { userId: 'ann', roles: ['user'], expiresAt: options.expiresAt ?? null, claims: {} };
+  const tally = { messagesReceived: 0, bytesReceived: 0, slowConsumers: 0, bytesSent: 0, writes: 0 };
+  const rate = { perSecond: options.perSecond ?? 1_000, burst: options.perSecond ?? 1_000 };
+  const connection = new Connection(
+    socket,
+    { id: 'c1', identity, address: '192.0.2.1', echo: true, presence: 'each' },
+    {
+      clock: () => now,
+      turn,
+      wheel,
+      encoder: new MessageEncoder(textFrame, () => now),
+      dispatch: {
+        handle: (_, message) => {
+          handled.push(message);
+          return answer(message);
+        },
+        closed: (one) => closed.push(one),
+      },
+      messageRate: new KeyedRateLimiter(rate),
+      tally: { ...tally, refused: (code) => refused.push(code) },
+      log: silentLog,
+      pingIntervalMs: 30_000,
+      timeoutMs: 60_000,
+      maxOutboxBytes: options.maxOutboxBytes ?? 100_000,
+    },
+  );
+  connection.watch();
+  return connection;
+}
+
+/** Makes the connection a member of a channel. */
+function enter(connection: Connection): Channel {
+  const parts = { turn, tally: { deliveries: 0, fanOutMs: () => undefined }, now };
+  const channel = new Channel('lobby', 'automatic', channelConfig({}, 10), parts);
+  channel.audience.join(connection);
+  connection.channel = channel;
+  return channel;
+}
+
+const say = (connection: Connection, message: unknown) =>
+  connection.received(Buffer.from(JSON.stringify(message)), false);
+
+/** What the client has got since the last time, messages as `type/event`, errors with their code. */
+function heard(): string[] {
+  turn.flush();
+  return socket.frames().map((frame) => {
+    if (typeof frame === 'string') return frame;
+    const { code } = frame.payload as { code?: string };
+    return [`${frame.type}/${frame.event}`, code, frame.ref].filter((part) => part !== undefined).join(' ');
+  });
+}
+
+function waitFor(ms: number): void {
+  for (const end = now + ms; now < end; ) {
+    now += 100;
+    wheel.tick();
+  }
+}
+
+describe('what a client says', () => {
+  it('is handed on, and answered once where it has a ref', () => {
+    const connection = connect();
+    answer = () => ({ offset: 7 });
+    say(connection, { type: 'message', event: 'e' });
+    say(connection, { type: 'message', event: 'e', ref: 0 });
+    turn.flush();
+    expect(handled).toHaveLength(2);
+    expect(socket.frames()).toMatchObject([
+      { type: 'reply', event: 'ok', payload: { offset: 7 }, ref: 0, user_id: 'system' },
+    ]);
+  });
+
+  it('and cannot be done is told as an error, or in the reply, and the connection stays', () => {
+    const connection = connect();
+    answer = () => {
+      throw new ProtocolError('PERMISSION_DENIED');
+    };
+    say(connection, { type: 'message', event: 'e' });
+    say(connection, { type: 'message', event: 'e', ref: 'r' });
+    say(connection, { type: 'message', ref: 1 });
+    connection.received(Buffer.from('{'), false);
+    connection.received(Buffer.from('{}'), true);
+    expect(heard()).toEqual([
+      'system/error PERMISSION_DENIED',
+      'reply/error PERMISSION_DENIED r',
+      'reply/error VALIDATION_FAILED 1',
+      'system/error INVALID_JSON',
+      'system/error INVALID_JSON',
+    ]);
+    expect(connection.isOpen).toBe(true);
+    expect(refused).toHaveLength(5);
+  });
+
+  it('and meets a defect of ours is told nothing of it', () => {
+    const connection = connect();
+    answer = () => {
+      throw new Error('SELECT secret');
+    };
+    say(connection, { type: 'message', event: 'e' });
+    turn.flush();
+    expect(socket.frames()).toMatchObject([{ payload: { error: 'internal error', code: 'INTERNAL' } }]);
+  });
+
+  it('too fast is refused and not handled; what comes later is', () => {
+    const connection = connect({ perSecond: 2 });
+    for (const ref of [1, 2, 3]) say(connection, { type: 'ping', event: 'ping', ref });
+    expect(heard()).toEqual(['reply/ok 1', 'reply/ok 2', 'reply/error RATE_LIMIT_EXCEEDED 3']);
+    now += 500;
+    say(connection, { type: 'ping', event: 'ping', ref: 4 });
+    expect(heard()).toEqual(['reply/ok 4']);
+    expect(handled).toHaveLength(3);
+  });
+
+  it('wrongly a hundred times a minute is borne, and once more is not', () => {
+    const connection = connect();
+    for (let n = 0; n < 100; n++) connection.received(Buffer.from('{'), false);
+    now += 60_000;
+    for (let n = 0; n < 100; n++) connection.received(Buffer.from('{'), false);
+    expect(heard()).toHaveLength(200);
+    connection.received(Buffer.from('{'), false);
+    expect(heard()).toEqual(['system/error RATE_LIMIT_EXCEEDED', 'close 4429 RATE_LIMIT_EXCEEDED']);
+    say(connection, { type: 'ping', event: 'ping', ref: 1 });
+    expect([heard(), handled]).toEqual([[], []]);
+  });
+});
+
+describe('a connection', () => {
+  it('pings at its interval, and answers pings with what they hold', () => {
+    const connection = connect();
+    waitFor(29_900);
+    expect(heard()).toEqual([]);
+    waitFor(200);
+    connection.pinged(Buffer.from('abc'));
+    expect(heard()).toEqual(['ping', 'pong abc']);
+  });
+
+  it('that pings too fast gets no more pongs than messages', () => {
+    const connection = connect({ perSecond: 2 });
+    for (const body of ['1', '2', '3']) connection.pinged(Buffer.from(body));
+    expect(heard()).toEqual(['pong 1', 'pong 2', 'system/error RATE_LIMIT_EXCEEDED']);
+  });
+
+  it.each(['message', 'ping', 'pong'])(
+    'that was silent is closed as stale, but not before a %s is old enough',
+    (sign) => {
+      const connection = connect();
+      waitFor(50_000);
+      if (sign === 'message') say(connection, { type: 'ping', event: 'ping' });
+      else if (sign === 'ping') connection.pinged(Buffer.alloc(0));
+      else connection.ponged();
+      waitFor(59_900);
+      expect(connection.isOpen).toBe(true);
+      waitFor(200);
+      expect(heard().slice(-2)).toEqual(['system/error STALE_CONNECTION', 'close 4408 STALE_CONNECTION']);
+    },
+  );
+
+  it('is told 30 s before its token ends, once, and is closed when it does', () => {
+    const connection = connect({ expiresAt: START + 50_000 });
+    waitFor(19_900);
+    expect(heard()).toEqual([]);
+    waitFor(200);
+    expect(heard()).toEqual(['system/token_expiring']);
+    waitFor(29_800);
+    expect([heard(), connection.isOpen]).toEqual([['ping'], true]);
+    waitFor(200);
+    expect(heard()).toEqual(['system/error AUTH_FAILED', 'close 4401 AUTH_FAILED']);
+  });
+
+  it('that reads too slowly is cut off with a word, once', () => {
+    const connection = connect({ maxOutboxBytes: 1_000 });
+    socket.isReading = false;
+    connection.push(textFrame('"a"'));
+    turn.flush();
+    for (let n = 0; n < 50; n++) connection.push(textFrame(JSON.stringify('x'.repeat(100))));
+    turn.flush();
+    expect([connection.isOpen, refused]).toEqual([false, ['SLOW_CONSUMER']]);
+  });
+
+  it('that closes says so last, and is ended when the client does not answer', () => {
+    const connection = connect();
+    connection.push(textFrame('{"type":"a","event":"b","payload":{}}'));
+    connection.close(1012, 'server restart');
+    connection.close(1011, 'again');
+    connection.push(textFrame('{}'));
+    expect(heard()).toEqual(['a/b', 'close 1012 server restart']);
+    waitFor(1_900);
+    expect(socket.destroyed).toBe(false);
+    waitFor(200);
+    expect(socket.destroyed).toBe(true);
+  });
+
+  it('gets its own messages after those that its channel was sent before, and leaves it once', () => {
+    const connection = connect();
+    const channel = enter(connection);
+    channel.audience.send(textFrame('{"type":"message","event":"1","payload":{}}'));
+    connection.send('system', 'error', {});
+    channel.audience.send(textFrame('{"type":"message","event":"2","payload":{}}'));
+    connection.channelClosed(new ProtocolError('CHANNEL_CLOSED', { fields: { reason: 'channel deleted' } }));
+    connection.socketClosed();
+    expect(heard()).toEqual([
+      'message/1',
+      'system/error',
+      'message/2',
+      'system/channel_closed',
+      'close 4510 channel deleted',
+    ]);
+    expect([closed, connection.channel]).toEqual([[connection], undefined]);
+  });
+
+  it('that closes in the turn of a message still gets it', () => {
+    const connection = connect();
+    enter(connection).audience.send(textFrame('{"type":"message","event":"1","payload":{}}'));
+    connection.close(1012);
+    expect(heard()).toEqual(['message/1', 'close 1012 ']);
+  });
+
+  it('answers a close frame with the same code and ends the socket', () => {
+    const connection = connect();
+    connection.closeDemanded(4000);
+    connection.closeDemanded(4000);
+    expect(heard()).toEqual(['close 4000 ']);
+    expect([connection.isOpen, socket.writableEnded]).toEqual([false, true]);
+  });
+
+  it('whose socket has gone is watched no more', () => {
+    const connection = connect();
+    connection.socketClosed();
+    waitFor(200_000);
+    expect([heard(), connection.isOpen, connection.wheelSlot]).toEqual([[], false, -1]);
+  });
+});

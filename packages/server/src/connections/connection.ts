@@ -1,0 +1,292 @@
+import type { Socket } from 'node:net';
+import {
+  CLOSE,
+  type ClientMessage,
+  ERRORS,
+  LIMITS,
+  type PresenceMode,
+  ProtocolError,
+  type ServerMessageType,
+} from '@goforward/realtime-protocol';
+import { type Identity, SYSTEM_USER } from '../auth/identity.js';
+import type { Channel } from '../channels/channel.js';
+import type { MessageEncoder } from '../channels/message-encoder.js';
+import { rateLimitExceeded } from '../channels/rate-limit.js';
+
+import type { Clock } from '../lib/clock.js';
+import type { Log } from '../lib/log.js';
+import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
+import type { KeyedRateLimiter } from '../lib/token-bucket.js';
+import type { Turn } from '../lib/turn.js';
+import type { SocketOwner } from './client-socket.js';
+import { decode } from './decode.js';
+import type { Dispatch } from './dispatch.js';
+import { closeFrame, pingFrame, pongFrame } from './frame.js';
+import { Outbox, type OutboxTally } from './outbox.js';
+import type { Session } from './session.js';
+
+/** Counts what connections receive and refuse; read when metrics are scraped. */
+interface ConnectionTally extends OutboxTally {
+  messagesReceived: number;
+  bytesReceived: number;
+  slowConsumers: number;
+  /** An error was told to a client, or a connection was closed with one. */
+  refused(code: string): void;
+}
+
+/** What all connections of a node share. */
+export interface ConnectionEnvironment {
+  readonly clock: Clock;
+  readonly turn: Turn;
+  readonly wheel: TimerWheel;
+  readonly encoder: MessageEncoder;
+  readonly dispatch: Dispatch;
+  readonly messageRate: KeyedRateLimiter;
+  readonly tally: ConnectionTally;
+  readonly log: Log;
+  readonly pingIntervalMs: number;
+  /** A connection that is silent for so long is stale. */
+  readonly timeoutMs: number;
+  readonly maxOutboxBytes: number;
+}
+
+export interface ConnectionOptions {
+  readonly id: string;
+  readonly identity: Identity;
+  /** Where it came from, for limits and the log. */
+  readonly address: string;
+  readonly echo: boolean;
+  readonly presence: PresenceMode;
+}
+
+/** How long a closing connection may take to answer our close frame and read what it still gets. */
+const CLOSING_MS = 2_000;
+const NEVER = Number.POSITIVE_INFINITY;
+const PING = pingFrame();
+
+/**
+ * One client's socket from `connected` to its end: it guards what comes in (size, shape, rate), hands it to
+ * the dispatch, and is the only one who writes, through its outbox. States: open -> closing -> closed.
+ */
+export class Connection implements Session, SocketOwner, Timed {
+  readonly id: string;
+  readonly identity: Identity;
+  readonly address: string;
+  readonly echo: boolean;
+  readonly presence: PresenceMode;
+  /** The channel that this connection is a member of. */
+  channel: Channel | undefined;
+  wheelSlot = -1;
+  wheelAt = 0;
+  readonly #environment: ConnectionEnvironment;
+  readonly #socket: Socket;
+  readonly #outbox: Outbox;
+  #state: 'open' | 'closing' | 'closed' = 'open';
+  #lastHeard: number;
+  #lastPing: number;
+  #expiryTold = false;
+  #errors = 0;
+  #errorsSince = 0;
+
+  constructor(socket: Socket, options: ConnectionOptions, environment: ConnectionEnvironment) {
+    this.id = options.id;
+    this.identity = options.identity;
+    this.address = options.address;
+    this.echo = options.echo;
+    this.presence = options.presence;
+    this.#environment = environment;
+    this.#socket = socket;
+    this.#outbox = new Outbox(socket, {
+      turn: environment.turn,
+      tally: environment.tally,
+      maxBytes: environment.maxOutboxBytes,
+      onOverflow: () => this.#cutOff(),
+    });
+    this.#lastHeard = environment.clock();
+    this.#lastPing = this.#lastHeard;
+  }
+
+  get userId(): string {
+    return this.identity.userId;
+  }
+
+  get isOpen(): boolean {
+    return this.#state === 'open';
+  }
+
+  /** Begins the watch over pings, silence and the token's end. */
+  watch(): void {
+    this.#environment.wheel.schedule(this, this.due(this.#environment.clock()));
+  }
+
+  push(bytes: Buffer): void {
+    if (this.#state === 'open') this.#outbox.push(bytes);
+  }
+
+  send(type: ServerMessageType, event: string, payload: unknown, ref?: ClientMessage['ref']): void {
+    if (this.#state !== 'open') return;
+    this.channel?.audience.catchUp(this);
+    const { encoder } = this.#environment;
+    const message = encoder.message(type, event, payload, SYSTEM_USER);
+    this.#outbox.push(encoder.encode(ref === undefined ? message : { ...message, ref }));
+  }
+
+  received(data: Buffer, isBinary: boolean): void {
+    if (this.#state !== 'open') return;
+    const { clock, tally, messageRate, dispatch } = this.#environment;
+    const now = clock();
+    this.#lastHeard = now;
+    tally.messagesReceived += 1;
+    tally.bytesReceived += data.length;
+    const wait = messageRate.take(this.userId, now);
+    const decoded = decode(data, isBinary);
+    if ('error' in decoded) {
+      this.#fail(wait > 0 ? rateLimitExceeded(wait) : decoded.error, decoded.ref);
+      return;
+    }
+    const { message } = decoded;
+    try {
+      if (wait > 0) throw rateLimitExceeded(wait);
+      const answer = dispatch.handle(this, message, data.length);
+      if (message.ref !== undefined) this.send('reply', 'ok', answer, message.ref);
+    } catch (error) {
+      this.#fail(this.#protocolError(error), message.ref);
+    }
+  }
+
+  /** A ping is answered, and counts as a message of its user: a flood of them is one too. */
+  pinged(body: Buffer): void {
+    this.ponged();
+    if (this.#state !== 'open') return;
+    const wait = this.#environment.messageRate.take(this.userId, this.#lastHeard);
+    if (wait > 0) this.#fail(rateLimitExceeded(wait), undefined);
+    else this.push(pongFrame(body));
+  }
+
+  ponged(): void {
+    this.#lastHeard = this.#environment.clock();
+  }
+
+  /** The peer wants to close, or its frames were broken: answered with a close frame, then the socket ends. */
+  closeDemanded(code: number): void {
+    if (this.#state === 'open') this.#end(closeFrame(code));
+    this.#socket.end();
+  }
+
+  /** The socket has ended, however that came. */
+  socketClosed(): void {
+    this.#leave();
+    this.#state = 'closed';
+    this.#environment.wheel.cancel(this);
+  }
+
+  channelClosed(error: ProtocolError): void {
+    this.send('system', 'channel_closed', { reason: error.body.reason });
+    this.#environment.tally.refused(error.code);
+    this.close(ERRORS.CHANNEL_CLOSED.close, error.body.reason);
+  }
+
+  /** Tells the error and closes with its code. */
+  closeWith(error: ProtocolError): void {
+    if (this.#state !== 'open') return;
+    this.#environment.tally.refused(error.code);
+    this.#environment.log.debug({ connection: this.id, code: error.code }, 'Connection closed');
+    this.send('system', 'error', error.body);
+    this.close(ERRORS[error.code].close ?? CLOSE.INTERNAL, error.code);
+  }
+
+  /** Writes what waits and a close frame, and gives the peer a moment to answer it. */
+  close(code: number, reason = ''): void {
+    if (this.#state === 'open') this.#end(closeFrame(code, reason));
+  }
+
+  /** Ends the socket without further words. */
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  due(now: number): number {
+    if (this.#state !== 'open') {
+      this.destroy();
+      return NEVER;
+    }
+    const { pingIntervalMs, timeoutMs } = this.#environment;
+    const expiresAt = this.identity.expiresAt ?? NEVER;
+    if (now >= expiresAt) {
+      this.closeWith(new ProtocolError('AUTH_FAILED', { details: 'The token has expired' }));
+      return now + CLOSING_MS;
+    }
+    if (now - this.#lastHeard >= timeoutMs) {
+      this.closeWith(new ProtocolError('STALE_CONNECTION'));
+      return now + CLOSING_MS;
+    }
+    if (now - this.#lastPing >= pingIntervalMs) {
+      this.#lastPing = now;
+      this.push(PING);
+    }
+    const noticeAt = this.#tellExpiry(now, expiresAt);
+    return Math.min(this.#lastPing + pingIntervalMs, this.#lastHeard + timeoutMs, noticeAt, expiresAt);
+  }
+
+  /** Sends `token_expiring` when it is time; answers when it will be. */
+  #tellExpiry(now: number, expiresAt: number): number {
+    if (this.#expiryTold || expiresAt === NEVER) return NEVER;
+    const noticeAt = expiresAt - LIMITS.tokenExpiryNoticeSeconds * 1000;
+    if (now < noticeAt) return noticeAt;
+    this.#expiryTold = true;
+    this.send('system', 'token_expiring', { expires_at: new Date(expiresAt).toISOString() });
+    return NEVER;
+  }
+
+  #protocolError(error: unknown): ProtocolError {
+    if (error instanceof ProtocolError) return error;
+    this.#environment.log.error({ err: error, connection: this.id }, 'A message could not be handled');
+    return new ProtocolError('INTERNAL', { cause: error });
+  }
+
+  /** Answers what cannot be done; the connection stays, unless errors are all that comes from it. */
+  #fail(error: ProtocolError, ref: ClientMessage['ref']): void {
+    const { clock, tally } = this.#environment;
+    const now = clock();
+    if (now - this.#errorsSince >= 60_000) {
+      this.#errorsSince = now;
+      this.#errors = 0;
+    }
+    this.#errors += 1;
+    if (this.#errors > LIMITS.errorsPerMinute) {
+      const wait = this.#errorsSince + 60_000 - now;
+      this.closeWith(rateLimitExceeded(wait, 'Too many errors'));
+      return;
+    }
+    tally.refused(error.code);
+    if (ref === undefined) this.send('system', 'error', error.body);
+    else this.send('reply', 'error', error.body, ref);
+  }
+
+  /** The outbox is over its limit: what waits is dropped, and the client is told behind what it still has to read. */
+  #cutOff(): void {
+    if (this.#state !== 'open') return;
+    const { tally, encoder, log } = this.#environment;
+    tally.slowConsumers += 1;
+    tally.refused('SLOW_CONSUMER');
+    log.info({ connection: this.id }, 'Slow consumer cut off');
+    const error = new ProtocolError('SLOW_CONSUMER');
+    const told = encoder.encode(encoder.message('system', 'error', error.body, SYSTEM_USER));
+    this.#end(Buffer.concat([told, closeFrame(ERRORS.SLOW_CONSUMER.close, error.code)]));
+  }
+
+  #end(last: Buffer): void {
+    this.channel?.audience.catchUp(this);
+    this.#state = 'closing';
+    this.#outbox.end(last);
+    this.#leave();
+    const { wheel, clock } = this.#environment;
+    wheel.schedule(this, clock() + CLOSING_MS);
+  }
+
+  #leave(): void {
+    if (this.channel === undefined) return;
+    this.#environment.dispatch.closed(this);
+    this.channel = undefined;
+  }
+}

@@ -1,0 +1,115 @@
+import { LIMITS, ProtocolError } from '@goforward/realtime-protocol';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { decode } from './decode.js';
+
+/** What was decoded, in short: the message, or the error's code, field and ref. */
+function decoded(data: string | Buffer, isBinary = false): unknown {
+  const result = decode(Buffer.from(data), isBinary);
+  if ('message' in result) return result.message;
+  const { code, field } = result.error.body;
+  return [code, field, result.ref];
+}
+
+describe('a message', () => {
+  it.each([
+    { type: 'broadcast', event: 'chat', payload: { text: 'hi' } },
+    { type: 'ping', event: 'ping', ref: 0 },
+    { type: 'presence', event: 'update', payload: { state: {} }, ref: 'r1', id: 7, timestamp: 'whenever' },
+    { type: 'a type that is not known here', event: 'e' },
+  ])('is read: %j', (message) => {
+    expect(decoded(JSON.stringify(message))).toEqual(message);
+  });
+
+  it.each<[string, string | undefined, unknown]>([
+    ['', undefined, undefined],
+    ['{', undefined, undefined],
+    ['{"type":"ping","event":"ping"} {}', undefined, undefined],
+    ['[['.repeat(10_000), undefined, undefined],
+    [`{"type":"a","event":"b","payload":${'['.repeat(64)}${']'.repeat(64)}}`, undefined, undefined],
+  ])('is no JSON of bounded depth: %.40s', (text, field, ref) => {
+    expect(decoded(text)).toEqual(['INVALID_JSON', field, ref]);
+  });
+
+  it.each<[string, string, unknown]>([
+    ['null', 'message', undefined],
+    ['7', 'message', undefined],
+    ['"ping"', 'message', undefined],
+    ['[]', 'message', undefined],
+    ['{}', 'type', undefined],
+    ['{"event":"e"}', 'type', undefined],
+    ['{"type":"ping"}', 'event', undefined],
+    ['{"type":"ping","ref":7}', 'event', 7],
+    ['{"type":7,"event":"e","ref":"r"}', 'type', 'r'],
+    ['{"type":"t","event":"","ref":0}', 'event', 0],
+    ['{"type":"t","event":null}', 'event', undefined],
+    ['{"type":"t","event":{"toString":1}}', 'event', undefined],
+    ['{"type":"t","event":"e","ref":-1}', 'ref', undefined],
+    ['{"type":"t","event":"e","ref":1.5}', 'ref', undefined],
+    ['{"type":"t","event":"e","ref":""}', 'ref', undefined],
+    ['{"type":"t","event":"e","ref":null}', 'ref', undefined],
+    ['{"type":"t","event":"e","ref":{"a":1}}', 'ref', undefined],
+    ['{"type":"t","event":"e","ref":1e400}', 'ref', undefined],
+    ['{"__proto__":{"type":"t","event":"e"}}', 'type', undefined],
+    [`{"type":"t","event":"${'x'.repeat(201)}"}`, 'event', undefined],
+    [`{"type":"t","event":"e","ref":"${'x'.repeat(65)}"}`, 'ref', undefined],
+  ])('has the wrong shape: %.60s', (text, field, ref) => {
+    expect(decoded(text)).toEqual(['VALIDATION_FAILED', field, ref]);
+  });
+
+  it('is text: a binary frame is refused, whatever it holds', () => {
+    expect(decoded('{"type":"ping","event":"ping"}', true)).toEqual(['INVALID_JSON', undefined, undefined]);
+  });
+
+  it('that names __proto__ or constructor changes nothing but itself', () => {
+    const text = '{"type":"t","event":"e","payload":{"__proto__":{"isAdmin":true}},"constructor":1}';
+    expect(decoded(text)).toMatchObject({ type: 't', event: 'e' });
+    expect('isAdmin' in {}).toBe(false);
+  });
+});
+
+describe('decoding', () => {
+  const junk = fc.oneof(fc.jsonValue(), fc.constantFrom<unknown>('', 0, -1, null, 'x'.repeat(300)));
+  const almost = fc.record(
+    { type: junk, event: junk, payload: fc.jsonValue(), ref: junk, colour: junk },
+    { requiredKeys: [] },
+  );
+
+  it('never throws, and answers a message or a client’s error that is small', () => {
+    const bytes = fc.oneof(
+      fc.uint8Array({ maxLength: 200, size: 'max' }).map((data) => Buffer.from(data)),
+      almost.map((value) => Buffer.from(JSON.stringify(value))),
+      fc.jsonValue().map((value) => Buffer.from(JSON.stringify(value).slice(1))),
+    );
+    fc.assert(
+      fc.property(bytes, fc.boolean(), (data, isBinary) => {
+        const result = decode(data, isBinary);
+        if ('message' in result) {
+          expect(isBinary).toBe(false);
+          expect(result.message).toEqual(JSON.parse(data.toString()));
+          return;
+        }
+        expect(result.error).toBeInstanceOf(ProtocolError);
+        expect(JSON.stringify(result.error.body).length).toBeLessThan(1_000);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('finds in a message of the wrong shape every ref that it would have taken in a right one', () => {
+    const ref = fc.oneof(
+      fc.double({ min: 0, noNaN: true, noDefaultInfinity: true, noInteger: false }),
+      fc.nat(),
+      fc.string({ unit: 'grapheme', maxLength: LIMITS.refLength + 6, size: 'max' }),
+      junk,
+    );
+    fc.assert(
+      fc.property(ref, (value) => {
+        const right = decode(Buffer.from(JSON.stringify({ type: 't', event: 'e', ref: value })), false);
+        const wrong = decode(Buffer.from(JSON.stringify({ type: 't', ref: value })), false);
+        if ('message' in wrong) throw new Error('a message without an event was taken');
+        expect(wrong.ref).toEqual('message' in right ? right.message.ref : undefined);
+      }),
+    );
+  });
+});

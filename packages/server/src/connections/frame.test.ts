@@ -1,0 +1,105 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { closeFrame, pingFrame, pongFrame, textFrame } from './frame.js';
+
+const OPCODES: Readonly<Record<number, string>> = { 1: 'text', 8: 'close', 9: 'ping', 10: 'pong' };
+
+interface Frame {
+  readonly kind: string;
+  readonly body: Buffer;
+  /** Bytes of the header. */
+  readonly header: number;
+}
+
+/** Reads frames as a client does (RFC 6455, 5.2), and takes none that a server must not send. */
+function readFrames(bytes: Buffer): Frame[] {
+  const frames: Frame[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const [first = 0, second = 0] = bytes.subarray(at, at + 2);
+    const kind = OPCODES[first & 0x0f];
+    if ((first & 0xf0) !== 0x80 || kind === undefined) throw new Error('not a final frame that we know');
+    if (second > 127) throw new Error('a server must not mask');
+    const header = second === 127 ? 10 : second === 126 ? 4 : 2;
+    const length =
+      second === 127
+        ? Number(bytes.readBigUInt64BE(at + 2))
+        : second === 126
+          ? bytes.readUInt16BE(at + 2)
+          : second;
+    if (first & 0x08 && length > 125) throw new Error('a control frame is too long');
+    if (at + header + length > bytes.length) throw new Error('the frame is cut off');
+    frames.push({ kind, body: bytes.subarray(at + header, at + header + length), header });
+    at += header + length;
+  }
+  return frames;
+}
+
+const strictText = (bytes: Uint8Array) => new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+
+describe('a text frame', () => {
+  it.each([
+    [0, 2],
+    [1, 2],
+    [125, 2],
+    [126, 4],
+    [65_535, 4],
+    [65_536, 10],
+    [200_000, 10],
+  ])('of %d bytes has the shortest header, %d bytes', (length, header) => {
+    const text = 'x'.repeat(length);
+    const [frame, ...more] = readFrames(textFrame(text));
+    expect(more).toEqual([]);
+    expect(frame).toMatchObject({ kind: 'text', header });
+    expect(frame?.body.toString()).toBe(text);
+  });
+
+  it('counts bytes, not characters', () => {
+    const [frame] = readFrames(textFrame('é'.repeat(63)));
+    expect([frame?.header, frame?.body.length]).toEqual([4, 126]);
+  });
+
+  it('is read back as it was, also when several are joined', () => {
+    const text = fc.string({ unit: 'grapheme', maxLength: 300, size: 'max' });
+    fc.assert(
+      fc.property(fc.array(text, { maxLength: 10 }), (texts) => {
+        const frames = readFrames(Buffer.concat(texts.map(textFrame)));
+        expect(frames.map(({ body }) => strictText(body))).toEqual(texts);
+      }),
+    );
+  });
+});
+
+describe('a close frame', () => {
+  it.each([1000, 1012, 4401, 4999])('carries the code %d and the reason', (code) => {
+    const [frame] = readFrames(closeFrame(code, 'AUTH_FAILED'));
+    expect(frame).toMatchObject({ kind: 'close' });
+    expect([frame?.body.readUInt16BE(0), frame?.body.subarray(2).toString()]).toEqual([code, 'AUTH_FAILED']);
+  });
+
+  it('without a status has no body', () => {
+    expect(readFrames(closeFrame(1005, 'not sent'))).toEqual([
+      { kind: 'close', header: 2, body: Buffer.alloc(0) },
+    ]);
+  });
+
+  it('has as much of the reason as fits into 123 bytes, cut between characters', () => {
+    const reason = fc.string({ unit: fc.constantFrom('a', 'é', '中', '😀'), maxLength: 150, size: 'max' });
+    fc.assert(
+      fc.property(reason, (text) => {
+        const [frame] = readFrames(closeFrame(4000, text));
+        const told = strictText(frame?.body.subarray(2) ?? Buffer.alloc(0));
+        expect(text.startsWith(told)).toBe(true);
+        const next = String.fromCodePoint(text.codePointAt(told.length) ?? 0);
+        if (told !== text) expect(Buffer.byteLength(told + next)).toBeGreaterThan(123);
+      }),
+    );
+  });
+});
+
+it('a ping is empty, and a pong gives back what the ping held', () => {
+  expect(readFrames(pingFrame())).toEqual([{ kind: 'ping', header: 2, body: Buffer.alloc(0) }]);
+  for (const length of [0, 1, 125]) {
+    const body = Buffer.alloc(length, 7);
+    expect(readFrames(pongFrame(body))).toEqual([{ kind: 'pong', header: 2, body }]);
+  }
+});

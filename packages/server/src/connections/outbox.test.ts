@@ -1,0 +1,211 @@
+import { Duplex } from 'node:stream';
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Turn } from '../lib/turn.js';
+import { Outbox } from './outbox.js';
+
+/** A socket whose peer reads only what it is told to; it counts the writes that reach the kernel. */
+class FakeSocket extends Duplex {
+  readonly written: Buffer[] = [];
+  writes = 0;
+  isReading = true;
+  #waiting: (() => void) | undefined;
+
+  constructor() {
+    super({ highWaterMark: 1 });
+  }
+
+  get text(): string {
+    return Buffer.concat(this.written).toString();
+  }
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.#take([chunk], done);
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: () => void): void {
+    this.#take(
+      chunks.map(({ chunk }) => chunk),
+      done,
+    );
+  }
+
+  /** The peer reads again. */
+  resumeReading(): void {
+    this.isReading = true;
+    this.#waiting?.();
+  }
+
+  #take(chunks: Buffer[], done: () => void): void {
+    this.writes += 1;
+    const take = () => {
+      this.#waiting = undefined;
+      this.written.push(...chunks);
+      done();
+    };
+    if (this.isReading) take();
+    else this.#waiting = take;
+  }
+}
+
+const MAX = 1_000;
+let socket: FakeSocket;
+let turn: Turn;
+let tally: { bytesSent: number; writes: number };
+let overflows: number;
+let outbox: Outbox;
+
+beforeEach(() => {
+  socket = new FakeSocket();
+  turn = new Turn((error) => {
+    throw error;
+  });
+  tally = { bytesSent: 0, writes: 0 };
+  overflows = 0;
+  outbox = outboxOf(MAX);
+});
+
+function outboxOf(maxBytes: number): Outbox {
+  return new Outbox(socket, { turn, tally, maxBytes, onOverflow: () => overflows++ });
+}
+
+const bytes = (text: string) => Buffer.from(text);
+const block = (size: number, letter = 'x') => Buffer.alloc(size, letter);
+
+describe('an outbox', () => {
+  it('writes what gathered in a turn in one piece, in order, and not before its end', () => {
+    for (const text of ['a', 'b', 'c']) outbox.push(bytes(text));
+    expect(socket.writes).toBe(0);
+    turn.flush();
+    expect([socket.text, socket.writes]).toEqual(['abc', 1]);
+    expect(tally).toEqual({ bytesSent: 3, writes: 1 });
+    outbox.push(bytes('d'));
+    turn.flush();
+    expect([socket.text, socket.writes]).toEqual(['abcd', 2]);
+    turn.flush();
+    expect(socket.writes).toBe(2);
+  });
+
+  it('hands on a lone buffer as it is', () => {
+    const shared = bytes('shared');
+    outbox.push(shared);
+    turn.flush();
+    expect(socket.written[0]).toBe(shared);
+  });
+
+  it('hands on much without joining it, still in one write and in order', () => {
+    outbox = outboxOf(1_000_000);
+    const parts = [block(40_000, 'a'), block(40_000, 'b'), block(1, 'c')];
+    for (const part of parts) outbox.push(part);
+    turn.flush();
+    expect(socket.text).toBe(Buffer.concat(parts).toString());
+    expect(socket.written[0]).toBe(parts[0]);
+    expect([socket.writes <= 2, tally.writes, tally.bytesSent]).toEqual([true, 1, 80_001]);
+  });
+
+  it('writes the bytes that were pushed, whatever their sizes and turns', () => {
+    const sizes = fc.array(fc.array(fc.nat({ max: 50_000 }), { maxLength: 6 }), { maxLength: 6 });
+    fc.assert(
+      fc.property(sizes, (turns) => {
+        const peer = new FakeSocket();
+        const sending = new Outbox(peer, { turn, tally, maxBytes: 60_000, onOverflow: () => overflows++ });
+        const pushed: Buffer[] = [];
+        for (const parts of turns) {
+          for (const size of parts) {
+            pushed.push(block(size, String.fromCharCode(97 + (pushed.length % 26))));
+            sending.push(pushed.at(-1) ?? block(0));
+          }
+          turn.flush();
+        }
+        expect(Buffer.concat(peer.written).equals(Buffer.concat(pushed))).toBe(true);
+        expect(overflows).toBe(0);
+      }),
+    );
+  });
+
+  it('sends a reading peer more than the limit in one turn', () => {
+    for (let n = 0; n < 10; n++) outbox.push(block(400));
+    outbox.push(block(5 * MAX));
+    turn.flush();
+    expect([socket.text.length, overflows]).toEqual([4_000 + 5 * MAX, 0]);
+  });
+});
+
+describe('an outbox whose peer does not read', () => {
+  beforeEach(() => {
+    socket.isReading = false;
+  });
+
+  it('holds up to the limit, and sends it when the peer reads again', () => {
+    for (const size of [400, 400, 200]) {
+      outbox.push(block(size));
+      turn.flush();
+    }
+    expect([overflows, socket.writableLength]).toEqual([0, MAX]);
+    socket.resumeReading();
+    expect(socket.text).toHaveLength(MAX);
+  });
+
+  it('overflows once at one byte more, and drops what waited here', () => {
+    outbox.push(block(MAX));
+    turn.flush();
+    outbox.push(bytes('!'));
+    expect(overflows).toBe(0);
+    turn.flush();
+    expect(overflows).toBe(1);
+    outbox.push(block(MAX));
+    turn.flush();
+    socket.resumeReading();
+    expect([overflows, socket.text]).toEqual([1, 'x'.repeat(MAX)]);
+  });
+
+  it('overflows at once when one turn brings too much', () => {
+    outbox.push(block(MAX + 1));
+    expect(overflows).toBe(1);
+  });
+
+  it('never holds more than twice the limit, however much is pushed in a turn', () => {
+    for (let n = 0; n < 1_000; n++) outbox.push(block(100));
+    expect(overflows).toBe(1);
+    expect(socket.writableLength).toBeLessThanOrEqual(2 * MAX);
+  });
+
+  it('can still be told why it ends, behind what it has to read', () => {
+    const closing = new Outbox(socket, {
+      turn,
+      tally,
+      maxBytes: MAX,
+      onOverflow: () => closing.end(bytes('slow')),
+    });
+    closing.push(bytes('a'));
+    turn.flush();
+    closing.push(block(MAX));
+    turn.flush();
+    closing.push(bytes('after'));
+    turn.flush();
+    socket.resumeReading();
+    expect(socket.text).toBe('aslow');
+  });
+});
+
+describe('the end of an outbox', () => {
+  it('writes what waits and the last words at once, and nothing after', () => {
+    outbox.push(bytes('a'));
+    outbox.push(bytes('b'));
+    outbox.end(bytes('bye'));
+    expect([socket.text, socket.writes]).toEqual(['abbye', 1]);
+    outbox.push(bytes('c'));
+    outbox.end(bytes('again'));
+    turn.flush();
+    expect(socket.text).toBe('abbye');
+    expect(tally).toEqual({ bytesSent: 5, writes: 1 });
+  });
+
+  it('may come before anything else', () => {
+    outbox.end(bytes('bye'));
+    turn.flush();
+    expect(socket.text).toBe('bye');
+  });
+});

@@ -1,0 +1,104 @@
+import type { Duplex } from 'node:stream';
+import type { Flushable, Turn } from '../lib/turn.js';
+
+/** Counts the bytes that outboxes write; read when metrics are scraped. */
+export interface OutboxTally {
+  bytesSent: number;
+  writes: number;
+}
+
+export interface OutboxOptions {
+  readonly turn: Turn;
+  readonly tally: OutboxTally;
+  /** Bytes that may wait, here and in the socket, before the connection counts as a slow consumer. */
+  readonly maxBytes: number;
+  /** Called once, when more than `maxBytes` wait. */
+  readonly onOverflow: () => void;
+}
+
+/** Joining copies; above this it is cheaper to hand the socket several Buffers at once. */
+const JOIN_BELOW_BYTES = 64 * 1024;
+
+/**
+ * The send queue of one connection: every byte that goes out passes here, in order, and everything that
+ * gathered in a turn of the event loop is one write. It holds references to shared Buffers, not copies.
+ */
+export class Outbox implements Flushable {
+  readonly #socket: Duplex;
+  readonly #options: OutboxOptions;
+  /** Mostly one shared Buffer, so no array is made for it. */
+  #first: Buffer | undefined;
+  #rest: Buffer[] | undefined;
+  #bytes = 0;
+  #state: 'open' | 'overflown' | 'ended' = 'open';
+
+  constructor(socket: Duplex, options: OutboxOptions) {
+    this.#socket = socket;
+    this.#options = options;
+  }
+
+  push(bytes: Buffer): void {
+    if (this.#state !== 'open') return;
+    if (this.#first === undefined) {
+      this.#first = bytes;
+      this.#options.turn.add('outboxes', this);
+    } else if (this.#rest === undefined) this.#rest = [bytes];
+    else this.#rest.push(bytes);
+    this.#bytes += bytes.length;
+    if (this.#bytes > this.#options.maxBytes) this.flush();
+  }
+
+  /** One write of all that waits. Whoever reads gets it at once; whoever does not lets it pile up in the socket. */
+  flush(): void {
+    const first = this.#first;
+    if (first === undefined) return;
+    const { maxBytes } = this.#options;
+    const backlog = this.#socket.writableLength;
+    if (backlog > 0 && backlog + this.#bytes > maxBytes) {
+      this.#overflow();
+      return;
+    }
+    this.#write(first);
+    if (this.#socket.writableLength > maxBytes) this.#overflow();
+  }
+
+  /** Writes what waits and `last` now, and takes no more. After an overflow only `last` is left to write. */
+  end(last: Buffer): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    if (this.#first === undefined) this.#first = last;
+    else if (this.#rest === undefined) this.#rest = [last];
+    else this.#rest.push(last);
+    this.#bytes += last.length;
+    this.#write(this.#first);
+  }
+
+  #overflow(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'overflown';
+    this.#clear();
+    this.#options.onOverflow();
+  }
+
+  #write(first: Buffer): void {
+    const { tally } = this.#options;
+    tally.bytesSent += this.#bytes;
+    tally.writes += 1;
+    if (this.#rest === undefined) this.#socket.write(first);
+    else if (this.#bytes < JOIN_BELOW_BYTES)
+      this.#socket.write(Buffer.concat([first, ...this.#rest], this.#bytes));
+    else {
+      this.#socket.cork();
+      this.#socket.write(first);
+      for (const part of this.#rest) this.#socket.write(part);
+      this.#socket.uncork();
+    }
+    this.#clear();
+  }
+
+  #clear(): void {
+    this.#first = undefined;
+    this.#rest = undefined;
+    this.#bytes = 0;
+  }
+}

@@ -1,0 +1,90 @@
+import { type Connected, LIMITS, ProtocolError } from '@goforward/realtime-protocol';
+import { anonymousIdentity, type Identity } from '../auth/identity.js';
+import type { Channel } from '../channels/channel.js';
+import type { ChannelRegistry } from '../channels/channel-registry.js';
+import type { Permissions } from '../channels/permissions.js';
+import type { Session } from '../connections/session.js';
+import type { PresenceTracker } from '../presence/presence-tracker.js';
+
+export interface JoinParts {
+  readonly channels: ChannelRegistry;
+  readonly permissions: Permissions;
+  readonly presence: PresenceTracker;
+  /** What `connected` tells a client about this server. */
+  readonly facts: {
+    readonly pingIntervalMs: number;
+    readonly maxMessageBytes: number;
+    readonly messageRate: number;
+  };
+}
+
+/** Joining a channel, and leaving it when the connection ends. */
+export class Join {
+  readonly #parts: JoinParts;
+
+  constructor(parts: JoinParts) {
+    this.#parts = parts;
+  }
+
+  /** Waits for a creation of this channel that is under way: its lists must stand before anybody is let in. */
+  settled(channelName: string): Promise<void> {
+    return this.#parts.channels.settled(channelName);
+  }
+
+  /** Who a connection without a token is. Throws AUTH_FAILED where the channel wants one, or is not there. */
+  withoutToken(connectionId: string, channelName: string): Identity {
+    if (this.#parts.channels.find(channelName)?.config.require_auth === false)
+      return anonymousIdentity(connectionId);
+    throw new ProtocolError('AUTH_FAILED', { details: 'A token is needed' });
+  }
+
+  /** The channel that this identity may join, made when it may be. Throws what stands in the way. */
+  open(identity: Identity, channelName: string): Channel {
+    const { channels, permissions } = this.#parts;
+    permissions.require(identity, 'read', channels.configFor(channelName));
+    return channels.open(channelName);
+  }
+
+  /** Makes the connection a member of an opened channel and tells it `connected`, then who is there. */
+  enter(session: Session, channel: Channel): void {
+    const { permissions, presence } = this.#parts;
+    const { identity } = session;
+    const isListed = session.presence !== 'none' && permissions.allows(identity, 'write', channel.config);
+    if (isListed) presence.join(channel, identity.userId);
+    presence.settle(channel);
+    channel.audience.join(session);
+    session.channel = channel;
+    session.send('system', 'connected', this.#connected(session, channel));
+    if (session.presence === 'each') for (const bytes of presence.joinMessages(channel)) session.push(bytes);
+  }
+
+  /** The connection has ended: its channel, and maybe its user's listing, end for it. */
+  leave(session: Session): void {
+    const { channel } = session;
+    if (channel === undefined) return;
+    channel.audience.leave(session);
+    this.#parts.presence.disconnected(channel, session.userId);
+    this.#parts.channels.touch(channel);
+  }
+
+  #connected(session: Session, channel: Channel): Connected {
+    const { presence, facts } = this.#parts;
+    const { expiresAt } = session.identity;
+    const own = channel.config.permissions;
+    return {
+      channel: channel.name,
+      connection_id: session.id,
+      user_id: session.userId,
+      subscriber_count: channel.audience.size,
+      presence_count: presence.count(channel),
+      ...(session.presence === 'diff' ? { presence: presence.snapshot(channel) } : {}),
+      ping_interval_ms: facts.pingIntervalMs,
+      ...(expiresAt === null ? {} : { token_expires_at: new Date(expiresAt).toISOString() }),
+      limits: {
+        max_message_size: Math.min(own.max_message_size ?? facts.maxMessageBytes, facts.maxMessageBytes),
+        message_rate: Math.min(own.rate_limit ?? facts.messageRate, facts.messageRate),
+        presence_state_bytes: LIMITS.presenceStateBytes,
+      },
+    };
+  }
+}

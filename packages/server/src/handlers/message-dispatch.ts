@@ -1,0 +1,44 @@
+import { type ClientMessage, ProtocolError } from '@goforward/realtime-protocol';
+import type { Broadcaster } from '../channels/broadcaster.js';
+import type { Dispatch } from '../connections/dispatch.js';
+import type { Session } from '../connections/session.js';
+import type { PresenceTracker } from '../presence/presence-tracker.js';
+import type { Join } from './join.js';
+import { ping } from './ping.js';
+import { presence } from './presence.js';
+import { publish } from './publish.js';
+import type { Verb } from './verb.js';
+
+/** Hands each message to the handler of its type: the list of everything that a client can say. */
+export class MessageDispatch implements Dispatch {
+  readonly #verbs: ReadonlyMap<string, Verb>;
+  readonly #join: Join;
+
+  constructor(parts: { join: Join; broadcaster: Broadcaster; presence: PresenceTracker }) {
+    this.#join = parts.join;
+    const publishing = publish(parts.broadcaster, parts.presence);
+    this.#verbs = new Map([
+      ['broadcast', publishing],
+      ['message', publishing],
+      ['presence', presence(parts.broadcaster, parts.presence)],
+      ['ping', ping],
+    ]);
+  }
+
+  handle(session: Session, message: ClientMessage, bytes: number): Record<string, unknown> {
+    const verb = this.#verbs.get(message.type);
+    if (verb === undefined) {
+      throw new ProtocolError('UNKNOWN_MESSAGE_TYPE', {
+        details: `Clients send ${[...this.#verbs.keys()].join(', ')}`,
+        fields: { field: 'type' },
+      });
+    }
+    const { channel } = session;
+    if (channel === undefined) throw new Error('a message before the join');
+    return verb({ session, channel, message, bytes });
+  }
+
+  closed(session: Session): void {
+    this.#join.leave(session);
+  }
+}

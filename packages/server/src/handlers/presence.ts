@@ -1,0 +1,34 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { PresenceUpdate } from '@goforward/realtime-protocol/schemas';
+import { Compile } from 'typebox/compile';
+import type { Broadcaster } from '../channels/broadcaster.js';
+import type { PresenceTracker } from '../presence/presence-tracker.js';
+import type { Verb } from './verb.js';
+
+const update = Compile(PresenceUpdate);
+
+/** `presence`: `update` merges a state and lists the user, `leave` takes the user off the list. */
+export function presence(broadcaster: Broadcaster, tracker: PresenceTracker): Verb {
+  return ({ session, channel, message, bytes }) => {
+    broadcaster.admit(channel, session.identity, bytes);
+    switch (message.event) {
+      case 'update':
+        if (!update.Check(message.payload)) {
+          throw new ProtocolError('VALIDATION_FAILED', {
+            details: 'payload: must be {"state": {…}}',
+            fields: { field: 'payload' },
+          });
+        }
+        tracker.update(channel, session.userId, message.payload.state);
+        return {};
+      case 'leave':
+        tracker.leave(channel, session.userId);
+        return {};
+      default:
+        throw new ProtocolError('VALIDATION_FAILED', {
+          details: 'event: presence knows update and leave',
+          fields: { field: 'event' },
+        });
+    }
+  };
+}

@@ -1,0 +1,13 @@
+import type { Broadcaster } from '../channels/broadcaster.js';
+import type { PresenceTracker } from '../presence/presence-tracker.js';
+import type { Verb } from './verb.js';
+
+/** `broadcast` and `message`: all members get it as a `message`. */
+export function publish(broadcaster: Broadcaster, presence: PresenceTracker): Verb {
+  return ({ session, channel, message, bytes }) => {
+    const publication = { type: 'message', event: message.event, payload: message.payload, bytes } as const;
+    broadcaster.publish(channel, session.identity, publication, session);
+    presence.seen(channel, session.userId);
+    return {};
+  };
+}
