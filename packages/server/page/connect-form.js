@@ -1,0 +1,131 @@
+import { cleanToken, isChannelName, isTokenText } from './session.js';
+
+/**
+ * @typedef {object} ConnectFormOptions
+ * @property {HTMLFormElement} form
+ * @property {HTMLInputElement} channel
+ * @property {HTMLInputElement} token
+ * @property {HTMLElement} hint what is said below the fields
+ * @property {HTMLButtonElement} reveal
+ * @property {HTMLButtonElement} connect
+ * @property {HTMLButtonElement} disconnect
+ * @property {(channel: string, token: string) => void} onConnect
+ * @property {() => void} onRetry
+ * @property {() => void} onDisconnect
+ * @property {(code: string) => void} onInvalid
+ */
+
+/** The fields for channel and token with their buttons; it only lets through what can be connected with. */
+export class ConnectForm {
+  #options;
+  /** @type {import('./connection.js').Phase} */
+  #phase = 'disconnected';
+  #waiting = false;
+  /** What the fields held when the connection was asked for. */
+  #used = { channel: '', token: '' };
+
+  /** @param {ConnectFormOptions} options */
+  constructor(options) {
+    this.#options = options;
+    const { form, channel, token, reveal, disconnect, onDisconnect } = options;
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.submit();
+    });
+    for (const field of [channel, token]) {
+      field.addEventListener('input', () => {
+        field.removeAttribute('aria-invalid');
+        this.#showButtons();
+      });
+    }
+    reveal.addEventListener('click', () => this.#reveal(token.type === 'password'));
+    disconnect.addEventListener('click', onDisconnect);
+  }
+
+  /** @param {{ channel?: string, token?: string }} values */
+  fill({ channel, token }) {
+    if (channel !== undefined) this.#options.channel.value = channel;
+    if (token !== undefined) this.#options.token.value = token;
+    this.#showButtons();
+  }
+
+  /**
+   * A token took the place of one that was refused, without anybody asking to connect.
+   *
+   * @param {string} token
+   */
+  replaceToken(token) {
+    this.#used = { ...this.#used, token };
+    this.fill({ token });
+  }
+
+  /** @param {string} text */
+  hint(text) {
+    this.#options.hint.textContent = text;
+    this.#options.hint.hidden = text === '';
+  }
+
+  get hasToken() {
+    return this.#options.token.value.trim() !== '';
+  }
+
+  /** Connects with what the fields hold, or says what is wrong with it. */
+  submit() {
+    const { channel, token, onConnect, onRetry } = this.#options;
+    if (!this.#changed && this.#waiting) return onRetry();
+    const name = channel.value.trim();
+    const secret = cleanToken(token.value);
+    if (!isChannelName(name)) return this.#refuse(channel, 'INVALID_CHANNEL_NAME');
+    if (secret === '') return this.#refuse(token, 'TOKEN_MISSING');
+    if (!isTokenText(secret)) return this.#refuse(token, 'INVALID_TOKEN_TEXT');
+    channel.value = name;
+    token.value = secret;
+    this.#used = { channel: name, token: secret };
+    onConnect(name, secret);
+  }
+
+  /**
+   * @param {import('./connection.js').Phase} phase
+   * @param {boolean} waiting for the next try
+   */
+  show(phase, waiting) {
+    this.#phase = phase;
+    this.#waiting = waiting;
+    this.#showButtons();
+  }
+
+  get #changed() {
+    const { channel, token } = this.#options;
+    return channel.value.trim() !== this.#used.channel || cleanToken(token.value) !== this.#used.token;
+  }
+
+  /** The connect button is there whenever it would do something: connect, switch, or try at once. */
+  #showButtons() {
+    const { connect, disconnect } = this.#options;
+    const idle = this.#phase === 'disconnected';
+    const focused = [connect, disconnect].find((button) => button === document.activeElement);
+    disconnect.hidden = idle;
+    connect.hidden = !idle && !this.#changed && !this.#waiting;
+    connect.textContent = idle ? 'Connect' : this.#changed ? 'Switch' : 'Try now';
+    // A button that goes away must not take the keyboard's place with it.
+    if (focused?.hidden) (idle ? connect : disconnect).focus();
+  }
+
+  /**
+   * @param {HTMLInputElement} field
+   * @param {string} code
+   */
+  #refuse(field, code) {
+    field.setAttribute('aria-invalid', 'true');
+    field.focus();
+    this.#options.onInvalid(code);
+  }
+
+  /** @param {boolean} shown */
+  #reveal(shown) {
+    const { token, reveal } = this.#options;
+    token.type = shown ? 'text' : 'password';
+    reveal.textContent = shown ? 'Hide' : 'Show';
+    reveal.setAttribute('aria-label', shown ? 'Hide the token' : 'Show the token');
+  }
+}

@@ -1,0 +1,28 @@
+/**
+ * The element of this id, which `index.html` is known to hold.
+ *
+ * @param {string} id
+ * @returns {any}
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (element === null) throw new Error(`index.html has no element #${id}`);
+  return element;
+}
+
+/**
+ * A new element. Text goes in as text, never as markup.
+ *
+ * @param {string} tag
+ * @param {{ className?: string, text?: string, title?: string }} [options]
+ * @param {...(Node | string)} children
+ * @returns {any}
+ */
+export function make(tag, options = {}, ...children) {
+  const element = document.createElement(tag);
+  if (options.className !== undefined) element.className = options.className;
+  if (options.title !== undefined) element.title = options.title;
+  if (options.text !== undefined) element.textContent = options.text;
+  element.append(...children);
+  return element;
+}

@@ -1,0 +1,164 @@
+import { make } from './elements.js';
+import { clockTime, hueClass, shortName } from './names.js';
+import { explainFault } from './words.js';
+
+const LONGEST_PREVIEW = 400;
+
+/**
+ * @typedef {import('./connection.js').Message} Message
+ * @typedef {object} Reader who reads the stream: what is told depends on it
+ * @property {string} userId
+ * @property {string} joinedAt timestamp of `connected`: whoever was seen before it did not join just now
+ */
+
+/** The filter that a message type belongs to. */
+function groupOf(type) {
+  if (type === 'presence') return 'presence';
+  return type === 'system' || type === 'local' ? 'system' : 'message';
+}
+
+/** A text of this page itself, shaped like a message so that the stream can show it in its place. */
+export function localNote(text) {
+  return {
+    id: '',
+    type: 'local',
+    event: 'note',
+    payload: { text },
+    user_id: '',
+    timestamp: new Date().toISOString(),
+  };
+}
+
+/**
+ * Any JSON on one line, with the spaces that let it be read and broken.
+ *
+ * @param {unknown} payload
+ */
+function preview(payload) {
+  const text = JSON.stringify(payload, null, 1).replaceAll(/\n */g, ' ');
+  return text.length > LONGEST_PREVIEW ? `${text.slice(0, LONGEST_PREVIEW)}…` : text;
+}
+
+/** The text that a person wrote, where the payload has one. */
+function chatText(payload) {
+  if (typeof payload === 'string') return payload;
+  for (const key of ['message', 'text', 'content']) {
+    if (typeof payload?.[key] === 'string') return payload[key];
+  }
+  return null;
+}
+
+/**
+ * @param {Message} message
+ * @param {Reader} reader
+ */
+function presenceText({ event, payload }, reader) {
+  if (event === 'diff') {
+    const count = (key) => Object.keys(payload[key] ?? {}).length;
+    return `${count('joins')} joined, ${count('leaves')} left, ${count('updates')} changed`;
+  }
+  const state = payload.state ?? {};
+  if (event === 'leave') return 'left';
+  if (event === 'join') {
+    const wasHere = payload.user_id !== reader.userId && state.last_seen < reader.joinedAt;
+    return wasHere ? 'is here' : 'joined';
+  }
+  const said = typeof state.status === 'string' ? `is ${state.status}` : 'changed';
+  return typeof state.custom_message === 'string' ? `${said}: ${state.custom_message}` : said;
+}
+
+/** @param {Message} message */
+function systemText({ event, payload }) {
+  switch (event) {
+    case 'connected': {
+      const others =
+        payload.subscriber_count === 1 ? '1 connection' : `${payload.subscriber_count} connections`;
+      return `Connected to ${payload.channel}, ${others} in it`;
+    }
+    case 'error':
+      return explainFault(payload).title;
+    case 'channel_closed':
+      return `The channel was closed${payload.reason ? `: ${payload.reason}` : ''}`;
+    case 'token_expiring':
+      return `Your token expires at ${clockTime(payload.expires_at)}`;
+    case 'gap':
+      return `Something was missed here (${payload.scope}): fetch it again`;
+    case 'database_down':
+      return 'The database cannot be reached; chatting goes on';
+    case 'database_up':
+      return 'The database is back';
+    case 'note':
+      return payload.text;
+    default:
+      return preview(payload);
+  }
+}
+
+/**
+ * @param {string} userId
+ * @param {Reader} reader
+ */
+function nameOf(userId, reader) {
+  const own = userId === reader.userId;
+  const name = make('span', { className: `who ${hueClass(userId)}`, text: shortName(userId), title: userId });
+  if (!own) return [name];
+  return [name, make('span', { className: 'you', text: 'you' })];
+}
+
+/**
+ * @param {Message} message
+ * @param {Reader} reader
+ */
+function contentOf(message, reader) {
+  const group = groupOf(message.type);
+  if (group === 'system') return [make('span', { className: 'said', text: systemText(message) })];
+  if (group === 'presence') {
+    const who = message.event === 'diff' ? [] : nameOf(message.payload.user_id, reader);
+    return [...who, make('span', { className: 'said', text: presenceText(message, reader) })];
+  }
+  const text = chatText(message.payload);
+  const body =
+    text === null
+      ? make('code', { className: 'data', text: preview(message.payload) })
+      : make('p', { className: 'text', text });
+  return [...nameOf(message.user_id, reader), body];
+}
+
+/** The button that opens a message as it came; its JSON is only made when somebody asks. */
+function rawToggle(message, item) {
+  const label = `${message.type} · ${message.event}`;
+  const words = make('span', { className: 'tag-words', text: label });
+  const button = make('button', { className: 'tag', title: 'Show the message as it came' }, words);
+  button.type = 'button';
+  button.setAttribute('aria-expanded', 'false');
+  button.addEventListener('click', () => {
+    const open = item.querySelector('pre');
+    button.setAttribute('aria-expanded', String(open === null));
+    if (open !== null) open.remove();
+    else item.append(make('pre', { className: 'raw', text: JSON.stringify(message, null, 2) }));
+  });
+  return button;
+}
+
+/**
+ * The list item of one message: when, who, what, and behind its type the whole of it.
+ *
+ * @param {Message} message
+ * @param {Reader} reader
+ * @returns {HTMLLIElement}
+ */
+export function entryOf(message, reader) {
+  const item = make('li');
+  item.dataset.type = message.type;
+  item.dataset.group = groupOf(message.type);
+  if (message.type === 'system' && message.event === 'error') item.classList.add('failed');
+  const time = make('time', {
+    className: 'time',
+    text: clockTime(message.timestamp),
+    title: message.timestamp,
+  });
+  time.dateTime = message.timestamp;
+  item.append(time, make('div', { className: 'content' }, ...contentOf(message, reader)));
+  if (message.type !== 'local') item.append(rawToggle(message, item));
+  return item;
+}

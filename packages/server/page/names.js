@@ -1,0 +1,54 @@
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const HUES = 8;
+const CLOCK = new Intl.DateTimeFormat([], {
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  hourCycle: 'h23',
+});
+
+/**
+ * A user id as people can read it: the first group of a UUID, a long id cut.
+ *
+ * @param {string} userId
+ */
+export function shortName(userId) {
+  if (UUID.test(userId)) return userId.slice(0, 8);
+  return userId.length > 24 ? `${userId.slice(0, 23)}…` : userId;
+}
+
+/**
+ * The class that gives a user the same colour everywhere.
+ *
+ * @param {string} userId
+ */
+export function hueClass(userId) {
+  let hash = 0;
+  for (const character of userId) hash = (hash * 31 + (character.codePointAt(0) ?? 0)) >>> 0;
+  return `hue-${hash % HUES}`;
+}
+
+/**
+ * Hours, minutes and seconds of a timestamp in the reader's own time zone.
+ *
+ * @param {string | number} timestamp
+ */
+export function clockTime(timestamp) {
+  const date = new Date(timestamp);
+  return Number.isNaN(date.getTime()) ? '–' : CLOCK.format(date);
+}
+
+/**
+ * How long ago a timestamp was, in a word or two.
+ *
+ * @param {string} timestamp
+ * @param {number} now milliseconds since the epoch
+ */
+export function timeAgo(timestamp, now) {
+  const seconds = Math.round((now - Date.parse(timestamp)) / 1000);
+  if (Number.isNaN(seconds)) return '';
+  if (seconds < 45) return 'now';
+  if (seconds < 3600) return `${Math.max(1, Math.round(seconds / 60))} min ago`;
+  if (seconds < 86_400) return `${Math.round(seconds / 3600)} h ago`;
+  return `${Math.round(seconds / 86_400)} d ago`;
+}

@@ -1,0 +1,53 @@
+const REPLY_TIMEOUT_MS = 10_000;
+
+/** @typedef {import('./words.js').Fault} Fault */
+
+/** The requests of a connection that wait for the reply with their `ref`. */
+export class PendingRequests {
+  /** @type {Map<string, { resolve: (payload: any) => void, reject: (fault: Fault) => void, timer: number }>} */
+  #waiting = new Map();
+  #count = 0;
+
+  /**
+   * A new request: its `ref`, and its reply, which rejects with a fault.
+   *
+   * @returns {{ ref: string, reply: Promise<any> }}
+   */
+  add() {
+    this.#count += 1;
+    const ref = `page-${this.#count}`;
+    const reply = new Promise((resolve, reject) => {
+      const timer = setTimeout(() => this.#take(ref)?.reject({ code: 'NO_REPLY' }), REPLY_TIMEOUT_MS);
+      this.#waiting.set(ref, { resolve, reject, timer });
+    });
+    return { ref, reply };
+  }
+
+  /**
+   * Takes a reply; false for any other message.
+   *
+   * @param {import('./connection.js').Message} message
+   */
+  settle({ type, event, ref, payload }) {
+    if (type !== 'reply') return false;
+    // One that comes after its request was given up is nobody's.
+    const request = this.#take(String(ref));
+    if (event === 'error') request?.reject(payload);
+    else request?.resolve(payload);
+    return true;
+  }
+
+  /** The connection is gone, and no reply will come. */
+  abandon() {
+    for (const ref of this.#waiting.keys()) this.#take(ref)?.reject({ code: 'NO_REPLY' });
+  }
+
+  /** @param {string} ref */
+  #take(ref) {
+    const request = this.#waiting.get(ref);
+    if (request === undefined) return undefined;
+    clearTimeout(request.timer);
+    this.#waiting.delete(ref);
+    return request;
+  }
+}

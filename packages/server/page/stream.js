@@ -1,0 +1,133 @@
+import { entryOf } from './entry.js';
+
+/** Entries that are kept; the oldest make room. */
+const CAPACITY = 500;
+/** Messages are put on the page in batches: a busy channel must not cost one layout each. */
+const BATCH_MS = 30;
+/** So near to the end counts as being at the end, in pixels. */
+const END_TOLERANCE = 40;
+
+/**
+ * @typedef {import('./connection.js').Message} Message
+ * @typedef {import('./entry.js').Reader} Reader
+ */
+
+/** The list of the last messages: it can be paused, filtered and cleared, and follows its end while that is in view. */
+export class Stream {
+  #list;
+  #scroller;
+  #pauseButton;
+  #latestButton;
+  #empty;
+  /** @type {Message[]} */
+  #waiting = [];
+  /** @type {Reader} */
+  #reader = { userId: '', joinedAt: '' };
+  #paused = false;
+  #followsEnd = true;
+  #unseen = 0;
+  #held = 0;
+  #timer = 0;
+
+  /**
+   * @param {{ list: HTMLElement, scroller: HTMLElement, pauseButton: HTMLElement, latestButton: HTMLElement, empty: HTMLElement }} parts
+   */
+  constructor({ list, scroller, pauseButton, latestButton, empty }) {
+    this.#list = list;
+    this.#scroller = scroller;
+    this.#pauseButton = pauseButton;
+    this.#latestButton = latestButton;
+    this.#empty = empty;
+    scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
+    pauseButton.addEventListener('click', () => this.#setPaused(!this.#paused));
+    latestButton.addEventListener('click', () => this.#toEnd());
+    // The list gets another height with the window, the keyboard of a phone and every opened message.
+    new ResizeObserver(() => this.#followsEnd && this.#toEnd()).observe(scroller);
+  }
+
+  /** @param {Reader} reader */
+  setReader(reader) {
+    this.#flush();
+    this.#reader = reader;
+  }
+
+  /** @param {Message} message */
+  add(message) {
+    this.#waiting.push(message);
+    if (this.#waiting.length > CAPACITY) this.#waiting.shift();
+    if (this.#paused) {
+      this.#held += 1;
+      this.#showPaused();
+    } else if (this.#timer === 0) {
+      this.#timer = setTimeout(() => this.#flush(), BATCH_MS);
+    }
+  }
+
+  clear() {
+    this.#waiting = [];
+    this.#held = 0;
+    this.#list.replaceChildren();
+    this.#empty.hidden = false;
+    this.#showPaused();
+    this.#toEnd();
+  }
+
+  /**
+   * Shows or hides a group of messages; hidden ones are kept.
+   *
+   * @param {string} group
+   * @param {boolean} shown
+   */
+  filter(group, shown) {
+    this.#list.classList.toggle(`hide-${group}`, !shown);
+    if (this.#followsEnd) this.#toEnd();
+  }
+
+  /** @param {boolean} paused */
+  #setPaused(paused) {
+    this.#flush();
+    this.#paused = paused;
+    this.#held = 0;
+    this.#flush();
+    this.#showPaused();
+  }
+
+  #showPaused() {
+    const held = this.#held === 0 ? '' : ` (${this.#held.toLocaleString()})`;
+    this.#pauseButton.textContent = this.#paused ? `Resume${held}` : 'Pause';
+    this.#pauseButton.classList.toggle('active', this.#paused);
+  }
+
+  #flush() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    if (this.#paused || this.#waiting.length === 0) return;
+    const entries = this.#waiting.map((message) => entryOf(message, this.#reader));
+    this.#waiting = [];
+    if (entries.some((entry) => entry.dataset.group === 'message')) this.#empty.hidden = true;
+    this.#list.append(...entries);
+    while (this.#list.childElementCount > CAPACITY) this.#list.firstElementChild?.remove();
+    if (this.#followsEnd) this.#toEnd();
+    else this.#showUnseen(this.#unseen + entries.length);
+  }
+
+  #scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
+    this.#followsEnd = scrollHeight - scrollTop - clientHeight < END_TOLERANCE;
+    if (this.#followsEnd) this.#showUnseen(0);
+    else this.#latestButton.hidden = false;
+  }
+
+  #toEnd() {
+    this.#followsEnd = true;
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#showUnseen(0);
+  }
+
+  /** @param {number} count */
+  #showUnseen(count) {
+    this.#unseen = count;
+    this.#latestButton.hidden = this.#followsEnd;
+    this.#latestButton.textContent = count === 0 ? 'Jump to latest' : `${count.toLocaleString()} new below`;
+  }
+}

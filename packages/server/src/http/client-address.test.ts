@@ -1,0 +1,99 @@
+import type { IncomingMessage } from 'node:http';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { type IpRange, parseIpRange } from '../lib/ip-range.js';
+import { clientAddress } from './client-address.js';
+
+function addressOf(
+  peer: string | undefined,
+  forwarded: string | undefined,
+  trusted: readonly string[],
+): string {
+  const ranges = trusted.map(parseIpRange).filter((range): range is IpRange => range !== undefined);
+  expect(ranges).toHaveLength(trusted.length);
+  const headers = forwarded === undefined ? {} : { 'x-forwarded-for': forwarded };
+  return clientAddress({ socket: { remoteAddress: peer }, headers } as unknown as IncomingMessage, ranges);
+}
+
+test.each<
+  [
+    what: string,
+    peer: string | undefined,
+    forwarded: string | undefined,
+    trusted: readonly string[],
+    address: string,
+  ]
+>([
+  ['without a proxy it is the peer', '203.0.113.7', undefined, [], '203.0.113.7'],
+  [
+    'a header of an untrusted peer counts for nothing',
+    '203.0.113.7',
+    '198.51.100.1',
+    ['10.0.0.0/8'],
+    '203.0.113.7',
+  ],
+  ['a trusted proxy names the client', '10.0.0.1', '198.51.100.1', ['10.0.0.0/8'], '198.51.100.1'],
+  ['a trusted proxy without the header is the client', '10.0.0.1', undefined, ['10.0.0.0/8'], '10.0.0.1'],
+  ['an empty header names nobody', '10.0.0.1', '', ['10.0.0.0/8'], '10.0.0.1'],
+  [
+    'of a chain, the last that is not trusted',
+    '10.0.0.1',
+    '1.1.1.1, 198.51.100.1, 10.9.9.9',
+    ['10.0.0.0/8'],
+    '198.51.100.1',
+  ],
+  [
+    'what the client itself wrote stands left of it and is ignored',
+    '10.0.0.1',
+    '127.0.0.1, 198.51.100.1',
+    ['10.0.0.0/8'],
+    '198.51.100.1',
+  ],
+  [
+    'a chain of trusted proxies alone ends at its first',
+    '10.0.0.1',
+    '10.0.0.3, 10.0.0.2',
+    ['10.0.0.0/8'],
+    '10.0.0.3',
+  ],
+  [
+    'rubbish ends the chain at the last address that is known',
+    '10.0.0.1',
+    '198.51.100.1, unknown, 10.0.0.2',
+    ['10.0.0.0/8'],
+    '10.0.0.2',
+  ],
+  ['an address with a port is rubbish', '10.0.0.1', '198.51.100.1:4711', ['10.0.0.0/8'], '10.0.0.1'],
+  ['loopback is a name for both families', '::1', '2001:db8::5', ['loopback'], '2001:db8::5'],
+  ['IPv6 proxies are trusted by network', 'fd00::1', '2001:db8::5', ['fd00::/8'], '2001:db8::5'],
+  [
+    'an IPv4 peer seen through IPv6 is the same peer',
+    '::ffff:10.0.0.1',
+    '198.51.100.1',
+    ['10.0.0.0/8'],
+    '198.51.100.1',
+  ],
+  ['a socket that has already ended has no address', undefined, '198.51.100.1', ['loopback'], 'unknown'],
+])('%s', (_what, peer, forwarded, trusted, address) => {
+  expect(addressOf(peer, forwarded, trusted)).toBe(address);
+});
+
+test('several headers of that name are one chain', () => {
+  const request = {
+    socket: { remoteAddress: '127.0.0.1' },
+    headers: { 'x-forwarded-for': ['1.1.1.1', '2.2.2.2'] },
+  };
+  const loopback = parseIpRange('loopback');
+  expect(loopback).toBeDefined();
+  expect(clientAddress(request as unknown as IncomingMessage, loopback ? [loopback] : [])).toBe('2.2.2.2');
+});
+
+test('whatever a client writes in front, the address that the proxy saw stays', () => {
+  fc.assert(
+    fc.property(fc.ipV4(), fc.array(fc.oneof(fc.ipV4(), fc.ipV6(), fc.string())), (seen, written) => {
+      fc.pre(!seen.startsWith('10.'));
+      const chain = [...written, seen].join(',');
+      expect(addressOf('10.0.0.1', chain, ['10.0.0.0/8'])).toBe(seen);
+    }),
+  );
+});

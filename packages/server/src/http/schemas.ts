@@ -1,0 +1,112 @@
+import { CHANNEL_NAME_PATTERN, LIMITS } from '@goforward/realtime-protocol';
+import { ErrorBody, PresenceMap } from '@goforward/realtime-protocol/schemas';
+import { type Static, Type } from 'typebox';
+
+/** The bodies and answers of the HTTP API, shared by its routes; OpenAPI shows them. */
+
+const MAX_SUBSCRIBERS = 1_000_000;
+const CLOSED = { additionalProperties: false };
+
+const Roles = Type.Array(Type.String({ minLength: 1, maxLength: 100 }), { maxItems: 100 });
+
+const ChannelPermissions = Type.Object(
+  {
+    read: Type.Optional(Roles),
+    write: Type.Optional(Roles),
+    admin: Type.Optional(Roles),
+    max_message_size: Type.Optional(Type.Integer({ minimum: 1, description: 'bytes of one message' })),
+    rate_limit: Type.Optional(
+      Type.Number({ exclusiveMinimum: 0, maximum: 1_000_000, description: 'messages per second and user' }),
+    ),
+  },
+  CLOSED,
+);
+
+const channelFields = {
+  max_subscribers: Type.Integer({ minimum: 1, maximum: MAX_SUBSCRIBERS }),
+  require_auth: Type.Boolean(),
+  permissions: ChannelPermissions,
+  metadata: Type.Record(Type.String(), Type.Unknown()),
+};
+
+export const NewChannel = Type.Object(
+  {
+    name: Type.String({
+      pattern: CHANNEL_NAME_PATTERN,
+      description: `1 to ${LIMITS.channelNameLength} letters, digits and _ - . : not starting with a dot`,
+    }),
+    max_subscribers: Type.Optional(channelFields.max_subscribers),
+    require_auth: Type.Optional(channelFields.require_auth),
+    permissions: Type.Optional(channelFields.permissions),
+    metadata: Type.Optional(channelFields.metadata),
+  },
+  CLOSED,
+);
+
+export const CreatedChannel = Type.Object({
+  name: Type.String(),
+  subscriber_count: Type.Integer(),
+  config: Type.Object(channelFields),
+});
+
+export const ChannelInfo = Type.Object({
+  name: Type.String(),
+  subscriber_count: Type.Integer(),
+  presence: PresenceMap,
+});
+
+const ChannelSummary = Type.Object({
+  name: Type.String(),
+  subscriber_count: Type.Integer(),
+  presence_count: Type.Integer(),
+});
+export type ChannelSummary = Static<typeof ChannelSummary>;
+
+export const ChannelList = Type.Object({ channels: Type.Array(ChannelSummary), total: Type.Integer() });
+
+export const ChannelStats = Type.Object({
+  channel: Type.String(),
+  subscriber_count: Type.Integer(),
+  presence_count: Type.Integer(),
+  connected_users: Type.Integer(),
+  users: Type.Array(Type.String()),
+});
+
+export const ChannelPresence = Type.Object({
+  channel: Type.String(),
+  presence: PresenceMap,
+  connected_users: Type.Array(Type.String()),
+  total_users: Type.Integer(),
+});
+
+export const NewMessage = Type.Object(
+  {
+    type: Type.Optional(Type.Union([Type.Literal('message'), Type.Literal('broadcast')])),
+    event: Type.String({ minLength: 1, maxLength: LIMITS.eventLength }),
+    payload: Type.Optional(Type.Unknown()),
+  },
+  CLOSED,
+);
+
+export const NewPresence = Type.Object({ state: Type.Record(Type.String(), Type.Unknown()) }, CLOSED);
+
+export const Done = Type.Object({ message: Type.String() });
+
+export const Broadcasted = Type.Object({ message: Type.String(), id: Type.String() });
+
+const Counts = Type.Record(Type.String(), Type.Integer());
+
+export const SystemStats = Type.Object({
+  total_channels: Type.Integer(),
+  total_subscribers: Type.Integer(),
+  total_presence: Type.Integer(),
+  channels: Type.Array(ChannelSummary),
+  connections: Type.Object({
+    active_connections: Type.Integer(),
+    connections_per_user: Counts,
+    channel_connections: Counts,
+  }),
+});
+
+export const Failure = ErrorBody;
+export const ChannelParams = Type.Object({ name: Type.String() });

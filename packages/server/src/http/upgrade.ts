@@ -1,0 +1,216 @@
+import { type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { CHANNEL_NAME_PATTERN, ERRORS, type PresenceMode, ProtocolError } from '@goforward/realtime-protocol';
+import { PRESENCE_MODES } from '@goforward/realtime-protocol/schemas';
+import type { TokenVerifier } from '../auth/token-verifier.js';
+import { requireRate } from '../channels/rate-limit.js';
+import type { ConnectionRegistry } from '../connections/connection-registry.js';
+import type { RefusalMemory } from '../connections/refusal-memory.js';
+import type { WebSocketEndpoint } from '../connections/websocket-endpoint.js';
+import type { Join } from '../handlers/join.js';
+import type { Clock } from '../lib/clock.js';
+import type { IdSource } from '../lib/ids.js';
+import type { IpRange } from '../lib/ip-range.js';
+import type { Log } from '../lib/log.js';
+import type { KeyedRateLimiter } from '../lib/token-bucket.js';
+import { clientAddress } from './client-address.js';
+import { errorReply, invalid } from './error-reply.js';
+import type { OriginRule } from './origin-rule.js';
+import { handshakeToken } from './token-of-request.js';
+
+export interface UpgradeParts {
+  readonly origins: OriginRule;
+  readonly trustedProxies: readonly IpRange[];
+  readonly connectionRate: KeyedRateLimiter;
+  readonly verifier: TokenVerifier;
+  readonly join: Join;
+  readonly connections: ConnectionRegistry;
+  readonly refusals: RefusalMemory;
+  readonly endpoint: WebSocketEndpoint;
+  readonly ids: IdSource;
+  readonly tally: { refused(code: string): void };
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** What a proper handshake asks for. */
+interface Handshake {
+  readonly channel: string;
+  readonly token: string | undefined;
+  readonly echo: boolean;
+  readonly presence: PresenceMode;
+}
+
+const PATH = /^\/realtime\/channels\/([^/]+)\/ws$/;
+const CHANNEL_NAME = new RegExp(CHANNEL_NAME_PATTERN);
+const KEY = /^[+/0-9A-Za-z]{22}==$/;
+/** Names of RFC 7230's `token`, with commas between. */
+const PROTOCOLS = /^[\w!#$%&'*+.^`|~-]+([ \t]*,[ \t]*[\w!#$%&'*+.^`|~-]+)*$/;
+/** How long a handshake may take from its request to its answer; keys may have to be fetched for it. */
+const HANDSHAKE_MS = 10_000;
+
+/** From a raw upgrade request to a member of a channel, or to a refusal that the client can read. */
+export class UpgradeHandler {
+  readonly #parts: UpgradeParts;
+  #draining = false;
+
+  constructor(parts: UpgradeParts) {
+    this.#parts = parts;
+  }
+
+  attach(server: Server): void {
+    server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+      socket.on('error', ignore);
+      this.#upgrade(request, socket, head).catch((error: unknown) => {
+        this.#parts.log.error({ err: error }, 'A handshake failed');
+        this.#answer(request, socket, new ProtocolError('INTERNAL'));
+      });
+    });
+  }
+
+  /** From here on no connection is taken. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    const deadline = setTimeout(() => socket.destroy(), HANDSHAKE_MS).unref();
+    try {
+      const address = clientAddress(request, this.#parts.trustedProxies);
+      const handshake = this.#read(request, address);
+      if (handshake instanceof ProtocolError) this.#answer(request, socket, handshake);
+      else await this.#admit(request, socket, head, handshake, address);
+    } finally {
+      clearTimeout(deadline);
+    }
+  }
+
+  /** Everything whose refusal is an HTTP status, always: origin, the connection rate, and what is no handshake. */
+  #read(request: IncomingMessage, address: string): Handshake | ProtocolError {
+    const { origins, connectionRate, clock } = this.#parts;
+    try {
+      origins.require(request.headers.origin, request.headers.host);
+      requireRate(connectionRate, address, clock());
+      return readHandshake(request);
+    } catch (error) {
+      if (error instanceof ProtocolError) return error;
+      throw error;
+    }
+  }
+
+  async #admit(
+    request: IncomingMessage,
+    socket: Socket,
+    head: Buffer,
+    { channel: name, token, echo, presence }: Handshake,
+    address: string,
+  ): Promise<void> {
+    const { verifier, join, connections, endpoint, ids, log } = this.#parts;
+    try {
+      const verified = token === undefined ? null : await verifier.verify(token);
+      await join.settled(name);
+      if (this.#draining || !socket.writable) {
+        socket.destroy();
+        return;
+      }
+      // From here to the end nothing waits: what was free when it was looked at is still free when it is taken.
+      const id = `conn_${ids.random(16)}`;
+      const identity = verified ?? join.withoutToken(id, name);
+      connections.requireRoom(identity.userId, address);
+      const channel = join.open(identity, name);
+      endpoint.accept(request, socket, head, { id, identity, address, echo, presence }, (connection) => {
+        log.debug({ connection: id, channel: name }, 'Connection opened');
+        join.enter(connection, channel);
+      });
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#refuse(request, socket, head, error, { credential: token ?? '', address });
+    }
+  }
+
+  /** Readable the first times, then an HTTP status; what has no close code is always a status. */
+  #refuse(
+    request: IncomingMessage,
+    socket: Socket,
+    head: Buffer,
+    error: ProtocolError,
+    { credential, address }: { credential: string; address: string },
+  ): void {
+    const { refusals, endpoint, tally, log } = this.#parts;
+    const isReadable =
+      ERRORS[error.code].close !== null && refusals.refuse(credential, address) === 'readable';
+    if (!isReadable) {
+      this.#answer(request, socket, error);
+      return;
+    }
+    tally.refused(error.code);
+    log.debug({ code: error.code }, 'Handshake refused');
+    endpoint.refuse(request, socket, head, error);
+  }
+
+  #answer(request: IncomingMessage, socket: Socket, refusal: ProtocolError): void {
+    const { tally, log } = this.#parts;
+    tally.refused(refusal.code);
+    log.debug({ code: refusal.code }, 'Handshake refused');
+    if (!socket.writable) {
+      socket.destroy();
+      return;
+    }
+    const { status, headers, error } = errorReply(refusal);
+    const text = JSON.stringify(error.body);
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
+    response.assignSocket(socket);
+    response.once('finish', () => socket.destroySoon());
+    response.writeHead(status, {
+      'content-type': 'application/json; charset=utf-8',
+      'content-length': Buffer.byteLength(text),
+      'cache-control': 'no-store',
+      ...headers,
+    });
+    response.end(request.method === 'HEAD' ? '' : text);
+  }
+}
+
+/** Throws NOT_FOUND or VALIDATION_FAILED for what is no handshake of RFC 6455, section 4.2.1, at our endpoint. */
+function readHandshake(request: IncomingMessage): Handshake {
+  const { headers, method, url = '/' } = request;
+  const [path = '', search = ''] = url.split('?', 2);
+  const query = new URLSearchParams(search);
+  const channel = decoded(PATH.exec(path)?.[1]);
+  if (channel === undefined) throw new ProtocolError('NOT_FOUND');
+  if (!CHANNEL_NAME.test(channel)) throw invalid('name', 'is not a channel name');
+  if (method !== 'GET') throw new ProtocolError('METHOD_NOT_ALLOWED');
+  if (headers['sec-websocket-version'] !== '13') throw invalid('sec-websocket-version', 'must be 13');
+  if (!KEY.test(headers['sec-websocket-key'] ?? ''))
+    throw invalid('sec-websocket-key', 'must be 16 bytes in base64');
+  if (request.httpVersion === '1.0') throw invalid('request', 'must be HTTP/1.1');
+  if (!areProtocols(headers['sec-websocket-protocol']))
+    throw invalid('sec-websocket-protocol', 'must be a list of different names');
+  const echo = query.get('echo') ?? 'true';
+  if (echo !== 'true' && echo !== 'false') throw invalid('echo', 'must be true or false');
+  const asked = query.get('presence') ?? 'each';
+  const presence = PRESENCE_MODES.find((mode) => mode === asked);
+  if (presence === undefined) throw invalid('presence', `must be one of ${PRESENCE_MODES.join(', ')}`);
+  return { channel, token: handshakeToken(query, headers), echo: echo === 'true', presence };
+}
+
+/** Whether these are sub-protocols as a client may offer them: none, or each once. */
+function areProtocols(offered: string | undefined): boolean {
+  if (offered === undefined) return true;
+  const names = offered.split(',').map((name) => name.trim());
+  return PROTOCOLS.test(offered) && new Set(names).size === names.length;
+}
+
+function decoded(segment: string | undefined): string | undefined {
+  try {
+    return segment === undefined ? undefined : decodeURIComponent(segment);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A socket that breaks during the handshake or its refusal ends by itself; unheard, its error would end the process. */
+function ignore(): void {
+  return;
+}
