@@ -1,0 +1,168 @@
+import { type TokenRules, TokenVerifier, type VerificationKey } from './auth/token-verifier.js';
+import { Broadcaster } from './channels/broadcaster.js';
+import { ChannelRegistry } from './channels/channel-registry.js';
+import { MessageEncoder } from './channels/message-encoder.js';
+import { Permissions } from './channels/permissions.js';
+import { PostgresChannelStore } from './channels/postgres-channel-store.js';
+import type { Settings } from './config/settings-table.js';
+import { ConnectionRegistry } from './connections/connection-registry.js';
+import { textFrame } from './connections/frame.js';
+import { RefusalMemory } from './connections/refusal-memory.js';
+import { WebSocketEndpoint } from './connections/websocket-endpoint.js';
+import { Join } from './handlers/join.js';
+import { MessageDispatch } from './handlers/message-dispatch.js';
+import { createApp } from './http/app.js';
+import { OriginRule } from './http/origin-rule.js';
+import type { App } from './http/route.js';
+import type { DemoSession } from './http/routes/demo-session.js';
+import type { Readiness } from './http/routes/monitoring.js';
+import { UpgradeHandler } from './http/upgrade.js';
+import { IdSource } from './lib/ids.js';
+import type { Log } from './lib/log.js';
+import { TimerWheel } from './lib/timer-wheel.js';
+import { KeyedRateLimiter } from './lib/token-bucket.js';
+import { Turn } from './lib/turn.js';
+import { Metrics } from './metrics/metrics.js';
+import { Tally } from './metrics/tally.js';
+import { Database } from './postgres/database.js';
+import { PresenceTracker } from './presence/presence-tracker.js';
+import { serverVersion } from './version.js';
+
+export interface ServiceOptions {
+  readonly settings: Settings;
+  readonly log: Log;
+  readonly key: VerificationKey;
+  readonly tokenRules: TokenRules;
+  readonly databaseUrl: string;
+  readonly isUnconfigured: boolean;
+  readonly demoSession: (() => Promise<DemoSession>) | undefined;
+}
+
+/** What has a life of its own, or is asked about from outside. */
+export interface Services {
+  readonly app: App;
+  readonly channels: ChannelRegistry;
+  readonly database: Database;
+  readonly endpoint: WebSocketEndpoint;
+  readonly metrics: Metrics | undefined;
+  readonly turn: Turn;
+  readonly upgrade: UpgradeHandler;
+  readonly wheel: TimerWheel;
+  /** Set when the server begins to stop; `/readyz` tells. */
+  readonly life: { stopping: boolean };
+}
+
+/** Constructs every service of one node and connects them; starts nothing. */
+export async function createServices(options: ServiceOptions): Promise<Services> {
+  const { settings, log } = options;
+  const clock = Date.now;
+  const tally = new Tally();
+  const turn = new Turn((error) => log.error({ err: error }, 'What gathered in a turn could not be sent'));
+  const wheel = new TimerWheel((error) => log.error({ err: error }, 'What was due could not be done'), clock);
+  const encoder = new MessageEncoder(textFrame, clock);
+  const permissions = new Permissions(settings.adminRoles);
+  const verifier = new TokenVerifier(options.key, options.tokenRules, log);
+
+  const database: Database = new Database({
+    url: options.databaseUrl,
+    log,
+    maxReconnectDelayMs: settings.maxReconnectDelay,
+    onReady: () => channels.load(),
+  });
+  const channels = new ChannelRegistry(settings, new PostgresChannelStore(database), { turn, tally, clock });
+  const broadcaster = new Broadcaster({
+    permissions,
+    encoder,
+    tally,
+    clock,
+    enabled: settings.enableBroadcast,
+  });
+  const presence = new PresenceTracker({
+    enabled: settings.enablePresence,
+    leaseMs: settings.connectionTimeout,
+    encoder,
+    turn,
+    wheel,
+    clock,
+  });
+
+  const messageRate = new KeyedRateLimiter(settings.messageRate);
+  const connections = new ConnectionRegistry(settings);
+  const facts = {
+    pingIntervalMs: settings.pingInterval,
+    maxMessageBytes: settings.maxMessageSize,
+    messageRate: settings.messageRate.perSecond,
+  };
+  const join = new Join({ channels, permissions, presence, facts });
+  const environment = {
+    clock,
+    turn,
+    wheel,
+    encoder,
+    dispatch: new MessageDispatch({ join, broadcaster, presence }),
+    messageRate,
+    tally,
+    log,
+    pingIntervalMs: settings.pingInterval,
+    timeoutMs: settings.connectionTimeout,
+    maxOutboxBytes: settings.maxOutbox,
+  };
+  const endpoint = new WebSocketEndpoint(settings.maxMessageSize, environment, connections);
+
+  const listed = () => (channels.loaded ? channels.list() : []);
+  const metrics = settings.enableMetrics
+    ? new Metrics(tally, {
+        connections: () => connections.size,
+        channels: () => channels.size,
+        presenceUsers: () => listed().reduce((sum, channel) => sum + presence.count(channel), 0),
+        databaseUp: () => database.state.status === 'up',
+      })
+    : undefined;
+  const life = { stopping: false };
+  const origins = new OriginRule(settings.allowedOrigins, options.isUnconfigured);
+  const app = await createApp({
+    origins,
+    verifier,
+    permissions,
+    channels,
+    connections,
+    presence,
+    broadcaster,
+    messageRate,
+    metrics,
+    tally,
+    clock,
+    log,
+    version: serverVersion(),
+    maxBodyBytes: settings.maxMessageSize,
+    demoSession: options.demoSession,
+    readiness: () => readiness(life, channels, database),
+  });
+  const upgrade = new UpgradeHandler({
+    origins,
+    trustedProxies: settings.trustedProxies,
+    connectionRate: new KeyedRateLimiter(settings.connectionRate),
+    verifier,
+    join,
+    connections,
+    refusals: new RefusalMemory(clock),
+    endpoint,
+    ids: new IdSource(),
+    tally,
+    clock,
+    log,
+  });
+  upgrade.attach(app.server);
+  return { app, channels, database, endpoint, metrics, turn, upgrade, wheel, life };
+}
+
+function readiness(life: { stopping: boolean }, channels: ChannelRegistry, database: Database): Readiness {
+  return {
+    ready: channels.loaded && !life.stopping,
+    parts: {
+      server: { status: life.stopping ? 'stopping' : 'running' },
+      channels: { status: channels.loaded ? 'loaded' : 'loading' },
+      database: database.state,
+    },
+  };
+}
