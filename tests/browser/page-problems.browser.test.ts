@@ -1,0 +1,163 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { TestBrowser } from '../support/browser.js';
+import { eventually } from '../support/eventually.js';
+import { RealtimePage } from '../support/realtime-page.js';
+import { join } from '../support/test-client.js';
+import { startTestServer, type TestServer } from '../support/test-server.js';
+
+let server: TestServer;
+let browser: TestBrowser;
+let admin: string;
+
+beforeAll(async () => {
+  [server, browser] = await Promise.all([startTestServer(), TestBrowser.open()]);
+  admin = await server.token('root', 'admin');
+});
+
+afterAll(async () => {
+  await browser.close();
+  await server.stop();
+});
+
+const open = () => RealtimePage.open(browser, server.url, { mayLogErrors: true });
+
+async function createChannel(body: Readonly<Record<string, unknown>>): Promise<void> {
+  expect((await server.call('POST', '/realtime/channels', { token: admin, body })).status).toBe(201);
+}
+
+test('a wrong token is told in words, also when the server refuses the handshake itself', async () => {
+  const tab = await open();
+  const wrong = `${(await server.token('alice')).slice(0, -6)}forged`;
+  // The first three refusals can be read from the socket, the next ones only over HTTP.
+  for (let attempt = 1; attempt <= 5; attempt++) {
+    await tab.submit(wrong, 'general');
+    await tab.bannerSays('The token was not accepted', 'Paste a new one', 'AUTH_FAILED');
+    await tab.isDisconnected();
+    expect(await tab.page.locator('#retry').isVisible()).toBe(false);
+    await tab.page.click('#dismiss');
+    expect(await tab.banner.isVisible()).toBe(false);
+  }
+  expect(await tab.entry('The token was not accepted').count()).toBe(5);
+  await tab.connect(await server.token('alice'), 'general');
+});
+
+test('what cannot be connected with is not even tried', async () => {
+  const tab = await open();
+  await tab.submit('', 'general');
+  await tab.bannerSays('A token is needed');
+  await tab.submit('two words and an ümlaut', 'general');
+  await tab.bannerSays('This does not look like a token');
+  expect(await tab.page.getAttribute('#token', 'aria-invalid')).toBe('true');
+  await tab.submit(await server.token('alice'), 'a room/with a slash');
+  await tab.bannerSays('This channel name cannot be used');
+  expect(await tab.page.locator('#channel').evaluate((field) => field === document.activeElement)).toBe(true);
+  // What people copy along with a token does no harm.
+  await tab.connect(
+    ` "Bearer ${await server.token('alice')}" `.replace('"Bearer', 'Bearer').replace('" ', ' '),
+    'general',
+  );
+  expect(await tab.banner.isVisible()).toBe(false);
+});
+
+test('a full channel is told, and entered as soon as there is room', async () => {
+  await createChannel({ name: 'full', max_subscribers: 1 });
+  const first = await join(server, 'full', 'first');
+  const tab = await open();
+  await tab.submit(await server.token('second'), 'full');
+  await tab.bannerSays('The channel is full', 'The limit is 1.', 'Trying again');
+  expect(await tab.status.innerText()).toBe('Connecting');
+  await first.close();
+  await tab.isConnected();
+  expect(await tab.banner.isVisible()).toBe(false);
+});
+
+test('a channel that one may not read is told, and not tried again', async () => {
+  await createChannel({ name: 'secret', permissions: { read: ['staff'] } });
+  const tab = await open();
+  await tab.submit(await server.token('alice'), 'secret');
+  await tab.bannerSays('You are not allowed to do this', 'You need the right to read.');
+  await tab.isDisconnected();
+  expect(await tab.page.innerText('#connect')).toBe('Connect');
+});
+
+test('a message that one may not write is told, and its text is kept', async () => {
+  await createChannel({ name: 'read-only', permissions: { write: ['staff'] } });
+  const tab = await open();
+  await tab.connect(await server.token('alice'), 'read-only');
+  await tab.say('Let me in');
+  await tab.bannerSays('You are not allowed to do this', 'You need the right to write.');
+  expect(await tab.page.inputValue('#message')).toBe('Let me in');
+  expect(await tab.status.innerText()).toBe('Connected');
+});
+
+test('a message that is too large is told before it costs the connection', async () => {
+  const tab = await open();
+  await tab.connect(await server.token('alice'), 'large');
+  await tab.say('x'.repeat(70_000));
+  await tab.bannerSays('That message is too large', '65,536 bytes');
+  expect(await tab.status.innerText()).toBe('Connected');
+  await tab.say('a short one');
+  await tab.entry('a short one').waitFor();
+  expect(await tab.banner.isVisible()).toBe(false);
+});
+
+test('a token that runs out is announced, and its end told', async () => {
+  const tab = await open();
+  await tab.connect(await server.token('alice', 'user', 4_000), 'expiry');
+  await tab.bannerSays('Your token is about to expire');
+  await tab.bannerSays('The token was not accepted', 'close code 4401');
+  await tab.isDisconnected();
+});
+
+test('a deleted channel is told with its reason, and left for good', async () => {
+  await createChannel({ name: 'doomed' });
+  const tab = await open();
+  await tab.connect(await server.token('alice'), 'doomed');
+  await server.call('DELETE', '/realtime/channels/doomed', { token: admin });
+  await tab.bannerSays('The channel was closed', 'Choose another channel');
+  await tab.isDisconnected();
+  await tab.page.click('#connect');
+  await tab.bannerSays('There is no such channel');
+  await tab.isDisconnected();
+});
+
+test('a server that restarts is told, and the page comes back by itself', async () => {
+  const first = await startTestServer();
+  const tab = await RealtimePage.open(browser, first.url, { mayLogErrors: true });
+  await tab.connect(await first.token('alice'), 'restart');
+  await tab.page.selectOption('#own-state', 'busy');
+  await tab.page.locator('.person[data-status="busy"]').waitFor();
+  await tab.page.fill('#message', 'written before');
+  await first.stop();
+  await tab.bannerSays('The server', 'Trying again');
+  expect(await tab.people.innerText()).toContain('Connect to see who is here.');
+  const second = await startTestServer({ REALTIME_PORT: String(first.port) });
+  try {
+    await tab.isConnected();
+    expect(await tab.banner.isVisible()).toBe(false);
+    await tab.page.locator('.person[data-status="busy"]').waitFor();
+    await tab.page.press('#message', 'Enter');
+    await tab.entry('written before').waitFor();
+  } finally {
+    await second.stop();
+  }
+});
+
+test('a server that cannot be reached is waited for until somebody gives up', async () => {
+  const gone = await startTestServer();
+  const tab = await RealtimePage.open(browser, gone.url, { mayLogErrors: true });
+  const token = await gone.token('alice');
+  await gone.stop();
+  await tab.submit(token, 'general');
+  await tab.bannerSays('The server cannot be reached', 'Trying again');
+  await eventually(
+    async () => expect(await tab.page.innerText('#retry')).toMatch(/Trying again in \d+ s\./),
+    10_000,
+  );
+  await tab.page.locator('#connect', { hasText: 'Try now' }).click();
+  await tab.bannerSays('The server cannot be reached', 'Trying again');
+  expect(await tab.entry('The server cannot be reached').count()).toBe(1);
+  await tab.page.click('#disconnect');
+  await tab.isDisconnected();
+  expect(await tab.banner.isVisible()).toBe(false);
+});

@@ -1,0 +1,147 @@
+import { createServer, type Server } from 'node:http';
+import { exportJWK, exportSPKI, type GenerateKeyPairResult, generateKeyPair } from 'jose';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { dial, join } from '../support/test-client.js';
+import { startTestServer, type TestServer } from '../support/test-server.js';
+import { signClaims } from '../support/tokens.js';
+
+const SECRET = 'the secret of the tests of keys, long enough for HS512';
+const CLAIMS = { sub: 'ada', role: 'admin' };
+
+let rsa: GenerateKeyPairResult;
+let ec: GenerateKeyPairResult;
+let other: GenerateKeyPairResult;
+beforeAll(async () => {
+  [rsa, ec, other] = await Promise.all([
+    generateKeyPair('RS256', { extractable: true }),
+    generateKeyPair('ES256', { extractable: true }),
+    generateKeyPair('RS256', { extractable: true }),
+  ]);
+});
+
+let server: TestServer | undefined;
+afterEach(async () => {
+  await server?.stop();
+  server = undefined;
+});
+
+/** A server that verifies with a key other than the usual secret; an empty variable counts as not set. */
+async function start(env: Readonly<Record<string, string>>): Promise<TestServer> {
+  server = await startTestServer({ REALTIME_JWT_SECRET: '', ...env });
+  return server;
+}
+
+const statusOf = async (at: TestServer, token: string) =>
+  (await at.call('GET', '/realtime/stats', { token })).status;
+
+test.each(['RS256', 'ES256'] as const)(
+  'with a public key, tokens signed by %s pass, on sockets too, and no others',
+  async (alg) => {
+    const [own, foreign] = alg === 'RS256' ? [rsa, ec] : [ec, rsa];
+    const pem = await exportSPKI(own.publicKey);
+    const at = await start({ REALTIME_JWT_PUBLIC_KEY: pem.replaceAll('\n', '\\n') });
+    const token = await signClaims(CLAIMS, own.privateKey, { alg });
+    expect(await statusOf(at, token)).toBe(200);
+    await (await join(at, 'room', 'ada', { token })).close();
+    const foreignAlg = alg === 'RS256' ? 'ES256' : 'RS256';
+    expect(await statusOf(at, await signClaims(CLAIMS, foreign.privateKey, { alg: foreignAlg }))).toBe(401);
+    // Whoever knows the public key must not be able to sign with it as if it were a shared secret.
+    for (const text of [pem, pem.trim()])
+      expect(await statusOf(at, await signClaims(CLAIMS, text))).toBe(401);
+    expect(() => at.token('ada')).toThrow('does not sign');
+  },
+);
+
+test('REALTIME_JWT_ALGORITHMS narrows what a key allows', async () => {
+  const at = await start({ REALTIME_JWT_SECRET: SECRET, REALTIME_JWT_ALGORITHMS: 'HS512' });
+  expect(await statusOf(at, await signClaims(CLAIMS, SECRET, { alg: 'HS512' }))).toBe(200);
+  expect(await statusOf(at, await signClaims(CLAIMS, SECRET))).toBe(401);
+  expect(await statusOf(at, await at.token('ada', 'admin'))).toBe(200);
+});
+
+test('without it, all algorithms of the kind of key pass', async () => {
+  const at = await start({ REALTIME_JWT_SECRET: SECRET });
+  for (const alg of ['HS256', 'HS384', 'HS512']) {
+    expect(await statusOf(at, await signClaims(CLAIMS, SECRET, { alg }))).toBe(200);
+  }
+});
+
+test('an algorithm that does not fit the key stops the start', async () => {
+  await expect(start({ REALTIME_JWT_SECRET: SECRET, REALTIME_JWT_ALGORITHMS: 'RS256' })).rejects.toThrow(
+    'RS256 does not fit the configured key',
+  );
+});
+
+test('issuer and audience are demanded where they are set, and those that it signs itself have them', async () => {
+  const at = await start({
+    REALTIME_JWT_SECRET: SECRET,
+    REALTIME_JWT_ISSUER: 'https://issuer.example',
+    REALTIME_JWT_AUDIENCE: 'realtime',
+  });
+  for (const [iss, aud, status] of [
+    ['https://issuer.example', 'realtime', 200],
+    ['https://issuer.example', ['other', 'realtime'], 200],
+    ['https://issuer.example', 'other', 401],
+    ['https://other.example', 'realtime', 401],
+    [undefined, 'realtime', 401],
+    ['https://issuer.example', undefined, 401],
+  ] as const) {
+    const claims = {
+      ...CLAIMS,
+      ...(iss && { iss }),
+      ...(aud && { aud: typeof aud === 'string' ? aud : [...aud] }),
+    };
+    expect([iss, aud, await statusOf(at, await signClaims(claims, SECRET))]).toEqual([iss, aud, status]);
+  }
+  expect(await statusOf(at, await at.token('ada', 'admin'))).toBe(200);
+});
+
+describe('with a key set', () => {
+  let keySet: Server;
+  let url: string;
+  let keys: object[] = [];
+  let asked = 0;
+  beforeAll(async () => {
+    keySet = createServer((_request, response) => {
+      asked += 1;
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify({ keys }));
+    });
+    await new Promise<void>((resolve) => keySet.listen(0, '127.0.0.1', resolve));
+    const address = keySet.address();
+    url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/jwks.json`;
+    keys = [
+      { ...(await exportJWK(rsa.publicKey)), kid: 'rsa-1', alg: 'RS256', use: 'sig' },
+      { ...(await exportJWK(ec.publicKey)), kid: 'ec-1', alg: 'ES256', use: 'sig' },
+    ];
+  });
+  afterAll(() => new Promise((resolve) => keySet.close(resolve)));
+
+  test('the key that the token names verifies it, and the set is asked for once', async () => {
+    const at = await start({ REALTIME_JWKS_URL: url });
+    const before = asked;
+    const good = await signClaims(CLAIMS, rsa.privateKey, { alg: 'RS256', kid: 'rsa-1' });
+    const alsoGood = await signClaims(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec-1' });
+    const unknown = await signClaims(CLAIMS, other.privateKey, { alg: 'RS256', kid: 'rsa-9' });
+    const forged = await signClaims(CLAIMS, other.privateKey, { alg: 'RS256', kid: 'rsa-1' });
+    for (const token of [good, alsoGood]) expect(await statusOf(at, token)).toBe(200);
+    for (const token of [unknown, forged]) expect(await statusOf(at, token)).toBe(401);
+    expect(asked - before).toBe(1);
+    await (await join(at, 'room', 'ada', { token: good })).close();
+  });
+
+  test('that does not answer, nobody gets in, and the answer says that it is not the token', async () => {
+    const at = await start({ REALTIME_JWKS_URL: 'http://127.0.0.1:9/jwks.json' });
+    const token = await signClaims(CLAIMS, rsa.privateKey, { alg: 'RS256', kid: 'rsa-1' });
+    const answer = await at.call('GET', '/realtime/stats', { token });
+    expect(answer.status).toBe(401);
+    expect(answer.body).toEqual({
+      error: 'authentication failed',
+      code: 'AUTH_FAILED',
+      details: 'The keys for tokens cannot be read just now',
+    });
+    const client = dial(at, 'room', { token });
+    expect((await client.next('system', 'error')).payload.code).toBe('AUTH_FAILED');
+    expect((await client.closed).code).toBe(4401);
+  });
+});

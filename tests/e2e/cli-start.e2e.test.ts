@@ -1,0 +1,99 @@
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { runCli, startCli } from '../support/cli.js';
+import { createTestDatabase, type TestDatabase } from '../support/postgres-database.js';
+import type { ServerProcess } from '../support/server-process.js';
+import { call } from '../support/test-server.js';
+
+let folder: string;
+let database: TestDatabase;
+let server: ServerProcess | undefined;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'goforward-cli-start-'));
+  database = await createTestDatabase();
+});
+afterEach(async () => {
+  if (server !== undefined) await stop(server);
+  server = undefined;
+});
+afterAll(async () => {
+  rmSync(folder, { recursive: true, force: true });
+  await database.drop();
+});
+
+async function start(env: Readonly<Record<string, string>>): Promise<ServerProcess> {
+  server = startCli(['start'], {
+    cwd: folder,
+    env: { DATABASE_URL: database.url, REALTIME_PORT: '0', ...env },
+  });
+  await server.started();
+  return server;
+}
+
+async function stop(running: ServerProcess): Promise<number | null> {
+  running.kill('SIGTERM');
+  return running.exited;
+}
+
+const logLines = (running: ServerProcess) =>
+  running.stderr
+    .trim()
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as { level: number; msg: string; time: string });
+
+test('REALTIME_DATA_DIR keeps the generated secret, for its owner alone, and tokens of the command line pass', async () => {
+  const dataDir = join(folder, 'kept', 'data');
+  const running = await start({ REALTIME_DATA_DIR: dataDir });
+  const file = join(dataDir, 'jwt-secret');
+  expect(statSync(file).mode & 0o777).toBe(0o600);
+  expect(statSync(dataDir).mode & 0o777).toBe(0o700);
+
+  const env = { REALTIME_DATA_DIR: dataDir, DATABASE_URL: database.url };
+  const { stdout } = await runCli(['token', '--role', 'admin'], { cwd: folder, env });
+  const token = stdout.trim();
+  expect((await call(running.url, 'GET', '/realtime/stats', { token })).status).toBe(200);
+
+  expect(await stop(running)).toBe(0);
+  const again = await start({ REALTIME_DATA_DIR: dataDir });
+  expect((await call(again.url, 'GET', '/realtime/stats', { token })).status).toBe(200);
+});
+
+test('a configured server prints where it is, and neither a password nor a token', async () => {
+  const url = new URL(database.url);
+  url.password ||= 'a-password-that-nobody-asks-for';
+  const running = await start({
+    DATABASE_URL: url.href,
+    REALTIME_JWT_SECRET: 'the secret of the start tests',
+    REALTIME_METRICS_PORT: '0',
+  });
+  for (const name of ['Page', 'WebSocket', 'API', 'Metrics', 'Database'])
+    expect(running.line(name)).not.toBe('');
+  expect(running.line('Database')).toContain(':********@');
+  expect((await call(running.line('Metrics').replace('/metrics', ''), 'GET', '/metrics')).status).toBe(200);
+  const printed = running.stdout + running.stderr;
+  expect(printed).not.toContain(url.password);
+  expect(printed).not.toContain('the secret of');
+  expect(printed).not.toMatch(/eyJ/);
+});
+
+test('REALTIME_LOG_LEVEL: debug logs each request, info does not, and error is silent; all of it JSON on stderr', async () => {
+  const env = { REALTIME_JWT_SECRET: 'the secret of the start tests' };
+  for (const [level, answered, anything] of [
+    ['debug', true, true],
+    ['info', false, true],
+    ['error', false, false],
+  ] as const) {
+    const running = await start({ ...env, REALTIME_LOG_LEVEL: level });
+    await call(running.url, 'GET', '/healthz');
+    expect(await stop(running)).toBe(0);
+    const lines = logLines(running);
+    expect(lines.some(({ msg }) => msg === 'Request answered')).toBe(answered);
+    expect(lines.length > 0).toBe(anything);
+    for (const { time } of lines) expect(time).toMatch(/^\d{4}-\d\d-\d\dT/);
+    expect(running.stdout).not.toContain('{');
+    server = undefined;
+  }
+});

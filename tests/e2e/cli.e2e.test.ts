@@ -1,0 +1,230 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { decodeJwt, exportPKCS8, exportSPKI, generateKeyPair, jwtVerify } from 'jose';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Finished, runCli } from '../support/cli.js';
+import { createTestDatabase } from '../support/postgres-database.js';
+
+const SECRET = 'the secret of the command line tests';
+const VERSION = (
+  JSON.parse(readFileSync(new URL('../../packages/server/package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  }
+).version;
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'goforward-cli-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+  runCli(args, { cwd: folder, env });
+
+/** Exit code and one line on stderr that says what is wrong; nothing on stdout, never a stack. */
+function expectOneLine({ code, stdout, stderr }: Finished, exitCode: number, line: RegExp): void {
+  expect({ code, stdout, stderr }).toEqual({
+    code: exitCode,
+    stdout: '',
+    stderr: expect.stringMatching(/^[^\n]+\n$/),
+  });
+  expect(stderr).toMatch(line);
+  expect(stderr).not.toMatch(/^\s+at |node:internal|Error:/m);
+}
+
+describe('help', () => {
+  test('lists the commands', async () => {
+    const { code, stdout, stderr } = await run(['--help']);
+    expect([code, stderr]).toEqual([0, '']);
+    for (const name of ['start', 'token', 'config'])
+      expect(stdout).toMatch(new RegExp(`^  ${name} +\\S`, 'm'));
+  });
+
+  test.each([
+    ['start', '--max-channels <number>'],
+    ['token', '--expires <duration>'],
+    ['config', 'Secrets are masked'],
+  ])('%s --help tells its options', async (command, text) => {
+    const { code, stdout, stderr } = await run([command, '--help']);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toContain(`Usage: goforward-realtime ${command}`);
+    expect(stdout).toContain(text);
+    for (const line of stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(140);
+  });
+
+  test('tells the version of the package', async () => {
+    expect(await run(['--version'])).toEqual({ code: 0, stdout: `${VERSION}\n`, stderr: '' });
+  });
+});
+
+describe('token', () => {
+  test('prints a token for that user and role, and nothing else', async () => {
+    const args = ['token', '--user', 'ada', '--role', 'admin', '--expires', '1h'];
+    const { code, stdout, stderr } = await run(args, { REALTIME_JWT_SECRET: SECRET });
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+\n$/);
+    const { payload } = await jwtVerify(stdout.trim(), new TextEncoder().encode(SECRET));
+    expect(payload).toEqual({
+      sub: 'ada',
+      role: 'admin',
+      iat: expect.any(Number),
+      exp: (payload.iat ?? 0) + 3600,
+    });
+  });
+
+  test('is by default one of a new user, with the role user, for a day', async () => {
+    const { stdout } = await run(['token'], { REALTIME_JWT_SECRET: SECRET });
+    const claims = decodeJwt(stdout.trim());
+    expect(claims).toMatchObject({ sub: expect.stringMatching(/^[0-9a-f-]{36}$/), role: 'user' });
+    expect((claims.exp ?? 0) - (claims.iat ?? 0)).toBe(24 * 3600);
+  });
+
+  test('that shall never end has no end, and carries the issuer and audience that are set', async () => {
+    const { stdout } = await run(['token', '--expires', 'never', '--jwt-issuer', 'me'], {
+      REALTIME_JWT_SECRET: SECRET,
+      REALTIME_JWT_AUDIENCE: 'realtime',
+    });
+    const claims = decodeJwt(stdout.trim());
+    expect(claims.exp).toBeUndefined();
+    expect(claims).toMatchObject({ iss: 'me', aud: 'realtime' });
+  });
+
+  test('without a secret is signed with one that is generated once and kept', async () => {
+    const dataDir = join(folder, 'generated');
+    const first = await run(['token', '--user', 'ada', '--data-dir', dataDir]);
+    const secret = readFileSync(join(dataDir, 'jwt-secret'), 'utf8').trim();
+    const second = await run(['token', '--user', 'ada'], { REALTIME_DATA_DIR: dataDir });
+    for (const { stdout } of [first, second]) {
+      await expect(jwtVerify(stdout.trim(), new TextEncoder().encode(secret))).resolves.toBeDefined();
+    }
+    expect(`${first.stdout}${first.stderr}`).not.toContain(secret);
+  });
+
+  test('cannot be signed where only a public key is known', async () => {
+    const { publicKey } = await generateKeyPair('ES256', { extractable: true });
+    const env = { REALTIME_JWT_PUBLIC_KEY: await exportSPKI(publicKey) };
+    expectOneLine(await run(['token'], env), 1, /only the holder of the private key can sign/);
+  });
+
+  test.each([
+    [['--expires', 'tomorrow'], /--expires must be a duration/],
+    [['--user', ''], /--user and --role must not be empty/],
+  ])('%j is refused', async (args, line) => {
+    expectOneLine(await run(['token', ...args], { REALTIME_JWT_SECRET: SECRET }), 2, line);
+  });
+});
+
+describe('config', () => {
+  test('shows every setting with its origin, and masks secrets', async () => {
+    const cwd = mkdtempSync(join(folder, 'config-'));
+    writeFileSync(
+      join(cwd, '.env'),
+      'DATABASE_URL=postgres://me:hidden-password@db.example/app\nREALTIME_MAX_CHANNELS=5\nREALTIME_PORT=9\n',
+    );
+    const { code, stdout, stderr } = await runCli(['config', '--max-channels', '7'], {
+      cwd,
+      env: { REALTIME_JWT_SECRET: SECRET, REALTIME_MAX_CHANNELS: '6', REALTIME_PORT: '8' },
+    });
+    expect([code, stderr]).toEqual([0, '']);
+    const rows = new Map(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => [line.split(/ +/)[0], line.split(/ {2,}/).slice(1)]),
+    );
+    expect(rows.get('REALTIME_MAX_CHANNELS')).toEqual(['7', 'flag']);
+    expect(rows.get('REALTIME_PORT')).toEqual(['8', 'environment']);
+    expect(rows.get('DATABASE_URL')).toEqual(['postgres://me:********@db.example/app', '.env']);
+    expect(rows.get('REALTIME_JWT_SECRET')).toEqual(['********', 'environment']);
+    expect(rows.get('REALTIME_CHANNEL_TTL')).toEqual(['24h', 'default']);
+    expect(stdout).not.toMatch(/hidden-password|the secret of/);
+  });
+});
+
+describe('a mistake in settings or arguments is one line and exit code 2', () => {
+  test.each<[what: string, args: string[], env: Record<string, string>, line: RegExp]>([
+    ['a misspelt command', ['strat'], {}, /^Unknown command "strat"\. .*\bstart\b/],
+    [
+      'a misspelt flag',
+      ['start', '--max-chanels', '5'],
+      {},
+      /^Unknown flag --max-chanels\. Did you mean --max-channels\?$/m,
+    ],
+    [
+      'a misspelt setting',
+      [],
+      { REALTIME_MAX_CHANELS: '5' },
+      /REALTIME_MAX_CHANELS\. Did you mean REALTIME_MAX_CHANNELS\?/,
+    ],
+    [
+      'a value that does not parse',
+      [],
+      { REALTIME_CHANNEL_TTL: 'soon' },
+      /^REALTIME_CHANNEL_TTL must be .*, not "soon"/,
+    ],
+    [
+      'two keys at once',
+      [],
+      { REALTIME_JWT_SECRET: SECRET, REALTIME_JWKS_URL: 'https://x.example' },
+      /set only that one/,
+    ],
+    ['a secret that is too short', [], { REALTIME_JWT_SECRET: 'tooshort' }, /at least 16 bytes/],
+    [
+      'a key that is none',
+      [],
+      { REALTIME_JWT_PUBLIC_KEY: 'nonsense' },
+      /REALTIME_JWT_PUBLIC_KEY must be a public key/,
+    ],
+  ])('%s', async (_what, args, env, line) => {
+    const finished = await run(args, env);
+    expectOneLine(finished, 2, line);
+    expect(finished.stderr).not.toContain('tooshort');
+  });
+
+  test('a private key in the place of the public one is refused and not repeated', async () => {
+    const { privateKey } = await generateKeyPair('ES256', { extractable: true });
+    const pem = await exportPKCS8(privateKey);
+    const finished = await run(['start'], { REALTIME_JWT_PUBLIC_KEY: pem });
+    expectOneLine(finished, 2, /a private key does not belong here/);
+    expect(finished.stderr).not.toContain(pem.split('\n')[1]);
+  });
+});
+
+describe('a start that cannot succeed is one line and exit code 1', () => {
+  test('on a port that is taken', async () => {
+    const database = await createTestDatabase();
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    const address = taken.address();
+    const port = typeof address === 'object' && address !== null ? String(address.port) : '';
+    const env = { DATABASE_URL: database.url, REALTIME_JWT_SECRET: SECRET };
+    const finished = await run(['start', '--port', port], env);
+    expectOneLine(finished, 1, new RegExp(`^Port ${port} on 127\\.0\\.0\\.1 is taken by another program`));
+    taken.close();
+    await database.drop();
+  });
+
+  test('with a data folder that cannot be written to', async () => {
+    writeFileSync(join(folder, 'a-file'), '');
+    const dataDir = join(folder, 'a-file', 'data');
+    const env = {
+      DATABASE_URL: 'postgres://x@127.0.0.1:9/x',
+      REALTIME_DATA_DIR: dataDir,
+      REALTIME_PORT: '0',
+    };
+    expectOneLine(await run([], env), 1, /^Cannot keep the generated token secret in .*REALTIME_DATA_DIR/);
+  });
+
+  test('with a database that is not there', async () => {
+    const database = await createTestDatabase();
+    const url = new URL(database.url);
+    url.pathname = '/no_such_database';
+    const env = { DATABASE_URL: url.href, REALTIME_JWT_SECRET: SECRET, REALTIME_PORT: '0' };
+    const finished = await run(['start'], env);
+    expectOneLine(finished, 1, /there is no database "no_such_database"/);
+    if (url.password !== '') expect(finished.stderr).not.toContain(url.password);
+    await database.drop();
+  });
+});

@@ -1,0 +1,180 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Answer, startTestServer, type TestServer } from '../support/test-server.js';
+import { secondsFromNow, signClaims } from '../support/tokens.js';
+
+const SECRET = 'the secret of the access tests, long enough';
+const LISTS = {
+  read: ['reader', 'writer', 'keeper'],
+  write: ['writer', 'keeper'],
+  admin: ['keeper'],
+};
+
+let server: TestServer;
+let callers: Record<string, string | undefined>;
+let made = 0;
+
+beforeAll(async () => {
+  server = await startTestServer({ REALTIME_JWT_SECRET: SECRET });
+  const role = (name: string) => signClaims({ sub: `${name}-user`, role: name }, SECRET);
+  callers = {
+    'no token': undefined,
+    'a token that is none': 'rubbish',
+    "somebody else's signature": await signClaims(
+      { sub: 'eve', role: 'admin' },
+      'another secret, long enough too',
+    ),
+    'an expired token': await signClaims({ sub: 'old', role: 'admin', exp: secondsFromNow(-5) }, SECRET),
+    stranger: await role('stranger'),
+    reader: await role('reader'),
+    writer: await role('writer'),
+    'channel admin': await role('keeper'),
+    'server admin': await role('admin'),
+  };
+});
+afterAll(() => server.stop());
+
+const ALL_WITH_TOKEN = ['stranger', 'reader', 'writer', 'channel admin', 'server admin'];
+const BAD_TOKENS = [
+  'no token',
+  'a token that is none',
+  "somebody else's signature",
+  'an expired token',
+] as const;
+
+/** What a route needs, who therefore passes, and what whoever has a token and does not pass is told. */
+const NEEDS = {
+  'a token': { pass: ALL_WITH_TOKEN, missing: undefined },
+  read: { pass: ['reader', 'writer', 'channel admin', 'server admin'], missing: 'read' },
+  write: { pass: ['writer', 'channel admin', 'server admin'], missing: 'write' },
+  'channel admin': { pass: ['channel admin', 'server admin'], missing: 'admin' },
+  'server admin': { pass: ['server admin'], missing: 'admin' },
+} as const;
+
+const ROUTES: readonly [
+  method: string,
+  path: string,
+  needs: keyof typeof NEEDS,
+  body?: object,
+  status?: number,
+][] = [
+  ['POST', '/realtime/channels', 'server admin', { name: 'made-<n>' }, 201],
+  ['GET', '/realtime/channels', 'a token'],
+  ['GET', '/realtime/channels/<closed>', 'read'],
+  ['GET', '/realtime/channels/<closed>/presence', 'read'],
+  ['GET', '/realtime/channels/<closed>/stats', 'read'],
+  ['POST', '/realtime/channels/<closed>/broadcast', 'write', { event: 'news' }],
+  ['POST', '/realtime/channels/<closed>/presence', 'write', { state: {} }],
+  ['DELETE', '/realtime/channels/<closed>', 'channel admin'],
+  ['GET', '/realtime/stats', 'server admin'],
+  ['GET', '/metrics', 'server admin'],
+];
+
+/** Calls a route as somebody, in a channel with lists that this call alone uses. */
+async function callAs(caller: string, method: string, path: string, body?: object): Promise<Answer> {
+  made += 1;
+  const closed = `closed-${made}`;
+  const admin = callers['server admin'] ?? '';
+  await server.call('POST', '/realtime/channels', {
+    token: admin,
+    body: { name: closed, permissions: LISTS },
+  });
+  const token = callers[caller];
+  return server.call(method, path.replace('<closed>', closed), {
+    ...(token === undefined ? {} : { token }),
+    ...(body === undefined ? {} : { body: JSON.stringify(body).replace('<n>', String(made)) }),
+  });
+}
+
+describe.each(ROUTES)('%s %s, which needs %s,', (method, path, needs, body, status = 200) => {
+  const { pass, missing } = NEEDS[needs];
+
+  test.each(BAD_TOKENS)('answers 401 to %s', async (caller) => {
+    const answer = await callAs(caller, method, path, body);
+    expect(answer.status).toBe(401);
+    expect(answer.body).toEqual({
+      error: 'authentication failed',
+      code: 'AUTH_FAILED',
+      details: caller === 'no token' ? 'A token is needed' : 'Invalid or expired token',
+    });
+  });
+
+  test.each(ALL_WITH_TOKEN)('treats a %s by the right that it needs', async (caller) => {
+    const answer = await callAs(caller, method, path, body);
+    if ((pass as readonly string[]).includes(caller)) {
+      expect(answer.status).toBe(status);
+      return;
+    }
+    expect(answer.status).toBe(403);
+    expect(answer.body).toEqual({
+      error: 'insufficient permissions',
+      code: 'PERMISSION_DENIED',
+      required_permission: missing,
+    });
+  });
+});
+
+test.each(['/healthz', '/readyz', '/openapi.json', '/docs', '/', '/test_websocket.html'])(
+  '%s needs nothing, and a token that fails does no harm there',
+  async (path) => {
+    for (const token of [undefined, 'rubbish']) {
+      const answer = await server.call('GET', path, token === undefined ? {} : { token });
+      expect(answer.status).toBe(200);
+    }
+  },
+);
+
+const IN_A_CHANNEL = ROUTES.filter(([, path]) => path.includes('<closed>'));
+
+test.each(IN_A_CHANNEL)(
+  '%s %s tells that a channel is not there after the token is checked and before the right',
+  async (method, path, _needs, body) => {
+    const call = (caller: string) => {
+      const token = callers[caller];
+      return server.call(method, path.replace('<closed>', 'nowhere'), {
+        ...(token === undefined ? {} : { token }),
+        ...(body === undefined ? {} : { body }),
+      });
+    };
+    expect((await call('a token that is none')).status).toBe(401);
+    for (const caller of ALL_WITH_TOKEN) {
+      const answer = await call(caller);
+      expect(answer.status).toBe(404);
+      expect(answer.body).toEqual({ error: 'channel nowhere not found', code: 'CHANNEL_NOT_FOUND' });
+    }
+  },
+);
+
+test('HTTP never makes a channel', async () => {
+  const token = callers['server admin'] ?? '';
+  const posted = { token, body: { event: 'x' } };
+  expect((await server.call('POST', '/realtime/channels/nowhere/broadcast', posted)).status).toBe(404);
+  expect((await server.call('GET', '/realtime/channels/nowhere', { token })).status).toBe(404);
+});
+
+test('the right is checked before the body is read', async () => {
+  const token = callers.reader ?? '';
+  const admin = callers['server admin'] ?? '';
+  await server.call('POST', '/realtime/channels', {
+    token: admin,
+    body: { name: 'order', permissions: LISTS },
+  });
+  const answer = await server.call('POST', '/realtime/channels/order/broadcast', { token, body: '{broken' });
+  expect(answer.body.code).toBe('PERMISSION_DENIED');
+});
+
+test.each([
+  ['in lower case', (token: string) => `bearer ${token}`, 200],
+  ['of another scheme', (token: string) => `Basic ${token}`, 401],
+  ['without its scheme', (token: string) => token, 401],
+  ['with two tokens', (token: string) => `Bearer ${token} ${token}`, 401],
+  ['that is empty', () => 'Bearer ', 401],
+])('an Authorization header %s is read as HTTP says', async (_what, header, status) => {
+  const authorization = header(callers.stranger ?? '');
+  const answer = await server.call('GET', '/realtime/channels', { headers: { authorization } });
+  expect(answer.status).toBe(status);
+});
+
+test('a token in the URL of an HTTP call does not count: URLs end up in logs', async () => {
+  const answer = await server.call('GET', `/realtime/channels?token=${callers['server admin']}`);
+  expect(answer.status).toBe(401);
+});

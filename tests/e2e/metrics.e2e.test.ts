@@ -1,0 +1,164 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { eventually } from '../support/eventually.js';
+import { RawWebSocket } from '../support/raw-socket.js';
+import { dial, join } from '../support/test-client.js';
+import { startTestServer, type TestServer } from '../support/test-server.js';
+
+let server: TestServer;
+let admin: string;
+beforeAll(async () => {
+  server = await startTestServer();
+  admin = await server.token('root', 'admin');
+});
+afterAll(() => server.stop());
+
+/** The samples of one scrape, by their name with labels. */
+async function scrape(): Promise<Map<string, number>> {
+  const { status, text } = await server.call('GET', '/metrics', { token: admin });
+  expect(status).toBe(200);
+  const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  return new Map(
+    lines.map((line) => {
+      const at = line.lastIndexOf(' ');
+      return [line.slice(0, at), Number(line.slice(at + 1))];
+    }),
+  );
+}
+
+/** What `act` added to every sample. */
+async function changes(act: () => Promise<void>): Promise<(sample: string) => number> {
+  const before = await scrape();
+  await act();
+  const after = await scrape();
+  return (sample) => (after.get(sample) ?? 0) - (before.get(sample) ?? 0);
+}
+
+const ROWS: readonly [name: string, kind: string][] = [
+  ['realtime_connections', 'gauge'],
+  ['realtime_channels', 'gauge'],
+  ['realtime_presence_users', 'gauge'],
+  ['realtime_messages_received_total', 'counter'],
+  ['realtime_bytes_received_total', 'counter'],
+  ['realtime_messages_published_total', 'counter'],
+  ['realtime_deliveries_total', 'counter'],
+  ['realtime_bytes_sent_total', 'counter'],
+  ['realtime_socket_writes_total', 'counter'],
+  ['realtime_refusals_total', 'counter'],
+  ['realtime_slow_consumers_total', 'counter'],
+  ['realtime_fan_out_duration_seconds', 'histogram'],
+  ['realtime_http_requests_total', 'counter'],
+  ['realtime_database_up', 'gauge'],
+  ['nodejs_eventloop_lag_p99_seconds', 'gauge'],
+  ['process_resident_memory_bytes', 'gauge'],
+];
+
+test.each(ROWS)('%s is there, as a %s with a help text', async (name, kind) => {
+  const { text } = await server.call('GET', '/metrics', { token: admin });
+  expect(text).toMatch(new RegExp(`^# HELP ${name} \\S.+$`, 'm'));
+  expect(text).toMatch(new RegExp(`^# TYPE ${name} ${kind}$`, 'm'));
+});
+
+test('a message from a socket moves what it should: received, published, delivered to each, bytes, fan-out', async () => {
+  const members = [
+    await join(server, 'room', 'ada', { query: 'presence=none' }),
+    await join(server, 'room', 'bob', { query: 'presence=none' }),
+    await join(server, 'room', 'cleo', { query: 'presence=none&echo=false' }),
+  ];
+  const message = JSON.stringify({ type: 'broadcast', event: 'chat', payload: 'x'.repeat(100) });
+  const change = await changes(async () => {
+    for (let n = 0; n < 5; n++) {
+      members[0]?.send(message);
+      await Promise.all(members.map((member) => member.next('message', 'chat')));
+    }
+    members[2]?.send(message);
+    await Promise.all(members.slice(0, 2).map((member) => member.next('message', 'chat')));
+  });
+  expect(change('realtime_messages_received_total')).toBe(6);
+  expect(change('realtime_bytes_received_total')).toBe(6 * message.length);
+  expect(change('realtime_messages_published_total{source="websocket"}')).toBe(6);
+  expect(change('realtime_messages_published_total{source="http"}')).toBe(0);
+  expect(change('realtime_deliveries_total')).toBe(17);
+  expect(change('realtime_bytes_sent_total')).toBeGreaterThan(17 * message.length);
+  expect(change('realtime_socket_writes_total')).toBe(17);
+  expect(change('realtime_fan_out_duration_seconds_count')).toBe(6);
+  expect(change('realtime_fan_out_duration_seconds_bucket{le="+Inf"}')).toBe(6);
+  expect(change('realtime_fan_out_duration_seconds_sum')).toBeGreaterThan(0);
+  await Promise.all(members.map((member) => member.close()));
+});
+
+test('a message by HTTP counts as published by HTTP, and its request by route, never by path', async () => {
+  const member = await join(server, 'room', 'ada');
+  const change = await changes(async () => {
+    await server.call('POST', '/realtime/channels/room/broadcast', { token: admin, body: { event: 'x' } });
+    await server.call('GET', '/realtime/channels/none', { token: admin });
+    await server.call('GET', '/no/such/path', { token: admin });
+    await member.next('message', 'x');
+  });
+  expect(change('realtime_messages_published_total{source="http"}')).toBe(1);
+  const request = (method: string, route: string, status: number) =>
+    change(`realtime_http_requests_total{method="${method}",route="${route}",status="${status}"}`);
+  expect(request('POST', '/realtime/channels/:name/broadcast', 200)).toBe(1);
+  expect(request('GET', '/realtime/channels/:name', 404)).toBe(1);
+  expect(request('GET', 'none', 404)).toBe(1);
+  expect([...(await scrape()).keys()].join('\n')).not.toMatch(/such|channels\/none/);
+  await member.close();
+});
+
+test('connections, channels and listed users are those of the moment', async () => {
+  const change = await changes(async () => {
+    await join(server, 'gauge-1', 'ada');
+    await join(server, 'gauge-1', 'ada');
+    await join(server, 'gauge-2', 'bob', { query: 'presence=none' });
+  });
+  expect(change('realtime_connections')).toBe(3);
+  expect(change('realtime_channels')).toBe(2);
+  expect(change('realtime_presence_users')).toBe(1);
+});
+
+test('refusals are counted once each, by code, wherever they were told', async () => {
+  const member = await join(server, 'refusals', 'ada');
+  const change = await changes(async () => {
+    member.send('{broken');
+    await member.next('system', 'error');
+    member.send({ type: 'nonsense', event: 'x', ref: 1 });
+    await member.next('reply', 'error');
+    const refused = dial(server, 'refusals', { token: 'rubbish' });
+    await refused.closed;
+    await server.call('GET', '/realtime/stats', { token: 'rubbish' });
+    await server.call('PUT', '/realtime/stats');
+    await server.call('GET', '/%zz');
+    await server.call('GET', '/healthz', { headers: { origin: 'https://evil.example' } });
+  });
+  const refusals = (code: string) => change(`realtime_refusals_total{code="${code}"}`);
+  expect(refusals('INVALID_JSON')).toBe(1);
+  expect(refusals('UNKNOWN_MESSAGE_TYPE')).toBe(1);
+  expect(refusals('AUTH_FAILED')).toBe(2);
+  expect(refusals('METHOD_NOT_ALLOWED')).toBe(1);
+  expect(refusals('VALIDATION_FAILED')).toBe(1);
+  expect(refusals('ORIGIN_NOT_ALLOWED')).toBe(1);
+  await member.close();
+});
+
+test('a slow consumer is counted as one, and as a refusal', async () => {
+  const stuck = await startTestServer({ REALTIME_MAX_OUTBOX: '64KB', REALTIME_MESSAGE_RATE: '100000/s' });
+  const token = await stuck.token('root', 'admin');
+  const reader = await RawWebSocket.open(stuck, 'flood', { token: await stuck.token('slow') });
+  reader.socket.pause();
+  const body = { event: 'x', payload: 'x'.repeat(60_000) };
+  await eventually(async () => {
+    await Promise.all(
+      Array.from({ length: 20 }, () =>
+        stuck.call('POST', '/realtime/channels/flood/broadcast', { token, body }),
+      ),
+    );
+    const { text } = await stuck.call('GET', '/metrics', { token });
+    expect(text).toContain('realtime_slow_consumers_total 1');
+    expect(text).toContain('realtime_refusals_total{code="SLOW_CONSUMER"} 1');
+  }, 20_000);
+  reader.socket.destroy();
+  await stuck.stop();
+});
+
+test('the database is up', async () => {
+  expect((await scrape()).get('realtime_database_up')).toBe(1);
+});

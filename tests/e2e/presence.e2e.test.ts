@@ -1,0 +1,238 @@
+import type { PresenceMap } from '@goforward/realtime-protocol';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { jsonFrame } from '../support/client-frame.js';
+import { RawWebSocket } from '../support/raw-socket.js';
+import { join, type TestClient } from '../support/test-client.js';
+import { startTestServer, type TestServer } from '../support/test-server.js';
+
+const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+let server: TestServer;
+let admin: string;
+beforeAll(async () => {
+  server = await startTestServer({
+    REALTIME_CONNECTION_RATE: '10000/s, burst 10000',
+    REALTIME_MESSAGE_RATE: '10000/s, burst 10000',
+  });
+  admin = await server.token('root', 'admin');
+});
+afterAll(() => server.stop());
+
+function update(client: TestClient, state: unknown): void {
+  client.send({ type: 'presence', event: 'update', payload: { state } });
+}
+
+async function listed(channel: string): Promise<PresenceMap> {
+  const { status, body } = await server.call('GET', `/realtime/channels/${channel}/presence`, {
+    token: admin,
+  });
+  expect(status).toBe(200);
+  return body.presence;
+}
+
+const about = (userId: string) => (message: { payload: { user_id: string } }) =>
+  message.payload.user_id === userId;
+
+describe('who is listed', () => {
+  test('a writer is, a reader is not, presence=none is not; all three are connected', async () => {
+    const permissions = { write: ['speaker'] };
+    await server.call('POST', '/realtime/channels', { token: admin, body: { name: 'stage', permissions } });
+    const clients = await Promise.all([
+      join(server, 'stage', 'writer', { role: 'speaker' }),
+      join(server, 'stage', 'reader'),
+      join(server, 'stage', 'hidden', { role: 'speaker', query: 'presence=none' }),
+    ]);
+    const path = '/realtime/channels/stage/presence';
+    const { body } = await server.call('GET', path, { token: admin });
+    expect(body.presence).toEqual({ writer: { status: 'online', last_seen: expect.stringMatching(ISO) } });
+    expect(body.total_users).toBe(3);
+    expect(body.connected_users).toEqual(expect.arrayContaining(['writer', 'reader', 'hidden']));
+    await Promise.all(clients.map((client) => client.close()));
+  });
+
+  test('who joined with presence=none is listed by an update, and tells no presence to it', async () => {
+    const hidden = await join(server, 'shy', 'hidden', { query: 'presence=none' });
+    const bob = await join(server, 'shy', 'bob');
+    update(hidden, { status: 'here' });
+    const { payload } = await bob.next('presence', 'join', about('hidden'));
+    expect(payload.state).toEqual({ status: 'here', last_seen: expect.any(String) });
+    await hidden.settle();
+    expect(hidden.all('presence')).toEqual([]);
+    await hidden.close();
+    await bob.next('presence', 'leave', about('hidden'));
+    await bob.close();
+  });
+});
+
+describe('join, update and leave', () => {
+  test('reach each member, the one they are about too, with the whole state', async () => {
+    const alice = await join(server, 'room', 'alice');
+    const bob = await join(server, 'room', 'bob');
+    for (const client of [alice, bob]) {
+      const joined = await client.next('presence', 'join', about('bob'));
+      expect(joined).toMatchObject({
+        user_id: 'bob',
+        payload: { user_id: 'bob', state: { status: 'online' } },
+      });
+    }
+    const before = Date.now();
+    update(bob, { status: 'busy', cursor: { x: 1, y: [2] } });
+    for (const client of [alice, bob]) {
+      const { payload } = await client.next('presence', 'update');
+      expect(payload).toEqual({
+        user_id: 'bob',
+        state: { status: 'busy', cursor: { x: 1, y: [2] }, last_seen: expect.stringMatching(ISO) },
+      });
+      expect(Date.parse(payload.state.last_seen)).toBeGreaterThanOrEqual(before);
+    }
+    bob.send({ type: 'presence', event: 'leave' });
+    for (const client of [alice, bob]) {
+      const { payload } = await client.next('presence', 'leave');
+      expect(payload).toMatchObject({
+        user_id: 'bob',
+        state: { status: 'offline', cursor: { x: 1, y: [2] } },
+      });
+    }
+    bob.send({ type: 'message', event: 'still-connected', payload: {} });
+    await alice.next('message', 'still-connected');
+    expect(Object.keys(await listed('room'))).toEqual(['alice']);
+    update(bob, {});
+    await alice.next('presence', 'join', about('bob'));
+    expect(await listed('room')).toMatchObject({ bob: { status: 'online' } });
+    await Promise.all([alice.close(), bob.close()]);
+  });
+
+  test('an update is merged key by key at the top, null removes a key, last_seen is the server’s', async () => {
+    const alice = await join(server, 'merge', 'alice');
+    update(alice, { a: { deep: 1 }, b: 2, last_seen: '1999-01-01T00:00:00.000Z' });
+    await alice.next('presence', 'update');
+    update(alice, { a: { other: 1 }, b: null, c: [null], missing: null });
+    const { state } = (await alice.next('presence', 'update')).payload;
+    expect(state).toEqual({
+      status: 'online',
+      a: { other: 1 },
+      c: [null],
+      last_seen: expect.stringMatching(/^20[2-9]/),
+    });
+    update(alice, { status: null });
+    expect((await alice.next('presence', 'update')).payload.state).not.toHaveProperty('status');
+    await alice.close();
+  });
+
+  test('a message moves last_seen without a presence message', async () => {
+    const alice = await join(server, 'seen', 'alice');
+    const seen = async () => Date.parse((await listed('seen')).alice?.last_seen ?? '');
+    const before = await seen();
+    alice.send({ type: 'message', event: 'm', payload: {} });
+    const { timestamp } = await alice.next('message', 'm');
+    expect(await seen()).toBeGreaterThanOrEqual(Math.max(before, Date.parse(timestamp)));
+    expect(alice.all('presence', 'update')).toEqual([]);
+    await alice.close();
+  });
+
+  test('several connections of a user are one join, one state, and one leave at the last', async () => {
+    const bob = await join(server, 'tabs', 'bob');
+    const tabs = [await join(server, 'tabs', 'alice'), await join(server, 'tabs', 'alice')];
+    const [first, second] = tabs;
+    if (first === undefined || second === undefined) throw new Error('two tabs');
+    update(second, { tab: 2 });
+    await first.next('presence', 'update', about('alice'));
+    update(first, { other: 1 });
+    expect(
+      (await bob.next('presence', 'update', ({ payload }) => 'other' in payload.state)).payload.state,
+    ).toMatchObject({
+      tab: 2,
+      other: 1,
+    });
+    const third = await join(server, 'tabs', 'alice');
+    expect((await third.next('presence', 'join', about('alice'))).payload.state).toMatchObject({ tab: 2 });
+    await second.close();
+    await third.close();
+    await bob.settle();
+    expect(bob.all('presence', 'leave')).toEqual([]);
+    await first.close();
+    await bob.next('presence', 'leave', about('alice'));
+    await bob.settle();
+    expect(bob.all('presence', 'join').filter(about('alice'))).toHaveLength(1);
+    expect(bob.all('presence', 'leave')).toHaveLength(1);
+    await bob.close();
+  });
+
+  test('a socket that is torn off is a leave', async () => {
+    const [alice, bob] = [await join(server, 'torn', 'alice'), await join(server, 'torn', 'bob')];
+    alice.socket.terminate();
+    expect((await bob.next('presence', 'leave')).payload).toMatchObject({ user_id: 'alice' });
+    await bob.close();
+  });
+
+  test('updates of one turn cost few messages, and the last state wins', async () => {
+    const bob = await join(server, 'merged', 'bob');
+    const alice = await RawWebSocket.open(server, 'merged', { token: await server.token('alice') });
+    await alice.next('presence', 'join');
+    const updates = Array.from({ length: 50 }, (_, n) =>
+      jsonFrame({ type: 'presence', event: 'update', payload: { state: { n, [`key-${n}`]: true } } }),
+    );
+    alice.write(...updates);
+    const last = await bob.next('presence', 'update', ({ payload }) => payload.state.n === 49);
+    expect(Object.keys(last.payload.state)).toHaveLength(53);
+    await bob.settle();
+    expect(bob.all('presence', 'update').length).toBeLessThanOrEqual(5);
+    alice.socket.destroy();
+    await bob.close();
+  });
+});
+
+describe('the state', () => {
+  test('of more than 8192 bytes is MESSAGE_TOO_LARGE, the sum of updates counts, and the old one stays', async () => {
+    const alice = await join(server, 'large', 'alice');
+    update(alice, { a: 'x'.repeat(5_000) });
+    await alice.next('presence', 'update');
+    for (const state of [{ b: 'x'.repeat(5_000) }, { a: 'é'.repeat(4_200) }]) {
+      update(alice, state);
+      expect((await alice.next('system', 'error')).payload).toMatchObject({
+        code: 'MESSAGE_TOO_LARGE',
+        max_bytes: 8192,
+      });
+    }
+    expect(Object.keys((await listed('large')).alice ?? {}).sort()).toEqual(['a', 'last_seen', 'status']);
+    const fits = 8192 - JSON.stringify({ status: 'online', a: '' }).length;
+    update(alice, { a: 'y'.repeat(fits) });
+    await alice.next('presence', 'update');
+    update(alice, { a: 'y'.repeat(fits + 1) });
+    await alice.next('system', 'error');
+    await alice.close();
+  });
+
+  test.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty'])(
+    'may have a key %s, which is one like any other',
+    async (key) => {
+      const alice = await join(server, 'proto', 'alice');
+      const text = `{"type":"presence","event":"update","payload":{"state":{"${key}":{"polluted":true}}}}`;
+      alice.send(text);
+      const { state } = (await alice.next('presence', 'update')).payload;
+      expect(Object.getOwnPropertyDescriptor(state, key)?.value).toEqual({ polluted: true });
+      expect(({} as Record<string, unknown>).polluted).toBeUndefined();
+      alice.send(text.replace('{"polluted":true}', 'null'));
+      expect(Object.keys((await alice.next('presence', 'update')).payload.state).sort()).toEqual([
+        'last_seen',
+        'status',
+      ]);
+      await alice.close();
+    },
+  );
+
+  test.each(['__proto__', 'constructor', '0'])(
+    'belongs to a user named %s like to any other',
+    async (userId) => {
+      const [watcher, one] = [
+        await join(server, 'names', 'watcher', { query: 'presence=diff' }),
+        await join(server, 'names', userId),
+      ];
+      const diff = await watcher.next('presence', 'diff');
+      expect(Object.keys(diff.payload.joins)).toEqual([userId]);
+      expect(JSON.stringify(await listed('names'))).toContain(`"${userId}":{"status":"online"`);
+      await one.close();
+      await watcher.next('presence', 'diff', ({ payload }) => Object.hasOwn(payload.leaves, userId));
+      await watcher.close();
+    },
+  );
+});

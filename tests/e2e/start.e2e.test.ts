@@ -1,0 +1,119 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Clone } from '../support/clone.js';
+import { ServerProcess } from '../support/server-process.js';
+import { TestClient } from '../support/test-client.js';
+import { call } from '../support/test-server.js';
+
+/** As a new user would: a fresh clone, `npm start`, and a first message. Installing takes its time. */
+const TIMEOUT_MS = 240_000;
+const isRoot = process.getuid?.() === 0;
+
+let clone: Clone;
+const running = new Set<ServerProcess>();
+
+beforeAll(() => {
+  clone = new Clone();
+});
+
+afterAll(async () => {
+  for (const server of running) server.destroy();
+  await Promise.all([...running].map((server) => server.exited));
+  clone.remove();
+});
+
+async function npmStart(account: { uid?: number; gid?: number } = {}, env = {}): Promise<ServerProcess> {
+  const server = new ServerProcess('npm', ['start', '--', '--port', '0'], {
+    cwd: clone.folder,
+    env: { npm_config_prefer_offline: 'true', npm_config_update_notifier: 'false', ...env },
+    ...account,
+  });
+  running.add(server);
+  await server.started();
+  return server;
+}
+
+/** The server's own process, beneath npm and its shell. */
+function nodePid(dataDir: string): number {
+  return Number.parseInt(readFileSync(join(dataDir, 'server.pid'), 'utf8'), 10);
+}
+
+async function connect(server: ServerProcess, channel: string): Promise<TestClient> {
+  const url = `${server.url.replace('http', 'ws')}/realtime/channels/${channel}/ws`;
+  const client = new TestClient(`${url}?token=${server.line('User token')}`, [], {});
+  await client.next('system', 'connected');
+  return client;
+}
+
+async function firstMessage(server: ServerProcess): Promise<void> {
+  const client = await connect(server, 'lobby');
+  client.send({ type: 'broadcast', event: 'chat_message', payload: { message: 'Hello!' } });
+  expect((await client.next('message', 'chat_message')).payload.message).toBe('Hello!');
+  await client.close();
+}
+
+async function end(server: ServerProcess): Promise<number | null> {
+  const code = await server.exited;
+  running.delete(server);
+  return code;
+}
+
+describe('npm start on a fresh clone', () => {
+  test(
+    'starts, delivers a first message, survives kill -9 with what it keeps, and stops with 0',
+    async () => {
+      const dataDir = join(clone.folder, '.goforward');
+      const first = await npmStart();
+      await firstMessage(first);
+      expect(first.line('Database')).toMatch(
+        /^postgres:\/\/postgres:[\w-]+@127\.0\.0\.1:\d+\/postgres \(embedded\)$/,
+      );
+      const admin = first.line('Admin token');
+      const created = await call(first.url, 'POST', '/realtime/channels', {
+        token: admin,
+        body: { name: 'kept' },
+      });
+      expect(created.status).toBe(201);
+      process.kill(nodePid(dataDir), 'SIGKILL');
+      await end(first);
+
+      const second = await npmStart();
+      expect(second.stderr).not.toContain('Installing');
+      const shown = await call(second.url, 'GET', '/realtime/channels/kept', { token: admin });
+      expect(shown.body).toEqual({ name: 'kept', subscriber_count: 0, presence: {} });
+      expect(second.line('Database')).toBe(first.line('Database'));
+
+      const twin = new ServerProcess('npm', ['start', '--', '--port', '0'], { cwd: clone.folder });
+      expect(await twin.exited).toBe(1);
+      expect(twin.stderr.trim().split('\n')).toEqual([
+        expect.stringContaining(`Another server (process ${nodePid(dataDir)}) uses the data folder`),
+      ]);
+
+      const client = await connect(second, 'lobby');
+      second.kill('SIGTERM');
+      expect(await client.closed).toEqual({ code: 1012, reason: 'server restart' });
+      expect(await end(second)).toBe(0);
+    },
+    TIMEOUT_MS,
+  );
+
+  test.runIf(isRoot)(
+    'runs as an ordinary user from a private home, and Ctrl-C, which comes twice, stops it with 0',
+    async () => {
+      const id = (flag: string) => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
+      const account = { uid: id('-u'), gid: id('-g') };
+      clone.giveTo(account.uid, account.gid);
+      const dataDir = join(clone.folder, 'data-of-nobody');
+      const env = { HOME: clone.folder, REALTIME_DATA_DIR: dataDir };
+      const server = await npmStart(account, env);
+      await firstMessage(server);
+      const client = await connect(server, 'lobby');
+      server.interrupt();
+      expect((await client.closed).code).toBe(1012);
+      expect(await end(server)).toBe(0);
+    },
+    TIMEOUT_MS,
+  );
+});

@@ -1,0 +1,144 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Log, loadSettings, RealtimeServer, silentLog } from '@goforward/realtime';
+import type { ErrorBody, PresenceMap } from '@goforward/realtime-protocol';
+import { createTestDatabase } from './postgres-database.js';
+
+const SECRET = 'a secret for tests, thirty-two bytes or more';
+
+/** A real server in this process, on a free port, with a database of its own. */
+export interface TestServer {
+  readonly port: number;
+  /** `http://127.0.0.1:<port>` */
+  readonly url: string;
+  readonly databaseUrl: string;
+  readonly metricsPort: number | undefined;
+  /** Signs a token for this server: one hour, role `user`, unless told otherwise. */
+  token(userId: string, role?: string, expiresInMs?: number | null): Promise<string>;
+  /** Calls the HTTP API; a body is sent as JSON. */
+  call(method: string, path: string, options?: CallOptions): Promise<Answer>;
+  stop(): Promise<void>;
+}
+
+export interface CallOptions {
+  readonly token?: string;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** The parsed JSON; empty where it is none. */
+  readonly body: AnyAnswer;
+}
+
+/** The fields of all answers at once: a test reads those that its answer has. */
+export interface AnyAnswer extends Omit<ErrorBody, 'field'> {
+  readonly field: string;
+  readonly name: string;
+  readonly id: string;
+  readonly message: string;
+  readonly status: string;
+  readonly token: string;
+  readonly user_id: string;
+  readonly channel: string;
+  readonly subscriber_count: number;
+  readonly presence_count: number;
+  readonly presence: PresenceMap;
+  readonly connected_users: unknown;
+  readonly total_users: number;
+  readonly users: string[];
+  readonly total: number;
+  readonly channels: {
+    readonly name: string;
+    readonly subscriber_count: number;
+    readonly presence_count: number;
+  }[];
+  readonly parts: Readonly<Record<string, { readonly status: string; readonly reason?: string }>>;
+}
+
+/**
+ * Starts a server with these settings, by their variables, over the defaults. The database is a fresh one,
+ * unless `DATABASE_URL` names one that the test keeps.
+ */
+export async function startTestServer(
+  env: Readonly<Record<string, string>> = {},
+  options: { readonly log?: Log } = {},
+): Promise<TestServer> {
+  const kept = env.DATABASE_URL;
+  const database =
+    kept === undefined ? await createTestDatabase() : { url: kept, drop: async () => undefined };
+  const variables = { REALTIME_JWT_SECRET: SECRET, DATABASE_URL: database.url, ...env };
+  return serve(variables, options.log ?? silentLog, database.drop);
+}
+
+/** Starts a server as it comes: a generated secret, its own PostgreSQL, nothing set but a free port and a folder that goes with it. */
+export async function startUnconfiguredServer(): Promise<TestServer> {
+  const folder = await mkdtemp(join(tmpdir(), 'goforward-test-'));
+  const variables = { REALTIME_DATA_DIR: folder };
+  return serve(variables, silentLog, () => rm(folder, { recursive: true, force: true }));
+}
+
+async function serve(
+  variables: Readonly<Record<string, string>>,
+  log: Log,
+  cleanUp: () => Promise<void>,
+): Promise<TestServer> {
+  const { settings } = loadSettings({
+    flags: {},
+    env: { REALTIME_PORT: '0', ...variables },
+    envFile: {},
+  });
+  const server = await RealtimeServer.start(settings, { log }).catch(async (error: unknown) => {
+    await cleanUp();
+    throw error;
+  });
+  const url = `http://127.0.0.1:${server.port}`;
+  return {
+    port: server.port,
+    url,
+    databaseUrl: server.databaseUrl,
+    metricsPort: server.metricsPort,
+    token: (userId, role = 'user', expiresInMs = 3_600_000) => {
+      if (server.sign === undefined) throw new Error('this server does not sign tokens');
+      return server.sign(userId, role, expiresInMs);
+    },
+    call: (method, path, options) => call(url, method, path, options),
+    stop: async () => {
+      await server.stop();
+      await cleanUp();
+    },
+  };
+}
+
+/** One HTTP call; `path` begins with a slash. */
+export async function call(
+  url: string,
+  method: string,
+  path: string,
+  options: CallOptions = {},
+): Promise<Answer> {
+  const { token, body, headers } = options;
+  const response = await fetch(`${url}${path}`, {
+    method,
+    headers: {
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...headers,
+    },
+    ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+  });
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, text, body: parsed(text) };
+}
+
+function parsed(text: string): AnyAnswer {
+  try {
+    return JSON.parse(text) as AnyAnswer;
+  } catch {
+    return {} as AnyAnswer;
+  }
+}
