@@ -1,0 +1,44 @@
+// What we are measured against: a server as one writes it with `ws` in a few lines. It does the work that
+// no such server can leave out (parse, envelope, one JSON.stringify a message) and `ws.send(string)` to each
+// member; no authentication, no presence, no limits.
+import { randomInt } from 'node:crypto';
+import { createRequire } from 'node:module';
+
+// The very copy of `ws` that our server uses.
+const { WebSocketServer } = createRequire(new URL('../packages/server/package.json', import.meta.url))('ws');
+
+/** @type {Map<string, Set<import('ws').WebSocket>>} */
+const channels = new Map();
+const server = new WebSocketServer({
+  host: '127.0.0.1',
+  port: 0,
+  maxPayload: 64 * 1024,
+  clientTracking: false,
+});
+
+server.on('connection', (socket, request) => {
+  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost');
+  const userId = searchParams.get('user');
+  const members = channels.get(pathname) ?? new Set();
+  channels.set(pathname, members.add(socket));
+  socket.on('close', () => members.delete(socket));
+  socket.on('error', () => undefined);
+  socket.on('message', (data) => {
+    const { event, payload } = JSON.parse(data.toString());
+    const now = Date.now();
+    const text = JSON.stringify({
+      id: `msg_${now}_${randomInt(36 ** 9 - 1)
+        .toString(36)
+        .padStart(9, '0')}`,
+      type: 'message',
+      event,
+      payload,
+      user_id: userId,
+      timestamp: new Date(now).toISOString(),
+    });
+    for (const member of members) member.send(text);
+  });
+});
+
+server.on('listening', () => process.send?.({ port: server.address().port }));
+process.on('disconnect', () => process.exit());

@@ -1,0 +1,54 @@
+import { randomBytes } from 'node:crypto';
+
+export const OPCODE = { text: 0x1, close: 0x8, ping: 0x9, pong: 0xa };
+
+/**
+ * A masked frame, as RFC 6455 demands of clients (section 5.3); up to 65,535 bytes.
+ * @param {number} opcode
+ * @param {Buffer} body
+ */
+export function clientFrame(opcode, body) {
+  const head = body.length < 126 ? 2 : 4;
+  const frame = Buffer.alloc(head + 4 + body.length);
+  frame[0] = 0x80 | opcode;
+  frame[1] = 0x80 | (head === 2 ? body.length : 126);
+  if (head === 4) frame.writeUInt16BE(body.length, 2);
+  const mask = randomBytes(4);
+  mask.copy(frame, head);
+  for (let i = 0; i < body.length; i++) frame[head + 4 + i] = body[i] ^ mask[i & 3];
+  return frame;
+}
+
+/** Cuts a server's stream of bytes into frames, whatever pieces it comes in. */
+export class FrameReader {
+  /** @type {(opcode: number, bytes: Buffer, start: number, end: number) => void} */
+  #onFrame;
+  /** The beginning of a frame that is not whole yet. @type {Buffer | undefined} */
+  #rest;
+
+  /** @param {(opcode: number, bytes: Buffer, start: number, end: number) => void} onFrame told where in `bytes` the body is */
+  constructor(onFrame) {
+    this.#onFrame = onFrame;
+  }
+
+  /** @param {Buffer} piece may be overwritten by its owner afterwards */
+  read(piece) {
+    const bytes = this.#rest === undefined ? piece : Buffer.concat([this.#rest, piece]);
+    this.#rest = undefined;
+    let at = 0;
+    while (at < bytes.length) {
+      const length = at + 1 < bytes.length ? bytes[at + 1] : 0;
+      const head = length < 126 ? 2 : length === 126 ? 4 : 10;
+      if (at + head > bytes.length) break;
+      let end = at + head;
+      if (head === 2) end += length;
+      else if (head === 4) end += bytes.readUInt16BE(at + 2);
+      else end += Number(bytes.readBigUInt64BE(at + 2));
+      if (end > bytes.length) break;
+      if ((bytes[at] & 0xf0) !== 0x80 || length > 127) throw new Error('a frame that no server may send');
+      this.#onFrame(bytes[at] & 0x0f, bytes, at + head, end);
+      at = end;
+    }
+    if (at < bytes.length) this.#rest = Buffer.from(bytes.subarray(at));
+  }
+}

@@ -1,0 +1,106 @@
+import { fork, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { signToken } from './token.mjs';
+import { VoidRun } from './void-run.mjs';
+
+/**
+ * A server under test: where it listens, its process, and the path at which a user joins a channel.
+ * @typedef {{
+ *   name: string, port: number, pid: number,
+ *   path(channel: string, user: { userId: string, role: string }): string,
+ *   stop(): Promise<void>,
+ * }} BenchServer
+ */
+
+const MAIN = fileURLToPath(new URL('../../packages/server/dist/cli/main.js', import.meta.url));
+
+const START_MS = 120_000;
+
+/** Everything is on; only the limits that ten thousand connections of one machine would meet are raised. */
+const SETTINGS = {
+  REALTIME_PORT: '0',
+  REALTIME_MAX_CONNECTIONS: '100000',
+  REALTIME_MAX_CONNECTIONS_PER_IP: '100000',
+  REALTIME_CONNECTION_RATE: '100000/s, burst 100000',
+  REALTIME_MESSAGE_RATE: '1000000/s, burst 1000000',
+  REALTIME_MAX_USERS_PER_CHANNEL: '100000',
+  REALTIME_LOG_LEVEL: 'warn',
+};
+
+/**
+ * Our server, by its own command line, on a data folder of its own and with the PostgreSQL that it brings;
+ * nothing that is configured where the benchmark runs reaches it. BENCH_NODE_OPTIONS is for profiling it.
+ * @param {{ nodeOptions?: string }} [options]
+ * @returns {Promise<BenchServer & { token(user: { userId: string, role: string }): string }>}
+ */
+export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?? '' } = {}) {
+  const dataDir = await mkdtemp(join(tmpdir(), 'goforward-bench-'));
+  const secret = randomBytes(32).toString('hex');
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !name.startsWith('REALTIME_') && name !== 'DATABASE_URL',
+  );
+  const child = spawn(process.execPath, [...nodeOptions.split(' ').filter(Boolean), MAIN, 'start'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {
+      ...Object.fromEntries(inherited),
+      ...SETTINGS,
+      REALTIME_DATA_DIR: dataDir,
+      REALTIME_JWT_SECRET: secret,
+    },
+  });
+  // A benchmark that is interrupted takes its server, and with it PostgreSQL, along.
+  const interrupted = () => child.kill('SIGTERM');
+  process.once('exit', interrupted);
+  const stop = async () => {
+    process.off('exit', interrupted);
+    const ended = child.exitCode === null ? once(child, 'exit') : undefined;
+    child.kill('SIGTERM');
+    await ended;
+    await rm(dataDir, { recursive: true, force: true });
+  };
+  try {
+    const port = await portOfGreeting(child);
+    const token = (/** @type {{ userId: string, role: string }} */ user) => signToken(secret, user);
+    const path = (channel, user) => `/realtime/channels/${channel}/ws?token=${token(user)}`;
+    return { name: 'ours', port, pid: child.pid ?? 0, token, path, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** @returns {Promise<BenchServer>} */
+export async function startNaive() {
+  const child = fork(fileURLToPath(new URL('../naive-server.mjs', import.meta.url)));
+  const [{ port }] = await once(child, 'message');
+  return {
+    name: 'naive ws',
+    port,
+    pid: child.pid ?? 0,
+    path: (channel, { userId }) => `/${channel}?user=${userId}`,
+    async stop() {
+      const ended = once(child, 'exit');
+      child.kill();
+      await ended;
+    },
+  };
+}
+
+/** @param {import('node:child_process').ChildProcess} child */
+function portOfGreeting(child) {
+  return new Promise((resolve, reject) => {
+    let output = '';
+    child.stdout?.setEncoding('utf8').on('data', (text) => {
+      output += text;
+      const port = /ws:\/\/[^/\s]+:(\d+)\//.exec(output)?.[1];
+      if (port !== undefined) resolve(Number(port));
+    });
+    child.once('exit', (code) => reject(new VoidRun(`Our server did not start (exit ${code}). ${output}`)));
+    setTimeout(() => reject(new VoidRun(`Our server did not start in time. ${output}`)), START_MS).unref();
+  });
+}

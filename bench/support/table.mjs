@@ -1,0 +1,16 @@
+/**
+ * Rows of text under their titles, in columns: the first to the left, the others to the right.
+ * @param {readonly string[]} titles
+ * @param {readonly (readonly string[])[]} rows
+ */
+export function table(titles, rows) {
+  const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i].length)));
+  const line = (/** @type {readonly string[]} */ cells) =>
+    `  ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('   ')}`.trimEnd();
+  return [line(titles), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
+}
+
+/** `value` with three figures that count. @param {number} value */
+export function figures(value) {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}

@@ -1,0 +1,2 @@
+/** A run whose numbers mean nothing: something was missing, doubled, out of order, or a process failed. */
+export class VoidRun extends Error {}
