@@ -24,8 +24,8 @@ const keySet: RequestListener = (_, response) => {
   response.end(JSON.stringify({ keys: [jwk(one.publicKey, 'one'), jwk(two.publicKey, 'two')] }));
 };
 
-function verifier(url: string, log: Log = silentLog): TokenVerifier {
-  return new TokenVerifier({ kind: 'jwks', url }, {}, log);
+function verifier(url: string, log: Log = silentLog, clock?: () => number): TokenVerifier {
+  return new TokenVerifier({ kind: 'jwks', url }, {}, log, clock);
 }
 
 function sign(alg: string, kid: string, key: KeyObject | Uint8Array): Promise<string> {
@@ -113,5 +113,29 @@ describe('with a remote key set', () => {
     expect(await details(tokens.verify(token))).toBe('The keys for tokens cannot be read just now');
     isUp = true;
     expect((await tokens.verify(token)).userId).toBe('ann');
+  });
+
+  it('is read anew after ten minutes; a host that is away by then shuts nobody out, and is told of', async () => {
+    let now = Date.now();
+    let isUp = true;
+    let reads = 0;
+    let warn: (sentence: string) => void = () => undefined;
+    const url = await host((request, response) => {
+      reads += 1;
+      if (isUp) keySet(request, response);
+      else request.socket.destroy();
+    });
+    const warned = new Promise<string>((resolve) => {
+      warn = resolve;
+    });
+    const tokens = verifier(url, { ...silentLog, warn: (_, sentence) => warn(sentence) }, () => now);
+    const token = await sign('ES256', 'one', one.privateKey);
+    await tokens.verify(token);
+    isUp = false;
+    now += 10 * 60_000;
+    expect((await tokens.verify(token)).userId).toBe('ann');
+    expect(await warned).toBe('The key set for tokens cannot be read anew; its last keys stay in use');
+    await tokens.verify(token);
+    expect(reads).toBe(2);
   });
 });

@@ -1,10 +1,11 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { ProtocolError } from '@goforward/realtime-protocol';
-import { createRemoteJWKSet, errors, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
+import { errors, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import { StartupError } from '../lib/startup-error.js';
 import { type Identity, identityOf } from './identity.js';
+import { remoteKeys } from './remote-keys.js';
 
 /** Where the key that tokens are verified with comes from: exactly one. */
 export type VerificationKey =
@@ -17,9 +18,6 @@ export interface TokenRules {
   readonly issuer?: string | undefined;
   readonly audience?: string | undefined;
 }
-
-/** Milliseconds that a key set's host may take; the handshake waits for it. */
-const JWKS_TIMEOUT_MS = 5_000;
 
 const MIN_RSA_BITS = 2048;
 const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
@@ -40,7 +38,7 @@ export class TokenVerifier {
 
   /** Throws StartupError when the key cannot be read or an algorithm does not fit it. */
   constructor(key: VerificationKey, rules: TokenRules, log: Log, clock: Clock = Date.now) {
-    const { material, fitting } = prepare(key);
+    const { material, fitting } = prepare(key, log, clock);
     const algorithms = rules.algorithms ?? [];
     const unfit = algorithms.find((algorithm) => !fitting.includes(algorithm));
     if (unfit !== undefined) {
@@ -89,7 +87,11 @@ function isFaultOfToken(error: unknown): boolean {
   return !(error instanceof TypeError && error.message === 'fetch failed');
 }
 
-function prepare(key: VerificationKey): {
+function prepare(
+  key: VerificationKey,
+  log: Log,
+  clock: Clock,
+): {
   material: KeyObject | Uint8Array | JWTVerifyGetKey;
   fitting: string[];
 } {
@@ -97,10 +99,7 @@ function prepare(key: VerificationKey): {
     case 'secret':
       return { material: new TextEncoder().encode(key.secret), fitting: SECRET_ALGORITHMS };
     case 'jwks':
-      return {
-        material: createRemoteJWKSet(new URL(key.url), { timeoutDuration: JWKS_TIMEOUT_MS }),
-        fitting: JWKS_ALGORITHMS,
-      };
+      return { material: remoteKeys(key.url, log, clock), fitting: JWKS_ALGORITHMS };
     case 'public-key': {
       const material = readPublicKey(key.pem);
       return { material, fitting: algorithmsOf(material) };
