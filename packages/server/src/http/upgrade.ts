@@ -166,6 +166,7 @@ export class UpgradeHandler {
       'content-type': 'application/json; charset=utf-8',
       'content-length': Buffer.byteLength(text),
       'cache-control': 'no-store',
+      ...(refusal.code === 'METHOD_NOT_ALLOWED' ? { allow: 'GET, HEAD' } : {}),
       ...headers,
     });
     response.end(request.method === 'HEAD' ? '' : text);

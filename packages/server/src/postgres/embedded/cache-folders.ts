@@ -5,11 +5,14 @@ import { join } from 'node:path';
 const NAME = 'goforward-realtime';
 const WRITABLE_BY_OTHERS = 0o022;
 
-/** Folders for what can be made again, the best first. As root, ones that every account can enter. */
+/**
+ * Folders for a copy of the programs, and for a cluster that cannot lie in its data folder; the best first. As
+ * root, ones that every account can enter, and not /var/cache, which may be cleared.
+ */
 export function cacheFolders(): string[] {
   if (process.platform === 'win32') return [join(process.env.LOCALAPPDATA ?? tmpdir(), NAME)];
   const uid = process.getuid?.();
-  const best = uid === 0 ? '/var/cache' : (process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'));
+  const best = uid === 0 ? '/var/lib' : (process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'));
   return [join(best, NAME), join(tmpdir(), `${NAME}-${uid}`)];
 }
 
