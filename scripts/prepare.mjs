@@ -21,10 +21,10 @@ if (MAJOR < 20 || (MAJOR === 20 && MINOR < 19)) {
 if (timeOf(INSTALLED) < timeOf(join(ROOT, 'package-lock.json'))) {
   run('Installing packages', 'npm', ['ci', '--no-audit', '--no-fund']);
 }
-const inputs = digestOf(sources());
-if (!existsSync(BUILT) || readFileSync(BUILT, 'utf8') !== inputs) {
+if (!existsSync(BUILT) || readFileSync(BUILT, 'utf8') !== digestOf(sources())) {
   run('Building', process.execPath, [join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc'), '-b']);
-  writeFileSync(BUILT, inputs);
+  // Taken anew: before, the built files may have been missing.
+  writeFileSync(BUILT, digestOf(sources()));
 }
 
 /** Runs a command quietly; its output is shown only when it fails. */
