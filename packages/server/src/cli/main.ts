@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { StartupError } from '../lib/startup-error.js';
 import { serverVersion } from '../version.js';
 import type { Command } from './command.js';
