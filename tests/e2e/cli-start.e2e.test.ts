@@ -61,6 +61,13 @@ test('REALTIME_DATA_DIR keeps the generated secret, for its owner alone, and tok
   expect((await call(again.url, 'GET', '/realtime/stats', { token })).status).toBe(200);
 });
 
+test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s stops the server with 0', async (signal) => {
+  const running = await start({ REALTIME_JWT_SECRET: 'the secret of the start tests' });
+  running.kill(signal);
+  expect(await running.exited).toBe(0);
+  expect(logLines(running).at(-1)?.msg).toBe('Stopped');
+});
+
 test('a configured server prints where it is, and neither a password nor a token', async () => {
   const url = new URL(database.url);
   url.password ||= 'a-password-that-nobody-asks-for';
