@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { join } from '../support/test-client.js';
 import { startTestServer, type TestServer } from '../support/test-server.js';
@@ -21,6 +23,26 @@ async function channel(name: string, permissions: object = {}): Promise<string> 
   expect(made.status).toBe(201);
   return name;
 }
+
+test('a channel that is deleted while the body arrives takes no message', async () => {
+  const name = await channel('going');
+  const path = `/realtime/channels/${name}/broadcast`;
+  const body = JSON.stringify({ event: 'late', payload: {} });
+  const headers = {
+    authorization: `Bearer ${await server.token('late')}`,
+    'content-type': 'application/json',
+    'content-length': body.length,
+    expect: '100-continue',
+  };
+  const asked = request(server.url + path, { method: 'POST', headers });
+  asked.flushHeaders();
+  await once(asked, 'continue');
+  expect((await server.call('DELETE', `/realtime/channels/${name}`, { token: admin })).status).toBe(200);
+  asked.end(body);
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  response.resume();
+  expect(response.statusCode).toBe(404);
+});
 
 const ANNOUNCEMENT = {
   type: 'message',

@@ -27,6 +27,8 @@ export class ChannelRegistry {
   readonly #deleted = new Set<string>();
   /** Names whose creation or deletion is under way: whoever joins meanwhile waits, or would join a channel without its lists. */
   readonly #changing = new Map<string, Promise<unknown>>();
+  /** Names of which it is not known whether the last change was kept. */
+  readonly #uncertain = new Set<string>();
   #loaded = false;
 
   constructor(
@@ -54,8 +56,15 @@ export class ChannelRegistry {
     return [...this.#channels.values()];
   }
 
-  /** Reads the kept channels; before that nobody can join, since we do not know what is closed to whom. */
+  /**
+   * Reads the kept channels; before that nobody can join, since we do not know what is closed to whom. Called
+   * again whenever the store is back: then it finds out what came of the changes whose answer was lost.
+   */
   async load(): Promise<void> {
+    if (this.#loaded) {
+      await Promise.all([...this.#uncertain].map((name) => this.#ascertain(name)));
+      return;
+    }
     for (const { name, config } of await this.#store.load()) {
       if (config === null) this.#deleted.add(name);
       else this.#add(name, 'lasting', channelConfig(config, this.#rules.maxUsersPerChannel));
@@ -81,10 +90,14 @@ export class ChannelRegistry {
     return channel;
   }
 
-  /** Waits until a creation or deletion of this name that is under way has ended. */
+  /**
+   * Waits until a creation or deletion of this name that is under way has ended, and finds out what came of one
+   * whose answer was lost. Throws DATABASE_UNAVAILABLE while that cannot be known.
+   */
   async settled(name: string): Promise<void> {
     this.#requireLoaded();
     await this.#changing.get(name)?.catch(() => undefined);
+    if (this.#uncertain.has(name)) await this.#ascertain(name);
   }
 
   /**
@@ -94,7 +107,7 @@ export class ChannelRegistry {
   configFor(name: string): ChannelConfig {
     const channel = this.find(name);
     if (channel !== undefined) return channel.config;
-    if (this.#changing.has(name)) throw unavailable();
+    if (this.#changing.has(name) || this.#uncertain.has(name)) throw unavailable();
     if (!this.#rules.autoCreateChannels || this.#deleted.has(name)) throw notFound(name);
     return channelConfig({}, this.#rules.maxUsersPerChannel);
   }
@@ -116,18 +129,13 @@ export class ChannelRegistry {
   /** Makes a lasting channel. Throws CHANNEL_EXISTS, CHANNEL_LIMIT_REACHED or DATABASE_UNAVAILABLE. */
   async create(name: string, given: Partial<ChannelConfig>): Promise<Channel> {
     this.#requireLoaded();
+    if (this.#uncertain.has(name)) await this.#ascertain(name);
     if (this.#channels.has(name) || this.#changing.has(name)) throw exists(name);
     this.#makeRoom();
     const config = channelConfig(given, this.#rules.maxUsersPerChannel);
-    const stored = this.#store.create(name, config);
-    this.#changing.set(name, stored);
-    try {
-      if (!(await stored)) throw exists(name);
-      this.#deleted.delete(name);
-      return this.#add(name, 'lasting', config);
-    } finally {
-      this.#changing.delete(name);
-    }
+    if (!(await this.#change(name, this.#store.create(name, config)))) throw exists(name);
+    this.#deleted.delete(name);
+    return this.#add(name, 'lasting', config);
   }
 
   /** Deletes a channel of either kind: its mark is kept first, then its members are told and cut off. */
@@ -138,19 +146,8 @@ export class ChannelRegistry {
       await earlier;
       throw notFound(name);
     }
-    const marked = this.#store.markDeleted(name);
-    this.#changing.set(name, marked);
-    try {
-      await marked;
-    } finally {
-      this.#changing.delete(name);
-    }
-    this.#deleted.add(name);
-    const channel = this.#channels.get(name); // meanwhile an automatic one may have gone, and come anew
-    if (channel === undefined) return;
-    this.#remove(channel);
-    const error = new ProtocolError('CHANNEL_CLOSED', { fields: { reason: 'channel deleted' } });
-    for (const member of channel.audience.members()) member.channelClosed(error);
+    await this.#change(name, this.#store.markDeleted(name));
+    this.#close(name);
   }
 
   /** Removes the automatic channels that nobody used for the time to live. */
@@ -159,6 +156,42 @@ export class ChannelRegistry {
     for (const channel of this.#channels.values()) {
       if (isEvictable(channel) && channel.lastUsed <= before) this.#remove(channel);
     }
+  }
+
+  /** Has others wait for a change of the store. One that fails may have been kept all the same, its answer lost. */
+  async #change<T>(name: string, change: Promise<T>): Promise<T> {
+    this.#changing.set(name, change);
+    try {
+      const result = await change;
+      this.#uncertain.delete(name);
+      return result;
+    } catch (error) {
+      if (!isWithoutEffect(error)) this.#uncertain.add(name);
+      throw error;
+    } finally {
+      this.#changing.delete(name);
+    }
+  }
+
+  /** Makes memory what the store has. Several may ask at once, and a change may begin meanwhile: the first answer counts. */
+  async #ascertain(name: string): Promise<void> {
+    const config = await this.#store.find(name);
+    if (this.#changing.has(name) || !this.#uncertain.delete(name)) return;
+    if (config === null) this.#close(name);
+    else if (config !== undefined && !this.#channels.has(name)) {
+      this.#deleted.delete(name);
+      this.#add(name, 'lasting', channelConfig(config, this.#rules.maxUsersPerChannel));
+    }
+  }
+
+  /** The name is deleted: whoever is in the channel is told and cut off. */
+  #close(name: string): void {
+    this.#deleted.add(name);
+    const channel = this.#channels.get(name); // an automatic one may have gone meanwhile, or come anew
+    if (channel === undefined) return;
+    this.#remove(channel);
+    const error = new ProtocolError('CHANNEL_CLOSED', { fields: { reason: 'channel deleted' } });
+    for (const member of channel.audience.members()) member.channelClosed(error);
   }
 
   #makeRoom(): void {
@@ -192,6 +225,11 @@ export class ChannelRegistry {
 
 function unavailable(): ProtocolError {
   return new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: RETRY_AFTER_SECONDS } });
+}
+
+/** The store was away before it was asked. With a cause, it went away while it was doing what it was asked. */
+function isWithoutEffect(error: unknown): boolean {
+  return error instanceof ProtocolError && error.code === 'DATABASE_UNAVAILABLE' && error.cause === undefined;
 }
 
 function isEvictable(channel: Channel): boolean {

@@ -46,6 +46,15 @@ export function channelStoreContract(make: () => ChannelStore | Promise<ChannelS
       expect(await kept()).toEqual([['lobby', plain]]);
     });
 
+    it('finds one by name: its configuration, the mark of deletion, or nothing', async () => {
+      await store.create('lobby', rich);
+      await store.create('gone', plain);
+      await store.markDeleted('gone');
+      expect(await store.find('lobby')).toEqual(rich);
+      expect(await store.find('gone')).toBeNull();
+      expect(await store.find('Lobby')).toBeUndefined();
+    });
+
     it('tells names apart by case', async () => {
       await store.create('lobby', plain);
       expect(await store.create('Lobby', rich)).toBe(true);

@@ -9,6 +9,10 @@ export class MemoryChannelStore implements ChannelStore {
     return [...this.#channels].map(([name, config]) => ({ name, config }));
   }
 
+  async find(name: string): Promise<ChannelConfig | null | undefined> {
+    return this.#channels.get(name);
+  }
+
   async create(name: string, config: ChannelConfig): Promise<boolean> {
     if (this.#channels.get(name)) return false;
     this.#channels.set(name, config);

@@ -16,6 +16,14 @@ export class PostgresChannelStore implements ChannelStore {
     );
   }
 
+  async find(name: string): Promise<ChannelConfig | null | undefined> {
+    const [row] = await this.#database.query<Pick<StoredChannel, 'config'>>(
+      `SELECT CASE WHEN deleted_at IS NULL THEN config END AS config FROM ${this.#table} WHERE name = $1`,
+      [name],
+    );
+    return row?.config;
+  }
+
   async create(name: string, config: ChannelConfig): Promise<boolean> {
     const rows = await this.#database.query(
       `INSERT INTO ${this.#table} AS c (name, config) VALUES ($1, $2)

@@ -47,8 +47,19 @@ export function guardRoutes(app: FastifyInstance, { verifier, permissions, chann
       permissions.requireServerAdmin(identity);
       return;
     }
-    const channel = channels.get(channelName(request));
+    const name = channelName(request);
+    await channels.settled(name);
+    const channel = channels.get(name);
     permissions.require(identity, access.channel, channel.config);
+    request.channel = channel;
+  });
+  // The body may have taken long: in the meantime the channel may have gone, or come anew with other lists.
+  app.addHook('preHandler', async (request) => {
+    const access = accessOf(request);
+    if (request.channel === null || typeof access === 'string') return;
+    const channel = channels.get(request.channel.name);
+    if (channel === request.channel) return;
+    permissions.require(callerOf(request), access.channel, channel.config);
     request.channel = channel;
   });
 }

@@ -15,8 +15,8 @@ export interface DatabaseOptions {
   readonly log: Log;
   readonly maxReconnectDelayMs: number;
   /**
-   * Reads what must be known before requests are served; may query. Called when the schema is ready, until it
-   * has succeeded once. While it runs the state is still `down`.
+   * Reads what must be known before requests are served; may query. Called each time that the database is there
+   * (again). While it runs the state is still `down`.
    */
   readonly onReady: () => Promise<void>;
   readonly applicationName?: string;
@@ -45,7 +45,6 @@ export class Database {
   #state: DatabaseState = { status: 'down', reason: 'not connected yet' };
   #schema: SchemaName = 'realtime';
   #target: ConnectionTarget = { address: '', host: '', database: '', user: '' };
-  #ready = false;
   #stopped = false;
   /** Set from the moment that the schema is ready until the connection is lost. */
   #pool: ConnectionPool | undefined;
@@ -139,7 +138,7 @@ export class Database {
       return preparation;
     } catch (cause) {
       const words = cause instanceof Error ? cause.message : String(cause);
-      throw new StartupError(`DATABASE_URL cannot be used: ${words}.`, { cause });
+      throw new StartupError(`DATABASE_URL cannot be used: ${words}.`, { exitCode: 2, cause });
     }
   }
 
@@ -156,9 +155,8 @@ export class Database {
     });
     this.#pool = pool;
     await this.query('SELECT 1');
-    if (!this.#ready) await onReady();
+    await onReady();
     if (this.#pool !== pool) throw this.#unavailable();
-    this.#ready = true;
     this.#goUp();
   }
 
@@ -212,7 +210,7 @@ export class Database {
     this.#told = { reason, at: now };
     const { address, database } = this.#target;
     this.#options.log.warn(
-      { address, database, reason, ...(fault.kind === 'refused' ? { advice: fault.advice } : {}) },
+      { address, database, reason, ...(fault.advice === undefined ? {} : { advice: fault.advice }) },
       'PostgreSQL cannot be used; trying again in the background',
     );
   }

@@ -1,0 +1,128 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { beforeEach, expect, it } from 'vitest';
+import { Turn } from '../lib/turn.js';
+import { channelConfig } from './channel-config.js';
+import { ChannelRegistry } from './channel-registry.js';
+import type { ChannelStore } from './channel-store.js';
+import { MemoryChannelStore } from './memory-channel-store.js';
+
+/** A store that is away, or goes away on being told to change something: before it has done so, or after. */
+class LossyStore extends MemoryChannelStore {
+  mode: 'fine' | 'away' | 'loses requests' | 'loses answers' = 'fine';
+
+  override async find(name: string): ReturnType<ChannelStore['find']> {
+    if (this.mode !== 'fine') throw unavailable();
+    return super.find(name);
+  }
+
+  override async create(...args: Parameters<ChannelStore['create']>): Promise<boolean> {
+    return this.#change(() => super.create(...args));
+  }
+
+  override async markDeleted(name: string): Promise<void> {
+    return this.#change(() => super.markDeleted(name));
+  }
+
+  async #change<T>(change: () => Promise<T>): Promise<T> {
+    if (this.mode === 'away') throw unavailable();
+    if (this.mode === 'loses requests') throw lost();
+    const result = await change();
+    if (this.mode === 'loses answers') throw lost();
+    return result;
+  }
+}
+
+const unavailable = () => new ProtocolError('DATABASE_UNAVAILABLE');
+const lost = () => new ProtocolError('DATABASE_UNAVAILABLE', { cause: new Error('connection lost') });
+const closed = { permissions: { read: ['chief'] } };
+
+let store: LossyStore;
+let channels: ChannelRegistry;
+
+beforeEach(async () => {
+  store = new LossyStore();
+  const rules = { maxChannels: 5, maxUsersPerChannel: 2, channelTtl: 10_000, autoCreateChannels: true };
+  const tally = { deliveries: 0, fanOutMs: () => undefined };
+  channels = new ChannelRegistry(rules, store, { turn: new Turn(() => undefined), tally, clock: () => 0 });
+  await channels.load();
+});
+
+/** How a creation or deletion, or a join of the name, ends: with nothing, or with a code. */
+async function code(act: Promise<unknown>): Promise<string> {
+  try {
+    await act;
+    return 'done';
+  } catch (error) {
+    if (error instanceof ProtocolError) return error.code;
+    throw error;
+  }
+}
+
+async function open(name: string) {
+  await channels.settled(name);
+  return channels.open(name);
+}
+
+it('a creation whose answer was lost opens its channel to nobody until it is known what came of it', async () => {
+  store.mode = 'loses answers';
+  expect(await code(channels.create('secret', closed))).toBe('DATABASE_UNAVAILABLE');
+  expect(await code(open('secret'))).toBe('DATABASE_UNAVAILABLE');
+  expect(() => channels.open('secret')).toThrow(ProtocolError);
+  store.mode = 'fine';
+  expect((await open('secret')).config).toEqual(channelConfig(closed, 2));
+  expect(await code(channels.create('secret', {}))).toBe('CHANNEL_EXISTS');
+});
+
+it('a creation that never reached the store leaves the name as it was', async () => {
+  store.mode = 'away';
+  expect(await code(channels.create('lobby', closed))).toBe('DATABASE_UNAVAILABLE');
+  expect((await open('lobby')).kind).toBe('automatic');
+});
+
+it('a creation that was not kept leaves the name as it was, once that is known', async () => {
+  store.mode = 'loses requests';
+  expect(await code(channels.create('lobby', closed))).toBe('DATABASE_UNAVAILABLE');
+  expect(await code(open('lobby'))).toBe('DATABASE_UNAVAILABLE');
+  store.mode = 'fine';
+  expect((await open('lobby')).kind).toBe('automatic');
+});
+
+it('a deletion whose answer was lost closes the channel, once that is known', async () => {
+  const lobby = await channels.create('lobby', {});
+  const reasons: (string | undefined)[] = [];
+  lobby.audience.join({
+    id: 'c1',
+    userId: 'ann',
+    echo: true,
+    presence: 'each',
+    push: () => undefined,
+    channelClosed: ({ body }) => reasons.push(body.reason),
+  });
+  store.mode = 'loses answers';
+  expect(await code(channels.delete('lobby'))).toBe('DATABASE_UNAVAILABLE');
+  expect([channels.find('lobby'), reasons]).toEqual([lobby, []]);
+  store.mode = 'fine';
+  await channels.load();
+  expect([channels.find('lobby'), reasons]).toEqual([undefined, ['channel deleted']]);
+  expect(await code(open('lobby'))).toBe('CHANNEL_NOT_FOUND');
+});
+
+it('all that is uncertain is found out when the store is back, also where nobody asks', async () => {
+  store.mode = 'loses answers';
+  await code(channels.create('one', closed));
+  await code(channels.create('two', {}));
+  store.mode = 'fine';
+  await channels.load();
+  expect(channels.list().map(({ name, kind }) => [name, kind])).toEqual([
+    ['one', 'lasting'],
+    ['two', 'lasting'],
+  ]);
+});
+
+it('several who ask at once get one channel', async () => {
+  store.mode = 'loses answers';
+  await code(channels.create('lobby', closed));
+  store.mode = 'fine';
+  const opened = await Promise.all([open('lobby'), open('lobby'), open('lobby')]);
+  expect(new Set(opened).size).toBe(1);
+});
