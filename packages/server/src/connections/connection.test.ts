@@ -78,7 +78,13 @@ beforeEach(() => {
 function connect(
   options: { expiresAt?: number; perSecond?: number; maxOutboxBytes?: number } = {},
 ): Connection {
-  const identity = { userId: 'ann', roles: ['user'], expiresAt: options.expiresAt ?? null, claims: {} };
+  const identity = {
+    userId: 'ann',
+    limitedAs: 'ann',
+    roles: ['user'],
+    expiresAt: options.expiresAt ?? null,
+    claims: {},
+  };
   const tally = { messagesReceived: 0, bytesReceived: 0, slowConsumers: 0, bytesSent: 0, writes: 0 };
   const rate = { perSecond: options.perSecond ?? 1_000, burst: options.perSecond ?? 1_000 };
   const connection = new Connection(
@@ -191,6 +197,18 @@ describe('what a client says', () => {
     expect(handled).toHaveLength(3);
   });
 
+  it('wrongly once too often is still answered by the reply to its ref', () => {
+    const connection = connect();
+    for (let n = 0; n < 100; n++) connection.received(Buffer.from('{'), false);
+    heard();
+    connection.received(Buffer.from('{"ref":7}'), false);
+    expect(heard()).toEqual([
+      'reply/error VALIDATION_FAILED 7',
+      'system/error RATE_LIMIT_EXCEEDED',
+      'close 4429 RATE_LIMIT_EXCEEDED',
+    ]);
+  });
+
   it('wrongly a hundred times a minute is borne, and once more is not', () => {
     const connection = connect();
     for (let n = 0; n < 100; n++) connection.received(Buffer.from('{'), false);
@@ -205,6 +223,15 @@ describe('what a client says', () => {
 });
 
 describe('a connection', () => {
+  it('that is cut off while it joins still has its time to read the last words', () => {
+    const connection = connect();
+    connection.close(4409, 'SLOW_CONSUMER');
+    connection.watch();
+    expect(socket.destroyed).toBe(false);
+    waitFor(2_100);
+    expect(socket.destroyed).toBe(true);
+  });
+
   it('pings at its interval, and answers pings with what they hold', () => {
     const connection = connect();
     waitFor(29_900);
@@ -250,9 +277,10 @@ describe('a connection', () => {
   it('that reads too slowly is cut off with a word, once', () => {
     const connection = connect({ maxOutboxBytes: 1_000 });
     socket.isReading = false;
-    connection.push(textFrame('"a"'));
-    turn.flush();
     for (let n = 0; n < 50; n++) connection.push(textFrame(JSON.stringify('x'.repeat(100))));
+    turn.flush();
+    expect([connection.isOpen, refused]).toEqual([true, []]);
+    connection.push(textFrame('"one more"'));
     turn.flush();
     expect([connection.isOpen, refused]).toEqual([false, ['SLOW_CONSUMER']]);
   });

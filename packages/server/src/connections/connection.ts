@@ -116,6 +116,7 @@ export class Connection implements Session, SocketOwner, Timed {
 
   /** Begins the watch over pings, silence and the token's end. */
   watch(): void {
+    if (this.#state !== 'open') return; // cut off while it joined: its time to read the last words runs already
     this.#environment.wheel.schedule(this, this.due(this.#environment.clock()));
   }
 
@@ -138,7 +139,7 @@ export class Connection implements Session, SocketOwner, Timed {
     this.#lastHeard = now;
     tally.messagesReceived += 1;
     tally.bytesReceived += data.length;
-    const wait = messageRate.take(this.userId, now);
+    const wait = messageRate.take(this.identity.limitedAs, now);
     const decoded = decode(data, isBinary);
     if ('error' in decoded) {
       this.#fail(wait > 0 ? rateLimitExceeded(wait) : decoded.error, decoded.ref);
@@ -158,7 +159,7 @@ export class Connection implements Session, SocketOwner, Timed {
   pinged(body: Buffer): void {
     this.ponged();
     if (this.#state !== 'open') return;
-    const wait = this.#environment.messageRate.take(this.userId, this.#lastHeard);
+    const wait = this.#environment.messageRate.take(this.identity.limitedAs, this.#lastHeard);
     if (wait > 0) this.#fail(rateLimitExceeded(wait), undefined);
     else this.push(pongFrame(body));
   }
@@ -253,14 +254,12 @@ export class Connection implements Session, SocketOwner, Timed {
       this.#errors = 0;
     }
     this.#errors += 1;
+    tally.refused(error.code);
+    if (ref !== undefined) this.send('reply', 'error', error.body, ref);
     if (this.#errors > LIMITS.errorsPerMinute) {
       const wait = this.#errorsSince + 60_000 - now;
       this.closeWith(rateLimitExceeded(wait, 'Too many errors'));
-      return;
-    }
-    tally.refused(error.code);
-    if (ref === undefined) this.send('system', 'error', error.body);
-    else this.send('reply', 'error', error.body, ref);
+    } else if (ref === undefined) this.send('system', 'error', error.body);
   }
 
   /** The outbox is over its limit: what waits is dropped, and the client is told behind what it still has to read. */

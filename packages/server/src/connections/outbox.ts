@@ -10,7 +10,7 @@ export interface OutboxTally {
 export interface OutboxOptions {
   readonly turn: Turn;
   readonly tally: OutboxTally;
-  /** Bytes that may wait, here and in the socket, before the connection counts as a slow consumer. */
+  /** Bytes that may wait in the socket, from earlier turns, before the connection counts as a slow consumer. */
   readonly maxBytes: number;
   /** Called once, when more than `maxBytes` wait. */
   readonly onOverflow: () => void;
@@ -45,21 +45,17 @@ export class Outbox implements Flushable {
     } else if (this.#rest === undefined) this.#rest = [bytes];
     else this.#rest.push(bytes);
     this.#bytes += bytes.length;
-    if (this.#bytes > this.#options.maxBytes) this.flush();
   }
 
-  /** One write of all that waits. Whoever reads gets it at once; whoever does not lets it pile up in the socket. */
+  /**
+   * One write of all that waits. Only what earlier turns have left in the socket counts against the limit: what
+   * is written now nobody has had the time to read.
+   */
   flush(): void {
     const first = this.#first;
     if (first === undefined) return;
-    const { maxBytes } = this.#options;
-    const backlog = this.#socket.writableLength;
-    if (backlog > 0 && backlog + this.#bytes > maxBytes) {
-      this.#overflow();
-      return;
-    }
-    this.#write(first);
-    if (this.#socket.writableLength > maxBytes) this.#overflow();
+    if (this.#socket.writableLength > this.#options.maxBytes) this.#overflow();
+    else this.#write(first);
   }
 
   /** Writes what waits and `last` now, and takes no more. After an overflow only `last` is left to write. */
