@@ -21,6 +21,26 @@ interface SlowHandshake {
   readonly text: string;
 }
 
+test('those without a token share the rate of their address', async () => {
+  const admin = await server.token('root', 'admin');
+  const body = { name: 'open', require_auth: false, permissions: { rate_limit: 2 } };
+  await server.call('POST', '/realtime/channels', { token: admin, body });
+  const clients = [dial(server, 'open'), dial(server, 'open')];
+  for (const client of clients) await client.next('system', 'connected');
+  for (const client of clients) {
+    for (const ref of [1, 2]) client.send({ type: 'message', event: 'hi', payload: {}, ref });
+    await client.next('reply', undefined, (message) => message.ref === 2);
+  }
+  const answers = clients.map((client) =>
+    client.received.filter(({ type }) => type === 'reply').map(({ event }) => event),
+  );
+  expect(answers).toEqual([
+    ['ok', 'ok'],
+    ['error', 'error'],
+  ]);
+  await Promise.all(clients.map((client) => client.close()));
+});
+
 const SLOW: Record<string, (socket: RawSocket) => void> = {
   'sends nothing': () => undefined,
   'sends half a header': (socket) => socket.write('GET /realtime/channels/room/ws HTTP/1.1\r\nHost: x\r\n'),

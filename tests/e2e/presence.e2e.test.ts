@@ -32,6 +32,26 @@ async function listed(channel: string): Promise<PresenceMap> {
 const about = (userId: string) => (message: { payload: { user_id: string } }) =>
   message.payload.user_id === userId;
 
+test('what a user says comes after the presence that the same user told before', async () => {
+  const [speaker, listener] = [
+    await join(server, 'order', 'speaker'),
+    await join(server, 'order', 'listener'),
+  ];
+  speaker.send({ type: 'presence', event: 'leave', payload: {} });
+  await listener.next('presence', 'leave', about('speaker'));
+  const from = listener.received.length;
+  speaker.send({ type: 'message', event: 'a', payload: {} });
+  update(speaker, { step: 1 });
+  speaker.send({ type: 'message', event: 'b', payload: {} });
+  await listener.next('message', 'b');
+  expect(listener.received.slice(from).map(({ type, event }) => `${type}/${event}`)).toEqual([
+    'message/a',
+    'presence/join',
+    'message/b',
+  ]);
+  await Promise.all([speaker.close(), listener.close()]);
+});
+
 describe('who is listed', () => {
   test('a writer is, a reader is not, presence=none is not; all three are connected', async () => {
     const permissions = { write: ['speaker'] };

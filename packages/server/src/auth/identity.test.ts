@@ -61,9 +61,10 @@ describe('the end of a token', () => {
   });
 });
 
-it('who has no token is anonymous, under a name of the connection alone', () => {
-  expect(anonymousIdentity('c1')).toEqual({
+it('who has no token is anonymous, under a name of the connection, and limited by address', () => {
+  expect(anonymousIdentity('c1', '192.0.2.1')).toEqual({
     userId: 'anon_c1',
+    limitedAs: 'anon@192.0.2.1',
     roles: ['anonymous'],
     expiresAt: null,
     claims: {},

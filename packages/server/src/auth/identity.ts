@@ -3,6 +3,8 @@ import type { JWTPayload } from 'jose';
 /** Who a connection or request speaks for: the claims of a verified token, or nobody in particular. */
 export interface Identity {
   readonly userId: string;
+  /** Whom limits per user count: the user; of those without a token, the address. */
+  readonly limitedAs: string;
   readonly roles: readonly string[];
   /** When the token ends, in ms since the epoch; null when it never does. */
   readonly expiresAt: number | null;
@@ -30,15 +32,22 @@ export function identityOf(claims: JWTPayload): Identity | null {
   const roles = new Set([...texts(claims.role), ...texts(claims.roles), ...texts(nested)]);
   return {
     userId,
+    limitedAs: userId,
     roles: roles.size > 0 ? [...roles] : [DEFAULT_ROLE],
     expiresAt: claims.exp === undefined || claims.exp * 1000 > LAST_DATE_MS ? null : claims.exp * 1000,
     claims,
   };
 }
 
-/** The identity of a connection without a token. */
-export function anonymousIdentity(connectionId: string): Identity {
-  return { userId: `anon_${connectionId}`, roles: [ANONYMOUS_ROLE], expiresAt: null, claims: {} };
+/** The identity of a connection without a token. Its user is a new one with each connection, so limits count the address. */
+export function anonymousIdentity(connectionId: string, address: string): Identity {
+  return {
+    userId: `anon_${connectionId}`,
+    limitedAs: `anon@${address}`,
+    roles: [ANONYMOUS_ROLE],
+    expiresAt: null,
+    claims: {},
+  };
 }
 
 function texts(value: unknown): string[] {

@@ -49,6 +49,7 @@ describe('a token is taken', () => {
     const claims = { sub: 'ann', role: 'editor', exp: seconds(1), nbf: seconds(0), org: 7 };
     expect(await verifier(key).verify(await sign(alg, signer, claims))).toEqual({
       userId: 'ann',
+      limitedAs: 'ann',
       roles: ['editor'],
       expiresAt: seconds(1) * 1000,
       claims,

@@ -33,7 +33,7 @@ function channel(permissions: ChannelPermissions = {}): Channel {
 }
 
 function identity(userId: string, role = 'user'): Identity {
-  return { userId, roles: [role], expiresAt: null, claims: {} };
+  return { userId, limitedAs: userId, roles: [role], expiresAt: null, claims: {} };
 }
 
 /** A member of the channel, and the messages that it got. */

@@ -63,7 +63,7 @@ export class Broadcaster {
       throw new ProtocolError('MESSAGE_TOO_LARGE', { fields: { max_bytes: maxBytes } });
     }
     if (rate === undefined) return;
-    requireRate(this.#limiter(channel, rate), identity.userId, this.#parts.clock());
+    requireRate(this.#limiter(channel, rate), identity.limitedAs, this.#parts.clock());
   }
 
   #limiter(channel: Channel, rate: number): KeyedRateLimiter {

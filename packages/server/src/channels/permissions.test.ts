@@ -7,7 +7,7 @@ import { Permissions, type Right } from './permissions.js';
 const permissions = new Permissions(['admin', 'service_role']);
 
 function user(...roles: string[]): Identity {
-  return { userId: 'ann', roles, expiresAt: null, claims: {} };
+  return { userId: 'ann', limitedAs: 'ann', roles, expiresAt: null, claims: {} };
 }
 
 function channel(lists: ChannelPermissions, requireAuth = true): ChannelConfig {
@@ -19,7 +19,7 @@ function rights(identity: Identity, config: ChannelConfig): string {
   return all.filter((right) => permissions.allows(identity, right, config)).join(' ');
 }
 
-const anonymous = anonymousIdentity('c1');
+const anonymous = anonymousIdentity('c1', '192.0.2.1');
 const lists = { read: ['user', 'guest'], write: ['user'], admin: ['owner'] };
 
 describe('rights in a channel', () => {

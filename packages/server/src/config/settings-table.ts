@@ -92,14 +92,14 @@ export const SETTINGS = {
     env: 'REALTIME_MAX_CONNECTIONS_PER_IP',
     type: integer({ min: 1 }),
     default: '1000',
-    doc: 'Connections that one address holds at once.',
+    doc: 'Connections that one address (of IPv6: one /64 network) holds at once.',
   },
   connectionRate: {
     group: 'Limits',
     env: 'REALTIME_CONNECTION_RATE',
     type: rate(),
     default: '50/s, burst 200',
-    doc: 'Handshakes that one address may make.',
+    doc: 'Handshakes that one address (of IPv6: one /64 network) may make.',
   },
   messageRate: {
     group: 'Limits',

@@ -32,9 +32,9 @@ export class Join {
   }
 
   /** Who a connection without a token is. Throws AUTH_FAILED where the channel wants one, or is not there. */
-  withoutToken(connectionId: string, channelName: string): Identity {
+  withoutToken(connectionId: string, address: string, channelName: string): Identity {
     if (this.#parts.channels.find(channelName)?.config.require_auth === false)
-      return anonymousIdentity(connectionId);
+      return anonymousIdentity(connectionId, address);
     throw new ProtocolError('AUTH_FAILED', { details: 'A token is needed' });
   }
 
@@ -51,6 +51,7 @@ export class Join {
     const { identity } = session;
     const isListed = session.presence !== 'none' && permissions.allows(identity, 'write', channel.config);
     if (isListed) presence.join(channel, identity.userId);
+    else presence.connected(channel, identity.userId);
     presence.settle(channel);
     channel.audience.join(session);
     session.channel = channel;

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
-import { type IpRange, ipInRanges } from '../lib/ip-range.js';
+import { addressGroup, type IpRange, ipInRanges } from '../lib/ip-range.js';
 
 /**
  * The address that limits count: the peer's, or, where the peer is a trusted proxy, the last address in
@@ -9,10 +9,16 @@ import { type IpRange, ipInRanges } from '../lib/ip-range.js';
 export function clientAddress(request: IncomingMessage, trusted: readonly IpRange[]): string {
   let address = request.socket.remoteAddress ?? 'unknown';
   const forwarded = [request.headers['x-forwarded-for'] ?? []].flat().join(',').split(',');
-  for (const hop of forwarded.map((text) => text.trim()).reverse()) {
+  for (const hop of forwarded.map(withoutPort).reverse()) {
     if (!ipInRanges(address, trusted)) break;
     if (isIP(hop) === 0) break;
     address = hop;
   }
-  return address;
+  return addressGroup(address);
+}
+
+/** Some proxies write the port too: `1.2.3.4:5678`, `[2001:db8::5]:5678`. */
+function withoutPort(hop: string): string {
+  const text = hop.trim();
+  return /^\[(.+)\](?::\d+)?$/.exec(text)?.[1] ?? /^([\d.]+):\d+$/.exec(text)?.[1] ?? text;
 }

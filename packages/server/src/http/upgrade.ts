@@ -115,7 +115,7 @@ export class UpgradeHandler {
       }
       // From here to the end nothing waits: what was free when it was looked at is still free when it is taken.
       const id = `conn_${ids.random(16)}`;
-      const identity = verified ?? join.withoutToken(id, name);
+      const identity = verified ?? join.withoutToken(id, address, name);
       connections.requireRoom(identity.userId, address);
       const channel = join.open(identity, name);
       endpoint.accept(request, socket, head, { id, identity, address, echo, presence }, (connection) => {

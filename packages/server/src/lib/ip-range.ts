@@ -30,6 +30,18 @@ export function ipInRanges(ip: string, ranges: readonly IpRange[]): boolean {
   return ranges.some(({ networks }) => networks.some((network) => contains(network, address)));
 }
 
+/**
+ * Whom limits per address count: an IPv4 address, or the /64 network of an IPv6 one, which is what one host owns.
+ * Any other text as it is.
+ */
+export function addressGroup(ip: string): string {
+  if (isIP(ip) === 0) return ip;
+  const address = ipaddr.process(ip);
+  if (address.kind() === 'ipv4') return address.toString();
+  const network = address.toByteArray().map((byte, index) => (index < 8 ? byte : 0));
+  return `${ipaddr.fromByteArray(network).toString()}/64`;
+}
+
 function contains([network, prefix]: Network, address: Address): boolean {
   return network.kind() === address.kind() && address.match(network, prefix);
 }

@@ -197,6 +197,19 @@ describe('a user without a connection', () => {
     expect(tracker.count(channel)).toBe(0);
   });
 
+  it('who then comes without being listed anew stays listed until the connection leaves', () => {
+    const watcher = member('watcher');
+    tracker.update(channel, 'ann', { status: 'busy' });
+    expect(watcher.heard()).toEqual(['join ann busy']);
+    const ann = member('ann', 'none');
+    tracker.connected(channel, 'ann');
+    waitUntil(START + 2 * LEASE_MS);
+    expect(tracker.snapshot(channel)).toHaveProperty('ann');
+    ann.leave();
+    expect(tracker.snapshot(channel)).toEqual({});
+    expect(watcher.heard()).toEqual(['leave ann offline']);
+  });
+
   it('who leaves and is listed again later is not ended by the old lease', () => {
     tracker.update(channel, 'ann', {});
     waitUntil(START + 30_000);

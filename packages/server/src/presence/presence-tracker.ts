@@ -47,6 +47,11 @@ export class PresenceTracker {
     room.changed(userId);
   }
 
+  /** A connection that lists nobody has come: its user, if listed, is so until the last connection leaves. */
+  connected(channel: Channel, userId: string): void {
+    this.#rooms.get(channel)?.endLease(userId);
+  }
+
   /** Merges `patch` into the user's state and lists the user. Throws FEATURE_DISABLED or MESSAGE_TOO_LARGE. */
   update(channel: Channel, userId: string, patch: PresenceFields): void {
     this.#requireEnabled();
@@ -80,9 +85,9 @@ export class PresenceTracker {
     this.#rooms.get(channel)?.seen(userId);
   }
 
-  /** Sends what has gathered now, so that a member who joins next starts from the listing as it is. */
+  /** Sends what has gathered, so that whoever joins or speaks next comes after it. */
   settle(channel: Channel): void {
-    this.#rooms.get(channel)?.flush();
+    this.#rooms.get(channel)?.settle();
   }
 
   /** One encoded `join` for each listed user, at most `LIMITS.presenceJoins`: how a new member learns who is there. */
@@ -155,6 +160,10 @@ class Room implements Flushable {
     const bytes = encodeMember(this.#parts.encoder, 'join', userId, state);
     this.#joins.set(userId, bytes);
     return bytes;
+  }
+
+  settle(): void {
+    if (this.#waiting) this.flush();
   }
 
   flush(): void {

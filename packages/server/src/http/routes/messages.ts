@@ -33,7 +33,8 @@ export function messageRoutes(
       const channel = channelOf(request);
       const identity = callerOf(request);
       const { type = 'message', event, payload } = request.body;
-      requireRate(messageRate, identity.userId, clock());
+      requireRate(messageRate, identity.limitedAs, clock());
+      presence.settle(channel);
       const id = broadcaster.publish(channel, identity, { type, event, payload, bytes: request.bodyBytes });
       presence.seen(channel, identity.userId);
       return { message: 'message broadcasted successfully', id };
@@ -69,7 +70,7 @@ export function messageRoutes(
     async (request) => {
       const channel = channelOf(request);
       const identity = callerOf(request);
-      requireRate(messageRate, identity.userId, clock());
+      requireRate(messageRate, identity.limitedAs, clock());
       broadcaster.admit(channel, identity, request.bodyBytes);
       presence.update(channel, identity.userId, request.body.state);
       return { message: 'presence updated successfully' };
