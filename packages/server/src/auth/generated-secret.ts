@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makePrivateFolder } from '../lib/private-folder.js';
 import { StartupError } from '../lib/startup-error.js';
 
 const FILE = 'jwt-secret';
@@ -35,9 +36,15 @@ async function read(file: string): Promise<string | undefined> {
  * random, since a process id is not unique where two containers share the folder.
  */
 async function create(dataDir: string, file: string): Promise<string> {
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  await makePrivateFolder(dataDir);
   const own = `${file}.${randomUUID()}`;
-  await writeFile(own, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flag: 'wx' });
+  const handle = await open(own, 'wx', 0o600);
+  try {
+    await handle.writeFile(`${randomBytes(32).toString('base64url')}\n`);
+    await handle.sync(); // an empty file after a power failure would keep the server from starting
+  } finally {
+    await handle.close();
+  }
   try {
     await link(own, file);
   } catch (error) {

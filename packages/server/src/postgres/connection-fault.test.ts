@@ -17,9 +17,17 @@ describe('what an error says about the connection', () => {
     ['57P01', 'PostgreSQL at db.example:5432 ended the connection'],
     ['57P03', 'PostgreSQL at db.example:5432 is starting up or shutting down'],
     ['53300', 'PostgreSQL at db.example:5432 has no free connections'],
-    ['08006', 'connection to db.example:5432 lost'],
   ])('%s: it may work again by itself', (code, reason) => {
     expect(connectionFault(withCode(code), TARGET)).toEqual({ kind: 'unreachable', reason });
+  });
+
+  it.each(['08006', '08P01'])('%s: it may work again by itself, and the log tells what was said', (code) => {
+    const fault = connectionFault(withCode(code, 'server login failed:\n role "app_role"'), TARGET);
+    expect(fault).toEqual({
+      kind: 'unreachable',
+      reason: 'connection to db.example:5432 lost',
+      advice: 'it said: server login failed: role "app_role"',
+    });
   });
 
   it.each([
@@ -45,6 +53,7 @@ describe('what an error says about the connection', () => {
       'no connection without TLS',
     ],
     [withCode('3D000', 'database "app" does not exist'), 'there is no database "app"'],
+    [withCode('08P01', 'no such database: app'), 'there is no database "app"'],
     [new Error('The server does not support SSL connections'), 'does not support TLS'],
     [
       new Error('SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string'),

@@ -4,11 +4,11 @@ import { UnusableDatabase } from './unusable-database.js';
 
 /**
  * Why a connection cannot be had. `unreachable`: it may work again by itself. `refused`: somebody has to
- * mend a setting or a right; `advice` says which, for the operator alone. `reason` is a few words without
- * roles and secrets, fit for `/readyz`.
+ * mend a setting or a right; `advice` says which, for the operator alone, or what the other side said. `reason`
+ * is a few words without roles and secrets, fit for `/readyz`.
  */
 export type ConnectionFault =
-  | { readonly kind: 'unreachable'; readonly reason: string }
+  | { readonly kind: 'unreachable'; readonly reason: string; readonly advice?: string }
   | { readonly kind: 'refused'; readonly reason: string; readonly advice: string };
 
 type Describe = (target: ConnectionTarget, message: string) => ConnectionFault;
@@ -37,11 +37,9 @@ const BY_CODE: Readonly<Record<string, Describe>> = {
   '25006': unreachable((to) => `PostgreSQL at ${to.address} is read-only, as a standby is`),
   '28P01': badLogin,
   '28000': (to, message) => (message.includes('pg_hba.conf') ? notAdmitted(to, message) : badLogin(to)),
-  '3D000': (to) => ({
-    kind: 'refused',
-    reason: `no such database at ${to.address}`,
-    advice: `there is no database "${to.database}". Create it, or name another in DATABASE_URL`,
-  }),
+  '3D000': noDatabase,
+  // PgBouncer's code for nearly everything, most of which passes.
+  '08P01': (to, message) => (message.startsWith('no such database') ? noDatabase(to) : cutOff(to, message)),
   EPROTO: badTls,
 };
 
@@ -82,7 +80,7 @@ export function connectionFault(error: unknown, target: ConnectionTarget): Conne
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   const describe =
     BY_CODE[code] ??
-    (code.startsWith('08') ? unreachable(lost) : undefined) ??
+    (code.startsWith('08') ? cutOff : undefined) ??
     (TLS_CODE.test(code) ? badTls : undefined) ??
     (code === '' ? BY_MESSAGE.find(([words]) => words.test(error.message))?.[1] : undefined);
   return describe?.(target, error.message);
@@ -118,6 +116,19 @@ function noAnswer({ address }: ConnectionTarget): string {
 
 function lost({ address }: ConnectionTarget): string {
   return `connection to ${address} lost`;
+}
+
+/** The other side ended the connection and said why. */
+function cutOff(to: ConnectionTarget, message: string): ConnectionFault {
+  return { kind: 'unreachable', reason: lost(to), advice: `it said: ${oneLine(message)}` };
+}
+
+function noDatabase({ address, database }: ConnectionTarget): ConnectionFault {
+  return {
+    kind: 'refused',
+    reason: `no such database at ${address}`,
+    advice: `there is no database "${database}". Create it, or name another in DATABASE_URL`,
+  };
 }
 
 function badLogin({ address, user }: ConnectionTarget): ConnectionFault {

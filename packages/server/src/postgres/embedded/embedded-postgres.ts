@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
+import { makePrivateFolder } from '../../lib/private-folder.js';
 import { StartupError } from '../../lib/startup-error.js';
 import type { Account } from './account.js';
 import { type Binaries, findBinaries } from './binaries.js';
@@ -9,7 +9,7 @@ import { chooseAccount } from './choose-account.js';
 import { clusterMajor, openCluster } from './cluster.js';
 import { openHome } from './cluster-home.js';
 import { FolderLock } from './folder-lock.js';
-import { codeOf, folderProblem } from './folder-problem.js';
+import { folderProblem } from './folder-problem.js';
 import { endLeftovers } from './leftovers.js';
 import { choosePort, keepPort } from './port.js';
 import { PostgresLog } from './postgres-log.js';
@@ -93,7 +93,7 @@ export class EmbeddedPostgres {
 
   async #start(): Promise<{ url: string }> {
     this.#stopping.signal.throwIfAborted();
-    await makeFolder(this.#dataDir);
+    await makePrivateFolder(this.#dataDir);
     await this.#lock.take();
     await this.#postgresLog.open();
     const ready = await this.#prepare();
@@ -198,16 +198,6 @@ export class EmbeddedPostgres {
       `The embedded PostgreSQL did not start: ${words.replaceAll(/\s+/g, ' ')}. Its log is ${this.#postgresLog.file}.`,
       { cause: error },
     );
-  }
-}
-
-async function makeFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    // With `recursive`, Node says so of a read-only file system as well; without, it says what is the matter.
-    if (codeOf(error) !== 'ENOENT') throw error;
-    await mkdir(folder, { mode: 0o700 });
   }
 }
 

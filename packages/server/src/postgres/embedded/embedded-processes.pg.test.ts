@@ -1,6 +1,6 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, chown, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -75,6 +75,26 @@ describe('a server that was killed', () => {
     await program.stop(next.child);
   });
 
+  // Elsewhere a process cannot be found by its working directory.
+  it.runIf(process.platform === 'linux')(
+    'leaves one that is ended although its number was lost',
+    async () => {
+      await usedBefore();
+      const first = await start();
+      await sql(first.url, 'CREATE TABLE kept AS SELECT 42 AS n');
+      const orphan = await postmasterOf(first.url);
+      first.child.kill('SIGKILL');
+      await once(first.child, 'exit');
+      await rm(join(dataDir, 'postgres/postmaster.pid'));
+      const next = await start();
+      expect(await postmasterOf(next.url)).not.toBe(orphan);
+      expect(await sql(next.url, 'SELECT n FROM kept')).toEqual([{ n: 42 }]);
+      await program.stop(next.child);
+      // Ended in peace: what it had written did not have to be recovered.
+      expect(await readFile(join(dataDir, 'postgres.log'), 'utf8')).not.toContain('automatic recovery');
+    },
+  );
+
   it('together with its PostgreSQL stands in the way of nothing', async () => {
     await usedBefore();
     const first = await start();
@@ -85,6 +105,21 @@ describe('a server that was killed', () => {
     expect(next.url).toBe(first.url);
     await program.stop(next.child);
   });
+});
+
+it('another program that works in the folder of the data goes on', async () => {
+  await usedBefore();
+  const cwd = join(dataDir, 'postgres');
+  const { uid, gid } = await stat(cwd);
+  const shell = spawn('sleep', ['60'], { cwd, ...(isRoot ? { uid, gid } : {}) });
+  try {
+    await once(shell, 'spawn');
+    const { child } = await start();
+    expect(shell.exitCode ?? shell.signalCode).toBeNull();
+    await program.stop(child);
+  } finally {
+    shell.kill();
+  }
 });
 
 it('a second server on the folder is told the process of the first, which goes on', async () => {

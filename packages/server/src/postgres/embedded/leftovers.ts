@@ -1,4 +1,4 @@
-import { readdir, readlink, realpath } from 'node:fs/promises';
+import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
@@ -27,11 +27,13 @@ const CHILD_PATIENCE_MS = 2_000;
 export async function endLeftovers(cluster: string, account: Account | undefined, log: Log): Promise<void> {
   const file = join(cluster, PID_FILE);
   const content = await readIfThere(file);
-  if (content === undefined) return;
-  const postmaster = Number.parseInt(content, 10);
+  // Somebody may have removed the file under a PostgreSQL that lives. Only Linux can find it all the same.
+  if (content === undefined && process.platform !== 'linux') return;
+  const named = Number.parseInt(content ?? '', 10);
   for (const [signal, patience] of STEPS) {
-    const running = await processesIn(cluster, postmaster, account);
+    const running = await processesIn(cluster, named, account);
     if (running.length === 0) break;
+    const postmaster = content === undefined ? await parentOf(running) : named;
     const first = running.includes(postmaster) ? [postmaster] : running;
     log.info({ pids: first, signal }, 'Ending a PostgreSQL that an earlier server left running');
     for (const pid of signal === 'SIGKILL' ? running : first) send(pid, signal);
@@ -44,7 +46,7 @@ export async function endLeftovers(cluster: string, account: Account | undefined
   await writePrivately(file, [process.pid, ...left.split('\n').slice(1), ''].join('\n'), { owner: account });
 }
 
-/** The processes that run on the cluster: PostgreSQL's have their working directory in it. */
+/** The processes that run on the cluster: PostgreSQL's have their working directory in it, as a shell may. */
 async function processesIn(
   cluster: string,
   postmaster: number,
@@ -54,7 +56,23 @@ async function processesIn(
     return isAlive(postmaster) && (await isPostgres(postmaster, cluster)) ? [postmaster] : [];
   }
   const folder = await realpath(cluster);
-  return account === undefined ? workingIn(folder) : workingInSeenBy(account, folder);
+  const found = await (account === undefined ? workingIn(folder) : workingInSeenBy(account, folder));
+  const names = await Promise.all(found.map((pid) => readProcess(pid, 'comm')));
+  return found.filter((_, index) => names[index]?.trim() === 'postgres');
+}
+
+/** The process that all the others are children of; NaN when there is none. */
+async function parentOf(running: readonly number[]): Promise<number> {
+  const parents = await Promise.all(
+    running.map(async (pid) => Number(/^PPid:\s*(\d+)/m.exec(await readProcess(pid, 'status'))?.[1])),
+  );
+  const [first = Number.NaN, ...more] = running.filter((_, index) => !running.includes(parents[index] ?? 0));
+  return more.length === 0 ? first : Number.NaN;
+}
+
+/** A file of a process in /proc that everybody may read; empty when the process has ended (proc(5)). */
+function readProcess(pid: number, file: 'comm' | 'status'): Promise<string> {
+  return readFile(`/proc/${pid}/${file}`, 'utf8').catch(() => '');
 }
 
 async function workingIn(folder: string): Promise<number[]> {

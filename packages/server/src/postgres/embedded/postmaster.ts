@@ -114,9 +114,13 @@ export class Postmaster {
     });
     child.unref();
     this.#child = child;
+    // A process that is made to end has no time to stop it in order: at once then, which recovers at the next start.
+    const abandon = () => void child.kill('SIGQUIT');
+    process.once('exit', abandon);
     this.#exited = new Promise((resolve) => {
       const end = (fallback: string) => {
         this.#hasExited = true;
+        process.off('exit', abandon);
         postgresLog.reasonSince(offset).then(
           (reason) => resolve(reason || fallback),
           () => resolve(fallback),

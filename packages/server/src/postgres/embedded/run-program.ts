@@ -37,6 +37,9 @@ export function runAs(account: Account | undefined): { uid?: number; gid?: numbe
   };
 }
 
+/** A program that was told to end may clean up for so long, in ms. */
+const CLEAN_UP_MS = 2_000;
+
 /**
  * Runs a program to its end, in a session of its own so that a terminal's Ctrl-C does not reach it. Never
  * throws. `signal` ends it and whatever it started; the outcome comes when all of them have gone.
@@ -60,11 +63,17 @@ export const runProgram: RunProgram = (file, args, { account, input, signal } = 
     // A program that ends without reading its input breaks the pipe; its exit tells more.
     child.stdin.on('error', () => undefined);
     child.stdin.end(input);
-    const end = () => endGroup(child.pid);
+    let forced: NodeJS.Timeout | undefined;
+    const end = () => {
+      // By force at once, the PostgreSQL that initdb runs would leave its shared memory in the system for ever.
+      endGroup(child.pid, 'SIGTERM');
+      forced = setTimeout(() => endGroup(child.pid, 'SIGKILL'), CLEAN_UP_MS);
+    };
     if (signal?.aborted) end();
-    signal?.addEventListener('abort', end, { once: true });
+    else signal?.addEventListener('abort', end, { once: true });
     const finish = (ok: boolean, error = stderr) => {
       signal?.removeEventListener('abort', end);
+      clearTimeout(forced);
       resolve({ ok, stdout, stderr: error });
     };
     child.on('error', (error) => finish(false, error.message));
@@ -72,10 +81,10 @@ export const runProgram: RunProgram = (file, args, { account, input, signal } = 
   });
 
 /** The number of a session's first process, negative, names them all (kill(2)). */
-function endGroup(pid: number | undefined): void {
+function endGroup(pid: number | undefined, signal: 'SIGTERM' | 'SIGKILL'): void {
   if (pid === undefined) return;
   try {
-    process.kill(process.platform === 'win32' ? pid : -pid, 'SIGKILL');
+    process.kill(process.platform === 'win32' ? pid : -pid, signal);
   } catch {
     // All of them have ended.
   }
