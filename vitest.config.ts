@@ -29,6 +29,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'pure',
+          testTimeout: 30_000,
           include: everywhere('.test.ts'),
           exclude: Object.keys(NEEDS).flatMap((need) => everywhere(`.${need}.test.ts`)),
         },

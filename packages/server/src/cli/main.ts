@@ -53,5 +53,7 @@ function report(error: unknown): number {
   return 1;
 }
 
+// Whoever reads what is printed may have read enough: that must not end a server.
+process.stdout.on('error', () => undefined);
 process.exitCode = await main(process.argv.slice(2)).catch(report);
 process.exit();

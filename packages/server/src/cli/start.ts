@@ -21,10 +21,11 @@ ${settingsHelp()}`,
     const { settings, notices } = loaded;
     const log = createLog(settings.logLevel);
     for (const notice of notices) log.warn({}, notice);
+    const stop = new StopSignal(log, settings.shutdownTimeout);
     // Here and not above: the other commands, and a mistake in the settings, need none of what makes a server.
     const { RealtimeServer } = await import('../server.js');
-    const stop = new StopSignal(log, settings.shutdownTimeout);
     try {
+      stop.signal.throwIfAborted();
       const server = await RealtimeServer.start(settings, { log, signal: stop.signal });
       if (!stop.signal.aborted) process.stdout.write(`${await greeting(server, settings)}\n`);
       await stop.asked;
