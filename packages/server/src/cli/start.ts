@@ -34,8 +34,11 @@ ${settingsHelp()}`,
       log.info({}, 'Stopped');
       return stop.exitCode;
     } catch (error) {
-      if (stop.signal.aborted) return stop.exitCode;
-      throw error;
+      if (!stop.signal.aborted) throw error;
+      // A start that was given up ends so; anything else went wrong while stopping.
+      if (error instanceof Error && error.name === 'AbortError') return stop.exitCode;
+      log.error({ err: error }, 'The server did not stop in order');
+      return 1;
     }
   },
 };
