@@ -8,7 +8,7 @@ const FLOORS = [
   ['auth'],
   ['postgres'],
   ['channels'],
-  ['presence'],
+  ['presence', 'changes'],
   ['connections'],
   ['handlers'],
   ['http'],
@@ -45,6 +45,7 @@ const OWNERS = {
   'fastify|@fastify/.*': 'http',
   'pino|pino-pretty': 'lib',
   'ipaddr\\.js': 'lib',
+  'libpg-query': 'changes',
 };
 
 const owned = Object.entries(OWNERS).map(([library, folder]) => ({

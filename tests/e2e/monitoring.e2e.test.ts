@@ -58,6 +58,11 @@ describe('/openapi.json', () => {
     '/realtime/channels/{name}/presence': ['get', 'post'],
     '/realtime/channels/{name}/stats': ['get'],
     '/realtime/channels/{name}/ws': ['get'],
+    '/realtime/channels/{name}/subscribe': ['post'],
+    '/realtime/subscriptions': ['get'],
+    '/realtime/subscriptions/{id}': ['delete'],
+    '/realtime/triggers': ['get'],
+    '/realtime/triggers/{table}': ['delete', 'post'],
     '/realtime/stats': ['get'],
     '/metrics': ['get'],
     '/healthz': ['get'],
@@ -90,7 +95,7 @@ describe('/openapi.json', () => {
     );
     expect(named).toEqual(ROUTES);
     for (const [path, method] of operations) {
-      const answer = await server.call(method.toUpperCase(), path.replace('{name}', 'room'));
+      const answer = await server.call(method.toUpperCase(), path.replace(/\{\w+\}/, 'room'));
       expect([path, method, answer.body.code]).not.toEqual([path, method, 'NOT_FOUND']);
       expect(answer.status).not.toBe(405);
     }

@@ -1,31 +1,58 @@
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { silentLog } from '../../packages/server/src/lib/log.js';
 import { EmbeddedPostgres } from '../../packages/server/src/postgres/embedded/embedded-postgres.js';
+import type { PlatformPackage } from '../../packages/server/src/postgres/embedded/platform-package.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
     /** The superuser's connection string of the PostgreSQL that all test files share. */
     readonly postgresUrl: string;
+    /** That of the oldest PostgreSQL that we support; empty where there is no package of it for this platform. */
+    readonly oldPostgresUrl: string;
   }
 }
 
-/** Runs one PostgreSQL for the whole run of tests; what it returns ends it. */
+/** Runs the PostgreSQL of a whole run of tests, in the project `pg` an old one beside it; what it returns ends them. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const folder = await mkdtemp(join(tmpdir(), 'goforward-test-'));
-  const postgres = new EmbeddedPostgres({ dataDir: folder, log: silentLog });
+  const running: (() => Promise<void>)[] = [];
   const teardown = async () => {
-    await postgres.stop();
-    await rm(folder, { recursive: true, force: true });
+    await Promise.all(running.map((stop) => stop()));
   };
+  const run = async (shipped?: PlatformPackage) => {
+    const folder = await mkdtemp(join(tmpdir(), 'goforward-test-'));
+    const postgres = new EmbeddedPostgres({
+      dataDir: folder,
+      log: silentLog,
+      ...(shipped === undefined ? {} : { package: shipped }),
+    });
+    running.push(async () => {
+      await postgres.stop();
+      await rm(folder, { recursive: true, force: true });
+    });
+    return (await postgres.start()).url;
+  };
+  const old = project.name === 'pg' ? oldPackage() : undefined;
   try {
-    const { url } = await postgres.start();
+    const [url, oldUrl] = await Promise.all([run(), old === undefined ? '' : run(old)]);
     project.provide('postgresUrl', url);
+    project.provide('oldPostgresUrl', oldUrl);
   } catch (error) {
     await teardown();
     throw error;
   }
   return teardown;
+}
+
+function oldPackage(): PlatformPackage | undefined {
+  const name = `postgres-14-${process.platform}-${process.arch}`;
+  try {
+    const root = dirname(dirname(createRequire(import.meta.url).resolve(name)));
+    return { native: join(root, 'native'), build: name };
+  } catch {
+    return undefined;
+  }
 }

@@ -3,6 +3,7 @@ import type {
   ErrorBody,
   PresenceMap,
   PresenceState,
+  RowChange,
   ServerMessage,
 } from '@goforward/realtime-protocol';
 import { type ClientOptions, WebSocket } from 'ws';
@@ -20,6 +21,8 @@ interface AnyPayload extends Connected, Omit<ErrorBody, 'limit'> {
   readonly expires_at: string;
   readonly message: string;
   readonly n: number;
+  readonly change: RowChange;
+  readonly subscription_ids: readonly string[];
 }
 
 export type Received = Omit<ServerMessage, 'payload'> & { readonly payload: AnyPayload };

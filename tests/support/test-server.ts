@@ -1,9 +1,12 @@
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Log, loadSettings, RealtimeServer, silentLog } from '@goforward/realtime';
 import type { ErrorBody, PresenceMap } from '@goforward/realtime-protocol';
-import { createTestDatabase } from './postgres-database.js';
+import { expect } from 'vitest';
+import { eventually } from './eventually.js';
+import { createTestDatabase, dropSlot } from './postgres-database.js';
 
 const SECRET = 'a secret for tests, thirty-two bytes or more';
 
@@ -18,7 +21,8 @@ export interface TestServer {
   token(userId: string, role?: string, expiresInMs?: number | null): Promise<string>;
   /** Calls the HTTP API; a body is sent as JSON. */
   call(method: string, path: string, options?: CallOptions): Promise<Answer>;
-  stop(): Promise<void>;
+  /** `before` runs when the server has stopped, and its database is still there. */
+  stop(before?: () => Promise<void>): Promise<void>;
 }
 
 export interface CallOptions {
@@ -36,7 +40,7 @@ export interface Answer {
 }
 
 /** The fields of all answers at once: a test reads those that its answer has. */
-export interface AnyAnswer extends Omit<ErrorBody, 'field'> {
+export interface AnyAnswer extends Omit<ErrorBody, 'field' | 'subscription_id'> {
   readonly field: string;
   readonly name: string;
   readonly id: string;
@@ -44,6 +48,7 @@ export interface AnyAnswer extends Omit<ErrorBody, 'field'> {
   readonly status: string;
   readonly token: string;
   readonly user_id: string;
+  readonly subscription_id: string;
   readonly channel: string;
   readonly subscriber_count: number;
   readonly presence_count: number;
@@ -57,12 +62,20 @@ export interface AnyAnswer extends Omit<ErrorBody, 'field'> {
     readonly subscriber_count: number;
     readonly presence_count: number;
   }[];
+  readonly warnings: string[];
+  readonly triggers: { readonly table: string }[];
+  readonly subscriptions: {
+    readonly id: string;
+    readonly channel_name: string;
+    readonly user_id: string;
+    readonly active: boolean;
+  }[];
   readonly parts: Readonly<Record<string, { readonly status: string; readonly reason?: string }>>;
 }
 
 /**
- * Starts a server with these settings, by their variables, over the defaults. The database is a fresh one,
- * unless `DATABASE_URL` names one that the test keeps.
+ * Starts a server with these settings, by their variables, over the defaults; row changes are off. The database is
+ * a fresh one, unless `DATABASE_URL` names one that the test keeps.
  */
 export async function startTestServer(
   env: Readonly<Record<string, string>> = {},
@@ -71,8 +84,45 @@ export async function startTestServer(
   const kept = env.DATABASE_URL;
   const database =
     kept === undefined ? await createTestDatabase() : { url: kept, drop: async () => undefined };
-  const variables = { REALTIME_JWT_SECRET: SECRET, DATABASE_URL: database.url, ...env };
+  const variables = {
+    REALTIME_JWT_SECRET: SECRET,
+    DATABASE_URL: database.url,
+    // Slots belong to the whole PostgreSQL, which all tests share: startRowChangeServer gives each its own.
+    REALTIME_ENABLE_DB_STREAMING: 'false',
+    ...env,
+  };
   return serve(variables, options.log ?? silentLog, database.drop);
+}
+
+/**
+ * Starts a server that streams row changes, through a slot of its own, and resolves when it does. The slot goes with
+ * the server, unless the test names it.
+ */
+export async function startRowChangeServer(
+  env: Readonly<Record<string, string>> = {},
+  options: { readonly log?: Log; readonly awaitStream?: boolean } = {},
+): Promise<TestServer> {
+  const slot = env.REALTIME_REPLICATION_SLOT ?? `test_${randomBytes(6).toString('hex')}`;
+  const server = await startTestServer(
+    { REALTIME_ENABLE_DB_STREAMING: 'true', REALTIME_REPLICATION_SLOT: slot, ...env },
+    options,
+  );
+  const stop: TestServer['stop'] = async (before) => {
+    await server.stop(async () => {
+      await before?.();
+      if (env.REALTIME_REPLICATION_SLOT === undefined) await dropSlot(server.databaseUrl, slot);
+    });
+  };
+  if (options.awaitStream !== false) await streaming(server);
+  return { ...server, stop };
+}
+
+/** Waits until the server reads row changes. */
+async function streaming(server: Pick<TestServer, 'call'>): Promise<void> {
+  await eventually(async () => {
+    const { parts } = (await server.call('GET', '/readyz')).body;
+    expect(parts.row_changes).toEqual({ status: 'streaming' });
+  });
 }
 
 /** Starts a server as it comes: a generated secret, its own PostgreSQL, nothing set but a free port and a folder that goes with it. */
@@ -107,8 +157,9 @@ async function serve(
       return server.sign(userId, role, expiresInMs);
     },
     call: (method, path, options) => call(url, method, path, options),
-    stop: async () => {
+    stop: async (before) => {
       await server.stop();
+      await before?.();
       await cleanUp();
     },
   };

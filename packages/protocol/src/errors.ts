@@ -53,6 +53,34 @@ export const ERRORS = {
     text: 'channel not found',
     doc: 'There is no such channel, or it was deleted.',
   },
+  TABLE_NOT_ALLOWED: {
+    http: 403,
+    close: 4503,
+    retry: 'never',
+    text: 'table not allowed',
+    doc: 'Row changes of this table are not offered: a setting leaves it out, or it is of a kind that has none; `details` says which.',
+  },
+  TABLE_NOT_FOUND: {
+    http: 404,
+    close: 4504,
+    retry: 'never',
+    text: 'table not found',
+    doc: 'There is no such table.',
+  },
+  TRIGGER_NOT_FOUND: {
+    http: 404,
+    close: 4504,
+    retry: 'never',
+    text: 'trigger not found',
+    doc: 'The table is not set up for row changes.',
+  },
+  SUBSCRIPTION_NOT_FOUND: {
+    http: 404,
+    close: 4504,
+    retry: 'never',
+    text: 'subscription not found',
+    doc: 'There is no such subscription to row changes, or it has ended.',
+  },
   NOT_FOUND: {
     http: 404,
     close: 4504,
@@ -80,6 +108,13 @@ export const ERRORS = {
     retry: 'change-request',
     text: 'unknown message type',
     doc: 'A socket message has a `type` that clients cannot send.',
+  },
+  DB_SUBSCRIPTION_FAILED: {
+    http: 400,
+    close: null,
+    retry: 'change-request',
+    text: 'failed to subscribe to database changes',
+    doc: 'The table, a column or the condition cannot be used; `details` says why, in the words of PostgreSQL where they are its own.',
   },
   METHOD_NOT_ALLOWED: {
     http: 405,
@@ -144,6 +179,13 @@ export const ERRORS = {
     text: 'connection reads too slowly',
     doc: 'More bytes were waiting for this connection than the outbox may hold.',
   },
+  POLICY_ERROR: {
+    http: null,
+    close: null,
+    retry: 'never',
+    text: 'a row level security policy failed',
+    doc: 'A policy, or the condition of `subscription_id`, raises an error for this user: the rows it fails on are not sent. Told once until the policy changes.',
+  },
   CHANNEL_CLOSED: {
     http: null,
     close: 4510,
@@ -178,6 +220,7 @@ export interface ErrorFields {
   readonly retry_after?: number;
   readonly limit?: number;
   readonly reason?: string;
+  readonly subscription_id?: string;
 }
 
 /** An error as clients receive it, over HTTP and in `system`/`error`. */

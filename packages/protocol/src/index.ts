@@ -9,12 +9,14 @@ export {
 } from './errors.js';
 export { CHANNEL_NAME_PATTERN, LIMITS, SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX } from './limits.js';
 export type {
+  ChangeEvent,
   ClientMessage,
   Connected,
   PresenceMap,
   PresenceMode,
   PresenceState,
   PresenceUpdate,
+  RowChange,
   ServerMessage,
   ServerMessageType,
 } from './schemas.js';

@@ -43,6 +43,7 @@ export const ErrorBody = Type.Object({
   retry_after: Type.Optional(Type.Integer({ description: 'seconds' })),
   limit: Type.Optional(Type.Integer()),
   reason: Type.Optional(Type.String()),
+  subscription_id: Type.Optional(Type.String()),
 });
 
 export const Connected = Type.Object({
@@ -75,6 +76,44 @@ function serverMessage<T extends string, P extends TSchema>(type: T, event: stri
   });
 }
 
+const Row = Type.Record(Type.String(), Type.Unknown());
+
+/** What can happen to a row of a table, or (TRUNCATE) to all of them. */
+export const CHANGE_EVENTS = ['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] as const;
+export type ChangeEvent = (typeof CHANGE_EVENTS)[number];
+
+/** A row change as a member sees it: columns that the member may read, in the order of the table. */
+export const RowChange = Type.Object({
+  id: Type.String({ description: 'the same change has always the same id' }),
+  table: Type.String(),
+  schema: Type.String(),
+  event: Type.Union(CHANGE_EVENTS.map((event) => Type.Literal(event))),
+  old_record: Type.Union([Row, Type.Null()], {
+    description: 'null where there was none, or where it was not visible',
+  }),
+  new_record: Type.Union([Row, Type.Null()]),
+  timestamp: Timestamp,
+  commit_timestamp: Type.String({ description: 'ISO 8601, UTC, to the microsecond' }),
+  xid: Type.Integer({ description: 'the transaction' }),
+  visibility: Type.Optional(
+    Type.Union([Type.Literal('gained'), Type.Literal('lost')], {
+      description: 'the row came into view, or went out of it; then old_record has its key alone',
+    }),
+  ),
+  unchanged_columns: Type.Optional(
+    Type.Array(Type.String(), { description: 'large values that did not change and are left out' }),
+  ),
+});
+export type RowChange = Static<typeof RowChange>;
+
+const DatabaseChange = Type.Object({ change: RowChange, subscription_ids: Type.Array(Type.String()) });
+
+/** A row change with its place in the order of all changes. */
+function changeMessage() {
+  const { properties } = serverMessage('database_change', null, DatabaseChange);
+  return Type.Object({ ...properties, cursor: Type.String() });
+}
+
 const Member = Type.Object({ user_id: Type.String(), state: PresenceState });
 
 /** Every message that a server sends, by `type/event`. */
@@ -83,6 +122,14 @@ export const SERVER_MESSAGES = {
   'system/channel_closed': serverMessage('system', 'channel_closed', Type.Object({ reason: Type.String() })),
   'system/error': serverMessage('system', 'error', ErrorBody),
   'system/token_expiring': serverMessage('system', 'token_expiring', Type.Object({ expires_at: Timestamp })),
+  'system/gap': serverMessage(
+    'system',
+    'gap',
+    Type.Object({ scope: Type.Literal('changes'), reason: Type.String() }),
+  ),
+  'system/database_down': serverMessage('system', 'database_down', Type.Object({ reason: Type.String() })),
+  'system/database_up': serverMessage('system', 'database_up', Type.Object({})),
+  'database_change/*': changeMessage(),
   'message/*': serverMessage('message', null, Type.Unknown()),
   'broadcast/*': serverMessage('broadcast', null, Type.Unknown()),
   'presence/join': serverMessage('presence', 'join', Member),
@@ -98,7 +145,14 @@ export const SERVER_MESSAGES = {
   'pong/pong': serverMessage('pong', 'pong', Type.Object({})),
 } as const;
 
-export type ServerMessageType = 'system' | 'message' | 'broadcast' | 'presence' | 'reply' | 'pong';
+export type ServerMessageType =
+  | 'system'
+  | 'message'
+  | 'broadcast'
+  | 'presence'
+  | 'reply'
+  | 'pong'
+  | 'database_change';
 
 /** Any message from the server. */
 export interface ServerMessage {
@@ -109,6 +163,7 @@ export interface ServerMessage {
   readonly user_id: string;
   readonly timestamp: string;
   readonly ref?: string | number;
+  readonly cursor?: string;
 }
 
 /** Which presence messages a connection asked for: one each, merged ones, or none. */

@@ -134,6 +134,7 @@ export class RealtimeServer {
     }
     if (metricsPort !== undefined) await this.#metricsListener?.listen(host, metricsPort);
     await database.start();
+    this.#services.rowChanges?.start();
     signal?.throwIfAborted();
   }
 
@@ -155,6 +156,8 @@ export class RealtimeServer {
     await closed;
     this.#metricsListener?.close();
     wheel.stop();
+    // Before PostgreSQL: it waits for whoever reads its log.
+    await this.#services.rowChanges?.stop();
     await database.stop();
     await this.#embedded?.stop();
   }

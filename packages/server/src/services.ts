@@ -16,6 +16,7 @@ import { OriginRule } from './http/origin-rule.js';
 import type { App } from './http/route.js';
 import type { DemoSession } from './http/routes/demo-session.js';
 import type { Readiness } from './http/routes/monitoring.js';
+import type { DatabaseStats } from './http/schemas.js';
 import { UpgradeHandler } from './http/upgrade.js';
 import { IdSource } from './lib/ids.js';
 import type { Log } from './lib/log.js';
@@ -26,6 +27,7 @@ import { Metrics } from './metrics/metrics.js';
 import { Tally } from './metrics/tally.js';
 import { Database } from './postgres/database.js';
 import { PresenceTracker } from './presence/presence-tracker.js';
+import { RowChangeServices } from './row-change-services.js';
 import { serverVersion } from './version.js';
 
 export interface ServiceOptions {
@@ -45,6 +47,8 @@ export interface Services {
   readonly database: Database;
   readonly endpoint: WebSocketEndpoint;
   readonly metrics: Metrics | undefined;
+  /** Undefined where row changes are turned off. */
+  readonly rowChanges: RowChangeServices | undefined;
   readonly turn: Turn;
   readonly upgrade: UpgradeHandler;
   readonly wheel: TimerWheel;
@@ -67,9 +71,24 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     url: options.databaseUrl,
     log,
     maxReconnectDelayMs: settings.maxReconnectDelay,
-    onReady: () => channels.load(),
+    onReady: async () => {
+      await channels.load();
+      await rowChanges?.load();
+    },
   });
   const channels = new ChannelRegistry(settings, new PostgresChannelStore(database), { turn, tally, clock });
+  const rowChanges = settings.enableDbStreaming
+    ? new RowChangeServices({
+        settings,
+        databaseUrl: options.databaseUrl,
+        database,
+        channels,
+        encoder,
+        tally,
+        clock,
+        log,
+      })
+    : undefined;
   const broadcaster = new Broadcaster({
     permissions,
     encoder,
@@ -93,7 +112,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     maxMessageBytes: settings.maxMessageSize,
     messageRate: settings.messageRate.perSecond,
   };
-  const join = new Join({ channels, permissions, presence, facts });
+  const join = new Join({ channels, permissions, presence, rowChanges: rowChanges?.stream, facts });
   const environment = {
     clock,
     turn,
@@ -116,6 +135,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
         channels: () => channels.size,
         presenceUsers: () => listed().reduce((sum, channel) => sum + presence.count(channel), 0),
         databaseUp: () => database.state.status === 'up',
+        rowChanges: rowChanges === undefined ? undefined : () => rowChanges.numbers(),
       })
     : undefined;
   const life = { stopping: false };
@@ -136,7 +156,9 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     version: serverVersion(),
     maxBodyBytes: settings.maxMessageSize,
     demoSession: options.demoSession,
-    readiness: () => readiness(life, channels, database),
+    rowChanges,
+    database: rowChanges === undefined ? undefined : () => databaseStats(rowChanges, tally),
+    readiness: () => readiness(life, channels, database, rowChanges),
   });
   const upgrade = new UpgradeHandler({
     origins,
@@ -153,16 +175,40 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     log,
   });
   upgrade.attach(app.server);
-  return { app, channels, database, endpoint, metrics, turn, upgrade, wheel, life };
+  return { app, channels, database, endpoint, metrics, rowChanges, turn, upgrade, wheel, life };
 }
 
-function readiness(life: { stopping: boolean }, channels: ChannelRegistry, database: Database): Readiness {
+function databaseStats(rowChanges: RowChangeServices, tally: Tally): DatabaseStats {
+  const numbers = rowChanges.numbers();
+  return {
+    source: 'logical',
+    status: rowChanges.readiness.status,
+    tables: numbers.tables,
+    subscriptions: numbers.subscriptions,
+    lag_bytes: numbers.lagBytes,
+    lag_seconds: numbers.lagSeconds,
+    retained_bytes: numbers.retainedBytes,
+    changes_read: tally.changesRead,
+    changes_judged: tally.changesJudged,
+    changes_delivered: tally.changesDelivered,
+    changes_refused: tally.changesRefused,
+    errors: tally.changeErrors,
+  };
+}
+
+function readiness(
+  life: { stopping: boolean },
+  channels: ChannelRegistry,
+  database: Database,
+  rowChanges: RowChangeServices | undefined,
+): Readiness {
   return {
     ready: channels.loaded && !life.stopping,
     parts: {
       server: { status: life.stopping ? 'stopping' : 'running' },
       channels: { status: channels.loaded ? 'loaded' : 'loading' },
       database: database.state,
+      ...(rowChanges === undefined ? {} : { row_changes: rowChanges.readiness }),
     },
   };
 }

@@ -1,6 +1,7 @@
 import { PRESENCE_MODES, type PresenceMode } from '@goforward/realtime-protocol/schemas';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import { Turn } from '../lib/turn.js';
 import { Audience } from './audience.js';
 import type { Subscriber } from './subscriber.js';
@@ -12,12 +13,15 @@ class Member implements Subscriber {
   readonly echo: boolean;
   readonly presence: PresenceMode;
   readonly pushes: Buffer[] = [];
+  readonly identity: Subscriber['identity'];
+  readonly waiting = 0;
 
   constructor(options: { id?: string; userId?: string; echo?: boolean; presence?: PresenceMode } = {}) {
     this.id = options.id ?? 'c1';
     this.userId = options.userId ?? 'ann';
     this.echo = options.echo ?? true;
     this.presence = options.presence ?? 'each';
+    this.identity = fakeSubscriber({ userId: this.userId }).identity;
   }
 
   get text(): string {
@@ -26,6 +30,18 @@ class Member implements Subscriber {
 
   push(bytes: Buffer): void {
     this.pushes.push(bytes);
+  }
+
+  pushPaced(bytes: Buffer): void {
+    this.push(bytes);
+  }
+
+  whenDrained(callback: () => void): void {
+    callback();
+  }
+
+  tooSlow(): void {
+    throw new Error('an audience paces nobody');
   }
 
   channelClosed(): void {

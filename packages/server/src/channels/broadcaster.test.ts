@@ -1,5 +1,6 @@
 import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import type { Identity } from '../auth/identity.js';
 import { Turn } from '../lib/turn.js';
 import { Broadcaster, type Publication, type PublishTally } from './broadcaster.js';
@@ -7,7 +8,6 @@ import { Channel } from './channel.js';
 import { type ChannelPermissions, channelConfig } from './channel-config.js';
 import { MessageEncoder } from './message-encoder.js';
 import { Permissions } from './permissions.js';
-import type { Subscriber } from './subscriber.js';
 
 let now: number;
 let turn: Turn;
@@ -39,11 +39,8 @@ function identity(userId: string, role = 'user'): Identity {
 /** A member of the channel, and the messages that it got. */
 function member(of: Channel, echo = true) {
   const received: unknown[] = [];
-  const subscriber: Subscriber = {
-    id: 'c1',
-    userId: 'ann',
+  const subscriber = fakeSubscriber({
     echo,
-    presence: 'each',
     push: (bytes) =>
       received.push(
         ...bytes
@@ -52,8 +49,7 @@ function member(of: Channel, echo = true) {
           .split('\n')
           .map((line) => JSON.parse(line)),
       ),
-    channelClosed: () => undefined,
-  };
+  });
   of.audience.join(subscriber);
   return { subscriber, received };
 }

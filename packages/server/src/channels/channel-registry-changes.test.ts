@@ -1,5 +1,6 @@
 import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import { Turn } from '../lib/turn.js';
 import type { Channel } from './channel.js';
 import { channelConfig } from './channel-config.js';
@@ -48,17 +49,12 @@ class SlowStore extends MemoryChannelStore {
 /** Makes a member of the channel; `reasons` are those for which it was cut off. */
 function enter(channel: Channel): { subscriber: Subscriber; reasons: (string | undefined)[] } {
   const reasons: (string | undefined)[] = [];
-  const subscriber: Subscriber = {
-    id: 'c1',
-    userId: 'ann',
-    echo: true,
-    presence: 'each',
-    push: () => undefined,
+  const subscriber: Subscriber = fakeSubscriber({
     channelClosed: ({ body }) => {
       reasons.push(body.reason);
       channel.audience.leave(subscriber);
     },
-  };
+  });
   channel.audience.join(subscriber);
   return { subscriber, reasons };
 }

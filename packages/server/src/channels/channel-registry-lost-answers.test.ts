@@ -1,5 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, expect, it } from 'vitest';
+import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import { Turn } from '../lib/turn.js';
 import { channelConfig } from './channel-config.js';
 import { ChannelRegistry } from './channel-registry.js';
@@ -90,14 +91,7 @@ it('a creation that was not kept leaves the name as it was, once that is known',
 it('a deletion whose answer was lost closes the channel, once that is known', async () => {
   const lobby = await channels.create('lobby', {});
   const reasons: (string | undefined)[] = [];
-  lobby.audience.join({
-    id: 'c1',
-    userId: 'ann',
-    echo: true,
-    presence: 'each',
-    push: () => undefined,
-    channelClosed: ({ body }) => reasons.push(body.reason),
-  });
+  lobby.audience.join(fakeSubscriber({ channelClosed: ({ body }) => reasons.push(body.reason) }));
   store.mode = 'loses answers';
   expect(await code(channels.delete('lobby'))).toBe('DATABASE_UNAVAILABLE');
   expect([channels.find('lobby'), reasons]).toEqual([lobby, []]);

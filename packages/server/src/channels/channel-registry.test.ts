@@ -1,5 +1,6 @@
 import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import { Turn } from '../lib/turn.js';
 import type { Channel } from './channel.js';
 import { channelConfig } from './channel-config.js';
@@ -31,14 +32,7 @@ async function registry(rules: Partial<ChannelRules> = {}, store: ChannelStore =
 
 /** Makes a member of the channel. */
 function enter(channel: Channel): Subscriber {
-  const subscriber: Subscriber = {
-    id: 'c1',
-    userId: 'ann',
-    echo: true,
-    presence: 'each',
-    push: () => undefined,
-    channelClosed: () => undefined,
-  };
+  const subscriber = fakeSubscriber();
   channel.audience.join(subscriber);
   return subscriber;
 }

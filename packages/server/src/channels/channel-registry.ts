@@ -29,6 +29,7 @@ export class ChannelRegistry {
   readonly #changing = new Map<string, Promise<unknown>>();
   /** Names of which it is not known whether the last change was kept. */
   readonly #uncertain = new Set<string>();
+  readonly #deletionListeners: ((name: string) => void)[] = [];
   #loaded = false;
 
   constructor(
@@ -138,6 +139,24 @@ export class ChannelRegistry {
     return this.#add(name, 'lasting', config);
   }
 
+  /** Keeps an automatic channel as if it had been made by HTTP. Throws CHANNEL_NOT_FOUND when it has gone, or DATABASE_UNAVAILABLE. */
+  async makeLasting(name: string): Promise<void> {
+    const channel = this.get(name);
+    if (channel.kind === 'lasting') return;
+    await this.settled(name);
+    if (this.get(name) !== channel) throw notFound(name);
+    if (this.#changing.has(name)) return this.makeLasting(name);
+    await this.#change(name, this.#store.create(name, channel.config));
+    // It may have expired meanwhile, or made room: it is kept, so it is there.
+    if (!this.#channels.has(name)) this.#channels.set(name, channel);
+    channel.kind = 'lasting';
+  }
+
+  /** Has `listener` hear of every channel that is deleted, by its name. */
+  onDeleted(listener: (name: string) => void): void {
+    this.#deletionListeners.push(listener);
+  }
+
   /** Deletes a channel of either kind: its mark is kept first, then its members are told and cut off. */
   async delete(name: string): Promise<void> {
     this.get(name);
@@ -187,6 +206,7 @@ export class ChannelRegistry {
   /** The name is deleted: whoever is in the channel is told and cut off. */
   #close(name: string): void {
     this.#deleted.add(name);
+    for (const listener of this.#deletionListeners) listener(name);
     const channel = this.#channels.get(name); // an automatic one may have gone meanwhile, or come anew
     if (channel === undefined) return;
     this.#remove(channel);

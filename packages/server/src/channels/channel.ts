@@ -8,7 +8,7 @@ export type ChannelKind = 'lasting' | 'automatic';
 /** A channel of this node: its configuration, its members, and when it was last used. */
 export class Channel {
   readonly name: string;
-  readonly kind: ChannelKind;
+  kind: ChannelKind;
   readonly config: ChannelConfig;
   readonly audience: Audience;
   /** When something was last sent or a member last left, in ms: what expiry counts from. */

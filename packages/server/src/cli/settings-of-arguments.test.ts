@@ -34,9 +34,9 @@ describe('arguments', () => {
     expect(loaded.settings.port).toBe(9);
   });
 
-  test('of another version that stream row changes are known, take a value, and are said to do nothing', () => {
-    const { loaded } = settingsOfArguments(['--replication-slot', 'mine']);
-    expect(loaded.notices).toEqual([expect.stringContaining('--replication-slot has no effect')]);
+  test('of a version that is still to come are known, take a value, and are said to do nothing', () => {
+    const { loaded } = settingsOfArguments(['--resume-window', '2m']);
+    expect(loaded.notices).toEqual([expect.stringContaining('--resume-window has no effect')]);
   });
 
   test.each<[args: string[], message: string]>([

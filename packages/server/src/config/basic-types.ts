@@ -96,6 +96,15 @@ export function text(expects: string, placeholder: string): SettingType<string> 
   });
 }
 
+/** The name of a replication slot (PostgreSQL manual, 26.2.6.1). */
+export function slotName(): SettingType<string> {
+  return settingType({
+    expects: '1 to 63 lower-case letters, digits and underscores',
+    placeholder: 'name',
+    read: (given) => (/^[a-z0-9_]{1,63}$/.test(given) ? given : undefined),
+  });
+}
+
 /** A list of names. */
 export function names(expects: string): SettingType<readonly string[]> {
   return listType({ expects, placeholder: 'list', read: (name) => name });

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { describeSettings, settingFlags, settingsHelp, settingsReference } from './describe-settings.js';
 import { loadSettings } from './load-settings.js';
 import { SETTING_GROUPS } from './setting.js';
-import { READER_VARIABLES } from './setting-names.js';
+import { COMING_VARIABLES } from './setting-names.js';
 import { SETTING_ROWS } from './settings-table.js';
 
 function describeWith(env: Record<string, string>): string {
@@ -54,7 +54,7 @@ describe('the reference', () => {
   });
 
   it('names the settings that have no effect', () => {
-    for (const variable of READER_VARIABLES) expect(settingsReference()).toContain(`- \`${variable}\``);
+    for (const variable of COMING_VARIABLES) expect(settingsReference()).toContain(`- \`${variable}\``);
   });
 });
 

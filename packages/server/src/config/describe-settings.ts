@@ -1,6 +1,6 @@
 import type { LoadedSettings } from './load-settings.js';
 import { SETTING_GROUPS } from './setting.js';
-import { READER_VARIABLES } from './setting-names.js';
+import { COMING_VARIABLES } from './setting-names.js';
 import { SETTING_ROWS, type SettingRow } from './settings-table.js';
 
 const HELP_WIDTH = 100;
@@ -71,10 +71,10 @@ function referenceGroup(group: SettingRow['group']): string {
 function readerSection(): string {
   return `## Without effect
 
-These belong to the streaming of row changes, which this version does not have yet. They are known names, so
+These belong to the resume window and the trigger source of row changes, which this version does not have yet. They are known names, so
 that a block of variables can be copied whole; setting one is noted in the log and changes nothing.
 
-${READER_VARIABLES.map((name) => `- \`${name}\``).join('\n')}`;
+${COMING_VARIABLES.map((name) => `- \`${name}\``).join('\n')}`;
 }
 
 function helpLines(row: SettingRow): string[] {

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StartupError } from '../lib/startup-error.js';
 import { loadSettings, readEnvFile, type SettingSources } from './load-settings.js';
-import { READER_VARIABLES } from './setting-names.js';
+import { COMING_VARIABLES } from './setting-names.js';
 import { SETTING_ROWS } from './settings-table.js';
 
 const SECRET = 'a secret of more than sixteen bytes';
@@ -61,6 +61,14 @@ describe('loading settings', () => {
       adminRoles: ['admin'],
       databaseUrl: undefined,
       maxReconnectDelay: 30_000,
+      enableDbStreaming: true,
+      replicationSlot: 'realtime_slot',
+      publicationName: 'realtime_publication',
+      heartbeatInterval: 30_000,
+      enableRls: true,
+      filterTables: [],
+      excludeTables: [],
+      dbRoles: [],
       enableMetrics: true,
       metricsPort: undefined,
       logLevel: 'info',
@@ -106,21 +114,20 @@ describe('loading settings', () => {
       REALTIME_ENABLE_DB_STREAMING: 'true',
       REALTIME_REPLICATION_SLOT: 'realtime_slot',
       REALTIME_ENABLE_RLS: 'true',
+      REALTIME_RESUME_WINDOW: '2m',
       REALTIME_PING_INTERVAL: '30s',
     };
     expect(load({ env, envFile: env }).notices).toEqual([
-      'REALTIME_ENABLE_DB_STREAMING has no effect: this version does not stream row changes yet.',
-      'REALTIME_REPLICATION_SLOT has no effect: this version does not stream row changes yet.',
-      'REALTIME_ENABLE_RLS has no effect: this version does not stream row changes yet.',
+      'REALTIME_RESUME_WINDOW has no effect: this version has neither a resume window nor a trigger source yet.',
     ]);
   });
 
-  it('names each setting of the row-change reader, wherever it is set, unless it is empty', () => {
-    for (const variable of READER_VARIABLES) {
+  it('names each setting that is still to come, wherever it is set, unless it is empty', () => {
+    for (const variable of COMING_VARIABLES) {
       expect(load({ envFile: { [variable]: 'x' } }).notices).toHaveLength(1);
       expect(load({ env: { [variable]: '' } }).notices).toEqual([]);
     }
-    expect(load({ flags: { 'enable-rls': 'true' } }).notices[0]).toMatch(/^--enable-rls has no effect/);
+    expect(load({ flags: { 'resume-window': '2m' } }).notices[0]).toMatch(/^--resume-window has no effect/);
   });
 });
 

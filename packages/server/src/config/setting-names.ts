@@ -4,16 +4,8 @@ import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-erro
 import type { SettingSources } from './setting-sources.js';
 import { SETTING_ROWS } from './settings-table.js';
 
-/** Variables of the row-change reader: documented names that change nothing as long as there is no reader. */
-export const READER_VARIABLES: readonly string[] = [
-  'REALTIME_ENABLE_DB_STREAMING',
-  'REALTIME_REPLICATION_SLOT',
-  'REALTIME_PUBLICATION_NAME',
-  'REALTIME_HEARTBEAT_INTERVAL',
-  'REALTIME_ENABLE_RLS',
-  'REALTIME_FILTER_TABLES',
-  'REALTIME_EXCLUDE_TABLES',
-  'REALTIME_DB_ROLES',
+/** Variables of the resume window and of the trigger source: documented names that change nothing as long as these are not there. */
+export const COMING_VARIABLES: readonly string[] = [
   'REALTIME_RESUME_WINDOW',
   'REALTIME_RESUME_WINDOW_BYTES',
   'REALTIME_CHANGE_SOURCE',
@@ -25,7 +17,7 @@ const CLOSE_SHARE = 0.4;
 
 /** The first name that is no setting is an error: it is a setting that its author believes to be in effect. */
 export function refuseUnknownNames({ flags, env, envFile }: SettingSources): void {
-  const variables = new Set([...SETTING_ROWS.map((row) => row.env), ...READER_VARIABLES]);
+  const variables = new Set([...SETTING_ROWS.map((row) => row.env), ...COMING_VARIABLES]);
   const knownFlags = new Set([...variables].map(flagOf));
   for (const [flag, text] of Object.entries(flags)) {
     if (text === undefined || knownFlags.has(flag)) continue;
@@ -45,12 +37,12 @@ export function refuseUnknownNames({ flags, env, envFile }: SettingSources): voi
 
 /** A line for each setting that somebody made and that changes nothing in this version. */
 export function ineffectiveNotices({ flags, env, envFile }: SettingSources): string[] {
-  return READER_VARIABLES.flatMap((variable) => {
+  return COMING_VARIABLES.flatMap((variable) => {
     const flag = flagOf(variable);
     const isFlag = flags[flag] !== undefined;
     if (!isFlag && !env[variable] && !envFile[variable]) return [];
     return [
-      `${isFlag ? `--${flag}` : variable} has no effect: this version does not stream row changes yet.`,
+      `${isFlag ? `--${flag}` : variable} has no effect: this version has neither a resume window nor a trigger source yet.`,
     ];
   });
 }

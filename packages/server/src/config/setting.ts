@@ -8,6 +8,7 @@ export const SETTING_GROUPS = [
   'Channels',
   'Authentication',
   'Database',
+  'Row changes',
   'Monitoring',
 ] as const;
 

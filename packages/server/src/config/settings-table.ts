@@ -1,6 +1,6 @@
 import { LOG_LEVELS } from '../lib/log.js';
 import { host, ipRanges, origins, webUrl } from './address-types.js';
-import { boolean, choice, duration, integer, names, rate, size, text } from './basic-types.js';
+import { boolean, choice, duration, integer, names, rate, size, slotName, text } from './basic-types.js';
 import { algorithms, postgresUrl, publicKey, sharedSecret } from './credential-types.js';
 import { flagOf, type Setting, type SettingValue } from './setting.js';
 
@@ -226,6 +226,62 @@ export const SETTINGS = {
     type: duration(MAX_TIMER_MS),
     default: '30s',
     doc: 'The longest pause between attempts to reach PostgreSQL again. Pauses grow from 100ms.',
+  },
+  enableDbStreaming: {
+    group: 'Row changes',
+    env: 'REALTIME_ENABLE_DB_STREAMING',
+    type: boolean(),
+    default: 'true',
+    doc: 'Whether row changes are streamed. Off, there is no replication connection, and triggers and subscriptions are answered with FEATURE_DISABLED.',
+  },
+  replicationSlot: {
+    group: 'Row changes',
+    env: 'REALTIME_REPLICATION_SLOT',
+    type: slotName(),
+    default: 'realtime_slot',
+    doc: 'The replication slot that the changes are read from. Made when it is not there. One server reads a slot at a time; another one waits.',
+  },
+  publicationName: {
+    group: 'Row changes',
+    env: 'REALTIME_PUBLICATION_NAME',
+    type: text('the name of a publication', 'name'),
+    default: 'realtime_publication',
+    doc: 'The publication that tables are added to when they are opted in. Made when it is not there.',
+  },
+  heartbeatInterval: {
+    group: 'Row changes',
+    env: 'REALTIME_HEARTBEAT_INTERVAL',
+    type: duration(MAX_TIMER_MS),
+    default: '30s',
+    doc: 'How often a message of our own is sent through the log while others write to it: it moves an idle slot on and measures the lag.',
+  },
+  enableRls: {
+    group: 'Row changes',
+    env: 'REALTIME_ENABLE_RLS',
+    type: boolean(),
+    default: 'true',
+    doc: 'Whether row level security decides who gets a change. Off, row policies are not applied; rights to tables and columns still are.',
+  },
+  filterTables: {
+    group: 'Row changes',
+    env: 'REALTIME_FILTER_TABLES',
+    type: names('tables, as table or schema.table'),
+    default: '',
+    doc: 'The only tables that can be opted in. Empty: any.',
+  },
+  excludeTables: {
+    group: 'Row changes',
+    env: 'REALTIME_EXCLUDE_TABLES',
+    type: names('tables, as table or schema.table'),
+    default: '',
+    doc: 'Tables that can never be opted in, also where the list above has them.',
+  },
+  dbRoles: {
+    group: 'Row changes',
+    env: 'REALTIME_DB_ROLES',
+    type: names('names of database roles'),
+    default: '',
+    doc: "Database roles that a token's role may choose to be judged as, instead of realtime_subscriber.",
   },
   enableMetrics: {
     group: 'Monitoring',

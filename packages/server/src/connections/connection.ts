@@ -124,6 +124,22 @@ export class Connection implements Session, SocketOwner, Timed {
     if (this.#state === 'open') this.#outbox.push(bytes);
   }
 
+  get waiting(): number {
+    return this.#outbox.waiting;
+  }
+
+  pushPaced(bytes: Buffer): void {
+    if (this.#state === 'open') this.#outbox.pushPaced(bytes);
+  }
+
+  whenDrained(callback: () => void): void {
+    this.#outbox.whenDrained(callback);
+  }
+
+  tooSlow(): void {
+    if (this.#state === 'open') this.#outbox.giveUp();
+  }
+
   send(type: ServerMessageType, event: string, payload: unknown, ref?: ClientMessage['ref']): void {
     if (this.#state !== 'open') return;
     this.channel?.audience.catchUp(this);

@@ -179,6 +179,50 @@ describe('an outbox whose peer does not read', () => {
   });
 });
 
+describe('bytes that are pushed at the pace of the peer', () => {
+  beforeEach(() => {
+    socket.isReading = false;
+  });
+
+  it('do not count against the limit while they wait in the socket, and others do', () => {
+    outbox.pushPaced(block(10 * MAX));
+    turn.flush();
+    for (const size of [MAX, 1]) {
+      outbox.push(block(size));
+      turn.flush();
+    }
+    expect(overflows).toBe(0);
+    outbox.push(bytes('!'));
+    turn.flush();
+    expect(overflows).toBe(1);
+  });
+
+  it('call back when they have left, once, whether they wait here or in the socket', async () => {
+    const drained: string[] = [];
+    outbox.pushPaced(block(10));
+    outbox.whenDrained(() => drained.push('from here'));
+    turn.flush();
+    outbox.whenDrained(() => drained.push('from the socket'));
+    expect([outbox.waiting, drained]).toEqual([10, []]);
+    socket.isReading = true;
+    socket.resumeReading();
+    await expect.poll(() => drained, { interval: 1 }).toEqual(['from here', 'from the socket']);
+    expect(outbox.waiting).toBe(0);
+    outbox.whenDrained(() => drained.push('at once'));
+    expect(drained).toHaveLength(3);
+  });
+
+  it('call nobody back after the end', () => {
+    let calls = 0;
+    outbox.pushPaced(block(10));
+    turn.flush();
+    outbox.whenDrained(() => calls++);
+    outbox.end(bytes('bye'));
+    socket.resumeReading();
+    expect(calls).toBe(0);
+  });
+});
+
 describe('the end of an outbox', () => {
   it('writes what waits and the last words at once, and nothing after', () => {
     outbox.push(bytes('a'));

@@ -19,6 +19,9 @@ export interface OutboxOptions {
 /** Joining copies; above this it is cheaper to hand the socket several Buffers at once. */
 const JOIN_BELOW_BYTES = 64 * 1024;
 
+/** Written behind others to learn when they have left. */
+const NOTHING = Buffer.alloc(0);
+
 /**
  * The send queue of one connection: every byte that goes out passes here, in order, and everything that
  * gathered in a turn of the event loop is one write. It holds references to shared Buffers, not copies.
@@ -30,6 +33,10 @@ export class Outbox implements Flushable {
   #first: Buffer | undefined;
   #rest: Buffer[] | undefined;
   #bytes = 0;
+  /** How many of these were pushed at the pace of the peer, and how many such bytes the socket may still hold. */
+  #paced = 0;
+  #pacedInSocket = 0;
+  #onDrained: (() => void) | undefined;
   #state: 'open' | 'overflown' | 'ended' = 'open';
 
   constructor(socket: Duplex, options: OutboxOptions) {
@@ -47,6 +54,30 @@ export class Outbox implements Flushable {
     this.#bytes += bytes.length;
   }
 
+  /** Bytes that wait here or in the socket. */
+  get waiting(): number {
+    return this.#bytes + this.#socket.writableLength;
+  }
+
+  /** As push, for whoever waits for `whenDrained` before handing over more: these bytes do not count against the limit. */
+  pushPaced(bytes: Buffer): void {
+    if (this.#state !== 'open') return;
+    this.#paced += bytes.length;
+    this.push(bytes);
+  }
+
+  /** Calls back once, when what waits now has left for the system; at once when nothing does. */
+  whenDrained(callback: () => void): void {
+    if (this.#first !== undefined) this.#onDrained = callback;
+    else if (this.#socket.writableLength > 0) this.#socket.write(NOTHING, () => this.#drained(callback));
+    else this.#drained(callback);
+  }
+
+  /** The peer is too slow for whoever paces it: as if too much had waited. */
+  giveUp(): void {
+    this.#overflow();
+  }
+
   /**
    * One write of all that waits. Only what earlier turns have left in the socket counts against the limit: what
    * is written now nobody has had the time to read.
@@ -54,7 +85,9 @@ export class Outbox implements Flushable {
   flush(): void {
     const first = this.#first;
     if (first === undefined) return;
-    if (this.#socket.writableLength > this.#options.maxBytes) this.#overflow();
+    const inSocket = this.#socket.writableLength;
+    if (inSocket === 0) this.#pacedInSocket = 0;
+    if (inSocket - this.#pacedInSocket > this.#options.maxBytes) this.#overflow();
     else this.#write(first);
   }
 
@@ -89,12 +122,21 @@ export class Outbox implements Flushable {
       for (const part of this.#rest) this.#socket.write(part);
       this.#socket.uncork();
     }
+    const onDrained = this.#onDrained;
+    if (onDrained !== undefined) this.#socket.write(NOTHING, () => this.#drained(onDrained));
+    this.#pacedInSocket += this.#paced;
     this.#clear();
+  }
+
+  #drained(callback: () => void): void {
+    if (this.#state === 'open') callback();
   }
 
   #clear(): void {
     this.#first = undefined;
     this.#rest = undefined;
     this.#bytes = 0;
+    this.#paced = 0;
+    this.#onDrained = undefined;
   }
 }

@@ -1,11 +1,9 @@
 import type { ClientMessage, ServerMessageType } from '@goforward/realtime-protocol';
-import type { Identity } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { Subscriber } from '../channels/subscriber.js';
 
 /** A connection as those see it who do what its client says: who it is, where it is, and how it is answered. */
 export interface Session extends Subscriber {
-  readonly identity: Identity;
   /** The channel that it is a member of. */
   channel: Channel | undefined;
   /** A message for this connection alone; it comes after everything that its channel was sent before. */

@@ -10,6 +10,10 @@ export interface JoinParts {
   readonly channels: ChannelRegistry;
   readonly permissions: Permissions;
   readonly presence: PresenceTracker;
+  /** Hears who comes and goes; undefined where row changes are not streamed. */
+  readonly rowChanges:
+    | { joined(member: Session, channel: Channel): void; left(member: Session): void }
+    | undefined;
   /** What `connected` tells a client about this server. */
   readonly facts: {
     readonly pingIntervalMs: number;
@@ -57,6 +61,7 @@ export class Join {
     session.channel = channel;
     session.send('system', 'connected', this.#connected(session, channel));
     if (session.presence === 'each') for (const bytes of presence.joinMessages(channel)) session.push(bytes);
+    this.#parts.rowChanges?.joined(session, channel);
   }
 
   /** The connection has ended: its channel, and maybe its user's listing, end for it. */
@@ -64,6 +69,7 @@ export class Join {
     const { channel } = session;
     if (channel === undefined) return;
     channel.audience.leave(session);
+    this.#parts.rowChanges?.left(session);
     this.#parts.presence.disconnected(channel, session.userId);
     this.#parts.channels.touch(channel);
   }

@@ -15,6 +15,7 @@ import { docsRoutes, gatherOpenApi, openApiRoute } from './openapi.js';
 import type { OriginRule } from './origin-rule.js';
 import { pageRoutes } from './page.js';
 import type { App } from './route.js';
+import { type ChangeRouteParts, changeRoutes } from './routes/changes.js';
 import { type ChannelRouteParts, channelRoutes } from './routes/channels.js';
 import { type DemoSession, demoSessionRoute } from './routes/demo-session.js';
 import { type MessageRouteParts, messageRoutes } from './routes/messages.js';
@@ -22,7 +23,12 @@ import { type MonitoringRouteParts, monitoringRoutes } from './routes/monitoring
 import { webSocketRoute } from './routes/websocket.js';
 import { UpgradeRequest } from './upgrade-request.js';
 
-export interface HttpParts extends AccessParts, ChannelRouteParts, MessageRouteParts, MonitoringRouteParts {
+export interface HttpParts
+  extends AccessParts,
+    ChannelRouteParts,
+    ChangeRouteParts,
+    MessageRouteParts,
+    MonitoringRouteParts {
   readonly origins: OriginRule;
   readonly tally: { refused(code: string): void };
   readonly metrics: Metrics | undefined;
@@ -97,6 +103,7 @@ export async function createApp(parts: HttpParts): Promise<App> {
   const refuseOtherMethods = collectMethods(app);
   channelRoutes(app, parts);
   messageRoutes(app, parts);
+  changeRoutes(app, parts);
   monitoringRoutes(app, parts);
   webSocketRoute(app);
   pageRoutes(app);

@@ -17,7 +17,7 @@ export type App = FastifyInstance<
 /** What every route says of itself, for the guard and for OpenAPI. */
 interface RouteFacts {
   readonly access: Access;
-  readonly tag: 'Channels' | 'Messages' | 'Presence' | 'Monitoring';
+  readonly tag: 'Channels' | 'Messages' | 'Presence' | 'Row changes' | 'Monitoring';
   readonly summary: string;
   readonly description?: string;
 }

@@ -94,7 +94,102 @@ export const Done = Type.Object({ message: Type.String() });
 
 export const Broadcasted = Type.Object({ message: Type.String(), id: Type.String() });
 
+const Name = Type.String({ minLength: 1, maxLength: 63 });
+const FilterEvents = Type.Array(
+  Type.Union([Type.Literal('INSERT'), Type.Literal('UPDATE'), Type.Literal('DELETE')]),
+  { minItems: 1, maxItems: 3 },
+);
+const filterFields = {
+  table: Name,
+  schema: Type.Optional(Name),
+  events: Type.Optional(FilterEvents),
+  columns: Type.Optional(Type.Array(Name, { minItems: 1, maxItems: 1600, description: 'missing: all' })),
+  condition: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 4096, description: 'a boolean SQL expression over the row' }),
+  ),
+};
+
+export const NewSubscription = Type.Object(filterFields, CLOSED);
+
+const Filter = Type.Object({ ...filterFields, schema: Name, events: FilterEvents });
+
+export const Subscribed = Type.Object({
+  message: Type.String(),
+  channel: Type.String(),
+  filter: Filter,
+  subscription_id: Type.String(),
+  warnings: Type.Optional(Type.Array(Type.String())),
+});
+
+export const SubscriptionList = Type.Object({
+  subscriptions: Type.Array(
+    Type.Object({
+      id: Type.String(),
+      channel_name: Type.String(),
+      filter: Filter,
+      user_id: Type.String(),
+      created_at: Type.String(),
+      last_activity: Type.Union([Type.String(), Type.Null()]),
+      message_count: Type.Integer({ description: 'changes that were sent to at least one member' }),
+      active: Type.Boolean({ description: 'false while its table is not set up' }),
+    }),
+  ),
+  total: Type.Integer(),
+});
+
+export const SubscriptionParams = Type.Object({ id: Type.String() });
+
+export const TableParams = Type.Object({ table: Name });
+export const TableQuery = Type.Object({ schema: Type.Optional(Name) }, CLOSED);
+
+export const NewTrigger = Type.Object(
+  {
+    identity: Type.Optional(
+      Type.Literal('keep', { description: 'leaves the replica identity of the table as it is' }),
+    ),
+  },
+  CLOSED,
+);
+
+export const TriggerSetUp = Type.Object({
+  message: Type.String(),
+  table: Type.String(),
+  warnings: Type.Optional(Type.Array(Type.String())),
+});
+
+export const TriggerRemoved = Type.Object({ message: Type.String(), table: Type.String() });
+
+export const TriggerList = Type.Object({
+  triggers: Type.Array(
+    Type.Object({
+      table: Type.String(),
+      schema: Type.String(),
+      source: Type.String(),
+      active: Type.Boolean({ description: 'false: the table is no more' }),
+      subscriptions: Type.Integer(),
+      created_at: Type.String(),
+    }),
+  ),
+  total: Type.Integer(),
+});
+
 const Counts = Type.Record(Type.String(), Type.Integer());
+
+const DatabaseStats = Type.Object({
+  source: Type.String({ description: 'where row changes come from: logical' }),
+  status: Type.String({ description: 'streaming, follower, connecting, down or refused' }),
+  tables: Type.Integer(),
+  subscriptions: Type.Integer(),
+  lag_bytes: Type.Integer({ description: "WAL between PostgreSQL's end and what every member has" }),
+  lag_seconds: Type.Number(),
+  retained_bytes: Type.Integer({ description: 'WAL that PostgreSQL keeps for the replication slot' }),
+  changes_read: Type.Integer(),
+  changes_judged: Type.Integer(),
+  changes_delivered: Type.Integer(),
+  changes_refused: Type.Integer(),
+  errors: Type.Integer(),
+});
+export type DatabaseStats = Static<typeof DatabaseStats>;
 
 export const SystemStats = Type.Object({
   total_channels: Type.Integer(),
@@ -106,6 +201,7 @@ export const SystemStats = Type.Object({
     connections_per_user: Counts,
     channel_connections: Counts,
   }),
+  database: Type.Optional(DatabaseStats),
 });
 
 export const Failure = ErrorBody;

@@ -50,6 +50,52 @@ export const METRICS = {
     help: 'HTTP requests answered, by route and status.',
     labels: ['method', 'route', 'status'],
   },
+  realtime_changes_read_total: {
+    kind: 'counter',
+    help: 'Row changes read from PostgreSQL, also of tables that nobody subscribes to.',
+  },
+  realtime_changes_judged_total: {
+    kind: 'counter',
+    help: 'Row changes that row level security policies were asked about: one for each change and channel.',
+  },
+  realtime_changes_delivered_total: {
+    kind: 'counter',
+    help: 'Row changes handed to connections: one for each change and member.',
+  },
+  realtime_changes_refused_total: {
+    kind: 'counter',
+    help: 'Row changes that a subscription wanted and that rights or policies kept from a context: one for each.',
+  },
+  realtime_change_errors_total: {
+    kind: 'counter',
+    help: 'Policies and conditions that raised an error or took too long, and changes that could not be judged.',
+  },
+  realtime_changes_streaming: {
+    kind: 'gauge',
+    help: '1 while row changes are read, 0 while they are not: PostgreSQL is away, or another server reads them.',
+  },
+  realtime_changes_lag_bytes: {
+    kind: 'gauge',
+    help: "Bytes of WAL between PostgreSQL's end and what every member has.",
+  },
+  realtime_changes_lag_seconds: {
+    kind: 'gauge',
+    help: 'How long the last heartbeat was under way through the WAL.',
+  },
+  realtime_wal_retained_bytes: {
+    kind: 'gauge',
+    help: 'Bytes of WAL that PostgreSQL keeps for the replication slot.',
+  },
+  realtime_change_log_bytes: {
+    kind: 'gauge',
+    help: 'Bytes of row changes that wait for members that have not taken them yet.',
+  },
+  realtime_change_members_behind: {
+    kind: 'gauge',
+    help: 'Connections that have not taken all row changes that are for them.',
+  },
+  realtime_subscriptions: { kind: 'gauge', help: 'Subscriptions of channels to tables.' },
+  realtime_tables: { kind: 'gauge', help: 'Tables whose row changes are streamed.' },
   realtime_database_up: { kind: 'gauge', help: '1 while PostgreSQL can be reached, else 0.' },
 } as const satisfies Readonly<Record<string, Metric>>;
 

@@ -3,14 +3,25 @@ import { Metrics } from './metrics.js';
 import { METRICS, type MetricName, metricsReference } from './metrics-table.js';
 import { Tally } from './tally.js';
 
-function setUp() {
+function setUp(streams = true) {
   const tally = new Tally();
   const now = { connections: 3, channels: 2, presenceUsers: 1, databaseUp: true };
+  const rowChanges = {
+    isStreaming: true,
+    lagBytes: 11,
+    lagSeconds: 0.5,
+    retainedBytes: 12,
+    logBytes: 13,
+    membersBehind: 14,
+    subscriptions: 15,
+    tables: 16,
+  };
   const metrics = new Metrics(tally, {
     connections: () => now.connections,
     channels: () => now.channels,
     presenceUsers: () => now.presenceUsers,
     databaseUp: () => now.databaseUp,
+    rowChanges: streams ? () => rowChanges : undefined,
   });
   return { tally, now, metrics };
 }
@@ -36,6 +47,11 @@ describe('a scrape', () => {
     ['bytesSent', 'realtime_bytes_sent_total'],
     ['writes', 'realtime_socket_writes_total'],
     ['slowConsumers', 'realtime_slow_consumers_total'],
+    ['changesRead', 'realtime_changes_read_total'],
+    ['changesJudged', 'realtime_changes_judged_total'],
+    ['changesDelivered', 'realtime_changes_delivered_total'],
+    ['changesRefused', 'realtime_changes_refused_total'],
+    ['changeErrors', 'realtime_change_errors_total'],
   ] as const)('reads %s of the tally as %s, each time anew and never twice', async (field, name) => {
     const { tally, metrics } = setUp();
     tally[field] = 7;
@@ -51,6 +67,18 @@ describe('a scrape', () => {
     now.connections = 0;
     now.databaseUp = false;
     expect(await metrics.text()).toMatch(/^realtime_connections 0$[\s\S]*^realtime_database_up 0$/m);
+  });
+
+  test('has the numbers of the stream of row changes, and zeros where there is none', async () => {
+    const names = ['streaming', 'lag_bytes', 'lag_seconds'].map((name) => `realtime_changes_${name}`);
+    names.push('realtime_wal_retained_bytes', 'realtime_change_log_bytes', 'realtime_change_members_behind');
+    names.push('realtime_subscriptions', 'realtime_tables');
+    const values = async (streams: boolean) => {
+      const text = await setUp(streams).metrics.text();
+      return names.map((name) => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1]));
+    };
+    expect(await values(true)).toEqual([1, 11, 0.5, 12, 13, 14, 15, 16]);
+    expect(await values(false)).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
   });
 
   test('labels what is counted by source and by code', async () => {

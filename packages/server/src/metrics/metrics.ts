@@ -8,6 +8,19 @@ export interface MetricSources {
   readonly channels: () => number;
   readonly presenceUsers: () => number;
   readonly databaseUp: () => boolean;
+  /** Undefined where row changes are not streamed: then their gauges are 0. */
+  readonly rowChanges: (() => RowChangeNumbers) | undefined;
+}
+
+export interface RowChangeNumbers {
+  readonly isStreaming: boolean;
+  readonly lagBytes: number;
+  readonly lagSeconds: number;
+  readonly retainedBytes: number;
+  readonly logBytes: number;
+  readonly membersBehind: number;
+  readonly subscriptions: number;
+  readonly tables: number;
 }
 
 const FAN_OUT_BUCKETS = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
@@ -23,6 +36,22 @@ export class Metrics {
     this.#gauge('realtime_channels', sources.channels);
     this.#gauge('realtime_presence_users', sources.presenceUsers);
     this.#gauge('realtime_database_up', () => Number(sources.databaseUp()));
+    const rowChanges = sources.rowChanges;
+    const ofRowChanges = (name: MetricName, read: (numbers: RowChangeNumbers) => number) =>
+      this.#gauge(name, () => (rowChanges === undefined ? 0 : read(rowChanges())));
+    ofRowChanges('realtime_changes_streaming', ({ isStreaming }) => Number(isStreaming));
+    ofRowChanges('realtime_changes_lag_bytes', ({ lagBytes }) => lagBytes);
+    ofRowChanges('realtime_changes_lag_seconds', ({ lagSeconds }) => lagSeconds);
+    ofRowChanges('realtime_wal_retained_bytes', ({ retainedBytes }) => retainedBytes);
+    ofRowChanges('realtime_change_log_bytes', ({ logBytes }) => logBytes);
+    ofRowChanges('realtime_change_members_behind', ({ membersBehind }) => membersBehind);
+    ofRowChanges('realtime_subscriptions', ({ subscriptions }) => subscriptions);
+    ofRowChanges('realtime_tables', ({ tables }) => tables);
+    this.#counter('realtime_changes_read_total', () => tally.changesRead);
+    this.#counter('realtime_changes_judged_total', () => tally.changesJudged);
+    this.#counter('realtime_changes_delivered_total', () => tally.changesDelivered);
+    this.#counter('realtime_changes_refused_total', () => tally.changesRefused);
+    this.#counter('realtime_change_errors_total', () => tally.changeErrors);
     this.#counter('realtime_messages_received_total', () => tally.messagesReceived);
     this.#counter('realtime_bytes_received_total', () => tally.bytesReceived);
     this.#counter('realtime_deliveries_total', () => tally.deliveries);

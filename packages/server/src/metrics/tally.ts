@@ -9,6 +9,11 @@ export class Tally {
   bytesSent = 0;
   writes = 0;
   slowConsumers = 0;
+  changesRead = 0;
+  changesJudged = 0;
+  changesDelivered = 0;
+  changesRefused = 0;
+  changeErrors = 0;
   readonly published = { websocket: 0, http: 0 };
   readonly refusals = new Map<string, number>();
   #observeFanOut: ((seconds: number) => void) | undefined;

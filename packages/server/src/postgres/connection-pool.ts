@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { PIN_SESSION } from './session.js';
+import type { Sql } from './sql.js';
 
 const MAX_CONNECTIONS = 10;
 /** How long connections that still work may take to say goodbye, in ms; then they are cut. */
@@ -37,6 +38,28 @@ export class ConnectionPool {
   async query<Row extends object>(sql: string, values: readonly unknown[]): Promise<Row[]> {
     const { rows } = await this.#pool.query<Row>(sql, [...values]);
     return rows;
+  }
+
+  /** Runs `work` in a transaction; whatever it throws rolls back. A connection whose rollback fails is thrown away. */
+  async transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    const client = await this.#pool.connect();
+    let broken: Error | undefined;
+    try {
+      await client.query('BEGIN');
+      const result = await work({
+        query: async <Row extends object>(sql: string, values: readonly unknown[] = []) =>
+          (await client.query<Row>(sql, [...values])).rows,
+      });
+      await client.query('COMMIT');
+      return result;
+    } catch (error) {
+      await client.query('ROLLBACK').catch((failure: Error) => {
+        broken = failure;
+      });
+      throw error;
+    } finally {
+      client.release(broken);
+    }
   }
 
   /** Lets running statements end, within limits, and closes every connection. */

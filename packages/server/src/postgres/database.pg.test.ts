@@ -53,6 +53,7 @@ describe('a database that is there', () => {
     expect(onReady).toHaveBeenCalledOnce();
     expect(await db.query('SELECT number, name FROM realtime.migrations')).toEqual([
       { number: 1, name: 'channels' },
+      { number: 2, name: 'row changes' },
     ]);
     expect(log.lines.map(({ message }) => message)).toEqual(['PostgreSQL is connected']);
   });

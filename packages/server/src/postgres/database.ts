@@ -8,6 +8,8 @@ import { ConnectionPool } from './connection-pool.js';
 import { type ConnectionTarget, connectionOptions, targetOf } from './connection-target.js';
 import { Preparation } from './preparation.js';
 import type { SchemaName } from './schema.js';
+import type { Sql } from './sql.js';
+import { SqlSession } from './sql-session.js';
 
 export interface DatabaseOptions {
   /** A `postgres://` URL. Its password never reaches a log or a message. */
@@ -38,7 +40,7 @@ const REMIND_MS = 60_000;
  * PostgreSQL as the rest of the server sees it: queries, and whether it can be reached. It may come late and
  * go away at any time; attempts to reach it again go on in the background until `stop`.
  */
-export class Database {
+export class Database implements Sql {
   readonly #options: DatabaseOptions;
   readonly #random: () => number;
   readonly #clock: Clock;
@@ -93,11 +95,28 @@ export class Database {
   }
 
   /** The rows of one statement. Throws DATABASE_UNAVAILABLE; errors of the statement itself pass as they are. */
-  async query<Row extends object>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
+  query<Row extends object>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
+    return this.#use((pool) => pool.query<Row>(sql, values));
+  }
+
+  /** Runs `work` in a transaction of its own; whatever it throws rolls back. Throws as `query` does. */
+  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#use((pool) => pool.transaction(work));
+  }
+
+  /** A connection of one's own, with the search path that the database gives to our login. Throws as `query` does. */
+  openSession(purpose: string): Promise<SqlSession> {
+    const { url, applicationName = OUR_NAME } = this.#options;
+    const translate = (error: unknown) =>
+      connectionFault(error, this.#target) === undefined ? error : this.#unavailable(error);
+    return this.#use(() => SqlSession.open(url, `${applicationName} ${purpose}`, translate));
+  }
+
+  async #use<T>(work: (pool: ConnectionPool) => Promise<T>): Promise<T> {
     const pool = this.#pool;
     if (pool === undefined) throw this.#unavailable();
     try {
-      return await pool.query<Row>(sql, values);
+      return await work(pool);
     } catch (error) {
       const fault = connectionFault(error, this.#target);
       if (fault === undefined) throw error;

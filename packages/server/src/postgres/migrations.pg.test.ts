@@ -66,16 +66,14 @@ describe('migrations', () => {
 
   it('that are new are added to those that were there', async () => {
     await migrated();
-    const more = { number: 2, name: 'more', sql: (schema: string) => `CREATE TABLE ${schema}.more ()` };
+    const number = MIGRATION_STEPS.length + 1;
+    const more = { number, name: 'more', sql: (schema: string) => `CREATE TABLE ${schema}.more ()` };
     await migrated(database.url, [...MIGRATION_STEPS, more]);
-    expect(await applied()).toEqual([
-      { number: 1, name: 'channels' },
-      { number: 2, name: 'more' },
-    ]);
+    expect((await applied()).at(-1)).toEqual({ number, name: 'more' });
   });
 
   it('leave nothing when one of them fails', async () => {
-    const broken = { number: 2, name: 'broken', sql: () => 'SELECT 1/0' };
+    const broken = { number: MIGRATION_STEPS.length + 1, name: 'broken', sql: () => 'SELECT 1/0' };
     await expect(migrated(database.url, [...MIGRATION_STEPS, broken])).rejects.toMatchObject({
       code: '22012',
     });

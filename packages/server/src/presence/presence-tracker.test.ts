@@ -2,10 +2,10 @@ import type { PresenceMode } from '@goforward/realtime-protocol';
 import { SERVER_MESSAGES } from '@goforward/realtime-protocol/schemas';
 import { Compile } from 'typebox/compile';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import { Channel } from '../channels/channel.js';
 import { channelConfig } from '../channels/channel-config.js';
 import { MessageEncoder } from '../channels/message-encoder.js';
-import type { Subscriber } from '../channels/subscriber.js';
 import { TimerWheel } from '../lib/timer-wheel.js';
 import { Turn } from '../lib/turn.js';
 import { PresenceTracker } from './presence-tracker.js';
@@ -44,16 +44,14 @@ function presenceTracker(enabled = true): PresenceTracker {
 /** A member of the channel; `heard` takes what it has received since the last time, as `event user status`. */
 function member(userId: string, presence: PresenceMode = 'each') {
   let bytes = '';
-  const subscriber: Subscriber = {
+  const subscriber = fakeSubscriber({
     id: `c-${userId}`,
     userId,
-    echo: true,
     presence,
     push: (more) => {
       bytes += more.toString();
     },
-    channelClosed: () => undefined,
-  };
+  });
   channel.audience.join(subscriber);
   const received = () => {
     turn.flush();

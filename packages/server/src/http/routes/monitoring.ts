@@ -5,7 +5,7 @@ import type { ConnectionRegistry } from '../../connections/connection-registry.j
 import type { Metrics } from '../../metrics/metrics.js';
 import type { PresenceTracker } from '../../presence/presence-tracker.js';
 import { type App, route } from '../route.js';
-import { SystemStats } from '../schemas.js';
+import { type DatabaseStats, SystemStats } from '../schemas.js';
 import { summaryOf } from './channels.js';
 
 /** The state of each part, for `/readyz`. */
@@ -20,6 +20,8 @@ export interface MonitoringRouteParts {
   readonly connections: ConnectionRegistry;
   readonly presence: PresenceTracker;
   readonly metrics: Metrics | undefined;
+  /** Undefined where row changes are not streamed. */
+  readonly database: (() => DatabaseStats) | undefined;
   readonly readiness: () => Readiness;
 }
 
@@ -28,7 +30,7 @@ const LARGEST = 100;
 
 /** Statistics, metrics and health. */
 export function monitoringRoutes(app: App, parts: MonitoringRouteParts): void {
-  const { channels, connections, presence, metrics, readiness } = parts;
+  const { channels, connections, presence, metrics, database, readiness } = parts;
 
   const statistics = {
     access: 'server-admin',
@@ -47,6 +49,7 @@ export function monitoringRoutes(app: App, parts: MonitoringRouteParts): void {
         connections_per_user: largest(connections.byUser),
         channel_connections: largest(summaries.map(({ name, subscriber_count }) => [name, subscriber_count])),
       },
+      ...(database === undefined ? {} : { database: database() }),
     };
   });
 

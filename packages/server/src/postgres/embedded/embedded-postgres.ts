@@ -11,6 +11,7 @@ import { openHome } from './cluster-home.js';
 import { FolderLock } from './folder-lock.js';
 import { folderProblem } from './folder-problem.js';
 import { endLeftovers } from './leftovers.js';
+import type { PlatformPackage } from './platform-package.js';
 import { choosePort, keepPort } from './port.js';
 import { PostgresLog } from './postgres-log.js';
 import { Postmaster, PostmasterExit } from './postmaster.js';
@@ -23,6 +24,8 @@ export interface EmbeddedPostgresOptions {
   readonly log: Log;
   /** Folders for a copy of the programs, and for a cluster whose account cannot enter the data folder. */
   readonly caches?: readonly string[];
+  /** The programs of another package than the one of this platform: of an older PostgreSQL, for tests. */
+  readonly package?: PlatformPackage;
 }
 
 /** A cluster that is ready to be run. */
@@ -49,6 +52,7 @@ export class EmbeddedPostgres {
   readonly #dataDir: string;
   readonly #log: Log;
   readonly #caches: readonly string[];
+  readonly #package: PlatformPackage | undefined;
   readonly #lock: FolderLock;
   readonly #postgresLog: PostgresLog;
   readonly #stopping = new AbortController();
@@ -57,10 +61,11 @@ export class EmbeddedPostgres {
   #watching: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
 
-  constructor({ dataDir, log, caches = cacheFolders() }: EmbeddedPostgresOptions) {
+  constructor({ dataDir, log, caches = cacheFolders(), package: shipped }: EmbeddedPostgresOptions) {
     this.#dataDir = dataDir;
     this.#log = log;
     this.#caches = caches;
+    this.#package = shipped;
     this.#lock = new FolderLock(dataDir);
     this.#postgresLog = new PostgresLog(dataDir);
   }
@@ -120,7 +125,14 @@ export class EmbeddedPostgres {
     const preferred = await chooseAccount(log);
     const { home, account } = await openHome(this.#dataDir, preferred, this.#caches, log);
     const wanted = await clusterMajor(home);
-    const binaries = await findBinaries({ account, caches: this.#caches, wanted, log });
+    const shipped = this.#package;
+    const binaries = await findBinaries({
+      account,
+      caches: this.#caches,
+      wanted,
+      log,
+      ...(shipped === undefined ? {} : { package: shipped }),
+    });
     const password = await superuserPassword(this.#dataDir);
     const signal = this.#stopping.signal;
     const cluster = await openCluster({ home, binaries, account, password, signal, log });

@@ -1,0 +1,54 @@
+import type { RowContext } from './row-context.js';
+import type { RowImage } from './row-image.js';
+import type { RoleRights, TableFacts } from './table-facts.js';
+
+/** Which rows of a batch one context is to be judged on. */
+export interface JudgeRequest {
+  readonly context: RowContext;
+  /** Indexes into the rows of the batch. */
+  readonly rows: readonly number[];
+}
+
+/** What a judgement over some rows of a batch gave. Rows are indexes into the batch. */
+export interface Verdict {
+  readonly visible: ReadonlySet<number>;
+  /** Those whose judgement raised an error or took too long: they are not visible. */
+  readonly failed: ReadonlySet<number>;
+}
+
+/** A condition that was checked when it was subscribed to (conditions/). */
+export interface Condition {
+  /** What our own printer made of it: fully parenthesised, every name and literal quoted. */
+  readonly sql: string;
+  /** The names of the columns that it reads. */
+  readonly columns: readonly string[];
+}
+
+/**
+ * Decides who may see which row version. Facts are those of the catalog now; a caller hands the facts that it works
+ * with to each call, and gets StaleFacts where the catalog has changed since.
+ */
+export interface Authorizer {
+  /** The facts of a table by its oid; undefined where it is no more. */
+  facts(oid: number): Promise<TableFacts | undefined>;
+  /** What `role` may do with the table. */
+  rights(table: TableFacts, role: string): Promise<RoleRights>;
+  /** The log said that something of this table has changed: what is known of it is read anew. */
+  forget(oid: number): void;
+  /** One verdict for each condition, over all rows, regardless of who asks. */
+  conditions(
+    table: TableFacts,
+    rows: readonly RowImage[],
+    conditions: readonly Condition[],
+  ): Promise<Verdict[]>;
+  /** One verdict for each request; only for roles whose rights say `judged`. */
+  judge(table: TableFacts, rows: readonly RowImage[], requests: readonly JudgeRequest[]): Promise<Verdict[]>;
+}
+
+/** The catalog has changed: read facts and rights again, and judge again. */
+export class StaleFacts extends Error {
+  constructor() {
+    super('the catalog has changed');
+    this.name = 'StaleFacts';
+  }
+}

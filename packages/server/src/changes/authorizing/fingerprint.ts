@@ -1,0 +1,24 @@
+/**
+ * SQL for one text that differs whenever something differs that facts of a table and rights to it come from: the
+ * table, its columns, keys, policies and schema, and the roles and memberships of the cluster. `oid`: SQL of the
+ * table's oid.
+ */
+export function fingerprintSql(oid: string): string {
+  return `(
+    SELECT md5(concat_ws('/',
+      (SELECT concat(c.xmin, c.ctid, n.xmin, n.ctid) FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ${oid}),
+      (SELECT string_agg(concat(a.attnum, ':', a.xmin, a.ctid), ',' ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute a WHERE a.attrelid = ${oid} AND a.attnum > 0),
+      (SELECT string_agg(concat(d.oid, ':', d.xmin), ',' ORDER BY d.oid)
+        FROM pg_catalog.pg_attrdef d WHERE d.adrelid = ${oid}),
+      (SELECT string_agg(concat(i.indexrelid, ':', i.xmin), ',' ORDER BY i.indexrelid)
+        FROM pg_catalog.pg_index i WHERE i.indrelid = ${oid} AND (i.indisprimary OR i.indisreplident)),
+      (SELECT string_agg(concat(p.oid, ':', p.xmin), ',' ORDER BY p.oid)
+        FROM pg_catalog.pg_policy p WHERE p.polrelid = ${oid}),
+      (SELECT concat(count(*), ':', sum(pg_catalog.hashtextextended(m::text, 0) >> 16)) FROM pg_catalog.pg_auth_members m),
+      (SELECT concat(count(*), ':', sum(pg_catalog.hashtextextended(
+         concat(r.oid, r.rolname, r.rolsuper, r.rolbypassrls, r.rolinherit), 0) >> 16)) FROM pg_catalog.pg_roles r)
+    ))
+  )`;
+}

@@ -1,0 +1,71 @@
+import type { SqlSession } from '../../postgres/sql-session.js';
+import type { JudgeFunction } from './judge-function.js';
+
+/** Above so many functions a session is given up for a new one, which has none. */
+const MAX_FUNCTIONS = 500;
+/** The functions' statements are planned once: their tables have no statistics that a value could matter to. */
+const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
+
+/** Where rows are judged: a connection of its own, with the functions that were made there; a lost one is replaced. */
+export class JudgeSession {
+  readonly #open: () => Promise<SqlSession>;
+  #session: SqlSession | undefined;
+  #names = new Map<string, string>();
+  #made = 0;
+  #timeoutMs = 0;
+  #last: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(open: () => Promise<SqlSession>) {
+    this.#open = open;
+  }
+
+  /** What the function answers, after all calls before it, within so many ms. */
+  call<Row extends object>(
+    judge: JudgeFunction,
+    values: readonly unknown[],
+    timeoutMs: number,
+  ): Promise<Row[]> {
+    const turn = this.#last.then(() => this.#call<Row>(judge, values, timeoutMs));
+    this.#last = turn.catch(() => undefined);
+    return turn;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#session?.close();
+  }
+
+  async #call<Row extends object>(
+    judge: JudgeFunction,
+    values: readonly unknown[],
+    timeoutMs: number,
+  ): Promise<Row[]> {
+    const session = await this.#ready();
+    if (this.#timeoutMs !== timeoutMs) {
+      await session.query(`SET statement_timeout = ${timeoutMs}`);
+      this.#timeoutMs = timeoutMs;
+    }
+    let name = this.#names.get(judge.key);
+    if (name === undefined) {
+      name = `judge_${this.#made++}`;
+      await session.query(judge.definition(name));
+      this.#names.set(judge.key, name);
+    }
+    const places = values.map((_, n) => `$${n + 1}`).join(', ');
+    return session.query<Row>(`SELECT context, visible, failed FROM pg_temp."${name}"(${places})`, values);
+  }
+
+  async #ready(): Promise<SqlSession> {
+    if (this.#isClosed) throw new Error('the session is closed');
+    if (this.#session !== undefined && !this.#session.isLost && this.#names.size < MAX_FUNCTIONS)
+      return this.#session;
+    this.#session?.close();
+    const session = await this.#open();
+    this.#session = session;
+    this.#names = new Map();
+    this.#timeoutMs = -1;
+    await session.query(SETTINGS);
+    return session;
+  }
+}

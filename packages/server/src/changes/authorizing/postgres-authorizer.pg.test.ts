@@ -1,0 +1,187 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import {
+  createTestDatabase,
+  POSTGRES_VERSIONS,
+  sql,
+  type TestDatabase,
+} from '../../../../../tests/support/postgres-database.js';
+import { silentLog } from '../../lib/log.js';
+import { Database } from '../../postgres/database.js';
+import { ensureSubscriberRole } from '../../postgres/replication/subscriber-role.js';
+import { StaleFacts } from '../authorizer.js';
+import { DEFAULT_DB_ROLE, type RowContext } from '../row-context.js';
+import { PostgresAuthorizer } from './postgres-authorizer.js';
+
+const ADA = '11111111-1111-4111-8111-111111111111';
+const BOB = '22222222-2222-4222-8222-222222222222';
+
+describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
+  let test: TestDatabase;
+  let database: Database;
+  let authorizer: PostgresAuthorizer;
+  let now: number;
+
+  beforeAll(async () => {
+    test = await createTestDatabase(version);
+    database = new Database({
+      url: test.url,
+      log: silentLog,
+      maxReconnectDelayMs: 100,
+      onReady: async () => undefined,
+    });
+    await database.start();
+    await ensureSubscriberRole(database);
+  });
+
+  beforeEach(() => {
+    now = 0;
+    authorizer = new PostgresAuthorizer({ database, enableRls: true, clock: () => now });
+    return () => authorizer.stop();
+  });
+
+  afterAll(async () => {
+    await database.stop();
+    await test.drop();
+  });
+
+  let tables = 0;
+
+  /** A table with these columns, made fresh, which the default role may read; `statements` run after it with `t` as its name. */
+  async function table(columns: string, statements: (name: string) => string = () => '') {
+    const name = `t${tables++}`;
+    await sql(
+      test.url,
+      `CREATE TABLE ${name} (${columns}); GRANT SELECT ON ${name} TO ${DEFAULT_DB_ROLE}; ${statements(name)}`,
+    );
+    const [row] = await sql<{ oid: number }>(test.url, `SELECT '${name}'::regclass::oid::int AS oid`);
+    const oid = row?.oid ?? 0;
+    return { name, oid, facts: () => factsOf(oid) };
+  }
+
+  async function factsOf(oid: number) {
+    const facts = await authorizer.facts(oid);
+    if (facts === undefined) throw new Error('no such table');
+    return facts;
+  }
+
+  function context(userId: string, claims: object = {}, role = DEFAULT_DB_ROLE): RowContext {
+    const json = JSON.stringify(claims);
+    return { key: `${role} ${userId} ${json}`, role, userId, claims: json };
+  }
+
+  async function seen(oid: number, rows: (string | null)[][], users: RowContext[]) {
+    const verdicts = await authorizer.judge(
+      await factsOf(oid),
+      rows,
+      users.map((user) => ({ context: user, rows: rows.map((_, n) => n) })),
+    );
+    return verdicts.map(({ visible, failed }) => [[...visible], [...failed]]);
+  }
+
+  const OWN = (name: string) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON ${name} FOR SELECT USING (user_id = current_setting('app.current_user_id')::uuid)`;
+
+  it('lets each context see its own rows, and says on which the policy failed', async () => {
+    const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
+    const rights = await authorizer.rights(await facts(), DEFAULT_DB_ROLE);
+    expect(rights).toMatchObject({ canSelect: true, rows: 'judged', reads: new Set(['user_id']) });
+    const rows = [
+      ['1', ADA],
+      ['2', BOB],
+      ['3', null],
+      ['4', ADA],
+    ];
+    expect(await seen(oid, rows, [context(ADA), context('no uuid'), context(BOB)])).toEqual([
+      [[0, 3], []],
+      [[], [0, 1, 2, 3]],
+      [[1], []],
+    ]);
+  });
+
+  it('judges for each request only the rows that it asks for', async () => {
+    const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
+    const rows = [
+      ['1', ADA],
+      ['2', ADA],
+      ['3', ADA],
+    ];
+    const [verdict] = await authorizer.judge(await facts(), rows, [{ context: context(ADA), rows: [2, 0] }]);
+    expect(verdict).toEqual({ visible: new Set([2, 0]), failed: new Set() });
+    expect(oid).toBeGreaterThan(0);
+  });
+
+  it('sees a policy that was altered, and a right that was revoked, at the very next question', async () => {
+    const { name, oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
+    const before = await facts();
+    await seen(oid, [['1', ADA]], [context(ADA)]);
+    await sql(test.url, `ALTER POLICY own ON ${name} USING (false)`);
+    const again = authorizer.judge(before, [['1', ADA]], [{ context: context(ADA), rows: [0] }]);
+    await expect(again).rejects.toThrow(StaleFacts);
+    expect(await seen(oid, [['1', ADA]], [context(ADA)])).toEqual([[[], []]]);
+    await sql(test.url, `REVOKE SELECT ON ${name} FROM ${DEFAULT_DB_ROLE}`);
+    await expect(seen(oid, [['1', ADA]], [context(ADA)])).rejects.toThrow(StaleFacts);
+    expect(await authorizer.rights(await facts(), DEFAULT_DB_ROLE)).toMatchObject({ canSelect: false });
+  });
+
+  it('does not keep a table from being altered or dropped', async () => {
+    const { name, oid } = await table('id int PRIMARY KEY, user_id uuid, x int', OWN);
+    await seen(oid, [['1', ADA, null]], [context(ADA)]);
+    await sql(test.url, `ALTER TABLE ${name} DROP COLUMN x; DROP TABLE ${name}`);
+    authorizer.forget(oid);
+    expect(await authorizer.facts(oid)).toBeUndefined();
+  });
+
+  it('cuts off a policy that takes too long, and the others are judged', async () => {
+    const { oid } = await table(
+      'id int PRIMARY KEY, user_id text',
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+      CREATE POLICY own ON ${name} USING (user_id = current_setting('app.current_user_id')
+        AND (current_setting('app.current_user_id') <> 'slow' OR pg_sleep(60) IS NULL))`,
+    );
+    const rows = [
+      ['1', 'slow'],
+      ['2', 'ada'],
+    ];
+    expect(await seen(oid, rows, [context('slow'), context('ada')])).toEqual([
+      [[], [0, 1]],
+      [[1], []],
+    ]);
+    const started = performance.now();
+    expect((await seen(oid, rows, [context('slow')]))[0]).toEqual([[], [0, 1]]);
+    expect(performance.now() - started).toBeLessThan(900);
+    now += 31_000;
+    expect((await seen(oid, rows, [context('slow'), context('ada')]))[1]).toEqual([[1], []]);
+  }, 60_000);
+
+  it('computes generated columns from the row', async () => {
+    const { oid } = await table(
+      `id int PRIMARY KEY, owner text, folded text GENERATED ALWAYS AS (lower(owner)) STORED`,
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON ${name} USING (folded = current_setting('app.current_user_id'))`,
+    );
+    const rows = [
+      ['1', 'ADA', null],
+      ['2', 'BOB', null],
+    ];
+    expect(await seen(oid, rows, [context('ada')])).toEqual([[[0], []]]);
+  });
+
+  it('asks conditions of all rows, and tells on which one fails', async () => {
+    const { facts } = await table('id int PRIMARY KEY, n int');
+    const conditions = ['("n" > 1)', '((10 / "n") = 5)', '("n" IS NULL)'].map((text) => ({
+      sql: text,
+      columns: ['n'],
+    }));
+    const rows = [
+      ['1', '2'],
+      ['2', '0'],
+      ['3', null],
+    ];
+    const verdicts = await authorizer.conditions(await facts(), rows, conditions);
+    expect(verdicts.map(({ visible, failed }) => [[...visible], [...failed]])).toEqual([
+      [[0], []],
+      [[0], [1]],
+      [[2], []],
+    ]);
+  });
+});

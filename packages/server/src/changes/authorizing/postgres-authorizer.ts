@@ -1,0 +1,193 @@
+import type { Clock } from '../../lib/clock.js';
+import type { Sql } from '../../postgres/sql.js';
+import type { SqlSession } from '../../postgres/sql-session.js';
+import {
+  type Authorizer,
+  type Condition,
+  type JudgeRequest,
+  StaleFacts,
+  type Verdict,
+} from '../authorizer.js';
+import { DEFAULT_DB_ROLE } from '../row-context.js';
+import type { RowImage } from '../row-image.js';
+import type { RoleRights, TableFacts } from '../table-facts.js';
+import { rowArrayLiteral } from '../values/row-literal.js';
+import { conditionsFunction, contextsFunction, type JudgeFunction } from './judge-function.js';
+import { JudgeSession } from './judge-session.js';
+import { TableCatalog } from './table-catalog.js';
+
+export interface PostgresAuthorizerOptions {
+  readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
+  /** False: policies are not applied; rights to tables and columns are. */
+  readonly enableRls: boolean;
+  readonly clock: Clock;
+}
+
+/** How long a judgement may take: of many contexts at once, and of one that was too slow among others, in ms. */
+const TOGETHER_MS = 2_000;
+const ALONE_MS = 1_000;
+/** What was too slow alone is not asked again for so long, in ms. */
+const PUNISHED_MS = 30_000;
+/** How often the catalog is looked at, in ms; judgements look at it themselves. */
+const CHECK_MS = 2_000;
+const CONDITIONS_AT_ONCE = 50;
+
+interface AnswerRow {
+  readonly context: number;
+  readonly visible: readonly number[] | null;
+  readonly failed: readonly number[] | null;
+}
+
+/** One thing that is judged: a context, or a condition. */
+interface Item {
+  /** Equal for what is equally slow. */
+  readonly key: string;
+  readonly rows: readonly number[];
+}
+
+/** Has PostgreSQL judge the rows as the log has them, many contexts and rows at once: right for every policy. */
+export class PostgresAuthorizer implements Authorizer {
+  readonly #catalog: TableCatalog;
+  readonly #session: JudgeSession;
+  readonly #clock: Clock;
+  /** What was too slow, and until when it counts as failed. */
+  readonly #punished = new Map<string, number>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor({ database, enableRls, clock }: PostgresAuthorizerOptions) {
+    this.#clock = clock;
+    this.#catalog = new TableCatalog(database, enableRls);
+    this.#session = new JudgeSession(() => database.openSession('judge'));
+  }
+
+  start(): void {
+    const check = () => void this.#catalog.check().catch(() => undefined);
+    this.#timer = setInterval(check, CHECK_MS).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#session.close();
+  }
+
+  async facts(oid: number): Promise<TableFacts | undefined> {
+    return (await this.#catalog.table(oid))?.facts;
+  }
+
+  rights(table: TableFacts, role: string): Promise<RoleRights> {
+    return this.#catalog.rights(table, role);
+  }
+
+  forget(oid: number): void {
+    this.#catalog.forget(oid);
+  }
+
+  async conditions(
+    table: TableFacts,
+    rows: readonly RowImage[],
+    conditions: readonly Condition[],
+  ): Promise<Verdict[]> {
+    const { fingerprint } = this.#catalog.of(table);
+    const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE };
+    const all = rows.map((_, n) => n);
+    const literal = rowArrayLiteral(rows);
+    const verdicts: Verdict[] = [];
+    for (let n = 0; n < conditions.length; n += CONDITIONS_AT_ONCE) {
+      const some = conditions.slice(n, n + CONDITIONS_AT_ONCE);
+      const items = some.map(({ sql }) => ({ key: JSON.stringify([table.oid, sql]), rows: all, sql }));
+      const judged = await this.#judge(table, items, (asked) => ({
+        judge: conditionsFunction(
+          subject,
+          asked.map(({ sql }) => sql),
+        ),
+        values: [literal],
+      }));
+      verdicts.push(...judged);
+    }
+    return verdicts;
+  }
+
+  async judge(
+    table: TableFacts,
+    rows: readonly RowImage[],
+    requests: readonly JudgeRequest[],
+  ): Promise<Verdict[]> {
+    const role = requests[0]?.context.role;
+    if (role === undefined) return [];
+    if (requests.some(({ context }) => context.role !== role)) throw new Error('contexts of several roles');
+    const { fingerprint } = this.#catalog.of(table);
+    const { predicate } = await this.#catalog.rights(table, role);
+    if (predicate === null) throw new Error('a role that is not judged');
+    const judge = contextsFunction({ facts: table, fingerprint, role }, predicate);
+    const literal = rowArrayLiteral(rows);
+    const items = requests.map(({ context, rows: own }) => ({
+      key: JSON.stringify([table.oid, context.key]),
+      rows: own,
+      context,
+    }));
+    return this.#judge(table, items, (asked) => ({
+      judge,
+      values: [
+        literal,
+        asked.map(({ context }) => context.userId),
+        asked.map(({ context }) => context.claims),
+        asked.map(({ rows: own }) =>
+          own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
+        ),
+      ],
+    }));
+  }
+
+  /** Leaves out what was too slow of late, asks for the others, and puts the answers in the order of the items. */
+  async #judge<T extends Item>(
+    table: TableFacts,
+    items: readonly T[],
+    question: (asked: readonly T[]) => { judge: JudgeFunction; values: unknown[] },
+  ): Promise<Verdict[]> {
+    const now = this.#clock();
+    const asked = items.filter(({ key }) => (this.#punished.get(key) ?? 0) <= now);
+    const answers = new Map<T, Verdict>();
+    await this.#ask(table, asked, question, TOGETHER_MS, answers);
+    return items.map((item) => answers.get(item) ?? { visible: new Set(), failed: new Set(item.rows) });
+  }
+
+  /** One question; what it takes too long on is asked alone, and the rest after it. */
+  async #ask<T extends Item>(
+    table: TableFacts,
+    asked: readonly T[],
+    question: (asked: readonly T[]) => { judge: JudgeFunction; values: unknown[] },
+    timeoutMs: number,
+    answers: Map<T, Verdict>,
+  ): Promise<void> {
+    if (asked.length === 0) return;
+    const { judge, values } = question(asked);
+    const rows = await this.#session.call<AnswerRow>(judge, values, timeoutMs);
+    for (const { context, visible, failed } of rows) {
+      const item = asked[context - 1];
+      if (item !== undefined) answers.set(item, { visible: numbers(visible), failed: numbers(failed) });
+    }
+    const last = rows.at(-1)?.context ?? 0;
+    if (last === asked.length) return;
+    if (last >= 0) {
+      this.#catalog.forget(table.oid);
+      throw new StaleFacts();
+    }
+    const slow = asked.slice(-last - 1, -last);
+    const rest = asked.slice(-last);
+    const [culprit] = slow;
+    if (culprit !== undefined && asked.length === 1) this.#punish(culprit.key);
+    else await this.#ask(table, slow, question, ALONE_MS, answers);
+    await this.#ask(table, rest, question, TOGETHER_MS, answers);
+  }
+
+  #punish(key: string): void {
+    const now = this.#clock();
+    for (const [other, until] of this.#punished) if (until <= now) this.#punished.delete(other);
+    this.#punished.set(key, now + PUNISHED_MS);
+  }
+}
+
+/** Places from 0 of numbers from 1. */
+function numbers(from: readonly number[] | null): ReadonlySet<number> {
+  return new Set((from ?? []).map((row) => row - 1));
+}

@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest';
+import {
+  createTestDatabase,
+  POSTGRES_VERSIONS,
+  sql,
+} from '../../../../../tests/support/postgres-database.js';
+import { FUNCTIONS, OPERATORS, TYPES, WITH_STABLE_VARIANTS } from './allow-list.js';
+
+describe.each(POSTGRES_VERSIONS)('what conditions may use, on the %s PostgreSQL', (version) => {
+  async function query<Row extends object>(text: string): Promise<Row[]> {
+    const database = await createTestDatabase(version);
+    try {
+      return await sql<Row>(database.url, text);
+    } finally {
+      await database.drop();
+    }
+  }
+
+  const list = (names: Iterable<string>) => [...names].map((name) => `'${name}'`).join();
+
+  it('are functions that depend on their arguments alone, or on what is pinned in our sessions', async () => {
+    const rows = await query<{ name: string; volatile: string; kind: string; set: boolean }>(
+      `SELECT DISTINCT proname AS name, provolatile AS volatile, prokind AS kind, proretset AS set
+       FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN (${list(FUNCTIONS)})`,
+    );
+    expect(new Set(rows.map(({ name }) => name))).toEqual(FUNCTIONS);
+    const other = rows.filter(({ volatile, kind, set }) => volatile !== 'i' || kind !== 'f' || set);
+    expect(new Set(other.map(({ name }) => name))).toEqual(WITH_STABLE_VARIANTS);
+    expect(other.every(({ volatile, kind, set }) => volatile === 's' && kind === 'f' && !set)).toBe(true);
+  });
+
+  it('are operators of PostgreSQL whose functions are not volatile, and types that it has', async () => {
+    const operators = await query<{ name: string; volatile: string }>(
+      `SELECT DISTINCT oprname AS name, provolatile AS volatile FROM pg_operator JOIN pg_proc p ON p.oid = oprcode
+       WHERE oprnamespace = 'pg_catalog'::regnamespace AND oprname IN (${list(OPERATORS)})`,
+    );
+    expect(new Set(operators.map(({ name }) => name))).toEqual(OPERATORS);
+    expect(operators.filter(({ volatile }) => volatile === 'v')).toEqual([]);
+    const types = await query<{ name: string }>(
+      `SELECT typname AS name FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace AND typname IN (${list(TYPES)})`,
+    );
+    expect(new Set(types.map(({ name }) => name))).toEqual(TYPES);
+  });
+});

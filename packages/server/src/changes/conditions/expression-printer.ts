@@ -1,0 +1,258 @@
+import { FUNCTIONS, OPERATORS, TIME_TYPES, TYPES } from './allow-list.js';
+import { refusal } from './condition-refusal.js';
+import type { Node } from './parse-expression.js';
+
+const MAX_NODES = 500;
+const MAX_DEPTH = 50;
+
+const NULL_TESTS: Readonly<Record<string, string>> = { IS_NULL: 'IS NULL', IS_NOT_NULL: 'IS NOT NULL' };
+const BOOLEAN_TESTS: Readonly<Record<string, string>> = {
+  IS_TRUE: 'IS TRUE',
+  IS_NOT_TRUE: 'IS NOT TRUE',
+  IS_FALSE: 'IS FALSE',
+  IS_NOT_FALSE: 'IS NOT FALSE',
+  IS_UNKNOWN: 'IS UNKNOWN',
+  IS_NOT_UNKNOWN: 'IS NOT UNKNOWN',
+};
+const BETWEEN: Readonly<Record<string, string>> = {
+  AEXPR_BETWEEN: 'BETWEEN',
+  AEXPR_NOT_BETWEEN: 'NOT BETWEEN',
+  AEXPR_BETWEEN_SYM: 'BETWEEN SYMMETRIC',
+  AEXPR_NOT_BETWEEN_SYM: 'NOT BETWEEN SYMMETRIC',
+};
+/** What a refused node is called. */
+const REFUSED: Readonly<Record<string, string>> = {
+  SubLink: 'sub-selects',
+  ParamRef: 'parameters',
+  SQLValueFunction: 'values that depend on the time or the session, such as CURRENT_DATE',
+  RowExpr: 'row values',
+  CollateClause: 'COLLATE',
+  GroupingFunc: 'aggregates',
+  SetToDefault: 'DEFAULT',
+};
+const PRESENT = /^\s*(now|today|tomorrow|yesterday)\b/i;
+
+/** Prints the parts of an expression that are allowed, and refuses the others by name. */
+export class ExpressionPrinter {
+  readonly #columns: ReadonlyMap<string, { readonly isGenerated: boolean }>;
+  readonly #read = new Set<string>();
+  #nodes = 0;
+  #depth = 0;
+
+  constructor(columns: readonly { readonly name: string; readonly generated: string | null }[]) {
+    this.#columns = new Map(
+      columns.map(({ name, generated }) => [name, { isGenerated: generated !== null }]),
+    );
+  }
+
+  /** The names of the columns that what was printed reads. */
+  get columnsRead(): readonly string[] {
+    return [...this.#read];
+  }
+
+  /** The node in SQL, in parentheses wherever precedence could matter, with every name and literal quoted. */
+  print(node: unknown): string {
+    this.#nodes += 1;
+    this.#depth += 1;
+    if (this.#nodes > MAX_NODES || this.#depth > MAX_DEPTH) throw refusal('The condition is too complex');
+    const [kind, value] = Object.entries(asNode(node))[0] ?? ['', undefined];
+    const text = this.#printKind(kind, asNode(value));
+    this.#depth -= 1;
+    return text;
+  }
+
+  #printKind(kind: string, node: Node): string {
+    switch (kind) {
+      case 'BoolExpr':
+        return this.#logic(node);
+      case 'A_Expr':
+        return this.#operation(node);
+      case 'A_Const':
+        return constant(node);
+      case 'ColumnRef':
+        return this.#column(node);
+      case 'NullTest':
+        return `(${this.print(node.arg)} ${known(NULL_TESTS, node.nulltesttype)})`;
+      case 'BooleanTest':
+        return `(${this.print(node.arg)} ${known(BOOLEAN_TESTS, node.booltesttype)})`;
+      case 'TypeCast':
+        return this.#cast(node);
+      case 'FuncCall':
+        return this.#call(node);
+      case 'CoalesceExpr':
+        return `COALESCE(${this.#list(node.args)})`;
+      case 'MinMaxExpr':
+        return `${node.op === 'IS_LEAST' ? 'LEAST' : 'GREATEST'}(${this.#list(node.args)})`;
+      case 'CaseExpr':
+        return this.#choice(node);
+      case 'A_ArrayExpr':
+        return `(ARRAY[${this.#list(node.elements ?? [])}])`;
+      case 'A_Indirection':
+        return this.#subscript(node);
+      default:
+        throw refusal(`A condition has no ${REFUSED[kind] ?? 'expressions of this kind'}`);
+    }
+  }
+
+  #list(nodes: unknown): string {
+    return asList(nodes)
+      .map((node) => this.print(node))
+      .join(', ');
+  }
+
+  #logic({ boolop, args }: Node): string {
+    const parts = asList(args).map((part) => this.print(part));
+    if (boolop === 'NOT_EXPR') return `(NOT ${parts.join('')})`;
+    return `(${parts.join(boolop === 'AND_EXPR' ? ' AND ' : ' OR ')})`;
+  }
+
+  #operation(node: Node): string {
+    const { kind, lexpr, rexpr } = node;
+    const operator = operatorOf(node);
+    const left = () => this.print(lexpr);
+    const right = () => this.print(rexpr);
+    switch (kind) {
+      case 'AEXPR_OP':
+        return lexpr === undefined ? `(${operator} ${right()})` : `(${left()} ${operator} ${right()})`;
+      case 'AEXPR_OP_ANY':
+        return `(${left()} ${operator} ANY (${right()}))`;
+      case 'AEXPR_OP_ALL':
+        return `(${left()} ${operator} ALL (${right()}))`;
+      case 'AEXPR_DISTINCT':
+        return `(${left()} IS DISTINCT FROM ${right()})`;
+      case 'AEXPR_NOT_DISTINCT':
+        return `(${left()} IS NOT DISTINCT FROM ${right()})`;
+      case 'AEXPR_NULLIF':
+        return `NULLIF(${left()}, ${right()})`;
+      case 'AEXPR_IN':
+        return `(${left()} ${operator === '<>' ? 'NOT IN' : 'IN'} (${this.#list(asNode(asNode(rexpr).List).items)}))`;
+      case 'AEXPR_LIKE':
+        return `(${left()} ${operator === '!~~' ? 'NOT LIKE' : 'LIKE'} ${right()})`;
+      case 'AEXPR_ILIKE':
+        return `(${left()} ${operator === '!~~*' ? 'NOT ILIKE' : 'ILIKE'} ${right()})`;
+      case 'AEXPR_SIMILAR':
+        throw refusal('A condition has no SIMILAR TO; use LIKE, or ~ for a regular expression');
+      default: {
+        const words = known(BETWEEN, kind);
+        const [from, to] = asList(asNode(asNode(rexpr).List).items).map((part) => this.print(part));
+        return `(${left()} ${words} ${from} AND ${to})`;
+      }
+    }
+  }
+
+  #column({ fields }: Node): string {
+    const names = asList(fields).map((field) => asNode(asNode(field).String).sval);
+    const [name] = names;
+    if (names.length !== 1 || typeof name !== 'string')
+      throw refusal('A condition names columns of its table alone, without the name of a table');
+    const column = this.#columns.get(name);
+    if (column === undefined) throw refusal(`Column '${name}' does not exist`);
+    if (column.isGenerated)
+      throw refusal(
+        `Column '${name}' is generated: row changes do not carry it, so a condition cannot read it`,
+      );
+    this.#read.add(name);
+    return quotedName(name);
+  }
+
+  #cast({ arg, typeName }: Node): string {
+    const { names, typmods, arrayBounds, ...others } = asNode(typeName);
+    const qualified = asList(names).map((part) => String(asNode(asNode(part).String).sval));
+    const name = qualified.at(-1) ?? '';
+    const isBuiltIn = qualified.length === 1 || (qualified.length === 2 && qualified[0] === 'pg_catalog');
+    const more = unknownKeys(others, ['typemod', 'location']);
+    if (!isBuiltIn || !TYPES.has(name) || more.length > 0)
+      throw refusal(`A condition cannot cast to ${qualified.join('.')}`);
+    const word = asNode(asNode(asNode(asNode(arg).A_Const).sval)).sval;
+    if (TIME_TYPES.has(name) && typeof word === 'string' && PRESENT.test(word))
+      throw refusal(`A condition has no ${REFUSED.SQLValueFunction}`);
+    const modifiers = asList(typmods ?? []).map((modifier) => this.print(modifier));
+    const dimensions = asList(arrayBounds ?? []).map(() => '[]');
+    const type = `pg_catalog.${quotedName(name)}${modifiers.length > 0 ? `(${modifiers.join(', ')})` : ''}`;
+    return `CAST(${this.print(arg)} AS ${type}${dimensions.join('')})`;
+  }
+
+  #call(node: Node): string {
+    const { funcname, args } = node;
+    const others = unknownKeys(node, ['funcname', 'args', 'funcformat', 'location']);
+    const names = asList(funcname).map((part) => String(asNode(asNode(part).String).sval));
+    const name = names.at(-1) ?? '';
+    const isBuiltIn = names.length === 1 || (names.length === 2 && names[0] === 'pg_catalog');
+    if (!isBuiltIn || !FUNCTIONS.has(name)) throw refusal(`A condition cannot call ${names.join('.')}()`);
+    if (Object.keys(others).length > 0)
+      throw refusal('A condition has no aggregates and no window functions');
+    return `pg_catalog.${quotedName(name)}(${this.#list(args ?? [])})`;
+  }
+
+  #choice({ arg, args, defresult }: Node): string {
+    const subject = arg === undefined ? '' : ` ${this.print(arg)}`;
+    const whens = asList(args).map((branch) => {
+      const { expr, result } = asNode(asNode(branch).CaseWhen);
+      return ` WHEN ${this.print(expr)} THEN ${this.print(result)}`;
+    });
+    const otherwise = defresult === undefined ? '' : ` ELSE ${this.print(defresult)}`;
+    return `(CASE${subject}${whens.join('')}${otherwise} END)`;
+  }
+
+  #subscript({ arg, indirection }: Node): string {
+    const parts = asList(indirection).map((step) => {
+      const { is_slice: isSlice, lidx, uidx, ...others } = asNode(asNode(step).A_Indices);
+      if (asNode(step).A_Indices === undefined || Object.keys(others).length > 0)
+        throw refusal('A condition takes no fields of composite values');
+      const upper = uidx === undefined ? '' : this.print(uidx);
+      if (isSlice !== true) return `[${upper}]`;
+      return `[${lidx === undefined ? '' : this.print(lidx)}:${upper}]`;
+    });
+    return `(${this.print(arg)})${parts.join('')}`;
+  }
+}
+
+function operatorOf({ kind, name }: Node): string {
+  if (typeof kind === 'string' && kind in BETWEEN) return '';
+  const parts = asList(name).map((part) => asNode(asNode(part).String).sval);
+  const [operator] = parts;
+  if (parts.length !== 1 || typeof operator !== 'string' || !OPERATORS.has(operator))
+    throw refusal(`A condition has no operator ${parts.join('.')}`);
+  return operator;
+}
+
+function constant(node: Node): string {
+  if (node.isnull === true) return 'NULL';
+  if (node.boolval !== undefined) return asNode(node.boolval).boolval === true ? 'TRUE' : 'FALSE';
+  // An empty object stands for zero, and for the empty text.
+  const { ival, fval, sval } = node;
+  if (ival !== undefined) return number(asNode(ival).ival ?? 0);
+  if (fval !== undefined) return number(asNode(fval).fval);
+  const text = sval === undefined ? undefined : (asNode(sval).sval ?? '');
+  if (typeof text === 'string') return `'${text.replaceAll("'", "''")}'`;
+  throw refusal('A condition has no bit strings');
+}
+
+function number(value: unknown): string {
+  const text = typeof value === 'number' || typeof value === 'string' ? String(value) : '';
+  if (!/^-?[0-9.]+(?:[eE][-+]?[0-9]+)?$/.test(text)) throw refusal(`A condition has no number ${text}`);
+  return text.startsWith('-') ? `(${text})` : text;
+}
+
+function quotedName(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+function known(table: Readonly<Record<string, string>>, key: unknown): string {
+  const found = typeof key === 'string' ? table[key] : undefined;
+  if (found === undefined) throw refusal('A condition has no expressions of this kind');
+  return found;
+}
+
+/** What a node has beside what its kind is known to have: something that the printer would leave out. */
+function unknownKeys(node: Node, known: readonly string[]): string[] {
+  return Object.keys(node).filter((key) => !known.includes(key));
+}
+
+function asNode(value: unknown): Node {
+  return typeof value === 'object' && value !== null ? (value as Node) : {};
+}
+
+function asList(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}

@@ -1,0 +1,176 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { WalRelation } from '../../postgres/change-source.js';
+import { ChangeLog } from './change-log.js';
+import type { Slice } from './slice.js';
+
+const MAX_BYTES = 100_000;
+const messages: WalRelation = { oid: 1, schema: 'public', name: 'messages', identity: 'f', columns: [] };
+const unwanted: WalRelation = { ...messages, oid: 2, name: 'logs' };
+
+let source: { acknowledged: bigint[]; calls: string[] };
+let changes: ChangeLog;
+let tally: { changesRead: number };
+
+beforeEach(() => {
+  source = { acknowledged: [], calls: [] };
+  tally = { changesRead: 0 };
+  changes = new ChangeLog({ maxBytes: MAX_BYTES, isWanted: (oid) => oid === 1, tally });
+  changes.connect({
+    acknowledge: (lsn) => source.acknowledged.push(lsn),
+    pause: () => source.calls.push('pause'),
+    resume: () => source.calls.push('resume'),
+  });
+  changes.opened({ epoch: 'e1' });
+});
+
+/** A transaction that commits at `lsn`, of changes of these sizes. */
+function transaction(lsn: number, sizes: readonly number[], relation = messages, isWhole = true): void {
+  changes.begin({ commitLsn: BigInt(lsn), commitTime: 0n, xid: lsn });
+  for (const size of sizes) changes.change('insert', relation, Buffer.alloc(size));
+  if (isWhole) changes.commit(BigInt(lsn + 1));
+}
+
+async function next(): Promise<Slice> {
+  const slice = await changes.next();
+  if (slice === undefined) throw new Error('the log has ended');
+  return slice;
+}
+
+const places = ({ changes: all }: Slice) =>
+  all.map(({ transaction: { commitLsn }, index }) => `${commitLsn}/${index}`);
+
+describe('what is handed out', () => {
+  it('is all changes that wait, of several transactions at once, with their places', async () => {
+    transaction(10, [5, 5]);
+    transaction(20, [5]);
+    expect(places(await next())).toEqual(['10/0', '10/1', '20/0']);
+  });
+
+  it('waits for the first change', async () => {
+    const waiting = next();
+    transaction(10, [5]);
+    expect(places(await waiting)).toEqual(['10/0']);
+  });
+
+  it('is a part of a transaction that is still being read', async () => {
+    transaction(10, [5, 5], messages, false);
+    const first = await next();
+    first.release();
+    changes.change('insert', messages, Buffer.alloc(5));
+    changes.commit(11n);
+    expect(places(await next())).toEqual(['10/2']);
+    expect(source.acknowledged).toEqual([]);
+  });
+
+  it('is cut into slices of bounded length and bounded size', async () => {
+    transaction(
+      10,
+      Array.from({ length: 600 }, () => 1),
+    );
+    const lengths = [await next(), await next(), await next()].map(({ changes: all }) => all.length);
+    expect(lengths).toEqual([256, 256, 88]);
+    transaction(20, [40_000, 40_000]);
+    expect((await next()).changes).toHaveLength(1);
+  });
+
+  it('leaves out changes of tables that nobody wants, but counts them in places and in numbers', async () => {
+    changes.begin({ commitLsn: 10n, commitTime: 0n, xid: 1 });
+    changes.change('insert', unwanted, Buffer.alloc(1));
+    changes.change('insert', messages, Buffer.alloc(1));
+    changes.commit(11n);
+    expect(places(await next())).toEqual(['10/1']);
+    expect(tally.changesRead).toBe(2);
+  });
+
+  it('ends when the log does', async () => {
+    const waiting = changes.next();
+    changes.end();
+    expect(await waiting).toBeUndefined();
+  });
+});
+
+describe('what comes again after a lost connection', () => {
+  it('is skipped up to the last change that was taken, also within a transaction', async () => {
+    transaction(10, [1, 1]);
+    transaction(20, [1, 1], messages, false);
+    changes.closed('connection lost');
+    changes.opened({ epoch: 'e1' });
+    transaction(10, [1, 1]);
+    transaction(20, [1, 1, 1]);
+    const all = [await next(), await next(), await next(), await next()];
+    expect(all.flatMap(places)).toEqual(['10/0', '10/1', '20/0', '20/1', '20/2']);
+    expect(all.flatMap(({ notice }) => notice?.event ?? [])).toEqual(['database_down', 'database_up']);
+  });
+
+  it('is new where the history is another one, and a gap stands before it', async () => {
+    transaction(10, [1]);
+    changes.closed('connection lost');
+    changes.opened({ epoch: 'e2', gap: 'the slot was recreated' });
+    transaction(10, [1]);
+    const all = [await next(), await next(), await next(), await next(), await next()];
+    expect(all.map(({ notice, epoch }) => notice?.event ?? epoch)).toEqual([
+      'e1',
+      'database_down',
+      'database_up',
+      'gap',
+      'e2',
+    ]);
+    expect(all[3]?.notice?.payload).toEqual({ scope: 'changes', reason: 'the slot was recreated' });
+  });
+});
+
+describe('what is acknowledged', () => {
+  it('is the last transaction up to which every slice is done, whatever the order in which they are', async () => {
+    transaction(10, [1]);
+    const first = await next();
+    transaction(20, [1]);
+    const second = await next();
+    second.release();
+    expect(source.acknowledged).toEqual([]);
+    first.hold();
+    first.release();
+    expect(source.acknowledged).toEqual([]);
+    first.release();
+    expect(source.acknowledged).toEqual([21n]);
+  });
+
+  it('is a transaction without wanted changes at once, unless others wait before it', async () => {
+    transaction(10, [1], unwanted);
+    expect(source.acknowledged).toEqual([11n]);
+    transaction(20, [1]);
+    transaction(30, [1], unwanted);
+    expect(source.acknowledged).toEqual([11n]);
+    (await next()).release();
+    expect(source.acknowledged).toEqual([11n, 31n]);
+  });
+
+  it('is never within a transaction', async () => {
+    transaction(
+      10,
+      Array.from({ length: 300 }, () => 1),
+    );
+    (await next()).release();
+    expect(source.acknowledged).toEqual([]);
+    (await next()).release();
+    expect(source.acknowledged).toEqual([11n]);
+  });
+});
+
+describe('a full log', () => {
+  it('pauses the source, and has it go on when half of it is free', async () => {
+    transaction(10, [60_000, 50_000]);
+    expect(source.calls).toEqual(['pause']);
+    const [first, second] = [await next(), await next()];
+    expect(changes.isHeldUp).toBe(true);
+    second.release();
+    expect(source.calls).toEqual(['pause']);
+    first.release();
+    expect(source.calls).toEqual(['pause', 'resume']);
+    expect([changes.bytes, changes.isHeldUp]).toEqual([0, false]);
+  });
+
+  it('is not held up by members while it waits to be handed out', () => {
+    transaction(10, [60_000, 50_000]);
+    expect(changes.isHeldUp).toBe(false);
+  });
+});

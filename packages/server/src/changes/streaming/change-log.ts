@@ -1,0 +1,220 @@
+import type { ChangeSink, ChangeSource, WalBegin, WalRelation } from '../../postgres/change-source.js';
+import { type Notice, Slice, type StreamedChange } from './slice.js';
+
+/** A slice takes no more than this, so that other work of the event loop comes between two. */
+const SLICE_CHANGES = 256;
+const SLICE_BYTES = 64 * 1024;
+/** What a change costs beside its bytes, about. */
+const OVERHEAD_BYTES = 200;
+
+export interface ChangeLogOptions {
+  /** How much may wait for members, in bytes; beyond it PostgreSQL is not read on. */
+  readonly maxBytes: number;
+  /** Whether anybody subscribes to the table: what nobody wants is not kept. */
+  readonly isWanted: (oid: number) => boolean;
+  readonly tally: { changesRead: number };
+}
+
+type Source = Pick<ChangeSource, 'acknowledge' | 'pause' | 'resume'>;
+
+/**
+ * The changes that were read and that not every member has yet, in the order of commits, in slices. Shared by all
+ * members and bounded: when it is full the source is paused. What is done from its beginning on is acknowledged.
+ */
+export class ChangeLog implements ChangeSink {
+  readonly #options: ChangeLogOptions;
+  #source: Source | undefined;
+  #slices: Slice[] = [];
+  /** How many slices, from the first, were handed to the router. */
+  #routed = 0;
+  #bytes = 0;
+  /** Of these, what was handed to the router. */
+  #routedBytes = 0;
+  #paused = false;
+  #wake: (() => void) | undefined;
+  #epoch = '';
+  #isOpen = false;
+  #hasEnded = false;
+  #isToldDown = false;
+  #transaction: WalBegin | undefined;
+  #index = 0;
+  /** The last change that was taken in, of this epoch: what comes again after a lost connection is skipped up to it. */
+  #last: { commitLsn: bigint; index: number } | undefined;
+
+  constructor(options: ChangeLogOptions) {
+    this.#options = options;
+  }
+
+  /** The source that is acknowledged to, and paused. */
+  connect(source: Source): void {
+    this.#source = source;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get epoch(): string {
+    return this.#epoch;
+  }
+
+  /** Whether the stream is open. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** The oldest slice that a member still has to take. */
+  get oldest(): Slice | undefined {
+    return this.#slices[0];
+  }
+
+  /** Whether what members have not taken yet fills half of it. */
+  get isHeldUp(): boolean {
+    const { maxBytes } = this.#options;
+    return this.#paused && this.#routedBytes >= maxBytes / 2;
+  }
+
+  /** Whether some member has taken the newest slice that was handed out. */
+  get isSomebodyCaughtUp(): boolean {
+    return (this.#slices[this.#routed - 1]?.taken ?? 0) > 0;
+  }
+
+  /**
+   * The next slice to hand out, waited for; undefined once the log has ended. The caller releases it when it has
+   * handed it to everyone.
+   */
+  async next(): Promise<Slice | undefined> {
+    while (this.#routed === this.#slices.length && !this.#hasEnded) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    if (this.#hasEnded) return undefined;
+    const slice = this.#slices[this.#routed];
+    this.#routed += 1;
+    this.#routedBytes += slice?.bytes ?? 0;
+    return slice;
+  }
+
+  /** Nothing is handed out any more. */
+  end(): void {
+    this.#hasEnded = true;
+    this.#wake?.();
+  }
+
+  /** Tells something behind all that came so far. */
+  tell(notice: Notice): void {
+    this.#append(notice);
+  }
+
+  /** Somebody was told that the stream is down: when it opens, that is told too. */
+  noteDown(): void {
+    this.#isToldDown = true;
+  }
+
+  opened({ epoch, gap }: { epoch: string; gap?: string }): void {
+    if (epoch !== this.#epoch) this.#last = undefined;
+    this.#epoch = epoch;
+    this.#isOpen = true;
+    if (this.#isToldDown) this.tell({ event: 'database_up', payload: {} });
+    this.#isToldDown = false;
+    if (gap !== undefined) this.tell({ event: 'gap', payload: { scope: 'changes', reason: gap } });
+  }
+
+  closed(reason: string): void {
+    this.#isOpen = false;
+    this.#transaction = undefined;
+    if (!this.#isToldDown) this.tell({ event: 'database_down', payload: { reason } });
+    this.#isToldDown = true;
+  }
+
+  begin(begin: WalBegin): void {
+    this.#transaction = begin;
+    this.#index = 0;
+  }
+
+  change(kind: 'insert' | 'update' | 'delete', relation: WalRelation, bytes: Buffer): void {
+    const place = this.#place(relation);
+    if (place === undefined) return;
+    this.#take({ ...place, relation, kind, bytes: Buffer.from(bytes) }, bytes.length);
+  }
+
+  truncate(relations: readonly WalRelation[]): void {
+    for (const relation of relations) {
+      const place = this.#place(relation);
+      if (place !== undefined) this.#take({ ...place, relation, kind: 'truncate' }, 0);
+    }
+  }
+
+  commit(endLsn: bigint): void {
+    this.#transaction = undefined;
+    const last = this.#slices.at(-1);
+    if (last === undefined) this.#source?.acknowledge(endLsn);
+    else last.endLsn = endLsn;
+  }
+
+  /** Where the change stands; undefined where it came before, or nobody wants it. */
+  #place(relation: WalRelation): { transaction: WalBegin; index: number } | undefined {
+    const transaction = this.#transaction;
+    if (transaction === undefined) throw new Error('a change outside of a transaction');
+    const index = this.#index++;
+    this.#options.tally.changesRead += 1;
+    const last = this.#last;
+    const { commitLsn } = transaction;
+    if (last !== undefined) {
+      if (commitLsn < last.commitLsn || (commitLsn === last.commitLsn && index <= last.index))
+        return undefined;
+      last.commitLsn = commitLsn;
+      last.index = index;
+    } else this.#last = { commitLsn, index };
+    return this.#options.isWanted(relation.oid) ? { transaction, index } : undefined;
+  }
+
+  #take(change: StreamedChange, bytes: number): void {
+    let slice = this.#slices.at(-1);
+    const isOpen =
+      slice !== undefined &&
+      this.#slices.length > this.#routed &&
+      slice.notice === undefined &&
+      slice.epoch === this.#epoch &&
+      slice.changes.length < SLICE_CHANGES &&
+      slice.bytes + bytes <= SLICE_BYTES;
+    if (slice === undefined || !isOpen) slice = this.#append();
+    slice.changes.push(change);
+    slice.bytes += bytes + OVERHEAD_BYTES;
+    this.#bytes += bytes + OVERHEAD_BYTES;
+    if (!this.#paused && this.#bytes >= this.#options.maxBytes) {
+      this.#paused = true;
+      this.#source?.pause();
+    }
+  }
+
+  #append(notice?: Notice): Slice {
+    const slice = new Slice(this.#epoch, notice, () => this.#clear());
+    this.#slices.push(slice);
+    this.#wake?.();
+    this.#wake = undefined;
+    return slice;
+  }
+
+  /** Forgets what is done from the beginning on. */
+  #clear(): void {
+    let count = 0;
+    let endLsn: bigint | undefined;
+    for (const slice of this.#slices) {
+      if (!slice.isDone) break;
+      count += 1;
+      this.#bytes -= slice.bytes;
+      this.#routedBytes -= slice.bytes;
+      endLsn = slice.endLsn ?? endLsn;
+    }
+    if (count === 0) return;
+    this.#slices.splice(0, count);
+    this.#routed -= count;
+    if (endLsn !== undefined) this.#source?.acknowledge(endLsn);
+    if (this.#paused && this.#bytes < this.#options.maxBytes / 2) {
+      this.#paused = false;
+      this.#source?.resume();
+    }
+  }
+}

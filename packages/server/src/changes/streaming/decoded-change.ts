@@ -1,0 +1,63 @@
+import { readChange } from '../../postgres/replication/pgoutput.js';
+import type { RowImage } from '../row-image.js';
+import type { StreamedChange } from './slice.js';
+import type { TableView } from './table-view.js';
+
+/** There is no such row version. */
+export const NO_ROW = -1;
+
+/** A change with its row versions read, each as the log's relation has its columns. */
+export interface DecodedChange {
+  readonly streamed: StreamedChange;
+  /** Its place in the slice. */
+  readonly position: number;
+  readonly old: RowImage | undefined;
+  readonly new: RowImage | undefined;
+  /** Their indexes among the rows of the batch, or NO_ROW. */
+  readonly oldRow: number;
+  readonly newRow: number;
+}
+
+/** The changes of one table in a slice, and their row versions as the authorizer takes them. */
+export class ChangeBatch {
+  readonly view: TableView;
+  readonly changes: DecodedChange[] = [];
+  readonly rows: RowImage[] = [];
+
+  constructor(view: TableView) {
+    this.view = view;
+  }
+
+  add(streamed: StreamedChange, position: number): void {
+    if (streamed.kind === 'truncate') {
+      this.changes.push({
+        streamed,
+        position,
+        old: undefined,
+        new: undefined,
+        oldRow: NO_ROW,
+        newRow: NO_ROW,
+      });
+      return;
+    }
+    const read = readChange(streamed.bytes, streamed.relation);
+    this.changes.push({
+      streamed,
+      position,
+      old: read.old,
+      new: read.new,
+      oldRow: this.#row(read.old),
+      newRow: this.#row(read.new),
+    });
+  }
+
+  /** Whether all these columns (places in the catalog's order) of a row are known. */
+  knows(row: number, required: readonly number[]): boolean {
+    const image = this.rows[row];
+    return image !== undefined && required.every((place) => image[place] !== undefined);
+  }
+
+  #row(image: RowImage | undefined): number {
+    return image === undefined ? NO_ROW : this.rows.push(this.view.factsImage(image)) - 1;
+  }
+}

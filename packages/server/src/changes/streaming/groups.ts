@@ -1,0 +1,55 @@
+import type { Channel } from '../../channels/channel.js';
+import type { Subscriber } from '../../channels/subscriber.js';
+import type { RowContext, RowContexts } from '../row-context.js';
+import type { Subscription } from '../subscriptions/subscription.js';
+import type { TableFacts } from '../table-facts.js';
+
+/** The messages of one table's changes, each with its place in the slice. */
+export type FrameList = readonly { readonly position: number; readonly frame: Buffer }[];
+
+/** The members of one channel with one context, and what they get of a slice. */
+export interface Group {
+  readonly channel: Channel;
+  readonly context: RowContext;
+  readonly members: Subscriber[];
+  /** One list for each table; groups that see the same share it. */
+  readonly lists: FrameList[];
+  /** The subscriptions whose policy or condition failed on some row, and the table as it was then. */
+  readonly failed: Map<Subscription, TableFacts>;
+}
+
+/** The members of the channels that a slice concerns, by context: each context is judged once, and its bytes made once. */
+export class Groups {
+  readonly #contexts: RowContexts;
+  readonly #byChannel = new Map<Channel, readonly Group[]>();
+
+  constructor(contexts: RowContexts) {
+    this.#contexts = contexts;
+  }
+
+  /** The groups of a channel, as its members are at the first call. */
+  of(channel: Channel): readonly Group[] {
+    let groups = this.#byChannel.get(channel);
+    if (groups === undefined) {
+      groups = this.#make(channel);
+      this.#byChannel.set(channel, groups);
+    }
+    return groups;
+  }
+
+  all(): readonly Group[] {
+    return [...this.#byChannel.values()].flat();
+  }
+
+  #make(channel: Channel): readonly Group[] {
+    const groups = new Map<string, Group>();
+    for (const member of channel.audience.members()) {
+      const context = this.#contexts.of(member.identity);
+      const group = groups.get(context.key);
+      if (group === undefined) {
+        groups.set(context.key, { channel, context, members: [member], lists: [], failed: new Map() });
+      } else group.members.push(member);
+    }
+    return [...groups.values()];
+  }
+}

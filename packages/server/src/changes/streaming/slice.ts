@@ -1,0 +1,57 @@
+import type { WalBegin, WalRelation } from '../../postgres/change-source.js';
+
+/** One change of a table that somebody subscribes to, as it came; decoded when it is its turn. */
+export type StreamedChange = {
+  readonly transaction: WalBegin;
+  /** Its place in the transaction, counted over all changes that were sent, from 0. */
+  readonly index: number;
+  readonly relation: WalRelation;
+} & (
+  | { readonly kind: 'insert' | 'update' | 'delete'; readonly bytes: Buffer }
+  | { readonly kind: 'truncate' }
+);
+
+/** What is told, between changes, to the members of every channel that is subscribed to tables. */
+export interface Notice {
+  readonly event: 'gap' | 'database_down' | 'database_up';
+  readonly payload: Readonly<Record<string, string>>;
+  /** The tables that it concerns, by oid; missing: all. */
+  readonly tables?: readonly number[];
+}
+
+/**
+ * A piece of the stream that is judged and handed out at once: changes in the order of commits, of a part of a
+ * transaction or of several, or a notice. It stays in the log until the last member has taken it.
+ */
+export class Slice {
+  readonly epoch: string;
+  readonly notice: Notice | undefined;
+  readonly changes: StreamedChange[] = [];
+  bytes = 0;
+  /** What to acknowledge when this slice and all before it are done: the end of the last transaction that ends in it. */
+  endLsn: bigint | undefined;
+  /** Members that have taken it whole. */
+  taken = 0;
+  readonly #onDone: () => void;
+  /** The router's own hold, and one for each member that has not taken all of it. */
+  #holds = 1;
+
+  constructor(epoch: string, notice: Notice | undefined, onDone: () => void) {
+    this.epoch = epoch;
+    this.notice = notice;
+    this.#onDone = onDone;
+  }
+
+  get isDone(): boolean {
+    return this.#holds === 0;
+  }
+
+  hold(): void {
+    this.#holds += 1;
+  }
+
+  release(): void {
+    this.#holds -= 1;
+    if (this.#holds === 0) this.#onDone();
+  }
+}

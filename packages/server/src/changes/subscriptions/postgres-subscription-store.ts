@@ -1,0 +1,87 @@
+import type { Sql } from '../../postgres/sql.js';
+import type { ChangeFilter } from '../change-filter.js';
+import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
+
+interface Row {
+  readonly id: string;
+  readonly channel_name: string;
+  readonly filter: ChangeFilter;
+  readonly filter_key: string;
+  readonly user_id: string;
+  readonly db_role: string;
+  readonly created_at: Date;
+  readonly message_count: string;
+  readonly last_activity: Date | null;
+}
+
+const COLUMNS =
+  'id, channel_name, filter, filter_key, user_id, db_role, created_at, message_count::text, last_activity';
+
+/** Subscriptions in the table `subscriptions` of our schema. */
+export class PostgresSubscriptionStore implements SubscriptionStore {
+  readonly #database: Sql & { readonly schema: string };
+
+  constructor(database: Sql & { readonly schema: string }) {
+    this.#database = database;
+  }
+
+  get #table(): string {
+    return `${this.#database.schema}.subscriptions`;
+  }
+
+  async load(): Promise<StoredSubscription[]> {
+    const rows = await this.#database.query<Row>(
+      `SELECT ${COLUMNS} FROM ${this.#table} ORDER BY created_at, id`,
+    );
+    return rows.map(stored);
+  }
+
+  async add(subscription: StoredSubscription): Promise<StoredSubscription> {
+    const { id, channelName, filter, filterKey, userId, role, createdAt } = subscription;
+    // The update changes nothing, and has the row that is there returned.
+    const [row] = await this.#database.query<Row>(
+      `INSERT INTO ${this.#table} (id, channel_name, filter, filter_key, user_id, db_role, created_at)
+       VALUES ($1, $2, $3, $4, $5, $6, $7)
+       ON CONFLICT (channel_name, filter_key) DO UPDATE SET filter_key = excluded.filter_key
+       RETURNING ${COLUMNS}`,
+      [id, channelName, JSON.stringify(filter), filterKey, userId, role, createdAt],
+    );
+    if (row === undefined) throw new Error('the subscription was not kept');
+    return stored(row);
+  }
+
+  async remove(id: string): Promise<void> {
+    await this.#database.query(`DELETE FROM ${this.#table} WHERE id = $1`, [id]);
+  }
+
+  async removeChannel(channelName: string): Promise<void> {
+    await this.#database.query(`DELETE FROM ${this.#table} WHERE channel_name = $1`, [channelName]);
+  }
+
+  async count(counts: readonly { id: string; messageCount: number; lastActivity: Date }[]): Promise<void> {
+    await this.#database.query(
+      `UPDATE ${this.#table} AS kept SET message_count = given.message_count, last_activity = given.last_activity
+       FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS given(id, message_count, last_activity)
+       WHERE kept.id = given.id`,
+      [
+        counts.map(({ id }) => id),
+        counts.map(({ messageCount }) => messageCount),
+        counts.map(({ lastActivity }) => lastActivity),
+      ],
+    );
+  }
+}
+
+function stored(row: Row): StoredSubscription {
+  return {
+    id: row.id,
+    channelName: row.channel_name,
+    filter: row.filter,
+    filterKey: row.filter_key,
+    userId: row.user_id,
+    role: row.db_role,
+    createdAt: row.created_at,
+    messageCount: Number(row.message_count),
+    lastActivity: row.last_activity,
+  };
+}

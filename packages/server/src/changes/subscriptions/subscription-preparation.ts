@@ -1,0 +1,137 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Authorizer, Condition } from '../authorizer.js';
+import type { ChangeFilter } from '../change-filter.js';
+import type { TableFacts } from '../table-facts.js';
+import type { OptInResult } from '../tables/table-registry.js';
+
+/** A filter that was held against its table. */
+export interface PreparedFilter {
+  readonly tableOid: number | undefined;
+  readonly condition: Condition | null;
+  readonly active: boolean;
+  readonly warnings: readonly string[];
+}
+
+export interface SubscriptionPreparationParts {
+  readonly tables: {
+    optIn(schema: string, table: string): Promise<OptInResult>;
+    isOptedIn(oid: number): boolean;
+    inspect(schema: string, table: string): Promise<{ readonly oid: number }>;
+  };
+  readonly authorizer: Pick<Authorizer, 'facts' | 'rights' | 'forget'>;
+  readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
+}
+
+/** Holds filters against the tables that they name: whether they can be served, and what of them cannot. */
+export class SubscriptionPreparation {
+  readonly #parts: SubscriptionPreparationParts;
+
+  constructor(parts: SubscriptionPreparationParts) {
+    this.#parts = parts;
+  }
+
+  /** For a new subscription: a server admin opts the table in by it. Throws DB_SUBSCRIPTION_FAILED. */
+  async forSubscriber(
+    filter: ChangeFilter,
+    { role, isServerAdmin }: { readonly role: string; readonly isServerAdmin: boolean },
+  ): Promise<PreparedFilter> {
+    const { tables } = this.#parts;
+    const { schema, table } = filter;
+    const { oid } = await failing(tables.inspect(schema, table));
+    const warnings: string[] = [];
+    if (!tables.isOptedIn(oid)) {
+      if (!isServerAdmin) {
+        throw failed(
+          `Row changes of '${table}' are not set up. A server admin sets them up: POST /realtime/triggers/${encodeURIComponent(table)}${schema === 'public' ? '' : `?schema=${encodeURIComponent(schema)}`}`,
+        );
+      }
+      // Nothing is opted in for a filter that cannot be served.
+      await this.#fit(oid, filter, role, false);
+      warnings.push(...(await failing(tables.optIn(schema, table))).warnings);
+    }
+    const prepared = await this.#fit(oid, filter, role, true);
+    return { ...prepared, warnings: [...new Set([...warnings, ...prepared.warnings])] };
+  }
+
+  /** For one that was kept. Throws DB_SUBSCRIPTION_FAILED where the filter fits its table no more. */
+  async prepare(filter: ChangeFilter, role: string): Promise<PreparedFilter> {
+    const { oid } = await failing(this.#parts.tables.inspect(filter.schema, filter.table));
+    return this.#fit(oid, filter, role, false);
+  }
+
+  async #fit(oid: number, filter: ChangeFilter, role: string, needsRights: boolean): Promise<PreparedFilter> {
+    const { authorizer, tables, checkCondition } = this.#parts;
+    authorizer.forget(oid); // the answer is to be of now, and what was granted a moment ago must count
+    const facts = await authorizer.facts(oid);
+    if (facts === undefined) throw failed(`Table '${filter.table}' does not exist`);
+    requireColumns(facts, filter);
+    const active = tables.isOptedIn(oid);
+    if (!needsRights && !active) {
+      if (filter.condition !== undefined)
+        await checkColumnsOnly(checkCondition, facts, role, filter.condition);
+      return { tableOid: oid, condition: null, active: false, warnings: [] };
+    }
+    const rights = await authorizer.rights(facts, role);
+    if (needsRights && !rights.canSelect) throw failed(`permission denied for table ${filter.table}`);
+    const condition =
+      filter.condition === undefined ? null : await checkCondition(facts, role, filter.condition);
+    return {
+      tableOid: oid,
+      condition,
+      active,
+      warnings: identityWarnings(facts, [...rights.reads, ...(condition?.columns ?? [])]),
+    };
+  }
+}
+
+/** A table that is not opted in has no rights for the role yet; whether the condition can be read at all is known. */
+async function checkColumnsOnly(
+  check: SubscriptionPreparationParts['checkCondition'],
+  facts: TableFacts,
+  role: string,
+  condition: string,
+): Promise<void> {
+  try {
+    await check(facts, role, condition);
+  } catch (error) {
+    const details = error instanceof ProtocolError ? (error.body.details ?? '') : '';
+    if (!details.startsWith('permission denied')) throw error;
+  }
+}
+
+function requireColumns({ columns, name }: TableFacts, filter: ChangeFilter): void {
+  for (const wanted of filter.columns ?? []) {
+    const column = columns.find((known) => known.name === wanted);
+    if (column === undefined) throw failed(`Column '${wanted}' does not exist in table '${name}'`, 'columns');
+    if (column.generated !== null)
+      throw failed(`Column '${wanted}' is generated, and row changes do not carry it`, 'columns');
+  }
+}
+
+function identityWarnings({ identity, identityColumns }: TableFacts, reads: readonly string[]): string[] {
+  if (identity === 'f') return [];
+  const isBeyond = reads.some((name) => !identityColumns.includes(name));
+  return [
+    isBeyond
+      ? 'The old version of a row is known by its key alone, and policies or the condition read more: a DELETE is not sent, nor is that a row went out of view. REPLICA IDENTITY FULL changes that.'
+      : 'The old version of a row is known by its key alone: a DELETE has the key, and an UPDATE does not tell what the row was before. REPLICA IDENTITY FULL changes that.',
+  ];
+}
+
+/** The errors of tables become those of a subscription. */
+async function failing<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof ProtocolError) || error.code === 'DATABASE_UNAVAILABLE') throw error;
+    const { error: text, details } = error.body;
+    throw failed(error.code === 'TABLE_NOT_FOUND' ? text : (details ?? text));
+  }
+}
+
+function failed(details: string, field?: string): ProtocolError {
+  return new ProtocolError('DB_SUBSCRIPTION_FAILED', {
+    details,
+    ...(field === undefined ? {} : { fields: { field } }),
+  });
+}

@@ -1,0 +1,250 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Clock } from '../../lib/clock.js';
+import { IdSource } from '../../lib/ids.js';
+import type { Log } from '../../lib/log.js';
+import type { ChangeFilter } from '../change-filter.js';
+import type { Subscription } from './subscription.js';
+import type { PreparedFilter, SubscriptionPreparation } from './subscription-preparation.js';
+import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
+
+export interface SubscriptionRegistryParts {
+  readonly store: SubscriptionStore;
+  readonly preparation: SubscriptionPreparation;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Who subscribes a channel. */
+export interface Subscriber {
+  readonly userId: string;
+  /** The database role that this user is judged as. */
+  readonly role: string;
+  /** May opt tables in. */
+  readonly isServerAdmin: boolean;
+}
+
+const MAX_PER_CHANNEL = 100;
+const MAX_IN_ALL = 10_000;
+/** How often counts are kept, in ms. */
+const COUNT_MS = 10_000;
+
+type Entry = { -readonly [Key in keyof Subscription]: Subscription[Key] } & { readonly filterKey: string };
+
+/** All subscriptions of channels to tables: kept in the store, found by table and by channel. */
+export class SubscriptionRegistry {
+  readonly #parts: SubscriptionRegistryParts;
+  readonly #ids = new IdSource();
+  readonly #all = new Map<string, Entry>();
+  #byTable = new Map<number, Entry[]>();
+  readonly #counted = new Set<Entry>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(parts: SubscriptionRegistryParts) {
+    this.#parts = parts;
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => void this.flush(), COUNT_MS).unref();
+  }
+
+  /** Keeps the last counts. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.flush();
+  }
+
+  /** Reads what is kept; called each time that the database is there (again). */
+  async load(): Promise<void> {
+    const kept = await this.#parts.store.load();
+    const ids = new Set(kept.map(({ id }) => id));
+    for (const id of this.#all.keys()) if (!ids.has(id)) this.#all.delete(id);
+    for (const stored of kept)
+      if (!this.#all.has(stored.id)) this.#all.set(stored.id, await this.#revived(stored));
+    this.#index();
+  }
+
+  /** Finds out anew which subscriptions can be served: a table was opted in or out, or altered. */
+  async refresh(): Promise<void> {
+    for (const entry of this.#all.values()) {
+      const prepared = await this.#prepare(entry);
+      entry.tableOid = prepared?.tableOid;
+      entry.condition = prepared?.condition ?? null;
+      entry.active = prepared?.active ?? false;
+    }
+    this.#index();
+  }
+
+  list(): readonly Subscription[] {
+    return [...this.#all.values()];
+  }
+
+  ofChannel(name: string): readonly Subscription[] {
+    return this.list().filter(({ channelName }) => channelName === name);
+  }
+
+  byTable(oid: number): readonly Subscription[] {
+    return this.#byTable.get(oid) ?? [];
+  }
+
+  /** Whether anybody is to hear of changes of this table. */
+  isWanted(oid: number): boolean {
+    return this.#byTable.has(oid);
+  }
+
+  /** The subscription, or SUBSCRIPTION_NOT_FOUND. */
+  get(id: string): Subscription {
+    const subscription = this.#all.get(id);
+    if (subscription === undefined)
+      throw new ProtocolError('SUBSCRIPTION_NOT_FOUND', { error: `subscription ${id} not found` });
+    return subscription;
+  }
+
+  /**
+   * Subscribes a channel to a table; the same filter again answers the same subscription. Throws
+   * DB_SUBSCRIPTION_FAILED for what is wrong with the filter.
+   */
+  async subscribe(
+    channelName: string,
+    filter: ChangeFilter,
+    subscriber: Subscriber,
+  ): Promise<{ subscription: Subscription; warnings: readonly string[] }> {
+    const { preparation, store, clock } = this.#parts;
+    const filterKey = keyOf(filter);
+    const known = () =>
+      [...this.#all.values()].find(
+        (entry) => entry.channelName === channelName && entry.filterKey === filterKey,
+      );
+    const prepared = await preparation.forSubscriber(filter, subscriber);
+    const { warnings } = prepared;
+    const earlier = known();
+    if (earlier !== undefined) return { subscription: earlier, warnings };
+    this.#requireRoom(channelName);
+    const stored = await store.add({
+      id: `sub_${clock()}_${this.#ids.random(6)}`,
+      channelName,
+      filter,
+      filterKey,
+      userId: subscriber.userId,
+      role: subscriber.role,
+      createdAt: new Date(clock()),
+      messageCount: 0,
+      lastActivity: null,
+    });
+    const entry = known() ?? entryOf(stored, prepared);
+    this.#all.set(entry.id, entry);
+    this.#index();
+    return { subscription: entry, warnings };
+  }
+
+  /** Ends a subscription. */
+  async remove(id: string): Promise<void> {
+    await this.#parts.store.remove(this.get(id).id);
+    this.#all.delete(id);
+    this.#index();
+  }
+
+  /** The channel is deleted, and its subscriptions end with it. */
+  async endOf(channelName: string): Promise<void> {
+    const ended = this.ofChannel(channelName);
+    if (ended.length === 0) return;
+    for (const { id } of ended) this.#all.delete(id);
+    this.#index();
+    await this.#parts.store.removeChannel(channelName);
+  }
+
+  /** So many changes were sent to at least one member. */
+  counted({ id }: Subscription, changes: number): void {
+    const entry = this.#all.get(id);
+    if (entry === undefined) return;
+    entry.messageCount += changes;
+    entry.lastActivity = new Date(this.#parts.clock());
+    this.#counted.add(entry);
+  }
+
+  /** Keeps the counts that have changed. */
+  async flush(): Promise<void> {
+    const counts = [...this.#counted].map(({ id, messageCount, lastActivity }) => ({
+      id,
+      messageCount,
+      lastActivity: lastActivity ?? new Date(this.#parts.clock()),
+    }));
+    if (counts.length === 0) return;
+    this.#counted.clear();
+    try {
+      await this.#parts.store.count(counts);
+    } catch (error) {
+      for (const { id } of counts) {
+        const entry = this.#all.get(id);
+        if (entry !== undefined) this.#counted.add(entry);
+      }
+      this.#parts.log.debug({ err: error }, 'Counts of subscriptions could not be kept');
+    }
+  }
+
+  async #revived(stored: StoredSubscription): Promise<Entry> {
+    return entryOf(
+      stored,
+      (await this.#prepare(stored)) ?? { tableOid: undefined, condition: null, active: false },
+    );
+  }
+
+  /** Undefined where the filter no longer fits its table. */
+  async #prepare({
+    id,
+    filter,
+    role,
+  }: Pick<Subscription, 'id' | 'filter' | 'role'>): Promise<PreparedFilter | undefined> {
+    const { preparation, log } = this.#parts;
+    try {
+      return await preparation.prepare(filter, role);
+    } catch (error) {
+      if (!(error instanceof ProtocolError) || error.code === 'DATABASE_UNAVAILABLE') throw error;
+      log.warn(
+        { subscription: id, reason: error.body.details ?? error.message },
+        'A subscription cannot be served',
+      );
+      return undefined;
+    }
+  }
+
+  #requireRoom(channelName: string): void {
+    if (this.#all.size >= MAX_IN_ALL) throw full(`The server has ${MAX_IN_ALL} subscriptions`);
+    if (this.ofChannel(channelName).length >= MAX_PER_CHANNEL)
+      throw full(`The channel has ${MAX_PER_CHANNEL} subscriptions`);
+  }
+
+  #index(): void {
+    const byTable = new Map<number, Entry[]>();
+    for (const entry of this.#all.values()) {
+      if (entry.tableOid === undefined) continue;
+      const others = byTable.get(entry.tableOid);
+      if (others === undefined) byTable.set(entry.tableOid, [entry]);
+      else others.push(entry);
+    }
+    this.#byTable = byTable;
+  }
+}
+
+function entryOf(stored: StoredSubscription, prepared: Omit<PreparedFilter, 'warnings'>): Entry {
+  const { tableOid, condition, active } = prepared;
+  return { ...stored, tableOid, condition, active };
+}
+
+/** Equal for filters that want the same. */
+function keyOf({ table, schema, events, columns, condition }: ChangeFilter): string {
+  return JSON.stringify([
+    schema,
+    table,
+    [...new Set(events)].sort(),
+    columns === undefined ? null : [...new Set(columns)].sort(),
+    condition ?? null,
+  ]);
+}
+
+function full(details: string): ProtocolError {
+  return new ProtocolError('DB_SUBSCRIPTION_FAILED', { details });
+}

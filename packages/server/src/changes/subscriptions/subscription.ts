@@ -1,0 +1,21 @@
+import type { Condition } from '../authorizer.js';
+import type { ChangeFilter } from '../change-filter.js';
+
+/** Which row changes go to the members of a channel. */
+export interface Subscription {
+  readonly id: string;
+  readonly channelName: string;
+  readonly filter: ChangeFilter;
+  /** Who subscribed the channel, and the database role that the condition was checked as. */
+  readonly userId: string;
+  readonly role: string;
+  readonly createdAt: Date;
+  /** Undefined while the table cannot be found. */
+  readonly tableOid: number | undefined;
+  readonly condition: Condition | null;
+  /** False: nothing is sent, since its table is not opted in, or its condition fits the table no more. */
+  readonly active: boolean;
+  /** Changes that were sent to at least one member, and when the last was. */
+  readonly messageCount: number;
+  readonly lastActivity: Date | null;
+}

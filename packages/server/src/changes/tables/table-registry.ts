@@ -1,0 +1,270 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { quoted } from '../../postgres/identifier.js';
+import { ensurePublication } from '../../postgres/replication/slot.js';
+import type { Sql } from '../../postgres/sql.js';
+import { DEFAULT_DB_ROLE } from '../row-context.js';
+import type { TableFilter } from './table-filter.js';
+import { type InspectedTable, inspectTable, requireStreamable, type TablePart } from './table-inspection.js';
+
+/** The database as far as the registry needs it. */
+export interface TableDatabase extends Sql {
+  /** The schema of our own tables. */
+  readonly schema: string;
+  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
+}
+
+/** A table that was opted in. */
+export interface OptedInTable {
+  readonly oid: number;
+  readonly schema: string;
+  readonly name: string;
+  readonly optedInAt: Date;
+  /** False: the table is no more. */
+  readonly active: boolean;
+}
+
+/** What was there before the table was opted in, and is put back. */
+interface Found {
+  readonly published: boolean;
+  readonly select: boolean;
+  readonly usage: boolean;
+  readonly identities: readonly TablePart[];
+}
+
+export interface OptInResult {
+  readonly table: OptedInTable;
+  readonly isNew: boolean;
+  readonly warnings: readonly string[];
+}
+
+export type TableListener = (table: OptedInTable, event: 'opted in' | 'opted out') => void;
+
+/** How long a change waits for a table that others use, in ms; while it waits, others wait behind it. */
+const LOCK_TIMEOUT_MS = 5_000;
+
+const IDENTITIES = { d: 'DEFAULT', n: 'NOTHING', f: 'FULL' } as const;
+
+/** The tables whose row changes are streamed: opting in publishes a table and readies it, opting out puts back what was found. */
+export class TableRegistry {
+  readonly #database: TableDatabase;
+  readonly #publication: string;
+  readonly #filter: TableFilter;
+  readonly #tables = new Map<number, OptedInTable>();
+  readonly #listeners: TableListener[] = [];
+
+  constructor(database: TableDatabase, publication: string, filter: TableFilter) {
+    this.#database = database;
+    this.#publication = publication;
+    this.#filter = filter;
+  }
+
+  onChange(listener: TableListener): void {
+    this.#listeners.push(listener);
+  }
+
+  /** Reads what was kept; called each time that the database is there (again). */
+  async load(): Promise<void> {
+    const rows = await this.#database.query<{
+      oid: number;
+      schema: string;
+      name: string;
+      opted_in_at: Date;
+      active: boolean;
+    }>(
+      `SELECT t.oid::int8::float8 AS oid, coalesce(n.nspname::text, t.schema_name) AS schema,
+         coalesce(c.relname::text, t.table_name) AS name, t.opted_in_at, c.oid IS NOT NULL AS active
+       FROM ${this.#database.schema}.tables t
+       LEFT JOIN pg_class c ON c.oid = t.oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace`,
+    );
+    this.#tables.clear();
+    for (const { oid, schema, name, opted_in_at: optedInAt, active } of rows)
+      this.#tables.set(oid, { oid, schema, name, optedInAt, active });
+  }
+
+  /** By schema and name. */
+  list(): readonly OptedInTable[] {
+    const place = ({ schema, name }: OptedInTable) => `${schema}\0${name}`;
+    return [...this.#tables.values()].sort((a, b) => (place(a) < place(b) ? -1 : 1));
+  }
+
+  isOptedIn(oid: number): boolean {
+    return this.#tables.has(oid);
+  }
+
+  /** The table as it is now, whether opted in or not. Throws TABLE_NOT_FOUND. */
+  async inspect(schema: string, table: string): Promise<InspectedTable> {
+    const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
+    const found = await inspectTable(this.#database, names);
+    if (found === undefined) throw notFound(schema, table);
+    return found;
+  }
+
+  /** Opts a table in; once more changes nothing. Throws TABLE_NOT_FOUND, TABLE_NOT_ALLOWED or DATABASE_UNAVAILABLE. */
+  async optIn(
+    schema: string,
+    table: string,
+    options: { identity?: 'keep' | undefined } = {},
+  ): Promise<OptInResult> {
+    if (!this.#filter.allows(schema, table))
+      throw new ProtocolError('TABLE_NOT_ALLOWED', {
+        details: `The settings of this server leave ${schema}.${table} out`,
+      });
+    const keepsIdentity = options.identity === 'keep';
+    const { inspected, optedInAt } = await this.#change(async (sql) => {
+      await ensurePublication(sql, this.#publication);
+      const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
+      const found = await inspectTable(sql, names);
+      if (found === undefined) throw notFound(schema, table);
+      requireStreamable(found, keepsIdentity, this.#database.schema);
+      return { inspected: found, optedInAt: await this.#open(sql, found, keepsIdentity) };
+    });
+    const { oid, name } = inspected;
+    const isNew = !this.#tables.has(oid);
+    const entry: OptedInTable = { oid, schema: inspected.schema, name, optedInAt, active: true };
+    this.#tables.set(oid, entry);
+    if (isNew) this.#tell(entry, 'opted in');
+    return { table: entry, isNew, warnings: warningsFor(inspected, keepsIdentity) };
+  }
+
+  /** Takes a table out and puts back what was found. Throws TABLE_NOT_FOUND or TRIGGER_NOT_FOUND. */
+  async optOut(schema: string, table: string): Promise<void> {
+    const entry = this.list().find((known) => known.schema === schema && known.name === table);
+    if (entry === undefined) {
+      await this.inspect(schema, table);
+      throw new ProtocolError('TRIGGER_NOT_FOUND', { error: `table ${table} is not set up for row changes` });
+    }
+    await this.#change(async (sql) => {
+      const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
+      const now = await inspectTable(sql, names);
+      const [kept] = await sql.query<{ found: Found }>(
+        `DELETE FROM ${this.#database.schema}.tables WHERE oid = $1 RETURNING found`,
+        [entry.oid],
+      );
+      if (kept !== undefined && now?.oid === entry.oid) await this.#putBack(sql, now, kept.found);
+    });
+    this.#tables.delete(entry.oid);
+    this.#tell(entry, 'opted out');
+  }
+
+  /** New partitions of opted-in tables are given the identity of the others. */
+  async adoptPartitions(): Promise<void> {
+    const rows = await this.#database.query<{ schema: string; name: string }>(
+      `SELECT pn.nspname::text AS schema, pc.relname::text AS name
+       FROM ${this.#database.schema}.tables t JOIN pg_class c ON c.oid = t.oid AND c.relkind = 'p' AND c.relreplident = 'f'
+       CROSS JOIN LATERAL pg_partition_tree(c.oid) tree
+       JOIN pg_class pc ON pc.oid = tree.relid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
+       WHERE pc.relkind IN ('r', 'p') AND pc.relreplident <> 'f'`,
+    );
+    for (const part of rows)
+      await this.#database.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY FULL`);
+  }
+
+  /** Everything in one transaction: the row of ours comes last, and with it what was found. */
+  async #open(sql: Sql, table: InspectedTable, keepsIdentity: boolean): Promise<Date> {
+    const name = qualified(table);
+    if (!table.isPublished)
+      await sql.query(`ALTER PUBLICATION ${quoted(this.#publication)} ADD TABLE ${name}`);
+    if (!keepsIdentity) {
+      for (const part of table.parts)
+        if (part.identity !== 'f') await sql.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY FULL`);
+    }
+    if (!table.mayRoleSelect) await sql.query(`GRANT SELECT ON TABLE ${name} TO ${DEFAULT_DB_ROLE}`);
+    if (!table.mayRoleUseSchema && table.maySchemaBeGranted)
+      await sql.query(`GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`);
+    const found: Found = {
+      published: table.isPublished,
+      select: table.mayRoleSelect,
+      usage: table.mayRoleUseSchema,
+      identities: table.parts,
+    };
+    const [row] = await sql.query<{ opted_in_at: Date }>(
+      `INSERT INTO ${this.#database.schema}.tables AS kept (oid, schema_name, table_name, found) VALUES ($1, $2, $3, $4)
+       ON CONFLICT (oid) DO UPDATE SET schema_name = excluded.schema_name, table_name = excluded.table_name
+       RETURNING opted_in_at`,
+      [table.oid, table.schema, table.name, JSON.stringify(found)],
+    );
+    return row?.opted_in_at ?? new Date();
+  }
+
+  async #putBack(sql: Sql, table: InspectedTable, found: Found): Promise<void> {
+    const name = qualified(table);
+    if (!found.published && table.isPublished)
+      await sql.query(`ALTER PUBLICATION ${quoted(this.#publication)} DROP TABLE ${name}`);
+    for (const part of table.parts) {
+      const before = found.identities.find(({ oid }) => oid === part.oid);
+      if (before === undefined || before.identity === part.identity) continue;
+      const { identity, index } = before;
+      if (identity !== 'i')
+        await sql.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY ${IDENTITIES[identity]}`);
+      else if (index !== null)
+        await sql.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY USING INDEX ${quoted(index)}`);
+    }
+    if (!found.select) await sql.query(`REVOKE SELECT ON TABLE ${name} FROM ${DEFAULT_DB_ROLE}`);
+    const [others] = await sql.query<{ count: number }>(
+      `SELECT count(*)::int AS count FROM ${this.#database.schema}.tables WHERE schema_name = $1`,
+      [table.schema],
+    );
+    if (!found.usage && table.maySchemaBeGranted && others?.count === 0)
+      await sql.query(`REVOKE USAGE ON SCHEMA ${quoted(table.schema)} FROM ${DEFAULT_DB_ROLE}`);
+  }
+
+  /** A transaction of its own, one at a time: what one finds must not be what another has just made. */
+  async #change<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    try {
+      return await this.#database.transaction(async (sql) => {
+        await sql.query(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT_MS}ms'`);
+        await sql.query(`LOCK TABLE ${this.#database.schema}.tables IN SHARE ROW EXCLUSIVE MODE`);
+        return work(sql);
+      });
+    } catch (error) {
+      throw explained(error);
+    }
+  }
+
+  #tell(table: OptedInTable, event: 'opted in' | 'opted out'): void {
+    for (const listener of this.#listeners) listener(table, event);
+  }
+}
+
+function warningsFor(table: InspectedTable, keepsIdentity: boolean): string[] {
+  const warnings: string[] = [];
+  if (!keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
+    warnings.push(
+      'REPLICA IDENTITY FULL was set: each UPDATE and DELETE writes the whole old row to the log, large values too. {"identity": "keep"} leaves it as it is.',
+    );
+  if (keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
+    warnings.push(
+      'Without REPLICA IDENTITY FULL an old row is known by its key alone: updates do not tell what a row came from or that it went out of view, and a DELETE is sent only where policies and conditions read key columns alone.',
+    );
+  if (!table.hasRowSecurity)
+    warnings.push(
+      'Row level security is off for this table: every member of a subscribed channel sees all of its rows.',
+    );
+  if (!table.mayRoleUseSchema && !table.maySchemaBeGranted)
+    warnings.push(
+      `The schema belongs to another role. Nobody sees changes until its owner runs: GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`,
+    );
+  return warnings;
+}
+
+/** What PostgreSQL refuses is told in its own words, which name nothing but what the server admin has named or owns. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof Error && 'severity' in error && 'code' in error)) return error;
+  if (error.code === '55P03') {
+    return new ProtocolError('DATABASE_UNAVAILABLE', {
+      details: 'A transaction holds the table locked',
+      fields: { retry_after: 5 },
+    });
+  }
+  if (error.code !== '42501' && error.code !== '42704') return error;
+  return new ProtocolError('TABLE_NOT_ALLOWED', { details: error.message });
+}
+
+function qualified({ schema, name }: { readonly schema: string; readonly name: string }): string {
+  return `${quoted(schema)}.${quoted(name)}`;
+}
+
+function notFound(schema: string, table: string): ProtocolError {
+  const name = schema === 'public' ? table : `${schema}.${table}`;
+  return new ProtocolError('TABLE_NOT_FOUND', { error: `Table '${name}' does not exist` });
+}

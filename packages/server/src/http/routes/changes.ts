@@ -1,0 +1,196 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Identity } from '../../auth/identity.js';
+import { FILTER_EVENTS } from '../../changes/change-filter.js';
+import type { RowContexts } from '../../changes/row-context.js';
+import type { SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
+import type { TableRegistry } from '../../changes/tables/table-registry.js';
+import type { ChannelRegistry } from '../../channels/channel-registry.js';
+import type { Permissions } from '../../channels/permissions.js';
+import { callerOf, channelOf } from '../access.js';
+import { type App, route } from '../route.js';
+import {
+  ChannelParams,
+  Done,
+  NewSubscription,
+  NewTrigger,
+  Subscribed,
+  SubscriptionList,
+  SubscriptionParams,
+  TableParams,
+  TableQuery,
+  TriggerList,
+  TriggerRemoved,
+  TriggerSetUp,
+} from '../schemas.js';
+
+/** What the routes of row changes work with. */
+interface RowChangeParts {
+  readonly tables: TableRegistry;
+  readonly subscriptions: SubscriptionRegistry;
+  readonly contexts: RowContexts;
+}
+
+export interface ChangeRouteParts {
+  readonly channels: ChannelRegistry;
+  readonly permissions: Permissions;
+  /** Undefined where a setting turned row changes off: then every route answers FEATURE_DISABLED. */
+  readonly rowChanges: RowChangeParts | undefined;
+}
+
+/** Setting tables up for row changes, and subscribing channels to them. */
+export function changeRoutes(app: App, parts: ChangeRouteParts): void {
+  triggerRoutes(app, parts);
+  subscriptionRoutes(app, parts);
+}
+
+function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
+  const setup = {
+    access: 'server-admin',
+    tag: 'Row changes',
+    summary: 'Set a table up for row changes',
+    description:
+      'Publishes the table, gives it REPLICA IDENTITY FULL (unless told to keep what it has) and lets realtime_subscriber read it. Again changes nothing.',
+  } as const;
+  app.post(
+    '/realtime/triggers/:table',
+    route(setup, { params: TableParams, querystring: TableQuery, body: NewTrigger }, { 200: TriggerSetUp }),
+    async (request) => {
+      const { table } = request.params;
+      const { schema = 'public' } = request.query;
+      const { warnings } = await enabled(rowChanges).tables.optIn(schema, table, request.body);
+      return { message: 'trigger setup successfully', table, ...(warnings.length > 0 ? { warnings } : {}) };
+    },
+  );
+
+  const removal = {
+    access: 'server-admin',
+    tag: 'Row changes',
+    summary: 'Take a table out',
+    description: 'Puts back what was found when it was set up. Subscriptions to it stay and send nothing.',
+  } as const;
+  app.delete(
+    '/realtime/triggers/:table',
+    route(removal, { params: TableParams, querystring: TableQuery }, { 200: TriggerRemoved }),
+    async (request) => {
+      const { table } = request.params;
+      const { schema = 'public' } = request.query;
+      await enabled(rowChanges).tables.optOut(schema, table);
+      return { message: 'trigger removed successfully', table };
+    },
+  );
+
+  const listing = {
+    access: 'server-admin',
+    tag: 'Row changes',
+    summary: 'List the tables that are set up',
+  } as const;
+  app.get('/realtime/triggers', route(listing, {}, { 200: TriggerList }), async () => {
+    const { tables, subscriptions } = enabled(rowChanges);
+    const triggers = tables.list().map(({ oid, schema, name, active, optedInAt }) => ({
+      table: name,
+      schema,
+      source: 'logical',
+      active,
+      subscriptions: subscriptions.byTable(oid).length,
+      created_at: optedInAt.toISOString(),
+    }));
+    return { triggers, total: triggers.length };
+  });
+}
+
+function subscriptionRoutes(app: App, { channels, permissions, rowChanges }: ChangeRouteParts): void {
+  const subscribing = {
+    access: { channel: 'admin' },
+    tag: 'Row changes',
+    summary: 'Subscribe a channel to the changes of a table',
+    description:
+      'Its members get the changes of rows that they may see. The same filter again is the same subscription. By a server admin it sets the table up.',
+  } as const;
+  app.post(
+    '/realtime/channels/:name/subscribe',
+    route(subscribing, { params: ChannelParams, body: NewSubscription }, { 200: Subscribed }),
+    async (request) => {
+      const { subscriptions, contexts } = enabled(rowChanges);
+      const { name } = channelOf(request);
+      const identity = callerOf(request);
+      const { table, schema = 'public', events = FILTER_EVENTS, columns, condition } = request.body;
+      const filter = {
+        table,
+        schema,
+        events: [...new Set(events)],
+        ...(columns === undefined ? {} : { columns }),
+        ...(condition === undefined ? {} : { condition }),
+      };
+      const subscriber = {
+        userId: identity.userId,
+        role: contexts.of(identity).role,
+        isServerAdmin: permissions.isServerAdmin(identity),
+      };
+      const { subscription, warnings } = await subscriptions.subscribe(name, filter, subscriber);
+      try {
+        await channels.makeLasting(name);
+      } catch (error) {
+        if (channels.find(name) === undefined) await subscriptions.endOf(name);
+        throw error;
+      }
+      return {
+        message: 'subscribed to database changes',
+        channel: name,
+        filter,
+        subscription_id: subscription.id,
+        ...(warnings.length > 0 ? { warnings } : {}),
+      };
+    },
+  );
+
+  const listing = {
+    access: 'token',
+    tag: 'Row changes',
+    summary: 'List your subscriptions',
+    description: 'A server admin sees those of everybody.',
+  } as const;
+  app.get('/realtime/subscriptions', route(listing, {}, { 200: SubscriptionList }), async (request) => {
+    const identity: Identity = callerOf(request);
+    const isAdmin = permissions.isServerAdmin(identity);
+    const own = enabled(rowChanges)
+      .subscriptions.list()
+      .filter(({ userId }) => isAdmin || userId === identity.userId);
+    return {
+      subscriptions: own.map((subscription) => ({
+        id: subscription.id,
+        channel_name: subscription.channelName,
+        filter: subscription.filter,
+        user_id: subscription.userId,
+        created_at: subscription.createdAt.toISOString(),
+        last_activity: subscription.lastActivity?.toISOString() ?? null,
+        message_count: subscription.messageCount,
+        active: subscription.active,
+      })),
+      total: own.length,
+    };
+  });
+
+  const ending = {
+    access: 'token',
+    tag: 'Row changes',
+    summary: 'End a subscription',
+    description: 'Needs the right `admin` in its channel.',
+  } as const;
+  app.delete(
+    '/realtime/subscriptions/:id',
+    route(ending, { params: SubscriptionParams }, { 200: Done }),
+    async (request) => {
+      const { subscriptions } = enabled(rowChanges);
+      const { id, channelName } = subscriptions.get(request.params.id);
+      permissions.require(callerOf(request), 'admin', channels.get(channelName).config);
+      await subscriptions.remove(id);
+      return { message: 'subscription removed successfully' };
+    },
+  );
+}
+
+function enabled(rowChanges: RowChangeParts | undefined): RowChangeParts {
+  if (rowChanges === undefined)
+    throw new ProtocolError('FEATURE_DISABLED', { fields: { feature: 'db_streaming' } });
+  return rowChanges;
+}

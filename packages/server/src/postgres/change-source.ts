@@ -1,0 +1,94 @@
+/** A relation as the log describes it before its first change, and again whenever something of it has changed. */
+export interface WalRelation {
+  readonly oid: number;
+  readonly schema: string;
+  readonly name: string;
+  /** What old row versions consist of: `f` all columns, `d` the primary key, `i` an index, `n` nothing. */
+  readonly identity: 'f' | 'd' | 'i' | 'n';
+  readonly columns: readonly WalColumn[];
+}
+
+export interface WalColumn {
+  readonly name: string;
+  readonly typeOid: number;
+  /** -1: none. */
+  readonly typeModifier: number;
+  /** Part of the replica identity. */
+  readonly isKey: boolean;
+}
+
+/** The begin of a transaction; what follows until its commit belongs to it. */
+export interface WalBegin {
+  /** The LSN of the commit record: with an index, the cursor of each change (Begin.final_lsn). */
+  readonly commitLsn: bigint;
+  /** Microseconds since 1970-01-01 UTC. */
+  readonly commitTime: bigint;
+  readonly xid: number;
+}
+
+/** Takes what the source reads, in the order of commits. All calls are synchronous. */
+export interface ChangeSink {
+  /**
+   * The stream begins (again), before anything else. `epoch` names the history that cursors are of; `gap` is set when
+   * changes were lost since the last one was acknowledged, with the reason in a few words.
+   */
+  opened(stream: { epoch: string; gap?: string }): void;
+  begin(begin: WalBegin): void;
+  /** `bytes`: the pgoutput message, valid during the call only. */
+  change(kind: 'insert' | 'update' | 'delete', relation: WalRelation, bytes: Buffer): void;
+  truncate(relations: readonly WalRelation[]): void;
+  /** `endLsn`: what to acknowledge once every member has it. */
+  commit(endLsn: bigint): void;
+  /** The stream is broken; it will be opened again. `reason`: a few words without roles and secrets. */
+  closed(reason: string): void;
+}
+
+/** One thing that keeps changes from being read, or will: what `doctor`, the log and `/readyz` tell. */
+export interface Finding {
+  /** Stable and documented: `GF101`. */
+  readonly code: string;
+  readonly severity: 'error' | 'warning';
+  /** A few words without roles and secrets, fit for `/readyz`. */
+  readonly title: string;
+  /** What mends it, for the operator alone: the exact SQL or setting. */
+  readonly advice: string;
+}
+
+export type SourceState =
+  | { readonly status: 'connecting' | 'stopped' }
+  | { readonly status: 'streaming' }
+  /** Another server reads the slot; this one takes over when it ends. */
+  | { readonly status: 'follower' }
+  /** The database cannot be reached, or the stream broke; tried again in the background. */
+  | { readonly status: 'down'; readonly reason: string }
+  /** Somebody has to mend something; tried again in the background. */
+  | { readonly status: 'refused'; readonly findings: readonly Finding[] };
+
+/** Numbers of the stream, as far as they are known. */
+export interface SourceStats {
+  /** Bytes of WAL between PostgreSQL's end and what was handed to every member. */
+  readonly lagBytes: number;
+  /** How long the last heartbeat was under way. */
+  readonly lagSeconds: number;
+  /** Bytes of WAL that PostgreSQL keeps for the slot. */
+  readonly retainedBytes: number;
+  /** Bytes that came over the replication connection. */
+  readonly receivedBytes: number;
+}
+
+/** Where changes come from: the WAL, or one day a table written by triggers. */
+export interface ChangeSource {
+  readonly state: SourceState;
+  readonly stats: SourceStats;
+  /** Connects in the background, for as long as it takes, until `stop`. */
+  start(sink: ChangeSink): void;
+  stop(): Promise<void>;
+  /**
+   * Everything up to here has been handed to every member: the source may forget it. Ever higher within one opened
+   * stream; called often, so it costs nothing.
+   */
+  acknowledge(endLsn: bigint): void;
+  /** Stops reading, so that PostgreSQL waits; the connection stays alive. */
+  pause(): void;
+  resume(): void;
+}

@@ -1,0 +1,173 @@
+import type { WalBegin, WalColumn, WalRelation } from '../change-source.js';
+import type { Lsn } from './lsn.js';
+
+/**
+ * Messages of the output plugin pgoutput, protocol version 1 (PostgreSQL manual, "Logical Replication Message
+ * Formats"). Changes are left as bytes until somebody wants them: `readChange`.
+ */
+export type PgOutputMessage =
+  | { readonly kind: 'begin'; readonly begin: WalBegin }
+  | { readonly kind: 'commit'; readonly commitLsn: Lsn; readonly endLsn: Lsn }
+  | { readonly kind: 'relation'; readonly relation: WalRelation }
+  | { readonly kind: 'insert' | 'update' | 'delete'; readonly relationOid: number }
+  | { readonly kind: 'truncate'; readonly relationOids: readonly number[] }
+  | { readonly kind: 'message'; readonly prefix: string; readonly content: Buffer }
+  /** Types, origins: nothing that we need. */
+  | { readonly kind: 'other' };
+
+/** One row version, by the columns of its relation: a text, null for NULL, undefined for what is not known. */
+type Row = (string | null | undefined)[];
+
+/** What a change carries. An old version of a table whose identity is a key has the columns of the key alone. */
+export interface ChangeRows {
+  readonly old: Row | undefined;
+  readonly new: Row | undefined;
+}
+
+/** Microseconds from 1970-01-01 to 2000-01-01, from which PostgreSQL counts. */
+const POSTGRES_EPOCH_US = 946_684_800_000_000n;
+
+const CHANGES: ReadonlyMap<number, 'insert' | 'update' | 'delete'> = new Map([
+  [code('I'), 'insert'],
+  [code('U'), 'update'],
+  [code('D'), 'delete'],
+]);
+const [BEGIN, COMMIT, RELATION, TRUNCATE, MESSAGE] = [code('B'), code('C'), code('R'), code('T'), code('M')];
+const [NEW, OLD, KEY] = [code('N'), code('O'), code('K')];
+const [NULL, UNCHANGED, TEXT] = [code('n'), code('u'), code('t')];
+
+/** Reads a message. Throws when it is none that the protocol knows. */
+export function readMessage(bytes: Buffer): PgOutputMessage {
+  const kind = bytes[0] ?? 0;
+  const change = CHANGES.get(kind);
+  if (change !== undefined) return { kind: change, relationOid: bytes.readUInt32BE(1) };
+  switch (kind) {
+    case BEGIN:
+      return {
+        kind: 'begin',
+        begin: {
+          commitLsn: bytes.readBigUInt64BE(1),
+          commitTime: bytes.readBigInt64BE(9) + POSTGRES_EPOCH_US,
+          xid: bytes.readUInt32BE(17),
+        },
+      };
+    case COMMIT:
+      return { kind: 'commit', commitLsn: bytes.readBigUInt64BE(2), endLsn: bytes.readBigUInt64BE(10) };
+    case RELATION:
+      return { kind: 'relation', relation: readRelation(bytes) };
+    case TRUNCATE: {
+      const count = bytes.readUInt32BE(1);
+      return {
+        kind: 'truncate',
+        relationOids: Array.from({ length: count }, (_, n) => bytes.readUInt32BE(6 + 4 * n)),
+      };
+    }
+    case MESSAGE: {
+      const end = bytes.indexOf(0, 10);
+      const length = bytes.readUInt32BE(end + 1);
+      return {
+        kind: 'message',
+        prefix: bytes.toString('utf8', 10, end),
+        content: bytes.subarray(end + 5, end + 5 + length),
+      };
+    }
+    case code('Y'):
+    case code('O'):
+      return { kind: 'other' };
+    default:
+      throw new Error(`pgoutput message ${JSON.stringify(String.fromCharCode(kind))} is not known`);
+  }
+}
+
+/**
+ * The row versions of a change. A large value that did not change is taken from the old version where that has it,
+ * and is unknown otherwise; in the old version of a key, every other column is unknown, though the log says NULL.
+ */
+export function readChange(bytes: Buffer, relation: WalRelation): ChangeRows {
+  const { columns } = relation;
+  let at = 5;
+  let old: Row | undefined;
+  const tag = bytes[at];
+  let isKey = false;
+  if (tag === OLD || tag === KEY) {
+    isKey = tag === KEY;
+    old = [];
+    at = readTuple(bytes, at + 1, old, columns.length);
+    if (isKey) forgetAllButKey(old, columns);
+  }
+  if (bytes[at] !== NEW) return { old, new: undefined };
+  const row: Row = [];
+  readTuple(bytes, at + 1, row, columns.length);
+  if (old !== undefined && !isKey) {
+    for (let n = 0; n < row.length; n++) if (row[n] === undefined) row[n] = old[n];
+  }
+  return { old, new: row };
+}
+
+/** Reads a tuple into `row` and answers where it ends. */
+function readTuple(bytes: Buffer, start: number, row: Row, expected: number): number {
+  const count = bytes.readUInt16BE(start);
+  if (count !== expected) throw new Error(`a row of ${count} columns in a relation of ${expected}`);
+  let at = start + 2;
+  for (let n = 0; n < count; n++) {
+    const tag = bytes[at];
+    at += 1;
+    if (tag === TEXT) {
+      const length = bytes.readUInt32BE(at);
+      at += 4;
+      row.push(textOf(bytes, at, at + length));
+      at += length;
+    } else if (tag === NULL) row.push(null);
+    else if (tag === UNCHANGED) row.push(undefined);
+    else throw new Error('a column value of an unknown kind');
+  }
+  return at;
+}
+
+function textOf(bytes: Buffer, start: number, end: number): string {
+  if (end > bytes.length) throw new Error('a column value that is cut off');
+  return bytes.toString('utf8', start, end);
+}
+
+function forgetAllButKey(row: Row, columns: readonly WalColumn[]): void {
+  for (let n = 0; n < row.length; n++) if (columns[n]?.isKey !== true) row[n] = undefined;
+}
+
+function readRelation(bytes: Buffer): WalRelation {
+  const oid = bytes.readUInt32BE(1);
+  let at = 5;
+  const text = () => {
+    const end = bytes.indexOf(0, at);
+    const found = bytes.toString('utf8', at, end);
+    at = end + 1;
+    return found;
+  };
+  const schema = text();
+  const name = text();
+  const identity = identityOf(bytes[at]);
+  const count = bytes.readUInt16BE(at + 1);
+  at += 3;
+  const columns: WalColumn[] = [];
+  for (let n = 0; n < count; n++) {
+    const isKey = ((bytes[at] ?? 0) & 1) === 1;
+    at += 1;
+    const column = text();
+    columns.push({
+      name: column,
+      typeOid: bytes.readUInt32BE(at),
+      typeModifier: bytes.readInt32BE(at + 4),
+      isKey,
+    });
+    at += 8;
+  }
+  // An empty schema stands for pg_catalog.
+  return { oid, schema: schema === '' ? 'pg_catalog' : schema, name, identity, columns };
+}
+
+function identityOf(tag: number | undefined): WalRelation['identity'] {
+  return (['f', 'i', 'n'] as const).find((letter) => code(letter) === tag) ?? 'd';
+}
+
+function code(letter: string): number {
+  return letter.charCodeAt(0);
+}

@@ -1,0 +1,310 @@
+import type { Finding } from '../change-source.js';
+import { quoted } from '../identifier.js';
+import type { Sql } from '../sql.js';
+import { SUBSCRIBER_ROLE } from './subscriber-role.js';
+
+/** What PostgreSQL says that matters to the reading of row changes. */
+export interface PreflightFacts {
+  readonly version: number;
+  readonly walLevel: string;
+  readonly isStandby: boolean;
+  readonly user: string;
+  readonly database: string;
+  readonly mayReplicate: boolean;
+  readonly maySetRole: boolean;
+  readonly mayCreateRole: boolean;
+  readonly hasSubscriberRole: boolean;
+  readonly mayCreate: boolean;
+  readonly mayMakeTemporary: boolean;
+  readonly bypassesRls: boolean;
+  readonly slots: { readonly used: number; readonly max: number };
+  readonly senders: { readonly used: number; readonly max: number };
+  readonly slot: SlotRow | null;
+  readonly publication: PublicationRow | null;
+  /** Tables that were opted in and are not in the publication. */
+  readonly unpublished: readonly string[];
+  /** Published tables without any replica identity: the application's own UPDATE and DELETE fail on them. */
+  readonly unidentified: readonly string[];
+}
+
+interface SlotRow {
+  readonly plugin: string | null;
+  readonly type: string;
+  readonly database: string | null;
+  readonly walStatus: string | null;
+  readonly isTemporary: boolean;
+}
+
+interface PublicationRow {
+  readonly isOurs: boolean;
+  readonly owner: string;
+  readonly viaRoot: boolean;
+  readonly isComplete: boolean;
+}
+
+export interface PreflightNames {
+  readonly slot: string;
+  readonly publication: string;
+  /** The schema of our tables. */
+  readonly schema: string;
+}
+
+/** Reads the facts in one query. */
+export async function preflightFacts(
+  sql: Sql,
+  { slot, publication, schema }: PreflightNames,
+): Promise<PreflightFacts> {
+  const [row] = await sql.query<{ facts: PreflightFacts }>(FACTS(schema), [
+    slot,
+    publication,
+    SUBSCRIBER_ROLE,
+  ]);
+  if (row === undefined) throw new Error('PostgreSQL answered nothing');
+  return row.facts;
+}
+
+const FACTS = (schema: string) => `
+  SELECT json_build_object(
+    'version', current_setting('server_version_num')::int,
+    'walLevel', current_setting('wal_level'),
+    'isStandby', pg_is_in_recovery(),
+    'user', current_user,
+    'database', current_database(),
+    'mayReplicate', me.rolreplication OR me.rolsuper,
+    'maySetRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND pg_has_role(me.oid, r.oid,
+      CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)),
+    'mayCreateRole', me.rolcreaterole OR me.rolsuper,
+    'hasSubscriberRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3),
+    'mayCreate', has_database_privilege(current_database(), 'CREATE'),
+    'mayMakeTemporary', has_database_privilege(current_database(), 'TEMPORARY'),
+    'bypassesRls', me.rolbypassrls OR me.rolsuper,
+    'slots', json_build_object(
+      'used', (SELECT count(*) FROM pg_replication_slots),
+      'max', current_setting('max_replication_slots')::int),
+    'senders', json_build_object(
+      'used', (SELECT count(*) FROM pg_stat_get_wal_senders()),
+      'max', current_setting('max_wal_senders')::int),
+    'slot', (
+      SELECT json_build_object('plugin', s.plugin, 'type', s.slot_type, 'database', s.database,
+        'walStatus', s.wal_status, 'isTemporary', s.temporary)
+      FROM pg_replication_slots s WHERE s.slot_name = $1),
+    'publication', (
+      SELECT json_build_object('isOurs', pg_has_role(me.oid, p.pubowner, 'USAGE'),
+        'owner', pg_get_userbyid(p.pubowner), 'viaRoot', p.pubviaroot,
+        'isComplete', p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate)
+      FROM pg_publication p WHERE p.pubname = $2),
+    'unpublished', (
+      SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')
+      FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE NOT EXISTS (
+        SELECT FROM pg_publication_rel pr JOIN pg_publication p ON p.oid = pr.prpubid
+        WHERE p.pubname = $2 AND pr.prrelid = c.oid)
+      AND NOT EXISTS (SELECT FROM pg_publication p WHERE p.pubname = $2 AND p.puballtables)),
+    'unidentified', (
+      SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')
+      FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind = 'r' AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
+        SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)))
+  ) AS facts
+  FROM pg_roles me WHERE me.rolname = current_user`;
+
+type Check = (facts: PreflightFacts, names: PreflightNames) => Omit<Finding, 'code'> | undefined;
+
+/** Every finding has its number for ever: documents and people refer to it. */
+const CHECKS: readonly (readonly [code: string, check: Check])[] = [
+  [
+    'GF101',
+    ({ walLevel }) =>
+      walLevel === 'logical'
+        ? undefined
+        : error(
+            `wal_level is ${walLevel}, not logical`,
+            "ALTER SYSTEM SET wal_level = 'logical'; then restart PostgreSQL. Hosted: RDS and Aurora rds.logical_replication=1, Cloud SQL cloudsql.logical_decoding=on, Azure wal_level=logical, Neon and Supabase have a switch in their settings.",
+          ),
+  ],
+  [
+    'GF102',
+    ({ version }) =>
+      version >= 140_000 ? undefined : error('PostgreSQL is older than 14', 'Use PostgreSQL 14 or later.'),
+  ],
+  [
+    'GF103',
+    ({ isStandby }) =>
+      isStandby ? error('PostgreSQL is a standby', 'Let DATABASE_URL name the primary server.') : undefined,
+  ],
+  [
+    'GF104',
+    ({ mayReplicate, user }) =>
+      mayReplicate
+        ? undefined
+        : error(
+            'no right to replicate',
+            `ALTER ROLE ${quoted(user)} REPLICATION; as a superuser. RDS: GRANT rds_replication TO ${quoted(user)}. Cloud SQL and Azure: ALTER USER ${quoted(user)} WITH REPLICATION.`,
+          ),
+  ],
+  [
+    'GF105',
+    ({ publication, mayCreate, user, database }) =>
+      publication !== null || mayCreate
+        ? undefined
+        : error(
+            'no right to make the publication',
+            `GRANT CREATE ON DATABASE ${quoted(database)} TO ${quoted(user)};`,
+          ),
+  ],
+  [
+    'GF106',
+    ({ publication, user }, names) =>
+      publication === null || publication.isOurs
+        ? undefined
+        : error(
+            'the publication belongs to another role',
+            `ALTER PUBLICATION ${quoted(names.publication)} OWNER TO ${quoted(user)}; or name another with REALTIME_PUBLICATION_NAME.`,
+          ),
+  ],
+  [
+    'GF107',
+    ({ unpublished }, names) =>
+      unpublished.length === 0
+        ? undefined
+        : warning(
+            `${unpublished.length} tables that are opted in are not in the publication`,
+            `ALTER PUBLICATION ${quoted(names.publication)} ADD TABLE ${unpublished.join(', ')};`,
+          ),
+  ],
+  [
+    'GF108',
+    ({ publication }, names) =>
+      publication === null || (publication.viaRoot && publication.isComplete)
+        ? undefined
+        : warning(
+            'the publication leaves changes out or names partitions',
+            `ALTER PUBLICATION ${quoted(names.publication)} SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);`,
+          ),
+  ],
+  [
+    'GF109',
+    ({ slot }, names) =>
+      slot === null || (slot.type === 'logical' && slot.plugin === 'pgoutput' && !slot.isTemporary)
+        ? undefined
+        : error(
+            `the replication slot is of another kind`,
+            `The slot ${names.slot} is ${slot.isTemporary ? 'temporary' : `${slot.type}, plugin ${slot.plugin ?? 'none'}`}. Name another with REALTIME_REPLICATION_SLOT, or drop it: SELECT pg_drop_replication_slot('${names.slot}');`,
+          ),
+  ],
+  [
+    'GF110',
+    ({ slot, database }, names) =>
+      slot === null || slot.database === null || slot.database === database
+        ? undefined
+        : error(
+            'the replication slot belongs to another database',
+            `Slots belong to the whole PostgreSQL server, and ${names.slot} is of database ${quoted(slot.database)}. Give each server a slot of its own with REALTIME_REPLICATION_SLOT.`,
+          ),
+  ],
+  [
+    'GF111',
+    ({ slot }, names) =>
+      slot?.walStatus === 'lost'
+        ? warning(
+            'the replication slot has lost its WAL',
+            `PostgreSQL removed WAL that ${names.slot} needed (max_slot_wal_keep_size). The server makes the slot anew and tells its clients of the gap.`,
+          )
+        : undefined,
+  ],
+  [
+    'GF112',
+    ({ slot }, names) =>
+      slot?.walStatus === 'unreserved'
+        ? warning(
+            'the replication slot is about to lose its WAL',
+            `${names.slot} is further behind than max_slot_wal_keep_size. Raise it, or find out why changes are not read.`,
+          )
+        : undefined,
+  ],
+  [
+    'GF113',
+    ({ slot, slots }) =>
+      slot !== null || slots.used < slots.max
+        ? undefined
+        : error(
+            'no free replication slot',
+            `All ${slots.max} slots are taken. Drop one that nobody needs (SELECT slot_name, active FROM pg_replication_slots), or raise max_replication_slots and restart PostgreSQL.`,
+          ),
+  ],
+  [
+    'GF114',
+    ({ senders }) =>
+      senders.used < senders.max
+        ? undefined
+        : warning(
+            'no free WAL sender',
+            `All ${senders.max} WAL senders are in use. Raise max_wal_senders and restart PostgreSQL.`,
+          ),
+  ],
+  [
+    'GF115',
+    ({ hasSubscriberRole, mayCreateRole, user }) =>
+      hasSubscriberRole || mayCreateRole
+        ? undefined
+        : error(
+            `the role ${SUBSCRIBER_ROLE} is missing`,
+            `CREATE ROLE ${SUBSCRIBER_ROLE} NOLOGIN; GRANT ${SUBSCRIBER_ROLE} TO ${quoted(user)}; as a role that may create roles.`,
+          ),
+  ],
+  [
+    'GF116',
+    ({ hasSubscriberRole, maySetRole, mayCreateRole, user, version }) =>
+      !hasSubscriberRole || maySetRole || mayCreateRole
+        ? undefined
+        : error(
+            `the role ${SUBSCRIBER_ROLE} is not granted to the server's login`,
+            `GRANT ${SUBSCRIBER_ROLE} TO ${quoted(user)}${version >= 160_000 ? ' WITH SET TRUE' : ''};`,
+          ),
+  ],
+  [
+    'GF117',
+    ({ mayMakeTemporary, user, database }) =>
+      mayMakeTemporary
+        ? undefined
+        : error(
+            'no right to make temporary objects',
+            `GRANT TEMPORARY ON DATABASE ${quoted(database)} TO ${quoted(user)}; row level security is judged by temporary functions.`,
+          ),
+  ],
+  [
+    'GF118',
+    ({ unidentified }) =>
+      unidentified.length === 0
+        ? undefined
+        : warning(
+            `${unidentified.length} published tables have no replica identity`,
+            unidentified.map((table) => `ALTER TABLE ${table} REPLICA IDENTITY FULL;`).join(' '),
+          ),
+  ],
+];
+
+/** The number of what only an attempt can show: something between us and PostgreSQL does not speak the replication protocol. */
+export const POOLER_FINDING: Finding = {
+  code: 'GF119',
+  ...error(
+    'a connection pooler is in between',
+    'The replication protocol needs a direct connection to PostgreSQL. Let DATABASE_URL name PostgreSQL itself (Supabase: the direct connection, port 5432; Neon: the host without -pooler), not PgBouncer or another pooler.',
+  ),
+};
+
+/** What stands in the way of reading row changes, and what will. */
+export function findingsOf(facts: PreflightFacts, names: PreflightNames): Finding[] {
+  return CHECKS.flatMap(([code, check]) => {
+    const found = check(facts, names);
+    return found === undefined ? [] : [{ code, ...found }];
+  });
+}
+
+function error(title: string, advice: string): Omit<Finding, 'code'> {
+  return { severity: 'error', title, advice };
+}
+
+function warning(title: string, advice: string): Omit<Finding, 'code'> {
+  return { severity: 'warning', title, advice };
+}

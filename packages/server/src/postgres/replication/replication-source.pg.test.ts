@@ -1,0 +1,124 @@
+import { randomBytes } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { eventually } from '../../../../../tests/support/eventually.js';
+import {
+  createTestDatabase,
+  dropSlot,
+  POSTGRES_VERSIONS,
+  sql,
+  type TestDatabase,
+} from '../../../../../tests/support/postgres-database.js';
+import { silentLog } from '../../lib/log.js';
+import type { ChangeSink, WalBegin, WalRelation } from '../change-source.js';
+import { Database } from '../database.js';
+import { readChange } from './pgoutput.js';
+import { ReplicationSource } from './replication-source.js';
+
+/** A sink that notes everything, and hands nothing out until it is told to. */
+class Recorder implements ChangeSink {
+  readonly notes: string[] = [];
+  lastEnd = 0n;
+  #begin: WalBegin | undefined;
+
+  opened({ gap }: { epoch: string; gap?: string }): void {
+    this.notes.push(gap === undefined ? 'opened' : `opened with a gap: ${gap}`);
+  }
+
+  begin(begin: WalBegin): void {
+    this.#begin = begin;
+  }
+
+  change(kind: string, relation: WalRelation, bytes: Buffer): void {
+    const { old, new: row } = readChange(bytes, relation);
+    this.notes.push(`${kind} ${relation.name} ${JSON.stringify([old, row])}`);
+  }
+
+  truncate(relations: readonly WalRelation[]): void {
+    this.notes.push(`truncate ${relations.map(({ name }) => name).join()}`);
+  }
+
+  commit(endLsn: bigint): void {
+    if (this.#begin === undefined) throw new Error('a commit without a begin');
+    this.#begin = undefined;
+    this.lastEnd = endLsn;
+  }
+
+  closed(): void {
+    this.notes.push('closed');
+  }
+}
+
+describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (version) => {
+  let database: TestDatabase;
+  let slot: string;
+  let running: (() => Promise<void>)[];
+
+  beforeEach(async () => {
+    database = await createTestDatabase(version);
+    slot = `test_${randomBytes(6).toString('hex')}`;
+    running = [];
+  });
+
+  afterEach(async () => {
+    for (const stop of running) await stop();
+    await dropSlot(database.url, slot);
+    await database.drop();
+  });
+
+  async function start(url = database.url) {
+    const pool = new Database({
+      url,
+      log: silentLog,
+      maxReconnectDelayMs: 100,
+      onReady: async () => undefined,
+    });
+    await pool.start();
+    const source = new ReplicationSource({
+      url,
+      database: pool,
+      slot,
+      publication: 'test_publication',
+      heartbeatMs: 60_000,
+      maxReconnectDelayMs: 100,
+      log: silentLog,
+      newEpoch: () => randomBytes(4).toString('hex'),
+    });
+    const sink = new Recorder();
+    source.start(sink);
+    const stop = async () => {
+      await source.stop();
+      await pool.stop();
+    };
+    running.push(stop);
+    return { source, sink, stop };
+  }
+
+  const streaming = (source: ReplicationSource) =>
+    eventually(() => expect(source.state).toEqual({ status: 'streaming' }), 10_000);
+
+  it('reads the changes of published tables in the order of commits', async () => {
+    const { source, sink } = await start();
+    await streaming(source);
+    await sql(
+      database.url,
+      `CREATE TABLE notes (id int PRIMARY KEY, content text); ALTER TABLE notes REPLICA IDENTITY FULL;
+       ALTER PUBLICATION test_publication ADD TABLE notes`,
+    );
+    await sql(
+      database.url,
+      `INSERT INTO notes VALUES (1, 'a'), (2, NULL); UPDATE notes SET content = 'b' WHERE id = 1`,
+    );
+    await sql(database.url, 'DELETE FROM notes WHERE id = 2');
+    await sql(database.url, 'TRUNCATE notes');
+    await eventually(() =>
+      expect(sink.notes).toEqual([
+        'opened',
+        'insert notes [null,["1","a"]]',
+        'insert notes [null,["2",null]]',
+        'update notes [["1","a"],["1","b"]]',
+        'delete notes [["2",null],null]',
+        'truncate notes',
+      ]),
+    );
+  });
+});

@@ -1,0 +1,256 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Log } from '../../lib/log.js';
+import { backoffDelay } from '../backoff.js';
+import type { ChangeSink, ChangeSource, Finding, SourceState, SourceStats } from '../change-source.js';
+import { connectionFault } from '../connection-fault.js';
+import type { ConnectionTarget } from '../connection-target.js';
+import type { Database } from '../database.js';
+import { Acknowledgement } from './acknowledgement.js';
+import { Heartbeat } from './heartbeat.js';
+import { findingsOf, POOLER_FINDING, type PreflightNames, preflightFacts } from './preflight.js';
+import { ReplicationConnection } from './replication-connection.js';
+import { ensurePublication, ensureSlot } from './slot.js';
+import { continuation, StreamStateStore } from './stream-state.js';
+import { ensureSubscriberRole } from './subscriber-role.js';
+import { WalReceiver } from './wal-receiver.js';
+
+export interface ReplicationSourceOptions {
+  /** A `postgres://` URL of PostgreSQL itself. */
+  readonly url: string;
+  /** For statements: the state of the stream, the publication, heartbeats. */
+  readonly database: Database;
+  readonly slot: string;
+  readonly publication: string;
+  readonly heartbeatMs: number;
+  readonly maxReconnectDelayMs: number;
+  readonly log: Log;
+  readonly newEpoch: () => string;
+  readonly applicationName?: string;
+  readonly random?: () => number;
+}
+
+/** How often a follower asks whether the slot is free, in ms; a third more or less by chance. */
+const FOLLOW_MS = 1_000;
+/** What is refused for the same reasons is named in the log this often, in ms. */
+const REMIND_MS = 60_000;
+/** The first key of our advisory locks: "rtwl" in ASCII. The second is of the slot's name. */
+const LOCK_SPACE = 0x7274776c;
+
+/** Row changes as PostgreSQL's logical decoding tells them, through a slot that is ours alone. */
+export class ReplicationSource implements ChangeSource {
+  readonly #options: ReplicationSourceOptions;
+  readonly #random: () => number;
+  readonly #stopping = new AbortController();
+  #state: SourceState = { status: 'connecting' };
+  #connection: ReplicationConnection | undefined;
+  #receiver: WalReceiver | undefined;
+  #acknowledgement: Acknowledgement | undefined;
+  #heartbeat: Heartbeat;
+  #running: Promise<void> | undefined;
+  #isPaused = false;
+  #failures = 0;
+  #told: { reason: string; at: number } | undefined;
+
+  constructor(options: ReplicationSourceOptions) {
+    this.#options = options;
+    this.#random = options.random ?? Math.random;
+    this.#heartbeat = new Heartbeat(options.database, options.slot, options.heartbeatMs);
+  }
+
+  get state(): SourceState {
+    return this.#state;
+  }
+
+  get stats(): SourceStats {
+    const receiver = this.#receiver;
+    return {
+      lagBytes: receiver === undefined ? 0 : Number(receiver.walEnd - receiver.safe),
+      lagSeconds: this.#heartbeat.lagSeconds,
+      retainedBytes: this.#heartbeat.retainedBytes,
+      receivedBytes: receiver?.receivedBytes ?? 0,
+    };
+  }
+
+  start(sink: ChangeSink): void {
+    this.#running = this.#run(sink);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#connection?.close();
+    await this.#running;
+    this.#state = { status: 'stopped' };
+  }
+
+  acknowledge(endLsn: bigint): void {
+    this.#receiver?.handled(endLsn);
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    this.#connection?.pause();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#connection?.resume();
+  }
+
+  async #run(sink: ChangeSink): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      let wasOpen = false;
+      try {
+        await this.#session(sink, () => {
+          wasOpen = true;
+        });
+        if (!signal.aborted) this.#goDown(sink, wasOpen, 'PostgreSQL ended the stream');
+      } catch (error) {
+        if (!signal.aborted) this.#failed(sink, wasOpen, error);
+      } finally {
+        this.#connection?.close();
+        this.#connection = undefined;
+        this.#acknowledgement?.stop();
+      }
+      if (wasOpen) this.#failures = 0;
+      const pause = backoffDelay(this.#failures++, this.#options.maxReconnectDelayMs, this.#random);
+      await delay(pause, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  /** One connection, from its first statement to the end of its stream. */
+  async #session(sink: ChangeSink, opened: () => void): Promise<void> {
+    const {
+      url,
+      database,
+      slot,
+      publication,
+      newEpoch,
+      log,
+      applicationName = 'goforward-realtime',
+    } = this.#options;
+    const names: PreflightNames = { slot, publication, schema: database.schema };
+    await ensureSubscriberRole(database);
+    this.#requireNothingWrong(findingsOf(await preflightFacts(database, names), names));
+    const connection = await ReplicationConnection.open(url, `${applicationName} replication`);
+    this.#connection = connection;
+    if (this.#stopping.signal.aborted) return;
+    const [system] = await connection.query<{ systemid: string; timeline: number }>('IDENTIFY_SYSTEM');
+    if (system === undefined) throw new Refused([POOLER_FINDING]);
+    await this.#lead(connection);
+    if (this.#stopping.signal.aborted) return;
+    await ensurePublication(database, publication);
+    const store = new StreamStateStore(database, database.schema, slot);
+    const found = await ensureSlot(database, connection, slot);
+    const facts = { systemId: system.systemid, timeline: Number(system.timeline), ...found };
+    const { state, gap } = continuation(await store.read(), facts, newEpoch);
+    await store.write(state);
+    const receiver = new WalReceiver(sink, state.acknowledged, (content) => this.#heartbeat.arrived(content));
+    this.#receiver = receiver;
+    this.#acknowledgement = new Acknowledgement({ store, state, receiver, connection, log });
+    const begin = `START_REPLICATION SLOT "${slot}" LOGICAL ${this.#acknowledgement.position} (proto_version '1', publication_names '${publicationList(publication)}', messages 'true')`;
+    sink.opened({ epoch: state.epoch, ...(gap === undefined ? {} : { gap }) });
+    opened();
+    const { ended } = await connection.stream(begin, receiver);
+    if (this.#isPaused) connection.pause();
+    this.#state = { status: 'streaming' };
+    this.#told = undefined;
+    log.info(
+      { slot, publication, epoch: state.epoch, ...(gap === undefined ? {} : { gap }) },
+      'Row changes are streaming',
+    );
+    this.#acknowledgement.start();
+    this.#heartbeat.start();
+    try {
+      await ended;
+    } finally {
+      this.#heartbeat.stop();
+    }
+  }
+
+  /** Waits until the slot is ours. A waiting statement would hold a snapshot, so it is asked for again and again. */
+  async #lead(connection: ReplicationConnection): Promise<void> {
+    const { slot, log } = this.#options;
+    const { signal } = this.#stopping;
+    const ask = `SELECT pg_try_advisory_lock(${LOCK_SPACE}, hashtext('${slot}')) AS leads`;
+    while (!signal.aborted) {
+      const [answer] = await connection.query<{ leads: boolean }>(ask);
+      if (answer?.leads) return;
+      if (this.#state.status !== 'follower') {
+        this.#state = { status: 'follower' };
+        log.info({ slot }, 'Another server reads the replication slot; this one waits to take over');
+      }
+      const pause = FOLLOW_MS * (2 / 3 + (2 / 3) * this.#random());
+      await delay(pause, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  #requireNothingWrong(findings: readonly Finding[]): void {
+    const errors = findings.filter(({ severity }) => severity === 'error');
+    if (errors.length > 0) throw new Refused(errors);
+    for (const { code, title, advice } of findings) this.#remind(`${code} ${title}`, { code, advice }, title);
+  }
+
+  #failed(sink: ChangeSink, wasOpen: boolean, error: unknown): void {
+    if (error instanceof Refused) {
+      this.#state = { status: 'refused', findings: error.findings };
+      if (wasOpen) sink.closed('row changes cannot be read');
+      for (const { code, title, advice } of error.findings) {
+        this.#remind(`${code} ${title}`, { code, advice }, `Row changes cannot be read: ${title}`);
+      }
+      return;
+    }
+    this.#goDown(sink, wasOpen, this.#reasonOf(error), error);
+  }
+
+  #goDown(sink: ChangeSink, wasOpen: boolean, reason: string, error?: unknown): void {
+    this.#state = { status: 'down', reason };
+    if (wasOpen) sink.closed(reason);
+    this.#remind(
+      reason,
+      { reason, ...(error === undefined ? {} : { err: error }) },
+      'Row changes are not streaming; trying again in the background',
+    );
+  }
+
+  /** A few words without roles and secrets. */
+  #reasonOf(error: unknown): string {
+    if (error instanceof ProtocolError) {
+      const { state } = this.#options.database;
+      return state.status === 'down' ? state.reason : 'the database is not reachable';
+    }
+    if (error instanceof Error && 'code' in error && error.code === '55006')
+      return 'the replication slot is still held by an earlier connection';
+    const { hostname, port, pathname } = new URL(this.#options.url);
+    const target: ConnectionTarget = {
+      address: `${hostname}:${port === '' ? '5432' : port}`,
+      host: hostname,
+      database: pathname.slice(1),
+      user: '',
+    };
+    return connectionFault(error, target)?.reason ?? 'the stream could not be read';
+  }
+
+  #remind(key: string, facts: Record<string, unknown>, words: string): void {
+    const now = Date.now();
+    if (this.#told?.reason === key && now - this.#told.at < REMIND_MS) return;
+    this.#told = { reason: key, at: now };
+    this.#options.log.warn(facts, words);
+  }
+}
+
+/** Somebody has to mend something before row changes can be read. */
+class Refused extends Error {
+  readonly findings: readonly Finding[];
+
+  constructor(findings: readonly Finding[]) {
+    super(findings.map(({ code, title }) => `${code} ${title}`).join('; '));
+    this.findings = findings;
+  }
+}
+
+/** The value of `publication_names`: a list of identifiers within a literal. */
+function publicationList(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`.replaceAll("'", "''");
+}

@@ -1,0 +1,34 @@
+import { quoted } from '../identifier.js';
+import type { Sql } from '../sql.js';
+import { type Lsn, parseLsn } from './lsn.js';
+import type { ReplicationConnection } from './replication-connection.js';
+
+/** Makes the publication when it is not there. It is only ever altered: a change made while it is absent wedges the slot for ever. */
+export async function ensurePublication(sql: Sql, name: string): Promise<void> {
+  const found = await sql.query('SELECT FROM pg_publication WHERE pubname = $1', [name]);
+  if (found.length > 0) return;
+  await sql.query(
+    `CREATE PUBLICATION ${quoted(name)} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)`,
+  );
+}
+
+/** Makes the slot when it is not there, or has lost its WAL; answers what it has confirmed. */
+export async function ensureSlot(
+  sql: Sql,
+  connection: ReplicationConnection,
+  name: string,
+): Promise<{ readonly confirmed: Lsn; readonly isNew: boolean }> {
+  const [slot] = await sql.query<{ confirmed: string; wal_status: string | null }>(
+    `SELECT confirmed_flush_lsn::text AS confirmed, wal_status FROM pg_replication_slots WHERE slot_name = $1`,
+    [name],
+  );
+  if (slot !== undefined && slot.wal_status !== 'lost') {
+    return { confirmed: parseLsn(slot.confirmed), isNew: false };
+  }
+  if (slot !== undefined) await connection.query(`DROP_REPLICATION_SLOT ${quoted(name)}`);
+  const [made] = await connection.query<{ consistent_point: string }>(
+    `CREATE_REPLICATION_SLOT ${quoted(name)} LOGICAL pgoutput NOEXPORT_SNAPSHOT`,
+  );
+  if (made === undefined) throw new Error('PostgreSQL made no slot');
+  return { confirmed: parseLsn(made.consistent_point), isNew: true };
+}

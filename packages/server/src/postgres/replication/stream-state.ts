@@ -1,0 +1,117 @@
+import type { Sql } from '../sql.js';
+import { formatLsn, type Lsn, parseLsn } from './lsn.js';
+
+/** How far the reader of a slot has come, and of which history; kept in our schema. */
+export interface StreamState {
+  /** What cursors begin with. */
+  readonly epoch: string;
+  /** How often we have made the slot. */
+  readonly generation: number;
+  readonly systemId: string;
+  readonly timeline: number;
+  readonly acknowledged: Lsn;
+}
+
+/** What PostgreSQL says of itself and of the slot. */
+export interface SlotFacts {
+  readonly systemId: string;
+  readonly timeline: number;
+  /** What the slot has confirmed. */
+  readonly confirmed: Lsn;
+  /** We made it just now. */
+  readonly isNew: boolean;
+}
+
+/** From where the stream goes on, as which history, and what was lost. */
+export interface Continuation {
+  readonly state: StreamState;
+  /** Set when changes since the last acknowledged one are lost. */
+  readonly gap?: string;
+}
+
+/**
+ * Compares what was kept with what is there. PostgreSQL reports no gap: a slot that was made anew or moved on by
+ * somebody else goes on from where it is. One that is behind is normal: PostgreSQL saves its position lazily.
+ */
+export function continuation(
+  kept: StreamState | undefined,
+  slot: SlotFacts,
+  newEpoch: () => string,
+): Continuation {
+  const { systemId, timeline, confirmed, isNew } = slot;
+  const fresh = (generation: number): StreamState => ({
+    epoch: newEpoch(),
+    generation,
+    systemId,
+    timeline,
+    acknowledged: confirmed,
+  });
+  if (kept === undefined) return { state: fresh(1) };
+  const gap = gapBetween(kept, slot);
+  if (gap === undefined) return { state: kept };
+  return { state: fresh(isNew ? kept.generation + 1 : kept.generation), gap };
+}
+
+function gapBetween(kept: StreamState, slot: SlotFacts): string | undefined {
+  if (slot.systemId !== kept.systemId) return 'the database is another one';
+  if (slot.isNew) return 'the replication slot was lost';
+  if (slot.timeline !== kept.timeline) return 'the database was restored or failed over';
+  if (slot.confirmed > kept.acknowledged) return 'the replication slot was moved on by somebody else';
+  return undefined;
+}
+
+/** Keeps the state of one slot in `streams` of our schema. */
+export class StreamStateStore {
+  readonly #sql: Sql;
+  readonly #table: string;
+  readonly #slot: string;
+
+  constructor(sql: Sql, schema: string, slot: string) {
+    this.#sql = sql;
+    this.#table = `${schema}.streams`;
+    this.#slot = slot;
+  }
+
+  async read(): Promise<StreamState | undefined> {
+    const [row] = await this.#sql.query<{
+      epoch: string;
+      generation: number;
+      system_id: string;
+      timeline: number;
+      acknowledged: string;
+    }>(
+      `SELECT epoch, generation, system_id, timeline, acknowledged::text FROM ${this.#table} WHERE slot = $1`,
+      [this.#slot],
+    );
+    if (row === undefined) return undefined;
+    const { epoch, generation, system_id: systemId, timeline, acknowledged } = row;
+    return { epoch, generation, systemId, timeline, acknowledged: parseLsn(acknowledged) };
+  }
+
+  async write(state: StreamState): Promise<void> {
+    await this.#sql.query(
+      `INSERT INTO ${this.#table} AS kept (slot, epoch, generation, system_id, timeline, acknowledged)
+       VALUES ($1, $2, $3, $4, $5, $6)
+       ON CONFLICT (slot) DO UPDATE SET (epoch, generation, system_id, timeline, acknowledged, updated_at) =
+         (excluded.epoch, excluded.generation, excluded.system_id, excluded.timeline, excluded.acknowledged, now())`,
+      [
+        this.#slot,
+        state.epoch,
+        state.generation,
+        state.systemId,
+        state.timeline,
+        formatLsn(state.acknowledged),
+      ],
+    );
+  }
+
+  /** Moves the acknowledged position on; false when the row is no longer of this history: another server has written it. */
+  async acknowledge(state: StreamState, lsn: Lsn): Promise<boolean> {
+    const rows = await this.#sql.query(
+      `UPDATE ${this.#table} SET acknowledged = $4, updated_at = now()
+       WHERE slot = $1 AND epoch = $2 AND generation = $3 AND acknowledged <= $4 RETURNING slot`,
+      [this.#slot, state.epoch, state.generation, formatLsn(lsn)],
+    );
+    return rows.length > 0;
+  }
+}

@@ -1,0 +1,184 @@
+import { PostgresAuthorizer } from './changes/authorizing/postgres-authorizer.js';
+import { checkCondition } from './changes/conditions/check-condition.js';
+import { RowContexts } from './changes/row-context.js';
+import { ChangeEncoder } from './changes/streaming/change-encoder.js';
+import { ChangeLog } from './changes/streaming/change-log.js';
+import { MemberFeeds } from './changes/streaming/member-feeds.js';
+import { RowChanges } from './changes/streaming/row-changes.js';
+import { SliceRouter } from './changes/streaming/slice-router.js';
+import { TableViews } from './changes/streaming/table-views.js';
+import { PostgresSubscriptionStore } from './changes/subscriptions/postgres-subscription-store.js';
+import { SubscriptionPreparation } from './changes/subscriptions/subscription-preparation.js';
+import { SubscriptionRegistry } from './changes/subscriptions/subscription-registry.js';
+import { TableFilter } from './changes/tables/table-filter.js';
+import { TableRegistry } from './changes/tables/table-registry.js';
+import { ValueFormats } from './changes/values/value-formats.js';
+import type { ChannelRegistry } from './channels/channel-registry.js';
+import type { MessageEncoder } from './channels/message-encoder.js';
+import type { Settings } from './config/settings-table.js';
+import { textFrame } from './connections/frame.js';
+import type { Clock } from './lib/clock.js';
+import { IdSource } from './lib/ids.js';
+import type { Log } from './lib/log.js';
+import type { RowChangeNumbers } from './metrics/metrics.js';
+import type { Tally } from './metrics/tally.js';
+import type { Database } from './postgres/database.js';
+import { ReplicationSource } from './postgres/replication/replication-source.js';
+
+export interface RowChangeOptions {
+  readonly settings: Settings;
+  readonly databaseUrl: string;
+  readonly database: Database;
+  readonly channels: ChannelRegistry;
+  readonly encoder: MessageEncoder;
+  readonly tally: Tally;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** How many bytes of changes may wait for members. */
+const CHANGE_LOG_BYTES = 64 * 1024 * 1024;
+/** How often new partitions are looked for, in ms. */
+const ADOPT_MS = 10_000;
+const EPOCH_LENGTH = 8;
+
+/** Everything that row changes take, from the log to the members, as one part of the server. */
+export class RowChangeServices {
+  readonly tables: TableRegistry;
+  readonly subscriptions: SubscriptionRegistry;
+  readonly contexts: RowContexts;
+  readonly stream: RowChanges;
+  readonly #authorizer: PostgresAuthorizer;
+  readonly #changes: ChangeLog;
+  readonly #log: Log;
+  #adoption: NodeJS.Timeout | undefined;
+
+  constructor(options: RowChangeOptions) {
+    const { settings, database, channels, encoder, tally, clock, log } = options;
+    this.#log = log;
+    this.contexts = new RowContexts(settings.dbRoles);
+    const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock });
+    this.#authorizer = authorizer;
+    const filter = new TableFilter(settings.filterTables, settings.excludeTables);
+    this.tables = new TableRegistry(database, settings.publicationName, filter);
+    const preparation = new SubscriptionPreparation({
+      tables: this.tables,
+      authorizer,
+      checkCondition: (table, role, text) => checkCondition(database, table, role, text),
+    });
+    const store = new PostgresSubscriptionStore(database);
+    const subscriptions = new SubscriptionRegistry({ store, preparation, clock, log });
+    this.subscriptions = subscriptions;
+    const changes = new ChangeLog({
+      maxBytes: CHANGE_LOG_BYTES,
+      isWanted: (oid) => subscriptions.isWanted(oid),
+      tally,
+    });
+    this.#changes = changes;
+    const channel = (name: string) => channels.find(name);
+    const formats = new ValueFormats(database);
+    const ids = new IdSource();
+    this.stream = new RowChanges({
+      source: new ReplicationSource({
+        url: options.databaseUrl,
+        database,
+        slot: settings.replicationSlot,
+        publication: settings.publicationName,
+        heartbeatMs: settings.heartbeatInterval,
+        maxReconnectDelayMs: settings.maxReconnectDelay,
+        newEpoch: () => ids.random(EPOCH_LENGTH),
+        log,
+      }),
+      changes,
+      router: new SliceRouter({
+        authorizer,
+        contexts: this.contexts,
+        views: new TableViews(authorizer, formats),
+        formats,
+        encoder: new ChangeEncoder(textFrame),
+        subscriptions,
+        channel,
+        tally,
+      }),
+      feeds: new MemberFeeds(clock),
+      subscriptions,
+      channel,
+      encoder,
+      tally,
+      log,
+    });
+    this.tables.onChange((table, event) => void this.#tableChanged(table.oid, event));
+    channels.onDeleted((name) => void this.#channelDeleted(name));
+  }
+
+  /** Reads what is kept; called each time that the database is there (again). */
+  async load(): Promise<void> {
+    await this.tables.load();
+    await this.subscriptions.load();
+  }
+
+  start(): void {
+    this.#authorizer.start();
+    this.subscriptions.start();
+    this.stream.start();
+    const adopt = () => void this.tables.adoptPartitions().catch((error: unknown) => this.#failed(error));
+    this.#adoption = setInterval(adopt, ADOPT_MS).unref();
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#adoption);
+    await this.stream.stop();
+    await this.subscriptions.stop();
+    this.#authorizer.stop();
+  }
+
+  /** The numbers of the stream, for metrics. */
+  numbers(): RowChangeNumbers {
+    const { state, stats } = this.stream.source;
+    return {
+      isStreaming: state.status === 'streaming',
+      lagBytes: stats.lagBytes,
+      lagSeconds: stats.lagSeconds,
+      retainedBytes: stats.retainedBytes,
+      logBytes: this.#changes.bytes,
+      membersBehind: this.stream.membersBehind,
+      subscriptions: this.subscriptions.size,
+      tables: this.tables.list().length,
+    };
+  }
+
+  /** The state of the stream, for `/readyz`. */
+  get readiness(): { status: string; reason?: string } {
+    const { state } = this.stream.source;
+    if (state.status === 'down') return { status: state.status, reason: state.reason };
+    if (state.status !== 'refused') return { status: state.status };
+    const reason = state.findings.map(({ code, title }) => `${code} ${title}`).join('; ');
+    return { status: state.status, reason };
+  }
+
+  /** Members of channels that wait for its changes are told that there is a hole before and behind. */
+  async #tableChanged(oid: number, event: 'opted in' | 'opted out'): Promise<void> {
+    this.#authorizer.forget(oid);
+    const hadSubscribers = this.subscriptions.isWanted(oid);
+    try {
+      await this.subscriptions.refresh();
+    } catch (error) {
+      this.#failed(error);
+    }
+    if (!hadSubscribers) return;
+    const reason = event === 'opted in' ? 'the table is set up again' : 'the table was taken out';
+    this.stream.tell({ event: 'gap', payload: { scope: 'changes', reason }, tables: [oid] });
+  }
+
+  async #channelDeleted(name: string): Promise<void> {
+    try {
+      await this.subscriptions.endOf(name);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#log.warn({ err: error }, 'Something about row changes could not be done; it is tried again');
+  }
+}

@@ -1,0 +1,195 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dropSlot } from '../support/postgres-database.js';
+import { ADA, nextChange, run, subscribe } from '../support/row-changes.js';
+import { join } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+let server: TestServer;
+let admin: string;
+let owner: string;
+
+beforeAll(async () => {
+  server = await startRowChangeServer();
+  [admin, owner] = [await server.token('root', 'admin'), await server.token('olga', 'owner')];
+  await run(
+    server,
+    'CREATE TABLE notes (id int PRIMARY KEY, content text, made int GENERATED ALWAYS AS (id + 1) STORED)',
+  );
+  await server.call('POST', '/realtime/triggers/notes', { token: admin, body: {} });
+  await server.call('POST', '/realtime/channels', {
+    token: admin,
+    body: { name: 'owned', permissions: { admin: ['owner'] } },
+  });
+});
+afterAll(() => server.stop());
+
+const ask = (channel: string, body: unknown, token = owner) =>
+  server.call('POST', `/realtime/channels/${channel}/subscribe`, { token, body });
+const list = async (token: string) => (await server.call('GET', '/realtime/subscriptions', { token })).body;
+
+describe('subscribing a channel', () => {
+  test('answers the filter with its defaults, and the same filter again the same subscription', async () => {
+    const answer = await ask('owned', { table: 'notes' });
+    expect([answer.status, answer.body]).toEqual([
+      200,
+      {
+        message: 'subscribed to database changes',
+        channel: 'owned',
+        filter: { table: 'notes', schema: 'public', events: ['INSERT', 'UPDATE', 'DELETE'] },
+        subscription_id: expect.stringMatching(/^sub_\d+_[a-z0-9]+$/),
+      },
+    ]);
+    const both = await Promise.all([
+      ask('owned', { table: 'notes', events: ['DELETE', 'INSERT', 'UPDATE'] }),
+      ask('owned', { table: 'notes', schema: 'public' }),
+    ]);
+    const ids = both.map(({ body }) => body.subscription_id);
+    expect(ids).toEqual([answer.body.subscription_id, answer.body.subscription_id]);
+    const concurrent = await Promise.all(
+      Array.from({ length: 5 }, () => ask('owned', { table: 'notes', condition: 'id > 7' })),
+    );
+    expect(new Set(concurrent.map(({ body }) => body.subscription_id)).size).toBe(1);
+  });
+
+  test.each([
+    [{ table: 'nonexistent' }, "Table 'nonexistent' does not exist"],
+    [{ table: 'notes', columns: ['colour'] }, "Column 'colour' does not exist"],
+    [{ table: 'notes', columns: ['made'] }, 'is generated'],
+    [{ table: 'notes', condition: 'colour = 1' }, "Column 'colour' does not exist"],
+    [{ table: 'notes', condition: 'id = ' }, 'syntax error'],
+    [{ table: 'notes', condition: 'id + 1' }, 'argument of WHERE must be type boolean'],
+    [{ table: 'notes', condition: `id = 'x'` }, 'invalid input syntax for type integer'],
+    [{ table: 'notes', condition: 'content > id' }, 'operator does not exist'],
+    [{ table: 'notes', condition: '(SELECT true)' }, 'no sub-selects'],
+  ])('with %j fails, in clear words', async (filter, words) => {
+    const { status, body } = await ask('owned', filter);
+    expect([status, body]).toEqual([
+      400,
+      expect.objectContaining({
+        error: 'failed to subscribe to database changes',
+        code: 'DB_SUBSCRIPTION_FAILED',
+        details: expect.stringContaining(words),
+      }),
+    ]);
+  });
+
+  test.each([
+    [{ table: 'notes', colums: ['id'] }, 'colums'],
+    [{ table: 'notes', events: ['TRUNCATE'] }, 'events.0'],
+    [{ table: 'notes', events: [] }, 'events'],
+    [{ table: 7 }, 'table'],
+    [{}, 'table'],
+  ])('with %j has the wrong shape', async (filter, field) => {
+    const { status, body } = await ask('owned', filter);
+    expect([status, body.code, body.field]).toEqual([400, 'VALIDATION_FAILED', field]);
+  });
+
+  test('to a table that is not set up tells the call that would, unless a server admin asks', async () => {
+    await run(server, 'CREATE TABLE later (id int PRIMARY KEY)');
+    const refused = await ask('owned', { table: 'later' });
+    expect([refused.status, refused.body.details]).toEqual([
+      400,
+      expect.stringContaining('POST /realtime/triggers/later'),
+    ]);
+    const wrong = await ask('owned', { table: 'later', condition: 'nothing = 1' }, admin);
+    expect(wrong.status).toBe(400);
+    const triggers = async () =>
+      (await server.call('GET', '/realtime/triggers', { token: admin })).body.triggers;
+    expect((await triggers()).map(({ table }) => table)).toEqual(['notes']);
+    const set = await ask('owned', { table: 'later' }, admin);
+    expect([set.status, (await triggers()).map(({ table }) => table)]).toEqual([200, ['later', 'notes']]);
+  });
+
+  test('on a column that the role may not read would be an oracle', async () => {
+    await run(server, `CREATE TABLE guarded (id int PRIMARY KEY, secret text)`);
+    await server.call('POST', '/realtime/triggers/guarded', { token: admin, body: {} });
+    await run(
+      server,
+      'REVOKE SELECT ON guarded FROM realtime_subscriber; GRANT SELECT (id) ON guarded TO realtime_subscriber',
+    );
+    const { status, body } = await ask('owned', { table: 'guarded', condition: `secret = 'x'` });
+    expect([status, body.details]).toEqual([400, 'permission denied for column secret']);
+    expect((await ask('owned', { table: 'guarded', condition: 'id = 1' })).status).toBe(200);
+  });
+
+  test('needs the right to administer it', async () => {
+    const { status, body } = await ask('owned', { table: 'notes' }, await server.token('ada'));
+    expect([status, body.required_permission]).toEqual([403, 'admin']);
+    expect((await ask('nowhere', { table: 'notes' }, admin)).body.code).toBe('CHANNEL_NOT_FOUND');
+  });
+});
+
+describe('subscriptions', () => {
+  test('are listed to who made them, to a server admin all, and count what was sent', async () => {
+    const id = await subscribe(server, 'counted', { table: 'notes', columns: ['id'] });
+    const ada = await join(server, 'counted', ADA);
+    await run(server, `INSERT INTO notes (id) VALUES (1), (2)`);
+    await nextChange(ada);
+    await nextChange(ada);
+    const own = await list(owner);
+    expect(own.subscriptions.every(({ user_id }) => user_id === 'olga')).toBe(true);
+    const all = await list(admin);
+    expect(all.total).toBe(all.subscriptions.length);
+    expect(all.subscriptions.find((subscription) => subscription.id === id)).toEqual({
+      id,
+      channel_name: 'counted',
+      filter: { table: 'notes', schema: 'public', events: ['INSERT', 'UPDATE', 'DELETE'], columns: ['id'] },
+      user_id: 'root',
+      created_at: expect.any(String),
+      last_activity: expect.any(String),
+      message_count: 2,
+      active: true,
+    });
+  });
+
+  test('end by their id, for who may administer the channel, and with the channel', async () => {
+    const id = (await ask('owned', { table: 'notes', columns: ['id'] })).body.subscription_id;
+    const end = (token: string) => server.call('DELETE', `/realtime/subscriptions/${id}`, { token });
+    expect((await end(await server.token('ada'))).body.required_permission).toBe('admin');
+    expect((await end(owner)).status).toBe(200);
+    expect((await end(owner)).body.code).toBe('SUBSCRIPTION_NOT_FOUND');
+    await subscribe(server, 'short', { table: 'notes' });
+    await server.call('DELETE', '/realtime/channels/short', { token: admin });
+    expect((await list(admin)).subscriptions.some(({ channel_name }) => channel_name === 'short')).toBe(
+      false,
+    );
+    await server.call('POST', '/realtime/channels', { token: admin, body: { name: 'short' } });
+    expect((await list(admin)).subscriptions.some(({ channel_name }) => channel_name === 'short')).toBe(
+      false,
+    );
+  });
+
+  test('make an automatic channel a lasting one', async () => {
+    const ada = await join(server, 'automatic', ADA);
+    expect((await ask('automatic', { table: 'notes', columns: ['id'] }, admin)).status).toBe(200);
+    expect(await run(server, `SELECT name FROM realtime.channels WHERE name = 'automatic'`)).toHaveLength(1);
+    await run(server, `INSERT INTO notes (id) VALUES (3)`);
+    expect((await nextChange(ada)).new_record).toEqual({ id: 3 });
+  });
+
+  test('are there again after a restart, and their conditions too', async () => {
+    const slot = 'test_subscriptions_restart';
+    const first = await startRowChangeServer({ REALTIME_REPLICATION_SLOT: slot });
+    await run(first, 'CREATE TABLE kept (id int PRIMARY KEY)');
+    const id = await subscribe(first, 'kept', { table: 'kept', condition: 'id > 1' });
+    const databaseUrl = first.databaseUrl;
+    await first.stop(async () => {
+      const second = await startRowChangeServer({
+        REALTIME_REPLICATION_SLOT: slot,
+        DATABASE_URL: databaseUrl,
+      });
+      try {
+        const ada = await join(second, 'kept', ADA);
+        await run(second, 'INSERT INTO kept VALUES (1), (2)');
+        const message = await ada.next('database_change');
+        expect([message.payload.change.new_record, message.payload.subscription_ids]).toEqual([
+          { id: 2 },
+          [id],
+        ]);
+      } finally {
+        await second.stop();
+        await dropSlot(databaseUrl, slot);
+      }
+    });
+  });
+});

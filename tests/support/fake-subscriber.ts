@@ -1,0 +1,21 @@
+import type { Subscriber } from '../../packages/server/src/channels/subscriber.js';
+
+/** A member without a socket: user `ann`, who takes everything at once, unless told otherwise. */
+export function fakeSubscriber(parts: Partial<Subscriber> = {}): Subscriber {
+  const { userId = 'ann' } = parts;
+  const push = parts.push ?? (() => undefined);
+  return {
+    id: 'c1',
+    userId,
+    identity: { userId, limitedAs: userId, roles: ['user'], expiresAt: null, claims: {} },
+    echo: true,
+    presence: 'each',
+    waiting: 0,
+    push,
+    pushPaced: push,
+    whenDrained: (callback) => callback(),
+    tooSlow: () => undefined,
+    channelClosed: () => undefined,
+    ...parts,
+  };
+}
