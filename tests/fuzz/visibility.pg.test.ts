@@ -1,0 +1,167 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { PostgresAuthorizer } from '../../packages/server/src/changes/authorizing/postgres-authorizer.js';
+import { parseCondition } from '../../packages/server/src/changes/conditions/condition.js';
+import { loadParser } from '../../packages/server/src/changes/conditions/parse-expression.js';
+import { DEFAULT_DB_ROLE } from '../../packages/server/src/changes/row-context.js';
+import { silentLog } from '../../packages/server/src/lib/log.js';
+import { Database } from '../../packages/server/src/postgres/database.js';
+import { ensureSubscriberRole } from '../../packages/server/src/postgres/replication/subscriber-role.js';
+import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-database.js';
+import { Random } from './random.js';
+import { FOUNDATION, makeWorld, type World } from './world.js';
+
+/** `npm run test:fuzz -- --cases N --seed S` runs more, or others. A case is a row version and whoever asks for it. */
+const CASES = Number(process.env.FUZZ_CASES ?? 5_000);
+const SEED = Number(process.env.FUZZ_SEED ?? 20_261_126);
+
+/** What a SELECT of the row itself shows each context: inserted for real, behind real row level security. */
+const TRUTH = `
+  CREATE FUNCTION truth(role text, usr text, claims text, ids int[]) RETURNS int[] LANGUAGE plpgsql AS $$
+  DECLARE seen int[] := '{}'; found int;
+  BEGIN
+    PERFORM set_config('role', role, true), set_config('app.current_user_id', usr, true),
+      set_config('request.jwt.claims', claims, true);
+    FOR i IN 1 .. cardinality(ids) LOOP
+      BEGIN
+        EXECUTE 'SELECT id FROM public.t WHERE id = $1' INTO found USING ids[i];
+        IF found IS NOT NULL THEN seen := seen || found; END IF;
+      EXCEPTION WHEN OTHERS THEN NULL;
+      END;
+    END LOOP;
+    RETURN seen;
+  END $$;
+  CREATE FUNCTION holds(condition text, ids int[]) RETURNS int[] LANGUAGE plpgsql AS $$
+  DECLARE seen int[] := '{}'; found bool;
+  BEGIN
+    FOR i IN 1 .. cardinality(ids) LOOP
+      BEGIN
+        EXECUTE 'SELECT (' || condition || ') FROM public.t WHERE id = $1' INTO found USING ids[i];
+        IF found THEN seen := seen || ids[i]; END IF;
+      EXCEPTION WHEN OTHERS THEN NULL;
+      END;
+    END LOOP;
+    RETURN seen;
+  END $$;`;
+
+let test: TestDatabase;
+let database: Database;
+let authorizer: PostgresAuthorizer;
+let roles: string[];
+
+beforeAll(async () => {
+  await loadParser();
+  test = await createTestDatabase();
+  database = new Database({
+    url: test.url,
+    log: silentLog,
+    maxReconnectDelayMs: 100,
+    onReady: async () => undefined,
+  });
+  await database.start();
+  await ensureSubscriberRole(database);
+  const suffix = randomBytes(4).toString('hex');
+  const [one, two] = [`fuzz_one_${suffix}`, `fuzz_two_${suffix}`];
+  roles = [DEFAULT_DB_ROLE, one, two];
+  await sql(
+    test.url,
+    `${FOUNDATION}; ${TRUTH}; CREATE ROLE ${one}; CREATE ROLE ${two}; GRANT ${one} TO ${two}`,
+  );
+  authorizer = new PostgresAuthorizer({ database, enableRls: true, clock: Date.now });
+});
+
+afterAll(async () => {
+  authorizer.stop();
+  await database.stop();
+  await sql(
+    test.url,
+    `DROP TABLE IF EXISTS t; ${roles
+      .slice(1)
+      .map((role) => `DROP OWNED BY ${role}; DROP ROLE ${role}`)
+      .join(';')}`,
+  );
+  await test.drop();
+});
+
+/** For each context the ids of the rows that a change would show it. */
+async function judged({ rows, contexts }: World, oid: number): Promise<number[][]> {
+  const facts = await authorizer.facts(oid);
+  if (facts === undefined) throw new Error('no table');
+  const all = rows.map((_, n) => n);
+  const seen: number[][] = [];
+  for (const { role, userId, claims } of contexts) {
+    const rights = await authorizer.rights(facts, role);
+    if (!rights.canSelect || rights.rows === 'none') seen.push([]);
+    else if (rights.rows === 'all') seen.push(all);
+    else {
+      const context = { key: JSON.stringify([role, userId, claims]), role, userId, claims };
+      const [verdict] = await authorizer.judge(facts, rows, [{ context, rows: all }]);
+      seen.push([...(verdict?.visible ?? [])].sort((a, b) => a - b));
+    }
+  }
+  return seen;
+}
+
+async function shown(world: World): Promise<number[][]> {
+  return database.transaction(async (statements) => {
+    for (const [id, a, b, c, u] of world.rows)
+      await statements.query('INSERT INTO public.t (id, a, b, c, u) VALUES ($1, $2, $3, $4, $5)', [
+        id,
+        a,
+        b,
+        c,
+        u,
+      ]);
+    const ids = world.rows.map(([id]) => Number(id));
+    const seen: number[][] = [];
+    for (const { role, userId, claims } of world.contexts) {
+      await statements.query('SAVEPOINT context');
+      const [row] = await statements.query<{ seen: number[] }>(
+        'SELECT public.truth($1, $2, $3, $4) AS seen',
+        [role, userId, claims, ids],
+      );
+      await statements.query('ROLLBACK TO context');
+      seen.push(row?.seen ?? []);
+    }
+    for (const condition of world.conditions) {
+      const [row] = await statements.query<{ seen: number[] }>('SELECT public.holds($1, $2) AS seen', [
+        condition,
+        ids,
+      ]);
+      seen.push(row?.seen ?? []);
+    }
+    await statements.query('TRUNCATE public.t');
+    return seen;
+  });
+}
+
+async function conditionsOf({ rows, conditions }: World, oid: number): Promise<number[][]> {
+  const facts = await authorizer.facts(oid);
+  if (facts === undefined) throw new Error('no table');
+  const parsed = conditions.map((text) => parseCondition(text, facts.columns));
+  const verdicts = await authorizer.conditions(facts, rows, parsed);
+  return verdicts.map(({ visible }) => [...visible].sort((a, b) => a - b));
+}
+
+it(
+  `what is sent is what a SELECT shows, in ${CASES} cases of seed ${SEED}`,
+  async () => {
+    let cases = 0;
+    let visible = 0;
+    for (let seed = SEED; cases < CASES; seed++) {
+      const world = makeWorld(new Random(seed), roles);
+      await sql(test.url, world.statements);
+      const [row] = await sql<{ oid: number }>(test.url, `SELECT 't'::regclass::oid::int AS oid`);
+      const oid = row?.oid ?? 0;
+      const ours = [...(await judged(world, oid)), ...(await conditionsOf(world, oid))];
+      const truth = await shown(world);
+      expect({ seed, ...world, seen: ours }).toEqual({ seed, ...world, seen: truth });
+      cases += truth.length * world.rows.length;
+      visible += truth.flat().length;
+      if (process.env.FUZZ_CASES !== undefined && seed % 100 === 0)
+        console.info(`${cases} cases, 0 differences`);
+    }
+    console.info(`visibility: ${cases} cases (${visible} visible), 0 differences, seed ${SEED}`);
+  },
+  Math.max(120_000, CASES * 20),
+);
