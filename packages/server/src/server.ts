@@ -8,6 +8,7 @@ import { MetricsListener } from './http/metrics-listener.js';
 import type { DemoSession } from './http/routes/demo-session.js';
 import type { Log } from './lib/log.js';
 import { EmbeddedPostgres } from './postgres/embedded/embedded-postgres.js';
+import { makeExampleTables } from './postgres/example-tables.js';
 import { createServices, type Services } from './services.js';
 
 export interface ServerOptions {
@@ -134,6 +135,7 @@ export class RealtimeServer {
     }
     if (metricsPort !== undefined) await this.#metricsListener?.listen(host, metricsPort);
     await database.start();
+    if (this.#embedded !== undefined) await makeExampleTables(database);
     this.#services.rowChanges?.start();
     signal?.throwIfAborted();
   }
