@@ -96,6 +96,14 @@ if said=$(TOKEN="$USER_TOKEN_TEXT" SOCKET_URL="$SOCKET_URL" node --input-type=mo
   });
 ' 2>&1); then ok 'WebSocket: join, publish, receive'; else bad 'WebSocket: join, publish, receive' "$said"; fi
 
+# Row changes, on the table test_table (the embedded PostgreSQL has one).
+expect 'POST /realtime/triggers/:table'      200 'trigger setup'            POST /realtime/triggers/test_table "$ADMIN" '{}'
+expect 'GET /realtime/triggers'              200 '"test_table"'             GET /realtime/triggers "$ADMIN"
+expect 'POST …/subscribe'                    200 'subscribed to database'   POST "/realtime/channels/$CHANNEL/subscribe" "$ADMIN" '{"table":"test_table","events":["INSERT","UPDATE"]}'
+expect 'POST …/subscribe to no table'        400 DB_SUBSCRIPTION_FAILED     POST "/realtime/channels/$CHANNEL/subscribe" "$ADMIN" '{"table":"nonexistent"}'
+expect 'GET /realtime/subscriptions'         200 '"message_count"'          GET /realtime/subscriptions "$ADMIN"
+expect 'DELETE /realtime/triggers/:table'    200 'trigger removed'          DELETE /realtime/triggers/test_table "$ADMIN"
+
 expect 'DELETE /realtime/channels/:name'     200 'deleted successfully'     DELETE "/realtime/channels/$CHANNEL" "$ADMIN"
 expect 'GET what was deleted'                404 CHANNEL_NOT_FOUND          GET "/realtime/channels/$CHANNEL" "$USER_TOKEN_TEXT"
 

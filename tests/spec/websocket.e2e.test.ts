@@ -5,11 +5,17 @@ import { loadSettings } from '@goforward/realtime';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { type RawData, WebSocket } from 'ws';
 import { eventually } from '../support/eventually.js';
+import { run } from '../support/row-changes.js';
 import { filledIn, hasSpecDocument, SpecDocument, specTitle } from '../support/spec-document.js';
 import { SpecScript } from '../support/spec-script.js';
 import { departures } from '../support/spec-shape.js';
 import { join } from '../support/test-client.js';
-import { type AnyAnswer, startTestServer, type TestServer } from '../support/test-server.js';
+import {
+  type AnyAnswer,
+  startRowChangeServer,
+  startTestServer,
+  type TestServer,
+} from '../support/test-server.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -241,16 +247,20 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
 
   test('the test script of the document passes', async () => {
     const lines = spec.block('Integration Testing', 'bash', './test_realtime_api.sh');
-    const { stdout } = await promisify(execFile)('bash', ['-ec', lines], {
-      cwd: ROOT,
-      env: {
+    const streaming = await startRowChangeServer();
+    try {
+      await run(streaming, 'CREATE TABLE test_table (id int PRIMARY KEY)');
+      const env = {
         ...process.env,
-        REALTIME_URL: server.url,
-        ADMIN_TOKEN: await server.token('admin', 'admin'),
-        USER_TOKEN: token,
-      },
-    });
-    expect(stdout).toMatch(/\d+ passed, 0 failed/);
+        REALTIME_URL: streaming.url,
+        ADMIN_TOKEN: await streaming.token('admin', 'admin'),
+        USER_TOKEN: await streaming.token('user'),
+      };
+      const { stdout } = await promisify(execFile)('bash', ['-ec', lines], { cwd: ROOT, env });
+      expect(stdout).toMatch(/\d+ passed, 0 failed/);
+    } finally {
+      await streaming.stop();
+    }
   });
 });
 
