@@ -2,10 +2,11 @@ import { StartupError } from '../lib/startup-error.js';
 import { serverVersion } from '../version.js';
 import type { Command } from './command.js';
 import { config } from './config.js';
+import { doctor } from './doctor.js';
 import { start } from './start.js';
 import { token } from './token.js';
 
-const COMMANDS: readonly Command[] = [start, token, config];
+const COMMANDS: readonly Command[] = [start, token, config, doctor];
 
 /** Runs the command that the arguments name, and answers the exit code. */
 async function main(args: readonly string[]): Promise<number> {

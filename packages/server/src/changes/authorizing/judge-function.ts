@@ -26,7 +26,6 @@ export interface JudgeFunction {
  * last answer has the number of the context that it ran out on, negated.
  */
 export function contextsFunction(subject: JudgeSubject, predicate: string): JudgeFunction {
-  const alias = quoted(subject.facts.name);
   // The round 0 has no rows and runs as our own login: there the names in the policies are looked up, to which the
   // role may have no right, as it needs none in a SELECT.
   const work = `
@@ -45,7 +44,7 @@ export function contextsFunction(subject: JudgeSubject, predicate: string): Judg
         END LOOP;
       END IF;
     END IF;
-    ${judgement(predicate, alias)}
+    ${judgement(predicate, subject.facts)}
     CONTINUE WHEN "gf$i" = 0;
     context := "gf$i";
     visible := "gf$seen";
@@ -58,11 +57,10 @@ export function contextsFunction(subject: JudgeSubject, predicate: string): Judg
 
 /** Judges conditions, which are the same for everybody, on rows of one table. Answers for each, by its number from 1. */
 export function conditionsFunction(subject: JudgeSubject, conditions: readonly string[]): JudgeFunction {
-  const alias = quoted(subject.facts.name);
   const each = conditions.map(
     (condition, n) => `
   "gf$i" := ${n + 1};
-  ${judgement(condition, alias)}
+  ${judgement(condition, subject.facts)}
   context := "gf$i";
   visible := "gf$seen";
   failed := "gf$bad";
@@ -114,13 +112,20 @@ function becoming(role: string, when: string): string {
 }
 
 /** Asks the predicate of "gf$some", for number "gf$i": all rows at once, and, where that fails, one by one. */
-function judgement(predicate: string, alias: string): string {
-  return `BEGIN
-      "gf$bad" := NULL;
-      SELECT pg_catalog.array_agg("gf$q"."gf$n") INTO "gf$seen" FROM (
+function judgement(predicate: string, { columns, name }: TableFacts): string {
+  const alias = quoted(name);
+  // Numbered rows have one column more: a predicate that takes the row as a whole must not see it.
+  const isNumbered = !predicate.includes('.*') && columns.every((column) => column.name !== 'ordinality');
+  const select = isNumbered
+    ? `SELECT pg_catalog.array_agg("ordinality"::int) INTO "gf$seen"
+        FROM pg_catalog.unnest("gf$some") WITH ORDINALITY AS ${alias} WHERE (${predicate});`
+    : `SELECT pg_catalog.array_agg("gf$q"."gf$n") INTO "gf$seen" FROM (
         SELECT pg_catalog.row_number() OVER () AS "gf$n", (${predicate}) AS "gf$ok"
         FROM pg_catalog.unnest("gf$some") AS ${alias}
-      ) AS "gf$q" WHERE "gf$q"."gf$ok";
+      ) AS "gf$q" WHERE "gf$q"."gf$ok";`;
+  return `BEGIN
+      "gf$bad" := NULL;
+      ${select}
       IF "gf$numbers" IS NOT NULL THEN
         FOR "gf$n" IN 1 .. coalesce(cardinality("gf$seen"), 0) LOOP
           "gf$seen"["gf$n"] := "gf$numbers"["gf$seen"["gf$n"]];

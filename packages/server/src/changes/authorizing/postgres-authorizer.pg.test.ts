@@ -69,11 +69,24 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     return { key: `${role} ${userId} ${json}`, role, userId, claims: json };
   }
 
+  /** Asks again when the catalog has changed: roles belong to the whole PostgreSQL, and other tests make some. */
+  async function steadily<T>(ask: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!(error instanceof StaleFacts)) throw error;
+      }
+    }
+  }
+
   async function seen(oid: number, rows: (string | null)[][], users: RowContext[]) {
-    const verdicts = await authorizer.judge(
-      await factsOf(oid),
-      rows,
-      users.map((user) => ({ context: user, rows: rows.map((_, n) => n) })),
+    const verdicts = await steadily(async () =>
+      authorizer.judge(
+        await factsOf(oid),
+        rows,
+        users.map((user) => ({ context: user, rows: rows.map((_, n) => n) })),
+      ),
     );
     return verdicts.map(({ visible, failed }) => [[...visible], [...failed]]);
   }
@@ -105,7 +118,9 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
       ['2', ADA],
       ['3', ADA],
     ];
-    const [verdict] = await authorizer.judge(await facts(), rows, [{ context: context(ADA), rows: [2, 0] }]);
+    const [verdict] = await steadily(async () =>
+      authorizer.judge(await facts(), rows, [{ context: context(ADA), rows: [2, 0] }]),
+    );
     expect(verdict).toEqual({ visible: new Set([2, 0]), failed: new Set() });
     expect(oid).toBeGreaterThan(0);
   });
@@ -119,7 +134,8 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     await expect(again).rejects.toThrow(StaleFacts);
     expect(await seen(oid, [['1', ADA]], [context(ADA)])).toEqual([[[], []]]);
     await sql(test.url, `REVOKE SELECT ON ${name} FROM ${DEFAULT_DB_ROLE}`);
-    await expect(seen(oid, [['1', ADA]], [context(ADA)])).rejects.toThrow(StaleFacts);
+    const after = authorizer.judge(await facts(), [['1', ADA]], [{ context: context(ADA), rows: [0] }]);
+    await expect(after).rejects.toThrow(StaleFacts);
     expect(await authorizer.rights(await facts(), DEFAULT_DB_ROLE)).toMatchObject({ canSelect: false });
   });
 
@@ -177,7 +193,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
       ['2', '0'],
       ['3', null],
     ];
-    const verdicts = await authorizer.conditions(await facts(), rows, conditions);
+    const verdicts = await steadily(async () => authorizer.conditions(await facts(), rows, conditions));
     expect(verdicts.map(({ visible, failed }) => [[...visible], [...failed]])).toEqual([
       [[0], []],
       [[0], [1]],

@@ -3,7 +3,7 @@ import type { WalRelation } from '../../postgres/change-source.js';
 import { ChangeLog } from './change-log.js';
 import type { Slice } from './slice.js';
 
-const MAX_BYTES = 100_000;
+const MAX_BYTES = 400_000;
 const messages: WalRelation = { oid: 1, schema: 'public', name: 'messages', identity: 'f', columns: [] };
 const unwanted: WalRelation = { ...messages, oid: 2, name: 'logs' };
 
@@ -65,11 +65,11 @@ describe('what is handed out', () => {
   it('is cut into slices of bounded length and bounded size', async () => {
     transaction(
       10,
-      Array.from({ length: 600 }, () => 1),
+      Array.from({ length: 1_100 }, () => 1),
     );
     const lengths = [await next(), await next(), await next()].map(({ changes: all }) => all.length);
-    expect(lengths).toEqual([256, 256, 88]);
-    transaction(20, [40_000, 40_000]);
+    expect(lengths).toEqual([512, 512, 76]);
+    transaction(20, [140_000, 140_000]);
     expect((await next()).changes).toHaveLength(1);
   });
 
@@ -147,7 +147,7 @@ describe('what is acknowledged', () => {
   it('is never within a transaction', async () => {
     transaction(
       10,
-      Array.from({ length: 300 }, () => 1),
+      Array.from({ length: 600 }, () => 1),
     );
     (await next()).release();
     expect(source.acknowledged).toEqual([]);
@@ -158,7 +158,7 @@ describe('what is acknowledged', () => {
 
 describe('a full log', () => {
   it('pauses the source, and has it go on when half of it is free', async () => {
-    transaction(10, [60_000, 50_000]);
+    transaction(10, [200_000, 210_000]);
     expect(source.calls).toEqual(['pause']);
     const [first, second] = [await next(), await next()];
     expect(changes.isHeldUp).toBe(true);
@@ -170,7 +170,7 @@ describe('a full log', () => {
   });
 
   it('is not held up by members while it waits to be handed out', () => {
-    transaction(10, [60_000, 50_000]);
+    transaction(10, [200_000, 210_000]);
     expect(changes.isHeldUp).toBe(false);
   });
 });

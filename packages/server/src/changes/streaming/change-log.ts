@@ -2,8 +2,8 @@ import type { ChangeSink, ChangeSource, WalBegin, WalRelation } from '../../post
 import { type Notice, Slice, type StreamedChange } from './slice.js';
 
 /** A slice takes no more than this, so that other work of the event loop comes between two. */
-const SLICE_CHANGES = 256;
-const SLICE_BYTES = 64 * 1024;
+const SLICE_CHANGES = 512;
+const SLICE_BYTES = 256 * 1024;
 /** What a change costs beside its bytes, about. */
 const OVERHEAD_BYTES = 200;
 

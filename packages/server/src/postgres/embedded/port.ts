@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { readIfThere, writePrivately } from './private-file.js';
 
-const FILE = 'postgres-port';
+export const PORT_FILE = 'postgres-port';
 /** Below the ports that systems give to outgoing connections, which take the place of a server that restarts. */
 const FIRST_PORT = 20_000;
 const PORTS = 10_000;
@@ -14,7 +14,7 @@ const NEIGHBOURS = 50;
  * neighbour of it. So connection strings that people keep go on working.
  */
 export async function choosePort(dataDir: string): Promise<number> {
-  const last = Number((await readIfThere(join(dataDir, FILE))) ?? 0);
+  const last = Number((await readIfThere(join(dataDir, PORT_FILE))) ?? 0);
   if (last > 0 && last < 65_536 && (await isFree(last))) return last;
   const derived = createHash('sha256').update(dataDir).digest().readUInt32BE() % PORTS;
   for (let i = 0; i < NEIGHBOURS; i++) {
@@ -25,7 +25,7 @@ export async function choosePort(dataDir: string): Promise<number> {
 }
 
 export async function keepPort(dataDir: string, port: number): Promise<void> {
-  const file = join(dataDir, FILE);
+  const file = join(dataDir, PORT_FILE);
   if ((await readIfThere(file)) !== String(port)) await writePrivately(file, `${port}\n`, { mode: 0o644 });
 }
 

@@ -1,0 +1,57 @@
+import { resolve } from 'node:path';
+import type { Settings } from '../config/settings-table.js';
+import { silentLog } from '../lib/log.js';
+import { StartupError } from '../lib/startup-error.js';
+import type { Finding } from '../postgres/change-source.js';
+import { Database } from '../postgres/database.js';
+import { runningUrl } from '../postgres/embedded/running-url.js';
+import { findingsOf, preflightFacts } from '../postgres/replication/preflight.js';
+import { ensureSubscriberRole } from '../postgres/replication/subscriber-role.js';
+import type { Command } from './command.js';
+import { settingsOfArguments } from './settings-of-arguments.js';
+
+/** `doctor`: what stands in the way of row changes, and what mends it. */
+export const doctor: Command = {
+  name: 'doctor',
+  summary: 'Tell what keeps row changes from being read, and what mends it',
+  help: () => `Usage: goforward-realtime doctor [--<setting> <value>]...
+
+Connects to PostgreSQL as the server would, the one of DATABASE_URL or the embedded one of the data folder while
+it runs, and prints every finding with its number and the SQL or setting that mends it. Takes the same flags
+as start. Exits 0 when nothing is wrong (warnings aside), else 1.`,
+  run: async (args) => {
+    const { settings } = settingsOfArguments(args).loaded;
+    const findings = await examine(settings);
+    for (const { code, severity, title, advice } of findings)
+      process.stdout.write(`${code} ${severity}: ${title}\n  ${advice}\n`);
+    if (findings.length === 0) process.stdout.write('Nothing keeps row changes from being read.\n');
+    return findings.some(({ severity }) => severity === 'error') ? 1 : 0;
+  },
+};
+
+async function examine(settings: Settings): Promise<readonly Finding[]> {
+  const url = settings.databaseUrl ?? (await runningUrl(resolve(settings.dataDir)));
+  if (url === undefined)
+    throw new StartupError('There is no DATABASE_URL, and no embedded PostgreSQL in the data folder yet.');
+  const database = new Database({
+    url,
+    log: silentLog,
+    maxReconnectDelayMs: settings.maxReconnectDelay,
+    onReady: async () => undefined,
+  });
+  try {
+    await database.start();
+    const { state } = database;
+    if (state.status === 'down')
+      throw new StartupError(`PostgreSQL cannot be reached: ${state.reason}. Is it running?`);
+    await ensureSubscriberRole(database);
+    const names = {
+      slot: settings.replicationSlot,
+      publication: settings.publicationName,
+      schema: database.schema,
+    };
+    return findingsOf(await preflightFacts(database, names), names);
+  } finally {
+    await database.stop();
+  }
+}
