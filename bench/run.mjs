@@ -1,13 +1,17 @@
 #!/usr/bin/env node
 // The entry of `npm run bench`: runs all benchmarks, or those that are named.
 import { parseArgs } from 'node:util';
+import * as changes from './changes.mjs';
 import * as fanOut from './fan-out.mjs';
 import * as idleMemory from './idle-memory.mjs';
 import { VoidRun } from './support/void-run.mjs';
+import * as visibility from './visibility.mjs';
 
 const BENCHMARKS = new Map([
   ['fan-out', fanOut],
   ['idle-memory', idleMemory],
+  ['changes', changes],
+  ['visibility', visibility],
 ]);
 
 const HELP = `Usage: npm run bench -- [<benchmark>]... [--rounds <n>]
@@ -16,7 +20,7 @@ Runs the benchmarks that are named, or all of them, one after the other:
 
 ${[...BENCHMARKS].map(([name, { summary }]) => `  ${name.padEnd(12)}  ${summary}`).join('\n')}
 
-  --rounds <n>  Measure so many times and take medians (fan-out: 3, idle-memory: 1).
+  --rounds <n>  Measure so many times and take medians (changes, fan-out: 3, others: 1).
   --list        Only name the benchmarks.
   --help        This text.
 

@@ -1,7 +1,7 @@
 import { fork, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -36,7 +36,7 @@ const SETTINGS = {
  * Our server, by its own command line, on a data folder of its own and with the PostgreSQL that it brings;
  * nothing that is configured where the benchmark runs reaches it. BENCH_NODE_OPTIONS is for profiling it.
  * @param {{ nodeOptions?: string }} [options]
- * @returns {Promise<BenchServer & { token(user: { userId: string, role: string }): string }>}
+ * @returns {Promise<BenchServer & { databaseUrl: string, token(user: { userId: string, role: string }): string }>}
  */
 export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?? '' } = {}) {
   const dataDir = await mkdtemp(join(tmpdir(), 'goforward-bench-'));
@@ -67,7 +67,11 @@ export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?
     const port = await portOfGreeting(child);
     const token = (/** @type {{ userId: string, role: string }} */ user) => signToken(secret, user);
     const path = (channel, user) => `/realtime/channels/${channel}/ws?token=${token(user)}`;
-    return { name: 'ours', port, pid: child.pid ?? 0, token, path, stop };
+    const [at, password] = await Promise.all(
+      ['postgres-port', 'postgres-password'].map((name) => readFile(join(dataDir, name), 'utf8')),
+    );
+    const databaseUrl = `postgres://postgres:${password.trim()}@127.0.0.1:${at.trim()}/postgres`;
+    return { name: 'ours', port, pid: child.pid ?? 0, databaseUrl, token, path, stop };
   } catch (error) {
     await stop();
     throw error;

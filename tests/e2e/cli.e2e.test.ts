@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { decodeJwt, exportPKCS8, exportSPKI, generateKeyPair, jwtVerify } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Finished, runCli } from '../support/cli.js';
-import { createTestDatabase } from '../support/postgres-database.js';
+import { createTestDatabase, sql } from '../support/postgres-database.js';
 
 const SECRET = 'the secret of the command line tests';
 const VERSION = (
@@ -38,7 +38,7 @@ describe('help', () => {
   test('lists the commands', async () => {
     const { code, stdout, stderr } = await run(['--help']);
     expect([code, stderr]).toEqual([0, '']);
-    for (const name of ['start', 'token', 'config'])
+    for (const name of ['start', 'token', 'config', 'doctor'])
       expect(stdout).toMatch(new RegExp(`^  ${name} +\\S`, 'm'));
   });
 
@@ -46,6 +46,7 @@ describe('help', () => {
     ['start', '--max-channels <number>'],
     ['token', '--expires <duration>'],
     ['config', 'Secrets are masked'],
+    ['doctor', 'prints every finding with its number'],
   ])('%s --help tells its options', async (command, text) => {
     const { code, stdout, stderr } = await run([command, '--help']);
     expect([code, stderr]).toEqual([0, '']);
@@ -226,5 +227,34 @@ describe('a start that cannot succeed is one line and exit code 1', () => {
     expectOneLine(finished, 1, /there is no database "no_such_database"/);
     if (url.password !== '') expect(finished.stderr).not.toContain(url.password);
     await database.drop();
+  });
+});
+
+describe('doctor', () => {
+  test('finds nothing where nothing is wrong, and else names what is with its number and what mends it', async () => {
+    const database = await createTestDatabase();
+    const login = `doctor_${Date.now().toString(36)}`;
+    try {
+      const well = await run(['doctor'], { DATABASE_URL: database.url });
+      expect([well.code, well.stdout]).toEqual([0, 'Nothing keeps row changes from being read.\n']);
+      await sql(
+        database.url,
+        `CREATE ROLE ${login} LOGIN PASSWORD 'p'; GRANT realtime_subscriber TO ${login};
+         DROP SCHEMA realtime CASCADE; GRANT CREATE ON DATABASE ${database.name} TO ${login}`,
+      );
+      const url = Object.assign(new URL(database.url), { username: login, password: 'p' });
+      const ill = await run(['doctor'], { DATABASE_URL: url.href });
+      expect([ill.code, ill.stdout]).toEqual([
+        1,
+        expect.stringContaining(`GF104 error: no right to replicate\n  ALTER ROLE "${login}" REPLICATION;`),
+      ]);
+    } finally {
+      await sql(database.url, `DROP OWNED BY ${login}; DROP ROLE ${login}`);
+      await database.drop();
+    }
+  });
+
+  test('says that there is nothing to examine', async () => {
+    expectOneLine(await run(['doctor']), 1, /^There is no DATABASE_URL/);
   });
 });

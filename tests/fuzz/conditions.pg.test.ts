@@ -1,0 +1,127 @@
+import { beforeAll, expect, it } from 'vitest';
+import { parseCondition } from '../../packages/server/src/changes/conditions/condition.js';
+import { loadParser } from '../../packages/server/src/changes/conditions/parse-expression.js';
+import { createTestDatabase, sql } from '../support/postgres-database.js';
+import { Random } from './random.js';
+
+const EXPRESSIONS = 20_000;
+const AT_ONCE = 1_000;
+const SEED = 4711;
+const COLUMNS = ['a', 'b', 'c', 'd'].map((name) => ({ name, generated: null }));
+
+beforeAll(loadParser);
+
+/** Expressions as people write them: parentheses only here and there, so that precedence decides. */
+class Writer {
+  readonly #random: Random;
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  bool(depth: number): string {
+    const { of } = this.#bound();
+    if (depth === 0) return of(['c', 'TRUE', 'NULL', 'NOT c', 'a = 1', `b = 'x'`, 'a IS NULL']);
+    return of([
+      () => `${this.bool(depth - 1)} AND ${this.bool(depth - 1)}`,
+      () => `${this.bool(depth - 1)} OR ${this.bool(depth - 1)}`,
+      () => `NOT ${this.bool(depth - 1)}`,
+      () => `(${this.bool(depth - 1)})`,
+      () => `(${this.bool(depth - 1)}) IS ${of(['', 'NOT '])}${of(['TRUE', 'FALSE', 'UNKNOWN', 'NULL'])}`,
+      () =>
+        `${this.number(depth - 1)} ${of(['=', '<>', '!=', '<', '<=', '>', '>='])} ${this.number(depth - 1)}`,
+      () =>
+        `${this.number(depth - 1)} ${of(['', 'NOT '])}BETWEEN ${of(['', 'SYMMETRIC '])}${this.number(0)} AND ${this.number(0)}`,
+      () => `${this.number(depth - 1)} ${of(['', 'NOT '])}IN (${this.number(0)}, ${this.number(0)})`,
+      () =>
+        `${this.text(depth - 1)} ${of(['', 'NOT '])}${of(['LIKE', 'ILIKE'])} ${of([`'x%'`, `'_'`, `'%\\%%'`, `'a!%' ESCAPE '!'`])}`,
+      () => `${this.text(depth - 1)} IS ${of(['', 'NOT '])}DISTINCT FROM ${this.text(depth - 1)}`,
+      () => `${this.text(depth - 1)} ${of(['~', '~*', '!~', '!~*'])} ${of([`'^x'`, `'[a-c]+$'`])}`,
+      () => `${this.number(0)} = ${of(['ANY', 'ALL'])}(ARRAY[${this.number(0)}, ${this.number(0)}])`,
+      () => `d @> ${of([`'{"k": 1}'`, `'[]'`])}`,
+      () => `CASE WHEN ${this.bool(depth - 1)} THEN ${this.bool(0)} ELSE ${this.bool(0)} END`,
+    ])();
+  }
+
+  number(depth: number): string {
+    const { of } = this.#bound();
+    if (depth <= 0) return of(['a', '0', '1', '-2', '3.5', 'NULL::int', `(d ->> 'k')::int`, '- a', '1e2']);
+    return of([
+      () => `${this.number(depth - 1)} ${of(['+', '-', '*', '/', '%'])} ${this.number(depth - 1)}`,
+      () => `(${this.number(depth - 1)})`,
+      () => `-${this.number(0).replace(/^-/, ' -')}`,
+      () => `abs(${this.number(depth - 1)})`,
+      () => `length(${this.text(depth - 1)})`,
+      () => `coalesce(${this.number(depth - 1)}, 0)`,
+      () => `nullif(${this.number(depth - 1)}, 1)`,
+      () => `greatest(${this.number(0)}, ${this.number(0)})`,
+      () => `CAST(${this.number(depth - 1)} AS numeric(10, 2))`,
+      () => `(ARRAY[1, a, 3])[${of(['1', '2', 'a'])}]`,
+    ])();
+  }
+
+  text(depth: number): string {
+    const { of } = this.#bound();
+    if (depth <= 0) return of(['b', `'x'`, `'it''s \\'`, `''`, `E'a\\n\\'b'`, `d ->> 'k'`, 'NULL::text']);
+    return of([
+      () => `${this.text(depth - 1)} || ${this.text(depth - 1)}`,
+      () => `(${this.text(depth - 1)})`,
+      () => `lower(${this.text(depth - 1)})`,
+      () => `upper(${this.text(depth - 1)})`,
+      () => `substring(${this.text(depth - 1)} from 1 for 2)`,
+      () => `trim(both 'x' from ${this.text(depth - 1)})`,
+      () => `${this.number(0)}::text`,
+    ])();
+  }
+
+  #bound() {
+    return { of: <T>(items: readonly T[]): T => this.#random.of(items) };
+  }
+}
+
+/** What an expression gives for each of some rows, or the error that it raises. */
+const OUTCOME = `
+  CREATE FUNCTION outcome(expression text) RETURNS text LANGUAGE plpgsql AS $f$
+  DECLARE found text;
+  BEGIN
+    EXECUTE 'SELECT string_agg(coalesce((' || expression || ')::text, ''null''), '','' ORDER BY n) FROM public.held' INTO found;
+    RETURN found;
+  EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE;
+  END $f$;
+  CREATE TABLE held AS SELECT * FROM (VALUES
+    (1, 0, 'x', true, '{"k": 1}'::jsonb), (2, 1, 'aXc', false, '{}'), (3, -7, '', NULL, '[]'), (4, NULL, NULL, true, NULL)
+  ) AS given(n, a, b, c, d);`;
+
+it(`${EXPRESSIONS} random conditions print, parse and evaluate the same`, async () => {
+  const database = await createTestDatabase();
+  try {
+    await sql(database.url, OUTCOME);
+    const writer = new Writer(new Random(SEED));
+    let evaluated = 0;
+    let raising = 0;
+    for (let done = 0; done < EXPRESSIONS; done += AT_ONCE) {
+      const pairs = Array.from({ length: AT_ONCE }, () => {
+        const text = writer.bool(3);
+        const printed = parseCondition(text, COLUMNS).sql;
+        expect(parseCondition(printed, COLUMNS).sql).toBe(printed);
+        return [text, printed] as const;
+      });
+      const quoted = (text: string) => `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
+      const rows = await sql<{ asked: string; written: string; printed: string }>(
+        database.url,
+        `SELECT asked, outcome(asked) AS written, outcome(printed) AS printed
+         FROM (VALUES ${pairs.map((pair) => `(${pair.map(quoted).join()})`).join()}) AS given(asked, printed)`,
+      );
+      for (const { asked, written, printed } of rows) {
+        expect([asked, printed]).toEqual([asked, written]);
+        if (/^[0-9A-Z]{5}$/.test(written)) raising += 1;
+      }
+      evaluated += rows.length;
+    }
+    console.info(
+      `conditions: ${evaluated} printed, parsed and evaluated the same, ${raising} of them raising alike`,
+    );
+  } finally {
+    await database.drop();
+  }
+}, 120_000);
