@@ -55,6 +55,11 @@ export class Connection {
     return this.#phase;
   }
 
+  /** Where it is connected, and with which token; null while it is not. */
+  get target() {
+    return this.#phase === 'connected' ? this.#target : null;
+  }
+
   /** When the last message came, in milliseconds of `performance.now()`. */
   get receivedAt() {
     return this.#receivedAt;

@@ -14,6 +14,7 @@ const LONGEST_PREVIEW = 400;
 /** The filter that a message type belongs to. */
 function groupOf(type) {
   if (type === 'presence') return 'presence';
+  if (type === 'database_change') return 'rows';
   return type === 'system' || type === 'local' ? 'system' : 'message';
 }
 
@@ -94,6 +95,21 @@ function systemText({ event, payload }) {
   }
 }
 
+/** @param {Message} message */
+function changeOf({ payload }) {
+  const { event, schema, table, new_record, old_record, visibility } = payload.change;
+  const name = schema === 'public' ? table : `${schema}.${table}`;
+  const seen = visibility === undefined ? '' : ` (${visibility})`;
+  const record = new_record ?? old_record;
+  const parts = [
+    make('span', { className: 'change', text: event }),
+    make('span', { className: 'said', text: `${name}${seen}` }),
+  ];
+  return record === null || record === undefined
+    ? parts
+    : [...parts, make('code', { className: 'data', text: preview(record) })];
+}
+
 /**
  * @param {string} userId
  * @param {Reader} reader
@@ -112,6 +128,7 @@ function nameOf(userId, reader) {
 function contentOf(message, reader) {
   const group = groupOf(message.type);
   if (group === 'system') return [make('span', { className: 'said', text: systemText(message) })];
+  if (group === 'rows') return changeOf(message);
   if (group === 'presence') {
     const who = message.event === 'diff' ? [] : nameOf(message.payload.user_id, reader);
     return [...who, make('span', { className: 'said', text: presenceText(message, reader) })];

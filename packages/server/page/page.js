@@ -8,6 +8,7 @@ import { clockTime } from './names.js';
 import { OwnStatus } from './own-status.js';
 import { PresenceList } from './presence.js';
 import { ProblemBanner } from './problem-banner.js';
+import { RowsPanel } from './rows-panel.js';
 import { channelOfAddress, DemoSession, rememberChannel } from './session.js';
 import { Stream } from './stream.js';
 import { explainFault } from './words.js';
@@ -98,6 +99,16 @@ class Page {
     onFault: (fault) => this.#showFault(fault),
     onSent: () => this.#banner.clear(),
   });
+  #rows = new RowsPanel({
+    tableForm: byId('rows-form'),
+    table: byId('rows-table'),
+    subscribe: byId('rows-subscribe'),
+    rowForm: byId('rows-insert-form'),
+    content: byId('rows-content'),
+    insert: byId('rows-insert'),
+    state: byId('rows-state'),
+    onFault: (fault) => this.#showFault(fault),
+  });
   #ownUser = '';
   /** The last problem that the stream tells of. */
   #noted = '';
@@ -120,6 +131,7 @@ class Page {
     this.#showPhase('disconnected', null);
     this.#form.fill({ channel: channelOfAddress() ?? DEFAULT_CHANNEL });
     const session = await this.#session.start();
+    this.#rows.offerExample(session?.example_table);
     // Somebody may have been quicker than the answer.
     if (this.#form.hasToken) return;
     if (session === null) {
@@ -178,6 +190,7 @@ class Page {
     byId('empty').textContent = EMPTY_WORDS[phase];
     this.#banner.countDown(retryAt);
     this.#form.show(phase, retryAt !== null);
+    this.#rows.follow(this.#connection.target);
     if (phase === 'connected') return;
     this.#latency.stop();
     this.#composer.setEnabled(false);

@@ -4,7 +4,7 @@ const CHANNEL_NAME = /^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}$/;
 const TOKEN_TEXT = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
 const EXPIRY_MARGIN_MS = 60_000;
 
-/** @typedef {{ user_id: string, token: string, channel: string }} Session */
+/** @typedef {{ user_id: string, token: string, channel: string, example_table?: string }} Session */
 
 /**
  * What a token says about itself, not verified; null when it cannot be read.

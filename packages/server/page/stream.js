@@ -104,7 +104,8 @@ export class Stream {
     if (this.#paused || this.#waiting.length === 0) return;
     const entries = this.#waiting.map((message) => entryOf(message, this.#reader));
     this.#waiting = [];
-    if (entries.some((entry) => entry.dataset.group === 'message')) this.#empty.hidden = true;
+    if (entries.some(({ dataset }) => dataset.group === 'message' || dataset.group === 'rows'))
+      this.#empty.hidden = true;
     this.#list.append(...entries);
     while (this.#list.childElementCount > CAPACITY) this.#list.firstElementChild?.remove();
     if (this.#followsEnd) this.#toEnd();

@@ -18,6 +18,11 @@ const ERROR_WORDS = {
   ],
   FEATURE_DISABLED: ['This is turned off', 'A setting of the server has switched this feature off.'],
   TABLE_NOT_ALLOWED: ['This table is off limits', 'The settings of the server do not let it be streamed.'],
+  TABLE_NOT_FOUND: ['There is no such table', 'Check its name; a schema goes before it, with a dot.'],
+  DB_SUBSCRIPTION_FAILED: [
+    'The channel could not be subscribed to this table',
+    'What is wrong is named below.',
+  ],
   CHANNEL_NOT_FOUND: [
     'There is no such channel',
     'It was deleted, or never made. Choose another one, or create it through the API.',

@@ -5,7 +5,7 @@ import type { Settings } from './config/settings-table.js';
 import { isUnconfigured } from './config/unconfigured.js';
 import { listenError } from './http/listen.js';
 import { MetricsListener } from './http/metrics-listener.js';
-import type { DemoSession } from './http/routes/demo-session.js';
+import type { DemoUser } from './http/routes/demo.js';
 import type { Log } from './lib/log.js';
 import { EmbeddedPostgres } from './postgres/embedded/embedded-postgres.js';
 import { makeExampleTables } from './postgres/example-tables.js';
@@ -64,7 +64,7 @@ export class RealtimeServer {
         tokenRules: rules,
         databaseUrl,
         isUnconfigured: unconfigured,
-        demoSession: unconfigured && sign !== undefined ? () => newDemoSession(sign) : undefined,
+        newDemoUser: unconfigured && sign !== undefined ? () => newDemoUser(sign) : undefined,
       });
       server = new RealtimeServer({ settings, log, databaseUrl, sign, unconfigured, services, embedded });
       await server.#begin(signal);
@@ -165,7 +165,7 @@ export class RealtimeServer {
   }
 }
 
-async function newDemoSession(sign: Sign): Promise<DemoSession> {
+async function newDemoUser(sign: Sign): Promise<DemoUser> {
   const userId = randomUUID();
   return { user_id: userId, token: await sign(userId, 'user', DEMO_TOKEN_MS), channel: DEMO_CHANNEL };
 }

@@ -14,7 +14,7 @@ import { MessageDispatch } from './handlers/message-dispatch.js';
 import { createApp } from './http/app.js';
 import { OriginRule } from './http/origin-rule.js';
 import type { App } from './http/route.js';
-import type { DemoSession } from './http/routes/demo-session.js';
+import type { DemoUser } from './http/routes/demo.js';
 import type { Readiness } from './http/routes/monitoring.js';
 import type { DatabaseStats } from './http/schemas.js';
 import { UpgradeHandler } from './http/upgrade.js';
@@ -26,6 +26,7 @@ import { Turn } from './lib/turn.js';
 import { Metrics } from './metrics/metrics.js';
 import { Tally } from './metrics/tally.js';
 import { Database } from './postgres/database.js';
+import { insertExampleMessage } from './postgres/example-tables.js';
 import { PresenceTracker } from './presence/presence-tracker.js';
 import { RowChangeServices } from './row-change-services.js';
 import { serverVersion } from './version.js';
@@ -37,7 +38,8 @@ export interface ServiceOptions {
   readonly tokenRules: TokenRules;
   readonly databaseUrl: string;
   readonly isUnconfigured: boolean;
-  readonly demoSession: (() => Promise<DemoSession>) | undefined;
+  /** Makes users for the page; only where the server is unconfigured. */
+  readonly newDemoUser: (() => Promise<DemoUser>) | undefined;
 }
 
 /** What has a life of its own, or is asked about from outside. */
@@ -58,7 +60,7 @@ export interface Services {
 
 /** Constructs every service of one node and connects them; starts nothing. */
 export async function createServices(options: ServiceOptions): Promise<Services> {
-  const { settings, log } = options;
+  const { settings, log, newDemoUser } = options;
   const clock = Date.now;
   const tally = new Tally();
   const turn = new Turn((error) => log.error({ err: error }, 'What gathered in a turn could not be sent'));
@@ -155,7 +157,10 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     log,
     version: serverVersion(),
     maxBodyBytes: settings.maxMessageSize,
-    demoSession: options.demoSession,
+    demo: newDemoUser && {
+      newUser: newDemoUser,
+      insertMessage: (userId, content) => insertExampleMessage(database, userId, content),
+    },
     rowChanges,
     database: rowChanges === undefined ? undefined : () => databaseStats(rowChanges, tally),
     readiness: () => readiness(life, channels, database, rowChanges),

@@ -17,7 +17,7 @@ import { pageRoutes } from './page.js';
 import type { App } from './route.js';
 import { type ChangeRouteParts, changeRoutes } from './routes/changes.js';
 import { type ChannelRouteParts, channelRoutes } from './routes/channels.js';
-import { type DemoSession, demoSessionRoute } from './routes/demo-session.js';
+import { type Demo, demoRoutes } from './routes/demo.js';
 import { type MessageRouteParts, messageRoutes } from './routes/messages.js';
 import { type MonitoringRouteParts, monitoringRoutes } from './routes/monitoring.js';
 import { webSocketRoute } from './routes/websocket.js';
@@ -36,7 +36,7 @@ export interface HttpParts
   readonly version: string;
   readonly maxBodyBytes: number;
   /** Present only on an unconfigured server. */
-  readonly demoSession: (() => Promise<DemoSession>) | undefined;
+  readonly demo: Demo | undefined;
 }
 
 /** How long a client may take to send its request's head: what begins and never ends must not hold a socket. */
@@ -107,7 +107,7 @@ export async function createApp(parts: HttpParts): Promise<App> {
   monitoringRoutes(app, parts);
   webSocketRoute(app);
   pageRoutes(app);
-  demoSessionRoute(app, parts.demoSession);
+  demoRoutes(app, parts);
   openApiRoute(app);
   await docsRoutes(app);
   refuseOtherMethods();

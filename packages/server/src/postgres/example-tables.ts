@@ -1,3 +1,5 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import pg from 'pg';
 import type { Sql } from './sql.js';
 
 /** The database as far as the example tables need it. */
@@ -9,6 +11,7 @@ interface ExampleDatabase {
 
 /** Steps of our schema count from 1; this marks what was made beside them. */
 const MARK = 0;
+const UNDEFINED_TABLE = '42P01';
 
 const TABLES = `
   CREATE TABLE public.users (
@@ -51,4 +54,14 @@ export async function makeExampleTables(database: ExampleDatabase): Promise<void
     );
     if (others?.count === 0) await sql.query(TABLES);
   });
+}
+
+/** Inserts into `messages` as this user, a UUID. Throws TABLE_NOT_FOUND where the example tables are no more. */
+export async function insertExampleMessage(sql: Sql, userId: string, content: string): Promise<void> {
+  try {
+    await sql.query('INSERT INTO public.messages (content, user_id) VALUES ($1, $2)', [content, userId]);
+  } catch (error) {
+    const isGone = error instanceof pg.DatabaseError && error.code === UNDEFINED_TABLE;
+    throw isGone ? new ProtocolError('TABLE_NOT_FOUND', { error: "table 'messages' not found" }) : error;
+  }
 }

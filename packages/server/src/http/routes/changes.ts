@@ -1,8 +1,8 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Identity } from '../../auth/identity.js';
-import { FILTER_EVENTS } from '../../changes/change-filter.js';
+import { type ChangeFilter, FILTER_EVENTS } from '../../changes/change-filter.js';
 import type { RowContexts } from '../../changes/row-context.js';
-import type { SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
+import type { Subscriber, SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
 import type { TableRegistry } from '../../changes/tables/table-registry.js';
 import type { ChannelRegistry } from '../../channels/channel-registry.js';
 import type { Permissions } from '../../channels/permissions.js';
@@ -98,7 +98,8 @@ function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
   });
 }
 
-function subscriptionRoutes(app: App, { channels, permissions, rowChanges }: ChangeRouteParts): void {
+function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
+  const { channels, permissions, rowChanges } = parts;
   const subscribing = {
     access: { channel: 'admin' },
     tag: 'Row changes',
@@ -110,8 +111,7 @@ function subscriptionRoutes(app: App, { channels, permissions, rowChanges }: Cha
     '/realtime/channels/:name/subscribe',
     route(subscribing, { params: ChannelParams, body: NewSubscription }, { 200: Subscribed }),
     async (request) => {
-      const { subscriptions, contexts } = enabled(rowChanges);
-      const { name } = channelOf(request);
+      const { contexts } = enabled(rowChanges);
       const identity = callerOf(request);
       const { table, schema = 'public', events = FILTER_EVENTS, columns, condition } = request.body;
       const filter = {
@@ -121,25 +121,11 @@ function subscriptionRoutes(app: App, { channels, permissions, rowChanges }: Cha
         ...(columns === undefined ? {} : { columns }),
         ...(condition === undefined ? {} : { condition }),
       };
-      const subscriber = {
+      return subscribeChannel(parts, channelOf(request).name, filter, {
         userId: identity.userId,
         role: contexts.of(identity).role,
         isServerAdmin: permissions.isServerAdmin(identity),
-      };
-      const { subscription, warnings } = await subscriptions.subscribe(name, filter, subscriber);
-      try {
-        await channels.makeLasting(name);
-      } catch (error) {
-        if (channels.find(name) === undefined) await subscriptions.endOf(name);
-        throw error;
-      }
-      return {
-        message: 'subscribed to database changes',
-        channel: name,
-        filter,
-        subscription_id: subscription.id,
-        ...(warnings.length > 0 ? { warnings } : {}),
-      };
+      });
     },
   );
 
@@ -187,6 +173,30 @@ function subscriptionRoutes(app: App, { channels, permissions, rowChanges }: Cha
       return { message: 'subscription removed successfully' };
     },
   );
+}
+
+/** Subscribes a channel, which stays from now on; the answer is that of `POST …/subscribe`. */
+export async function subscribeChannel(
+  { channels, rowChanges }: Pick<ChangeRouteParts, 'channels' | 'rowChanges'>,
+  name: string,
+  filter: ChangeFilter,
+  subscriber: Subscriber,
+) {
+  const { subscriptions } = enabled(rowChanges);
+  const { subscription, warnings } = await subscriptions.subscribe(name, filter, subscriber);
+  try {
+    await channels.makeLasting(name);
+  } catch (error) {
+    if (channels.find(name) === undefined) await subscriptions.endOf(name);
+    throw error;
+  }
+  return {
+    message: 'subscribed to database changes',
+    channel: name,
+    filter,
+    subscription_id: subscription.id,
+    ...(warnings.length > 0 ? { warnings } : {}),
+  };
 }
 
 function enabled(rowChanges: RowChangeParts | undefined): RowChangeParts {

@@ -1,0 +1,107 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { TestBrowser } from '../support/browser.js';
+import { RealtimePage } from '../support/realtime-page.js';
+import {
+  startRowChangeServer,
+  startTestServer,
+  startUnconfiguredServer,
+  type TestServer,
+} from '../support/test-server.js';
+
+let server: TestServer;
+let browser: TestBrowser;
+
+beforeAll(async () => {
+  [server, browser] = await Promise.all([startUnconfiguredServer(), TestBrowser.open()]);
+});
+
+afterAll(async () => {
+  await browser.close();
+  await server.stop();
+});
+
+async function insertRow({ page }: RealtimePage, content: string): Promise<void> {
+  await page.fill('#rows-content', content);
+  await page.click('#rows-insert');
+  await page.locator('#rows-state', { hasText: 'The row is in the table.' }).waitFor();
+}
+
+test('on a server as it comes, two browsers follow one table and each sees its own rows', async () => {
+  const one = await RealtimePage.open(browser, server.url);
+  const two = await RealtimePage.open(browser, server.url);
+  await one.isConnected();
+  await two.isConnected();
+  expect(await one.page.inputValue('#rows-table')).toBe('messages');
+  await one.page.click('#rows-subscribe');
+  await one.page.locator('#rows-state', { hasText: 'general gets the changes of messages' }).waitFor();
+
+  await insertRow(one, 'seen by the first alone');
+  await insertRow(two, 'seen by the second alone');
+  await insertRow(one, 'the first again');
+  await one.entry('the first again').waitFor();
+  await two.entry('seen by the second alone').waitFor();
+  // The rows come in one order to all, so what was not seen before the last one does not come any more.
+  await insertRow(two, 'the second again');
+  await two.entry('the second again').waitFor();
+  const rows = (tab: RealtimePage) =>
+    tab.page.locator('#stream > li[data-group="rows"] .data').allInnerTexts();
+  expect((await rows(one)).map((text) => /"content": "([^"]*)"/.exec(text)?.[1])).toEqual([
+    'seen by the first alone',
+    'the first again',
+  ]);
+  expect((await rows(two)).map((text) => /"content": "([^"]*)"/.exec(text)?.[1])).toEqual([
+    'seen by the second alone',
+    'the second again',
+  ]);
+
+  await one.page.locator('.chip', { hasText: 'Rows' }).click();
+  expect(await one.entry('the first again').isVisible()).toBe(false);
+});
+
+test('a table that a demo user may not follow is explained', async () => {
+  const tab = await RealtimePage.open(browser, server.url, { mayLogErrors: true });
+  await tab.isConnected();
+  await tab.page.fill('#rows-table', 'users');
+  await tab.page.click('#rows-subscribe');
+  await tab.bannerSays('You are not allowed to do this');
+});
+
+test('a server admin follows any table, and is told what is wrong with a name', async () => {
+  const configured = await startRowChangeServer();
+  try {
+    const token = await configured.token('admin', 'admin');
+    const tab = await RealtimePage.open(browser, configured.url, { mayLogErrors: true });
+    await tab.connect(token, 'rows');
+    expect(await tab.page.locator('#rows-insert-form').isVisible()).toBe(false);
+    await tab.page.fill('#rows-table', 'no.such_table');
+    await tab.page.click('#rows-subscribe');
+    await tab.bannerSays('The channel could not be subscribed to this table', 'such_table');
+  } finally {
+    await configured.stop();
+  }
+});
+
+test('the demo endpoints are there for a server as it comes alone, and take what a page sends', async () => {
+  const user = await server.token('7c5a1c68-3c40-4ea8-bd0b-2a4e6bd2b1b3');
+  const post = (body: unknown, token = user) => server.call('POST', '/demo/messages', { token, body });
+  expect(await post({ content: 'a row' })).toMatchObject({ status: 200 });
+  expect(await post({ content: '' })).toMatchObject({ status: 400, body: { code: 'VALIDATION_FAILED' } });
+  expect(await post({ content: 'x'.repeat(1001) })).toMatchObject({ status: 400 });
+  expect(await post({ content: 'with \u0000' })).toMatchObject({ status: 400 });
+  const named = await server.token('not-a-uuid');
+  expect(await post({ content: 'a row' }, named)).toMatchObject({ status: 400, body: { field: 'user_id' } });
+  expect(await server.call('POST', '/demo/messages', { body: { content: 'a row' } })).toMatchObject({
+    status: 401,
+  });
+
+  const configured = await startTestServer();
+  try {
+    const admin = await configured.token('7c5a1c68-3c40-4ea8-bd0b-2a4e6bd2b1b3', 'admin');
+    for (const path of ['/demo/messages', '/demo/channels/general/subscribe']) {
+      const answer = await configured.call('POST', path, { token: admin, body: { content: 'a row' } });
+      expect(answer).toMatchObject({ status: 404, body: { code: 'NOT_FOUND' } });
+    }
+  } finally {
+    await configured.stop();
+  }
+});
