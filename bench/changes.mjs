@@ -64,7 +64,7 @@ async function measure(server) {
   await client.query(
     'CREATE TABLE bench_rows (id bigint PRIMARY KEY, content text, user_id uuid, created_at timestamptz DEFAULT now(), data jsonb)',
   );
-  await subscribe(server, 'bench', 'bench_rows');
+  await subscribe(server, 'bench', { table: 'bench_rows' });
   const user = randomUUID();
   let onChange = () => {};
   const socket = await joinAs(server, 'bench', user, () => onChange());
@@ -88,7 +88,7 @@ async function measure(server) {
     },
     done,
   );
-  socket.terminate();
+  socket.leave();
   const { rows } = await client.query('SELECT pg_current_wal_insert_lsn()::text AS lsn');
   await client.query('SELECT pg_logical_emit_message(true, $1, $2)', ['bench', 'end']);
   const started = performance.now();

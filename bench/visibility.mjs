@@ -1,8 +1,17 @@
 import { randomUUID } from 'node:crypto';
-import { catchUp, connectTo, counter, joinAs, subscribe } from './support/row-changes.mjs';
+import {
+  catchUp,
+  connectTo,
+  counter,
+  databaseStats,
+  joinAs,
+  optIn,
+  subscribe,
+} from './support/row-changes.mjs';
 import { startOurs } from './support/servers.mjs';
 import { median } from './support/statistics.mjs';
 import { figures, table } from './support/table.mjs';
+import { VoidRun } from './support/void-run.mjs';
 
 export const summary =
   'row changes to 1,000 users behind the policy of the specification, beside judging one by one';
@@ -12,18 +21,22 @@ const CHANGES = 10_000;
 const CHANGES_A_TRANSACTION = 100;
 const ONE_BY_ONE_CHANGES = 10;
 const TARGET = 2_000;
+/** Changes that nobody is to get. */
+const IDLE_CHANGES = 5_000;
 
 /** @param {{ rounds?: number | undefined }} options */
 export async function run({ rounds = 1 }) {
   process.stdout.write(`visibility: ${MEMBERS} members, ${CHANGES} changes, ${rounds} rounds\n\n`);
   const ours = [];
   const theirs = [];
+  const judged = [];
   for (let round = 0; round < rounds; round++) {
     const server = await startOurs();
     try {
       const measured = await measure(server);
       ours.push(CHANGES / measured.ours);
       theirs.push(ONE_BY_ONE_CHANGES / measured.theirs);
+      judged.push(await judgedForNobody(server));
     } finally {
       await server.stop();
     }
@@ -34,11 +47,16 @@ export async function run({ rounds = 1 }) {
     ['one dynamic statement a subscriber and change', figures(median(theirs)), '', ''],
   ];
   process.stdout.write(`${table(['changes a second', 'median', 'target', ''], rows)}\n\n`);
+  const idle = [
+    ['of a table that nobody subscribes to', Math.max(...judged.map(({ unsubscribed }) => unsubscribed))],
+    ['that no condition wants', Math.max(...judged.map(({ unwanted }) => unwanted))],
+  ].map(([what, count]) => [what, String(count), '0', count === 0 ? 'held' : 'MISSED']);
+  process.stdout.write(`${table([`judged, of ${IDLE_CHANGES} changes`, 'most', 'target', ''], idle)}\n\n`);
 }
 
 async function measure(server) {
   const client = await connectTo(server);
-  await subscribe(server, 'bench', 'messages');
+  await subscribe(server, 'bench', { table: 'messages' });
   const users = Array.from({ length: MEMBERS }, () => randomUUID());
   const { add, done } = counter(CHANGES);
   const sockets = [];
@@ -56,10 +74,41 @@ async function measure(server) {
     },
     done,
   );
-  for (const socket of sockets) socket.terminate();
+  for (const socket of sockets) socket.leave();
   const theirs = await oneByOne(client, users);
   await client.end();
   return { ours, theirs };
+}
+
+/** How many changes were judged that nobody could get: of a table without subscriptions, and past a condition. */
+async function judgedForNobody(server) {
+  const client = await connectTo(server);
+  await client.query(`
+    CREATE TABLE quiet (id bigint PRIMARY KEY, room int);
+    ALTER TABLE quiet ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY everybody ON quiet USING (true);`);
+  await optIn(server, 'quiet');
+  const unsubscribed = await judgedDuring(server, client);
+  await subscribe(server, 'quiet', { table: 'quiet', condition: 'room = -1' });
+  const member = await joinAs(server, 'quiet', randomUUID(), () => {
+    throw new VoidRun('a change came that no condition wanted');
+  });
+  const unwanted = await judgedDuring(server, client);
+  member.leave();
+  await client.end();
+  return { unsubscribed, unwanted };
+}
+
+async function judgedDuring(server, client) {
+  const before = await databaseStats(server);
+  const written = await client.query(
+    `INSERT INTO quiet SELECT (SELECT count(*) FROM quiet) + n, n FROM generate_series(1, ${IDLE_CHANGES}) n`,
+  );
+  const wanted = before.changes_read + written.rowCount;
+  let now = before;
+  // Read, and done with: nothing is waited for any more.
+  while (now.changes_read < wanted || now.lag_bytes > 0) now = await databaseStats(server);
+  return now.changes_judged - before.changes_judged;
 }
 
 /** As others do it: for each change and subscriber, a statement by the row's key under that user's settings. */

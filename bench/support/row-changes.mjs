@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { WebSocket } from 'ws';
+import { RawWebSocket } from './raw-websocket.mjs';
 import { VoidRun } from './void-run.mjs';
 
 /** A connection to the server's database. @param {{ databaseUrl: string }} server */
@@ -12,33 +12,57 @@ export async function connectTo({ databaseUrl }) {
 }
 
 /** Makes a channel and subscribes it to a table, which that sets up. */
-export async function subscribe(server, channel, table) {
-  await post(server, '/realtime/channels', { name: channel });
-  await post(server, `/realtime/channels/${channel}/subscribe`, { table });
+export async function subscribe(server, channel, filter) {
+  await request(server, 'POST', '/realtime/channels', { name: channel });
+  await request(server, 'POST', `/realtime/channels/${channel}/subscribe`, filter);
+}
+
+/** Sets a table up that nobody subscribes to. */
+export async function optIn(server, table) {
+  await request(server, 'POST', `/realtime/triggers/${table}`, {});
 }
 
 /** @param {{ port: number, token(user: { userId: string, role: string }): string }} server @param {string} path @param {object} body */
-async function post(server, path, body) {
+async function request(server, method, path, body) {
   const token = server.token({ userId: 'root', role: 'admin' });
   const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, {
-    method: 'POST',
+    method,
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-    body: JSON.stringify(body),
+    body: body === undefined ? undefined : JSON.stringify(body),
   });
   if (!answer.ok) throw new VoidRun(`${path} answered ${answer.status} ${await answer.text()}`);
+  return answer.json();
 }
 
-/** Joins as a user; `onChange` is called for each row change with its bytes. */
+/** Every row change begins so, behind its id. */
+const CHANGE = Buffer.from('"type":"database_change"');
+/** Where that stands: ids are no longer. */
+const HEAD = 128;
+
+/**
+ * Joins as a user and resolves when the server has said `connected`; `onChange` is called for each row change with a
+ * function that gives its text.
+ */
 export async function joinAs(server, channel, userId, onChange) {
-  const url = `ws://127.0.0.1:${server.port}${server.path(channel, { userId, role: 'user' })}&presence=none`;
-  const socket = new WebSocket(url, { perMessageDeflate: false, skipUTF8Validation: true });
-  await new Promise((resolve, reject) => {
-    socket.once('message', resolve);
-    socket.once('error', reject);
+  const path = `${server.path(channel, { userId, role: 'user' })}&presence=none`;
+  let connected = () => {};
+  const isConnected = new Promise((resolve) => {
+    connected = () => resolve(undefined);
   });
-  socket.on('message', (bytes) => {
-    if (bytes.includes('"type":"database_change"')) onChange(bytes);
-  });
+  const socket = await RawWebSocket.open(
+    { port: server.port, path },
+    {
+      text: (bytes, start, end) => {
+        if (bytes.subarray(start, Math.min(end, start + HEAD)).includes(CHANGE))
+          onChange(() => bytes.toString('utf8', start, end));
+        else connected();
+      },
+      fault: (text) => {
+        throw new VoidRun(text);
+      },
+    },
+  );
+  await isConnected;
   return socket;
 }
 
@@ -55,16 +79,31 @@ export async function catchUp(server, work, done) {
   return (performance.now() - started) / 1000;
 }
 
-/** Counts to a number; `done` resolves there. */
+/** What has not come by then does not come any more. */
+const COUNT_TIMEOUT_MS = 120_000;
+
+/** Counts to a number; `done` resolves there, and rejects when that takes too long or `add` is called once too often. */
 export function counter(target) {
   let count = 0;
   let resolve;
-  const done = new Promise((settle) => {
+  let reject;
+  const done = new Promise((settle, fail) => {
     resolve = settle;
+    reject = fail;
   });
+  const timer = setTimeout(() => reject(new VoidRun(`${count} of ${target} changes came`)), COUNT_TIMEOUT_MS);
   const add = () => {
     count += 1;
-    if (count === target) resolve();
+    if (count > target) reject(new VoidRun(`more than ${target} changes came`));
+    if (count !== target) return;
+    clearTimeout(timer);
+    resolve();
   };
   return { add, done };
+}
+
+/** The server's own numbers about row changes. */
+export async function databaseStats(server) {
+  const answer = await request(server, 'GET', '/realtime/stats');
+  return answer.database;
 }

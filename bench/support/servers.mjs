@@ -67,6 +67,7 @@ export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?
     const port = await portOfGreeting(child);
     const token = (/** @type {{ userId: string, role: string }} */ user) => signToken(secret, user);
     const path = (channel, user) => `/realtime/channels/${channel}/ws?token=${token(user)}`;
+    await streaming(port);
     const [at, password] = await Promise.all(
       ['postgres-port', 'postgres-password'].map((name) => readFile(join(dataDir, name), 'utf8')),
     );
@@ -75,6 +76,15 @@ export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+/** Resolves when row changes are read: what is written before is not told. @param {number} port */
+async function streaming(port) {
+  for (;;) {
+    const answer = await fetch(`http://127.0.0.1:${port}/readyz`);
+    const { parts } = await answer.json();
+    if (parts.row_changes.status === 'streaming') return;
   }
 }
 

@@ -1,6 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { quoted } from '../../postgres/identifier.js';
 import { ensurePublication } from '../../postgres/replication/slot.js';
+import { ensureSubscriberRole } from '../../postgres/replication/subscriber-role.js';
 import type { Sql } from '../../postgres/sql.js';
 import { DEFAULT_DB_ROLE } from '../row-context.js';
 import type { TableFilter } from './table-filter.js';
@@ -110,8 +111,8 @@ export class TableRegistry {
         details: `The settings of this server leave ${schema}.${table} out`,
       });
     const keepsIdentity = options.identity === 'keep';
+    await this.#prepare();
     const { inspected, optedInAt } = await this.#change(async (sql) => {
-      await ensurePublication(sql, this.#publication);
       const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
       const found = await inspectTable(sql, names);
       if (found === undefined) throw notFound(schema, table);
@@ -206,6 +207,16 @@ export class TableRegistry {
     );
     if (!found.usage && table.maySchemaBeGranted && others?.count === 0)
       await sql.query(`REVOKE USAGE ON SCHEMA ${quoted(table.schema)} FROM ${DEFAULT_DB_ROLE}`);
+  }
+
+  /** The stream makes both as well, but may not have come so far. */
+  async #prepare(): Promise<void> {
+    try {
+      await ensureSubscriberRole(this.#database);
+      await ensurePublication(this.#database, this.#publication);
+    } catch (error) {
+      throw explained(error);
+    }
   }
 
   /** A transaction of its own, one at a time: what one finds must not be what another has just made. */

@@ -13,6 +13,7 @@ import type { ChangeSink, WalBegin, WalRelation } from '../change-source.js';
 import { Database } from '../database.js';
 import { readChange } from './pgoutput.js';
 import { ReplicationSource } from './replication-source.js';
+import { ensurePublication } from './slot.js';
 
 /** A sink that notes everything, and hands nothing out until it is told to. */
 class Recorder implements ChangeSink {
@@ -120,5 +121,24 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
         'truncate notes',
       ]),
     );
+  });
+
+  it('makes a publication that others make at the same moment', async () => {
+    const pools = Array.from(
+      { length: 6 },
+      () =>
+        new Database({
+          url: database.url,
+          log: silentLog,
+          maxReconnectDelayMs: 100,
+          onReady: async () => undefined,
+        }),
+    );
+    await Promise.all(pools.map((pool) => pool.start()));
+    running.push(async () => void (await Promise.all(pools.map((pool) => pool.stop()))));
+    await Promise.all(pools.map((pool) => ensurePublication(pool, 'Test "publication"')));
+    expect(await sql(database.url, 'SELECT pubname FROM pg_publication')).toEqual([
+      { pubname: 'Test "publication"' },
+    ]);
   });
 });

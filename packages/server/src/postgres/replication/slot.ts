@@ -1,13 +1,15 @@
 import { quoted } from '../identifier.js';
 import type { Sql } from '../sql.js';
+import { idempotent } from './idempotent.js';
 import { type Lsn, parseLsn } from './lsn.js';
 import type { ReplicationConnection } from './replication-connection.js';
 
-/** Makes the publication when it is not there. It is only ever altered: a change made while it is absent wedges the slot for ever. */
+/** Makes the publication when it is not there; not within a transaction. It is only ever altered: a change made while it is absent wedges the slot for ever. */
 export async function ensurePublication(sql: Sql, name: string): Promise<void> {
   const found = await sql.query('SELECT FROM pg_publication WHERE pubname = $1', [name]);
   if (found.length > 0) return;
-  await sql.query(
+  await idempotent(
+    sql,
     `CREATE PUBLICATION ${quoted(name)} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)`,
   );
 }

@@ -1,10 +1,8 @@
 import type { Sql } from '../sql.js';
+import { idempotent } from './idempotent.js';
 
 /** The role that rows are judged as, where a token chooses no other. */
 export const SUBSCRIBER_ROLE = 'realtime_subscriber';
-
-/** Another server made or granted it at the same moment. */
-const RACES: readonly string[] = ['42710', '23505', 'XX000'];
 
 /**
  * Makes the role where it is missing and our login may, and grants it to our login, which must be able to become it.
@@ -25,18 +23,9 @@ export async function ensureSubscriberRole(sql: Sql): Promise<void> {
     [SUBSCRIBER_ROLE],
   );
   if (state === undefined || !state.may_create) return;
-  if (!state.exists) await tolerant(sql, `CREATE ROLE ${SUBSCRIBER_ROLE} NOLOGIN NOINHERIT`);
+  if (!state.exists) await idempotent(sql, `CREATE ROLE ${SUBSCRIBER_ROLE} NOLOGIN NOINHERIT`);
   if (!state.granted) {
     const options = state.version >= 160_000 ? ' WITH INHERIT FALSE, SET TRUE' : '';
-    await tolerant(sql, `GRANT ${SUBSCRIBER_ROLE} TO CURRENT_USER${options}`);
-  }
-}
-
-async function tolerant(sql: Sql, statement: string): Promise<void> {
-  try {
-    await sql.query(statement);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-    if (!RACES.includes(code)) throw error;
+    await idempotent(sql, `GRANT ${SUBSCRIBER_ROLE} TO CURRENT_USER${options}`);
   }
 }
