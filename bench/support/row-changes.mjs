@@ -13,22 +13,21 @@ export async function connectTo({ databaseUrl }) {
 
 /** Makes a channel and subscribes it to a table, which that sets up. */
 export async function subscribe(server, channel, filter) {
-  await request(server, 'POST', '/realtime/channels', { name: channel });
-  await request(server, 'POST', `/realtime/channels/${channel}/subscribe`, filter);
+  await request(server, '/realtime/channels', { name: channel });
+  await request(server, `/realtime/channels/${channel}/subscribe`, filter);
 }
 
 /** Sets a table up that nobody subscribes to. */
 export async function optIn(server, table) {
-  await request(server, 'POST', `/realtime/triggers/${table}`, {});
+  await request(server, `/realtime/triggers/${table}`, {});
 }
 
-/** @param {{ port: number, token(user: { userId: string, role: string }): string }} server @param {string} path @param {object} body */
-async function request(server, method, path, body) {
+/** As the server admin; without a body it is a GET. @param {{ port: number, token(user: { userId: string, role: string }): string }} server @param {string} path @param {object} [body] */
+async function request(server, path, body) {
   const token = server.token({ userId: 'root', role: 'admin' });
   const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, {
-    method,
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-    body: body === undefined ? undefined : JSON.stringify(body),
+    ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
   });
   if (!answer.ok) throw new VoidRun(`${path} answered ${answer.status} ${await answer.text()}`);
   return answer.json();
@@ -104,6 +103,6 @@ export function counter(target) {
 
 /** The server's own numbers about row changes. */
 export async function databaseStats(server) {
-  const answer = await request(server, 'GET', '/realtime/stats');
+  const answer = await request(server, '/realtime/stats');
   return answer.database;
 }
