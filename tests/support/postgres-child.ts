@@ -1,44 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
 import type { ChildAnswer } from './postgres-child-entry.js';
-
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+import { buildProgram, type Program } from './program.js';
 
 /** A program that runs the embedded PostgreSQL in a process of its own. */
 export class PostgresProgram {
-  readonly #folder: string;
+  readonly #program: Program;
   readonly #children = new Set<ChildProcess>();
 
-  private constructor(folder: string) {
-    this.#folder = folder;
+  private constructor(program: Program) {
+    this.#program = program;
   }
 
-  /** Built among our dependencies, where it finds them. */
   static async build(): Promise<PostgresProgram> {
-    const cache = join(ROOT, 'node_modules/.cache');
-    await mkdir(cache, { recursive: true });
-    const program = new PostgresProgram(await mkdtemp(join(cache, 'postgres-child-')));
-    await chmod(program.#folder, 0o755);
-    await build({
-      entryPoints: [join(ROOT, 'tests/support/postgres-child-entry.ts')],
-      outfile: program.#file,
-      bundle: true,
-      platform: 'node',
-      format: 'esm',
-      conditions: ['source'],
-      external: ['pg', 'pino', 'pino-pretty'],
-      logLevel: 'warning',
-    });
-    return program;
-  }
-
-  get #file(): string {
-    return join(this.#folder, 'main.mjs');
+    return new PostgresProgram(await buildProgram('postgres-child-entry.ts'));
   }
 
   /** Starts a process and answers what became of it. `account` is whom it runs as, when we are root. */
@@ -46,7 +22,7 @@ export class PostgresProgram {
     options: { dataDir: string; caches?: readonly string[] },
     account?: { uid: number; gid: number },
   ): Promise<{ process: ChildProcess; answer: ChildAnswer }> {
-    const child = spawn(process.execPath, [this.#file, JSON.stringify(options)], {
+    const child = spawn(process.execPath, [this.#program.file, JSON.stringify(options)], {
       ...account,
       cwd: '/',
       env: { PATH: process.env.PATH, HOME: '/nonexistent', TMPDIR: process.env.TMPDIR },
@@ -62,7 +38,11 @@ export class PostgresProgram {
 
   /** Whether that account can run this: a checkout in a private home is closed to it. */
   async canRunAs(account: { uid: number; gid: number }): Promise<boolean> {
-    const child = spawn(process.execPath, ['--check', this.#file], { ...account, cwd: '/', stdio: 'ignore' });
+    const child = spawn(process.execPath, ['--check', this.#program.file], {
+      ...account,
+      cwd: '/',
+      stdio: 'ignore',
+    });
     return new Promise((resolve) => {
       child.once('error', () => resolve(false));
       child.once('exit', (code) => resolve(code === 0));
@@ -79,6 +59,6 @@ export class PostgresProgram {
 
   async remove(): Promise<void> {
     await Promise.all([...this.#children].map((child) => this.stop(child)));
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#program.remove();
   }
 }
