@@ -27,10 +27,11 @@ export interface ChangeRows {
 /** Microseconds from 1970-01-01 to 2000-01-01, from which PostgreSQL counts. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
+const DELETE = code('D');
 const CHANGES: ReadonlyMap<number, 'insert' | 'update' | 'delete'> = new Map([
   [code('I'), 'insert'],
   [code('U'), 'update'],
-  [code('D'), 'delete'],
+  [DELETE, 'delete'],
 ]);
 const [BEGIN, COMMIT, RELATION, TRUNCATE, MESSAGE] = [code('B'), code('C'), code('R'), code('T'), code('M')];
 const [NEW, OLD, KEY] = [code('N'), code('O'), code('K')];
@@ -95,7 +96,10 @@ export function readChange(bytes: Buffer, relation: WalRelation): ChangeRows {
     at = readTuple(bytes, at + 1, old, columns.length);
     if (isKey) forgetAllButKey(old, columns);
   }
-  if (bytes[at] !== NEW) return { old, new: undefined };
+  if (bytes[at] !== NEW) {
+    if (bytes[0] !== DELETE || old === undefined) throw new Error('a change without its row');
+    return { old, new: undefined };
+  }
   const row: Row = [];
   readTuple(bytes, at + 1, row, columns.length);
   if (old !== undefined && !isKey) {
