@@ -6,7 +6,7 @@ import { type Log, loadSettings, RealtimeServer, silentLog } from '@goforward/re
 import type { ErrorBody, PresenceMap } from '@goforward/realtime-protocol';
 import { expect } from 'vitest';
 import { eventually } from './eventually.js';
-import { createTestDatabase, dropSlot } from './postgres-database.js';
+import { createTestDatabase, dropSlot, type PostgresVersion } from './postgres-database.js';
 
 const SECRET = 'a secret for tests, thirty-two bytes or more';
 
@@ -73,17 +73,25 @@ export interface AnyAnswer extends Omit<ErrorBody, 'field' | 'subscription_id'> 
   readonly parts: Readonly<Record<string, { readonly status: string; readonly reason?: string }>>;
 }
 
+interface TestServerOptions {
+  readonly log?: Log;
+  /** Which PostgreSQL the fresh database is on. */
+  readonly postgres?: PostgresVersion;
+}
+
 /**
  * Starts a server with these settings, by their variables, over the defaults; row changes are off. The database is
  * a fresh one, unless `DATABASE_URL` names one that the test keeps.
  */
 export async function startTestServer(
   env: Readonly<Record<string, string>> = {},
-  options: { readonly log?: Log } = {},
+  options: TestServerOptions = {},
 ): Promise<TestServer> {
   const kept = env.DATABASE_URL;
   const database =
-    kept === undefined ? await createTestDatabase() : { url: kept, drop: async () => undefined };
+    kept === undefined
+      ? await createTestDatabase(options.postgres)
+      : { url: kept, drop: async () => undefined };
   const variables = {
     REALTIME_JWT_SECRET: SECRET,
     DATABASE_URL: database.url,
@@ -100,7 +108,7 @@ export async function startTestServer(
  */
 export async function startRowChangeServer(
   env: Readonly<Record<string, string>> = {},
-  options: { readonly log?: Log; readonly awaitStream?: boolean } = {},
+  options: TestServerOptions & { readonly awaitStream?: boolean } = {},
 ): Promise<TestServer> {
   const slot = env.REALTIME_REPLICATION_SLOT ?? `test_${randomBytes(6).toString('hex')}`;
   const server = await startTestServer(

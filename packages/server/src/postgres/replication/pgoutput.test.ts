@@ -63,7 +63,7 @@ const lsn = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
 const name = fc
   .string({ unit: 'grapheme', minLength: 1, maxLength: 20 })
   .filter((text) => !text.includes('\0'));
-const text = fc.string({ unit: 'binary', maxLength: 40 }).map((raw) => raw.toWellFormed());
+const text = fc.string({ unit: 'grapheme', maxLength: 40 });
 const value: fc.Arbitrary<Value> = fc.oneof(text, fc.constant(null), fc.constant(undefined));
 const known = fc.oneof(text, fc.constant(null));
 const relation: fc.Arbitrary<WalRelation> = fc.record({

@@ -1,0 +1,176 @@
+import { once } from 'node:events';
+import pg from 'pg';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { POSTGRES_VERSIONS } from '../support/postgres-database.js';
+import { ADA, run, subscribe } from '../support/row-changes.js';
+import { join, type TestClient } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+/**
+ * Each alters the table that is written to all the while, and names the columns that a row has from then on beside
+ * `n`, with what the writer's row has in them.
+ */
+const STEPS: readonly (readonly [ddl: string, columns: Readonly<Record<string, unknown>>])[] = [
+  [`ALTER TABLE ledger ADD COLUMN note text DEFAULT 'none'`, { amount: 1, note: 'none' }],
+  ['ALTER TABLE ledger ALTER COLUMN amount TYPE bigint', { amount: 1, note: 'none' }],
+  ['ALTER TABLE ledger RENAME COLUMN note TO remark', { amount: 1, remark: 'none' }],
+  ['ALTER TABLE ledger ALTER COLUMN amount TYPE text USING amount::text', { amount: '1', remark: 'none' }],
+  ['ALTER TABLE ledger DROP COLUMN remark', { amount: '1' }],
+  [
+    'ALTER TABLE ledger ADD COLUMN remark boolean DEFAULT true; ALTER TABLE ledger RENAME COLUMN amount TO price',
+    { price: '1', remark: true },
+  ],
+  ['ALTER TABLE ledger ADD COLUMN g int GENERATED ALWAYS AS (n + 1) STORED', { price: '1', remark: true }],
+  [
+    'ALTER TABLE ledger ENABLE ROW LEVEL SECURITY; CREATE POLICY every ON ledger USING (n > 0)',
+    { price: '1', remark: true },
+  ],
+  ['ALTER POLICY every ON ledger USING (n > 0 AND remark)', { price: '1', remark: true }],
+  ['ALTER TABLE ledger REPLICA IDENTITY USING INDEX ledger_pkey', { price: '1', remark: true }],
+  ['ALTER TABLE ledger REPLICA IDENTITY FULL', { price: '1', remark: true }],
+  ['VACUUM FULL ledger', { price: '1', remark: true }],
+];
+/** Rows that are written between two steps, at least. */
+const BETWEEN = 40;
+
+describe.each(POSTGRES_VERSIONS)('while rows are written on the %s PostgreSQL', (postgres) => {
+  let server: TestServer;
+  beforeEach(async () => {
+    server = await startRowChangeServer({}, { postgres });
+  });
+  afterEach(() => server.stop());
+
+  test('a table is altered in every way: no row is lost, doubled or under a wrong name', async () => {
+    await run(server, 'CREATE TABLE ledger (n int PRIMARY KEY, amount int DEFAULT 1)');
+    await subscribe(server, 'ledger', { table: 'ledger' });
+    const ada = await join(server, 'ledger', ADA);
+    const writer = await Writer.start(server, 'INSERT INTO ledger (n) VALUES ($1)');
+    const client = new pg.Client({ connectionString: server.databaseUrl });
+    await client.connect();
+    /** For each step, the first row that can only have been written after it, and the last only before it. */
+    const marks: { before: number; after: number }[] = [];
+    try {
+      await writer.reach(BETWEEN);
+      for (const [ddl] of STEPS) {
+        const before = writer.written;
+        await client.query(ddl);
+        const after = writer.begun + 1;
+        marks.push({ before, after });
+        await writer.reach(after + BETWEEN);
+      }
+    } finally {
+      await writer.stop();
+      await client.end();
+    }
+
+    const states = [{ amount: 1 }, ...STEPS.map(([, columns]) => columns)];
+    for (let n = 1; n <= writer.written; n++) {
+      const { payload } = await ada.next('database_change');
+      const { n: number, ...columns } = payload.change.new_record ?? {};
+      expect(number).toBe(n);
+      // Between a step's marks the row is of before or after it.
+      const first = marks.filter(({ after }) => after <= n).length;
+      const last = marks.filter(({ before }) => before < n).length;
+      const isOf = (state: Readonly<Record<string, unknown>>) =>
+        Object.entries(columns).every(([name, value]) => state[name] === value) &&
+        Object.keys(state).every((name) => name in columns || isGoneAfter(name, first));
+      expect(states.slice(first, last + 1).some(isOf), `row ${n}: ${JSON.stringify(columns)}`).toBe(true);
+    }
+  });
+
+  test('a table is renamed, moved, emptied, dropped and made again: everybody is told, the others go on', async () => {
+    await run(
+      server,
+      'CREATE TABLE ledger (n int PRIMARY KEY); CREATE TABLE other (n int PRIMARY KEY); CREATE SCHEMA archive',
+    );
+    await subscribe(server, 'ledger', { table: 'ledger' });
+    await subscribe(server, 'other', { table: 'other' });
+    const ada = await join(server, 'ledger', ADA);
+    const bystander = await join(server, 'other', ADA);
+    const writer = await Writer.start(server, 'INSERT INTO other VALUES ($1)');
+    try {
+      await run(server, 'INSERT INTO ledger VALUES (1)');
+      expect(await record(ada)).toEqual(['INSERT.ledger', { n: 1 }]);
+      await run(server, 'TRUNCATE ledger');
+      expect(await record(ada)).toEqual(['TRUNCATE.ledger', undefined]);
+      // The subscription is to the table, whatever its name is.
+      await run(server, 'ALTER TABLE ledger RENAME TO book');
+      await run(server, 'INSERT INTO book VALUES (2)');
+      expect(await record(ada)).toEqual(['INSERT.book', { n: 2 }]);
+      await run(
+        server,
+        'ALTER TABLE book SET SCHEMA archive; GRANT USAGE ON SCHEMA archive TO realtime_subscriber',
+      );
+      await run(server, 'INSERT INTO archive.book VALUES (3)');
+      expect(await record(ada)).toEqual(['INSERT.book', { n: 3 }]);
+      await run(server, 'ALTER TABLE archive.book SET SCHEMA public; ALTER TABLE book RENAME TO ledger');
+
+      await run(server, 'INSERT INTO ledger VALUES (4); DROP TABLE ledger');
+      await run(server, 'CREATE TABLE ledger (word text)');
+      await run(server, `INSERT INTO ledger VALUES ('not set up')`);
+      await subscribe(server, 'ledger', { table: 'ledger' });
+      await run(server, `INSERT INTO ledger VALUES ('set up')`);
+      const seen = [];
+      while (seen.at(-1)?.[0] !== 'INSERT.ledger') seen.push(await record(ada));
+      expect(seen.at(-1)).toEqual(['INSERT.ledger', { word: 'set up' }]);
+      await writer.reach(writer.written + BETWEEN);
+    } finally {
+      await writer.stop();
+    }
+    for (let n = 1; n <= writer.written; n++)
+      expect(await record(bystander)).toEqual(['INSERT.other', { n }]);
+  });
+});
+
+/** A column that is no more when a row's turn comes is nobody's to read, and is left out. */
+function isGoneAfter(name: string, step: number): boolean {
+  return STEPS.slice(step).some(([, columns]) => !(name in columns));
+}
+
+async function record(member: TestClient): Promise<[string, unknown]> {
+  const { event, payload } = await member.next('database_change');
+  return [event, payload.change.new_record ?? undefined];
+}
+
+/** Writes rows with the numbers from 1, one after the other, each as a transaction of its own. */
+class Writer {
+  readonly #client: pg.Client;
+  readonly #statement: string;
+  readonly #events = new EventTarget();
+  #isStopping = false;
+  #running: Promise<void> = Promise.resolve();
+  begun = 0;
+  written = 0;
+
+  static async start(server: TestServer, statement: string): Promise<Writer> {
+    const client = new pg.Client({ connectionString: server.databaseUrl });
+    await client.connect();
+    const writer = new Writer(client, statement);
+    writer.#running = writer.#run();
+    return writer;
+  }
+
+  private constructor(client: pg.Client, statement: string) {
+    this.#client = client;
+    this.#statement = statement;
+  }
+
+  async reach(count: number): Promise<void> {
+    while (this.written < count) await once(this.#events, 'row');
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    await this.#running;
+    await this.#client.end();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isStopping) {
+      this.begun += 1;
+      await this.#client.query(this.#statement, [this.begun]);
+      this.written = this.begun;
+      this.#events.dispatchEvent(new Event('row'));
+    }
+  }
+}
