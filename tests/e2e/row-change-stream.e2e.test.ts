@@ -147,36 +147,6 @@ test('REALTIME_HEARTBEAT_INTERVAL: a slot whose tables are idle moves on while o
   expect(text).toMatch(/^realtime_changes_streaming 1$/m);
 });
 
-test('a login that may not replicate is told with its number, and goes on when it may', async () => {
-  const login = `login_${randomBytes(4).toString('hex')}`;
-  await write(`CREATE ROLE ${login} LOGIN PASSWORD 'p' CREATEROLE`);
-  const url = new URL(database.url);
-  try {
-    await write(`ALTER DATABASE ${url.pathname.slice(1)} OWNER TO ${login}; ALTER SCHEMA public OWNER TO ${login};
-      GRANT realtime_subscriber TO ${login} WITH ADMIN OPTION`);
-    Object.assign(url, { username: login, password: 'p' });
-    const server = await start({ DATABASE_URL: url.href, REALTIME_MAX_RECONNECT_DELAY: '200ms' }, false);
-    await eventually(async () =>
-      expect(await readiness(server)).toEqual({ status: 'refused', reason: 'GF104 no right to replicate' }),
-    );
-    await write(`ALTER ROLE ${login} REPLICATION`);
-    await eventually(async () => expect(await readiness(server)).toEqual({ status: 'streaming' }));
-    await sql(url.href, 'CREATE TABLE notes (id int PRIMARY KEY)');
-    await subscribe(server, 'notes', { table: 'notes' });
-    const ada = await join(server, 'notes', ADA);
-    await sql(url.href, 'INSERT INTO notes VALUES (1)');
-    expect((await nextChange(ada)).new_record).toEqual({ id: 1 });
-  } finally {
-    for (const server of servers.splice(0)) await server.stop();
-    await dropSlot(database.url, slot);
-    await database.drop();
-    const rest = await createTestDatabase();
-    await sql(rest.url, `DROP OWNED BY ${login}; DROP ROLE ${login}`);
-    await rest.drop();
-    database = await createTestDatabase();
-  }
-});
-
 test('statistics tell of the stream', async () => {
   const server = await start();
   await write('CREATE TABLE notes (id int PRIMARY KEY)');

@@ -1,0 +1,123 @@
+import { randomBytes } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { eventually } from '../support/eventually.js';
+import { createTestDatabase, dropSlot, POSTGRES_VERSIONS, sql } from '../support/postgres-database.js';
+import { ADA, BOB, MESSAGES, nextChange, subscribe } from '../support/row-changes.js';
+import { join } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+describe.each(POSTGRES_VERSIONS)('a login without superuser on the %s PostgreSQL', (version) => {
+  let database: { url: string; name: string; drop: () => Promise<void> };
+  let slot: string;
+  let login: string;
+  let url: string;
+  let server: TestServer | undefined;
+
+  /** Statements as the superuser, and as the login. */
+  const asAdmin = (text: string) => sql(database.url, text);
+  const asLogin = (text: string) => sql(url, text);
+
+  beforeEach(async () => {
+    database = await createTestDatabase(version);
+    slot = `test_${randomBytes(6).toString('hex')}`;
+    login = `login_${randomBytes(4).toString('hex')}`;
+    const at = new URL(database.url);
+    Object.assign(at, { username: login, password: 'p' });
+    url = at.href;
+    // Roles are of the whole PostgreSQL, so that another test may have made this one.
+    await asAdmin(`
+      DO $$ BEGIN CREATE ROLE realtime_subscriber NOLOGIN NOINHERIT; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+      CREATE ROLE ${login} LOGIN REPLICATION PASSWORD 'p';
+      GRANT realtime_subscriber TO ${login};
+      GRANT CREATE ON DATABASE ${database.name} TO ${login};
+      CREATE SCHEMA app AUTHORIZATION ${login};
+      ALTER ROLE ${login} IN DATABASE ${database.name} SET search_path = app`);
+  });
+  afterEach(async () => {
+    await server?.stop();
+    server = undefined;
+    await dropSlot(database.url, slot);
+    await database.drop();
+    const rest = await createTestDatabase(version);
+    await sql(rest.url, `DROP OWNED BY ${login}; DROP ROLE ${login}`);
+    await rest.drop();
+  });
+
+  async function start(awaitStream = true): Promise<TestServer> {
+    const env = {
+      DATABASE_URL: url,
+      REALTIME_REPLICATION_SLOT: slot,
+      REALTIME_MAX_RECONNECT_DELAY: '200ms',
+    };
+    server = await startRowChangeServer(env, { awaitStream });
+    return server;
+  }
+  const readiness = async () => (await server?.call('GET', '/readyz'))?.body.parts.row_changes;
+  const isStreaming = () =>
+    eventually(async () => expect(await readiness()).toEqual({ status: 'streaming' }));
+  const isRefused = (reason: string) =>
+    eventually(async () => expect(await readiness()).toEqual({ status: 'refused', reason }));
+
+  test('sets tables up, subscribes and streams what row level security shows', async () => {
+    const running = await start();
+    await asLogin(MESSAGES);
+    await subscribe(running, 'mine', {
+      table: 'messages',
+      schema: 'app',
+      condition: `content <> 'left out'`,
+    });
+    const [ada, bob] = [await join(running, 'mine', ADA), await join(running, 'mine', BOB)];
+    await asLogin(`
+      INSERT INTO messages (content, user_id) VALUES ('left out', '${ADA}'), ('for Ada', '${ADA}'), ('for Bob', '${BOB}')`);
+    expect((await nextChange(ada)).new_record?.content).toBe('for Ada');
+    expect((await nextChange(bob)).new_record?.content).toBe('for Bob');
+    // The login may read it all; the role that rows are judged as may not even insert.
+    await expect(
+      asLogin(`SET ROLE realtime_subscriber; INSERT INTO app.messages (content) VALUES ('x')`),
+    ).rejects.toThrow('permission denied');
+  });
+
+  test('that may not replicate is told with the number of the finding, and goes on when it may', async () => {
+    await asAdmin(`ALTER ROLE ${login} NOREPLICATION`);
+    await start(false);
+    await isRefused('GF104 no right to replicate');
+    await asAdmin(`ALTER ROLE ${login} REPLICATION`);
+    await isStreaming();
+  });
+
+  test('whose right is taken while it streams and given back has what was written in between', async () => {
+    const running = await start();
+    await asLogin('CREATE TABLE notes (id int PRIMARY KEY)');
+    await subscribe(running, 'notes', { table: 'notes', schema: 'app' });
+    const ada = await join(running, 'notes', ADA);
+    await asLogin('INSERT INTO notes VALUES (1)');
+    expect((await nextChange(ada)).new_record).toEqual({ id: 1 });
+    await asAdmin(`ALTER ROLE ${login} NOREPLICATION`);
+    await asAdmin(
+      `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '${slot}'`,
+    );
+    await isRefused('GF104 no right to replicate');
+    await ada.next('system', 'database_down');
+    await asLogin('INSERT INTO notes VALUES (2)');
+    await asAdmin(`ALTER ROLE ${login} REPLICATION`);
+    await ada.next('system', 'database_up');
+    expect((await nextChange(ada)).new_record).toEqual({ id: 2 });
+  });
+
+  test('that is no member of realtime_subscriber any more shows nothing, and all is well when it is again', async () => {
+    const running = await start();
+    await asLogin('CREATE TABLE notes (id int PRIMARY KEY)');
+    await subscribe(running, 'notes', { table: 'notes', schema: 'app' });
+    await asAdmin(`REVOKE realtime_subscriber FROM ${login}`);
+    await asAdmin(
+      `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '${slot}'`,
+    );
+    await eventually(async () => expect((await readiness())?.status).toBe('refused'));
+    expect((await readiness())?.reason).toMatch(/^GF1\d\d /);
+    await asAdmin(`GRANT realtime_subscriber TO ${login}`);
+    await isStreaming();
+    const ada = await join(running, 'notes', ADA);
+    await asLogin('INSERT INTO notes VALUES (1)');
+    expect((await nextChange(ada)).new_record).toEqual({ id: 1 });
+  });
+});
