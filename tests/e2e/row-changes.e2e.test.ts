@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { RecordingLog } from '../support/recording-log.js';
 import { ADA, BOB, MESSAGES, nextChange, run, subscribe, takeChanges } from '../support/row-changes.js';
 import { join } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
@@ -176,8 +177,12 @@ describe('row level security', () => {
   });
 
   test('is left out with REALTIME_ENABLE_RLS=false, and rights to columns are not', async () => {
-    const open = await startRowChangeServer({ REALTIME_ENABLE_RLS: 'false' });
+    const log = new RecordingLog();
+    const open = await startRowChangeServer({ REALTIME_ENABLE_RLS: 'false' }, { log });
     try {
+      expect(log.warnings).toContain(
+        'REALTIME_ENABLE_RLS is false: row policies are not applied to row changes',
+      );
       await run(open, MESSAGES);
       await subscribe(open, 'lobby', { table: 'messages' });
       await run(

@@ -1,7 +1,8 @@
 import type { Log } from '@goforward/realtime';
 
-/** A log that keeps what is logged as an error, as text, and drops the rest. */
+/** A log that keeps warnings and errors, as text, and drops the rest. */
 export class RecordingLog implements Log {
+  readonly warnings: string[] = [];
   readonly errors: string[] = [];
 
   debug(): void {
@@ -12,8 +13,8 @@ export class RecordingLog implements Log {
     return;
   }
 
-  warn(): void {
-    return;
+  warn(_fields: Record<string, unknown>, message: string): void {
+    this.warnings.push(message);
   }
 
   error(fields: Record<string, unknown>, message: string): void {

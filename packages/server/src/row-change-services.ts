@@ -50,12 +50,14 @@ export class RowChangeServices {
   readonly stream: RowChanges;
   readonly #authorizer: PostgresAuthorizer;
   readonly #changes: ChangeLog;
+  readonly #enableRls: boolean;
   readonly #log: Log;
   #adoption: NodeJS.Timeout | undefined;
 
   constructor(options: RowChangeOptions) {
     const { settings, database, channels, encoder, tally, clock, log } = options;
     this.#log = log;
+    this.#enableRls = settings.enableRls;
     this.contexts = new RowContexts(settings.dbRoles);
     const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock });
     this.#authorizer = authorizer;
@@ -118,6 +120,8 @@ export class RowChangeServices {
   }
 
   start(): void {
+    if (!this.#enableRls)
+      this.#log.warn({}, 'REALTIME_ENABLE_RLS is false: row policies are not applied to row changes');
     this.#authorizer.start();
     this.subscriptions.start();
     this.stream.start();

@@ -16,7 +16,8 @@ export interface PreflightFacts {
   readonly hasSubscriberRole: boolean;
   readonly mayCreate: boolean;
   readonly mayMakeTemporary: boolean;
-  readonly bypassesRls: boolean;
+  /** Whether policies do not apply to the role that rows are judged as. */
+  readonly subscriberBypassesRls: boolean;
   readonly slots: { readonly used: number; readonly max: number };
   readonly senders: { readonly used: number; readonly max: number };
   readonly slot: SlotRow | null;
@@ -77,7 +78,7 @@ const FACTS = (schema: string) => `
     'hasSubscriberRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3),
     'mayCreate', has_database_privilege(current_database(), 'CREATE'),
     'mayMakeTemporary', has_database_privilege(current_database(), 'TEMPORARY'),
-    'bypassesRls', me.rolbypassrls OR me.rolsuper,
+    'subscriberBypassesRls', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND (r.rolbypassrls OR r.rolsuper)),
     'slots', json_build_object(
       'used', (SELECT count(*) FROM pg_replication_slots),
       'max', current_setting('max_replication_slots')::int),
@@ -281,6 +282,16 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
             `${unidentified.length} published tables have no replica identity`,
             unidentified.map((table) => `ALTER TABLE ${table} REPLICA IDENTITY FULL;`).join(' '),
           ),
+  ],
+  [
+    'GF120',
+    ({ subscriberBypassesRls }) =>
+      subscriberBypassesRls
+        ? warning(
+            `row level security does not apply to ${SUBSCRIBER_ROLE}`,
+            `Every member gets every row of the tables that are opted in. ALTER ROLE ${SUBSCRIBER_ROLE} NOSUPERUSER NOBYPASSRLS;`,
+          )
+        : undefined,
   ],
 ];
 
