@@ -56,7 +56,7 @@ export class PostgresProxy {
       from.on('error', () => undefined);
       from.once('close', () => {
         this.#sockets.delete(from);
-        to.destroy();
+        if (!this.#isSilent) to.destroy();
       });
       if (this.#isSilent) from.resume();
       else from.pipe(to);

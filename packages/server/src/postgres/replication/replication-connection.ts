@@ -37,6 +37,7 @@ export class ReplicationConnection {
   readonly #client: pg.Client;
   readonly #wire: Wire;
   #received: Lsn = NONE;
+  #heardAt = performance.now();
   #status: NodeJS.Timeout | undefined;
   #isClosed = false;
 
@@ -59,6 +60,16 @@ export class ReplicationConnection {
     this.#wire = client.connection as unknown as Wire;
     // The failure reaches us as the rejection of whatever was waiting.
     client.on('error', () => undefined);
+  }
+
+  /** PostgreSQL's process at the other end. */
+  get processId(): number {
+    return (this.#client as unknown as { readonly processID: number }).processID;
+  }
+
+  /** How long nothing has come, in ms. */
+  get silentMs(): number {
+    return performance.now() - this.#heardAt;
   }
 
   /** The rows of a statement or command, before the stream begins. */
@@ -88,7 +99,7 @@ export class ReplicationConnection {
     this.report();
   }
 
-  /** Tells how far we have received, and, unless it is none, what may be forgotten. */
+  /** Tells how far we have received, and, unless it is none, what may be forgotten; asks for a sign of life. */
   report(flushed: Lsn = NONE): void {
     if (this.#isClosed) return;
     const message = Buffer.alloc(34);
@@ -97,6 +108,7 @@ export class ReplicationConnection {
     message.writeBigUInt64BE(flushed, 9);
     message.writeBigUInt64BE(flushed, 17);
     message.writeBigInt64BE(BigInt(Date.now() - POSTGRES_EPOCH_MS) * 1000n, 25);
+    message[33] = 1;
     this.#wire.sendCopyFromChunk(message);
   }
 
@@ -105,6 +117,7 @@ export class ReplicationConnection {
   }
 
   resume(): void {
+    this.#heardAt = performance.now();
     this.#client.connection.stream.resume();
   }
 
@@ -118,6 +131,7 @@ export class ReplicationConnection {
 
   #take(chunk: Buffer, handler: StreamHandler): void {
     if (this.#isClosed) return;
+    this.#heardAt = performance.now();
     if (chunk[0] === XLOG_DATA) {
       const start = chunk.readBigUInt64BE(1);
       if (start > this.#received) this.#received = start;

@@ -8,6 +8,7 @@ import {
   sql,
   type TestDatabase,
 } from '../../../../../tests/support/postgres-database.js';
+import { PostgresProxy } from '../../../../../tests/support/postgres-proxy.js';
 import { silentLog } from '../../lib/log.js';
 import type { ChangeSink, WalBegin, WalRelation } from '../change-source.js';
 import { Database } from '../database.js';
@@ -66,9 +67,9 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
     await database.drop();
   });
 
-  async function start(url = database.url) {
+  async function start({ url = database.url, silenceMs }: { url?: string; silenceMs?: number } = {}) {
     const pool = new Database({
-      url,
+      url: database.url,
       log: silentLog,
       maxReconnectDelayMs: 100,
       onReady: async () => undefined,
@@ -83,6 +84,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
       maxReconnectDelayMs: 100,
       log: silentLog,
       newEpoch: () => randomBytes(4).toString('hex'),
+      ...(silenceMs === undefined ? {} : { silenceMs }),
     });
     const sink = new Recorder();
     source.start(sink);
@@ -121,6 +123,39 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
         'truncate notes',
       ]),
     );
+  });
+
+  it('notices a connection that is dead without having been closed, and goes on where it was', async () => {
+    const proxy = new PostgresProxy(database.url);
+    await proxy.open();
+    running.unshift(() => proxy.close());
+    const { source, sink } = await start({ url: proxy.url, silenceMs: 300 });
+    await streaming(source);
+    await sql(
+      database.url,
+      'CREATE TABLE notes (id int PRIMARY KEY); ALTER PUBLICATION test_publication ADD TABLE notes',
+    );
+    proxy.fallSilent();
+    await sql(database.url, 'INSERT INTO notes VALUES (1)');
+    // PostgreSQL gives us up; that does not come through either.
+    await sql(
+      database.url,
+      `SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = '${slot}'`,
+    );
+    await eventually(() => expect(sink.notes).toContain('closed'));
+    await proxy.close();
+    await proxy.open();
+    await eventually(() =>
+      expect(sink.notes).toEqual(['opened', 'closed', 'opened', 'insert notes [null,["1"]]']),
+    );
+  });
+
+  it('takes no silence for death while PostgreSQL has its slot in hand', async () => {
+    const { source, sink } = await start({ silenceMs: 30 });
+    await streaming(source);
+    const sent = Date.now();
+    await eventually(() => expect(Date.now() - sent).toBeGreaterThan(300));
+    expect(sink.notes).toEqual(['opened']);
   });
 
   it('makes a publication that others make at the same moment', async () => {

@@ -8,6 +8,7 @@ import type { ConnectionTarget } from '../connection-target.js';
 import type { Database } from '../database.js';
 import { Acknowledgement } from './acknowledgement.js';
 import { Heartbeat } from './heartbeat.js';
+import { Liveness } from './liveness.js';
 import { findingsOf, POOLER_FINDING, type PreflightNames, preflightFacts } from './preflight.js';
 import { ReplicationConnection } from './replication-connection.js';
 import { ensurePublication, ensureSlot } from './slot.js';
@@ -28,8 +29,12 @@ export interface ReplicationSourceOptions {
   readonly newEpoch: () => string;
   readonly applicationName?: string;
   readonly random?: () => number;
+  /** A silence of so long is looked into, in ms. */
+  readonly silenceMs?: number;
 }
 
+/** We ask for a sign of life every three seconds. */
+const SILENCE_MS = 15_000;
 /** How often a follower asks whether the slot is free, in ms; a third more or less by chance. */
 const FOLLOW_MS = 1_000;
 /** What is refused for the same reasons is named in the log this often, in ms. */
@@ -162,11 +167,32 @@ export class ReplicationSource implements ChangeSource {
     );
     this.#acknowledgement.start();
     this.#heartbeat.start();
+    const liveness = this.#livenessOf(connection);
+    liveness.start();
     try {
       await ended;
     } finally {
+      liveness.stop();
       this.#heartbeat.stop();
     }
+  }
+
+  #livenessOf(connection: ReplicationConnection): Liveness {
+    const { database, slot, log, silenceMs = SILENCE_MS } = this.#options;
+    return new Liveness({
+      sql: database,
+      slot,
+      connection,
+      isPaused: () => this.#isPaused,
+      silenceMs,
+      onDead: () => {
+        log.warn(
+          { slot },
+          'Nothing comes from PostgreSQL, and it does not know of us any more: connecting anew',
+        );
+        connection.close();
+      },
+    });
   }
 
   /** Waits until the slot is ours. A waiting statement would hold a snapshot, so it is asked for again and again. */
