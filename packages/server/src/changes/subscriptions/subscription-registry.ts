@@ -70,10 +70,7 @@ export class SubscriptionRegistry {
   /** Finds out anew which subscriptions can be served: a table was opted in or out, or altered. */
   async refresh(): Promise<void> {
     for (const entry of this.#all.values()) {
-      const prepared = await this.#prepare(entry);
-      entry.tableOid = prepared?.tableOid;
-      entry.condition = prepared?.condition ?? null;
-      entry.active = prepared?.active ?? false;
+      this.#prepared(entry, await this.#prepare(entry));
     }
     this.#index();
   }
@@ -121,7 +118,12 @@ export class SubscriptionRegistry {
     const prepared = await preparation.forSubscriber(filter, subscriber);
     const { warnings } = prepared;
     const earlier = known();
-    if (earlier !== undefined) return { subscription: earlier, warnings };
+    if (earlier !== undefined) {
+      // Its table may be another one of the same name by now, or set up only just now.
+      this.#prepared(earlier, prepared);
+      this.#index();
+      return { subscription: earlier, warnings };
+    }
     this.#requireRoom(channelName);
     const stored = await store.add({
       id: `sub_${clock()}_${this.#ids.random(6)}`,
@@ -138,6 +140,12 @@ export class SubscriptionRegistry {
     this.#all.set(entry.id, entry);
     this.#index();
     return { subscription: entry, warnings };
+  }
+
+  #prepared(entry: Entry, prepared: PreparedFilter | undefined): void {
+    entry.tableOid = prepared?.tableOid;
+    entry.condition = prepared?.condition ?? null;
+    entry.active = prepared?.active ?? false;
   }
 
   /** Ends a subscription. */
