@@ -1,11 +1,11 @@
 import type { ChangeSink, ChangeSource, WalBegin, WalRelation } from '../../postgres/change-source.js';
-import { type Notice, Slice, type StreamedChange } from './slice.js';
+import type { StreamedChange } from './packed-changes.js';
+import { comparePositions, type Position } from './position.js';
+import { type Notice, Slice } from './slice.js';
 
 /** A slice takes no more than this, so that other work of the event loop comes between two. */
 const SLICE_CHANGES = 512;
 const SLICE_BYTES = 256 * 1024;
-/** What a change costs beside its bytes, about. */
-const OVERHEAD_BYTES = 200;
 
 export interface ChangeLogOptions {
   /** How much may wait for members, in bytes; beyond it PostgreSQL is not read on. */
@@ -39,7 +39,7 @@ export class ChangeLog implements ChangeSink {
   #transaction: WalBegin | undefined;
   #index = 0;
   /** The last change that was taken in, of this epoch: what comes again after a lost connection is skipped up to it. */
-  #last: { commitLsn: bigint; index: number } | undefined;
+  #last: Position | undefined;
 
   constructor(options: ChangeLogOptions) {
     this.#options = options;
@@ -92,7 +92,7 @@ export class ChangeLog implements ChangeSink {
     if (this.#hasEnded) return undefined;
     const slice = this.#slices[this.#routed];
     this.#routed += 1;
-    this.#routedBytes += slice?.bytes ?? 0;
+    this.#routedBytes += slice?.changes.length ?? 0;
     return slice;
   }
 
@@ -134,16 +134,11 @@ export class ChangeLog implements ChangeSink {
   }
 
   change(kind: 'insert' | 'update' | 'delete', relation: WalRelation, bytes: Buffer): void {
-    const place = this.#place(relation);
-    if (place === undefined) return;
-    this.#take({ ...place, relation, kind, bytes: Buffer.from(bytes) }, bytes.length);
+    this.#take(kind, relation, bytes);
   }
 
   truncate(relations: readonly WalRelation[]): void {
-    for (const relation of relations) {
-      const place = this.#place(relation);
-      if (place !== undefined) this.#take({ ...place, relation, kind: 'truncate' }, 0);
-    }
+    for (const relation of relations) this.#take('truncate', relation);
   }
 
   commit(endLsn: bigint): void {
@@ -153,40 +148,36 @@ export class ChangeLog implements ChangeSink {
     else last.endLsn = endLsn;
   }
 
-  /** Where the change stands; undefined where it came before, or nobody wants it. */
-  #place(relation: WalRelation): { transaction: WalBegin; index: number } | undefined {
+  /** Takes a change in, unless it came before or nobody wants it. */
+  #take(kind: StreamedChange['kind'], relation: WalRelation, message?: Buffer): void {
     const transaction = this.#transaction;
     if (transaction === undefined) throw new Error('a change outside of a transaction');
-    const index = this.#index++;
+    const place = { commitLsn: transaction.commitLsn, index: this.#index++ };
     this.#options.tally.changesRead += 1;
-    const last = this.#last;
-    const { commitLsn } = transaction;
-    if (last !== undefined) {
-      if (commitLsn < last.commitLsn || (commitLsn === last.commitLsn && index <= last.index))
-        return undefined;
-      last.commitLsn = commitLsn;
-      last.index = index;
-    } else this.#last = { commitLsn, index };
-    return this.#options.isWanted(relation.oid) ? { transaction, index } : undefined;
+    if (this.#last !== undefined && comparePositions(place, this.#last) <= 0) return;
+    this.#last = place;
+    if (!this.#options.isWanted(relation.oid)) return;
+    const slice = this.#open(message?.length ?? 0);
+    const before = slice.changes.length;
+    slice.changes.add(kind, relation, transaction, place.index, message);
+    this.#bytes += slice.changes.length - before;
+    if (!this.#paused && this.#bytes >= this.#options.maxBytes) {
+      this.#paused = true;
+      this.#source?.pause();
+    }
   }
 
-  #take(change: StreamedChange, bytes: number): void {
-    let slice = this.#slices.at(-1);
+  /** The slice that takes the next change: the last one while it is not handed out and has room. */
+  #open(bytes: number): Slice {
+    const slice = this.#slices.at(-1);
     const isOpen =
       slice !== undefined &&
       this.#slices.length > this.#routed &&
       slice.notice === undefined &&
       slice.epoch === this.#epoch &&
-      slice.changes.length < SLICE_CHANGES &&
-      slice.bytes + bytes <= SLICE_BYTES;
-    if (slice === undefined || !isOpen) slice = this.#append();
-    slice.changes.push(change);
-    slice.bytes += bytes + OVERHEAD_BYTES;
-    this.#bytes += bytes + OVERHEAD_BYTES;
-    if (!this.#paused && this.#bytes >= this.#options.maxBytes) {
-      this.#paused = true;
-      this.#source?.pause();
-    }
+      slice.changes.count < SLICE_CHANGES &&
+      slice.changes.length + bytes <= SLICE_BYTES;
+    return isOpen ? slice : this.#append();
   }
 
   #append(notice?: Notice): Slice {
@@ -204,8 +195,8 @@ export class ChangeLog implements ChangeSink {
     for (const slice of this.#slices) {
       if (!slice.isDone) break;
       count += 1;
-      this.#bytes -= slice.bytes;
-      this.#routedBytes -= slice.bytes;
+      this.#bytes -= slice.changes.length;
+      this.#routedBytes -= slice.changes.length;
       endLsn = slice.endLsn ?? endLsn;
     }
     if (count === 0) return;

@@ -1,6 +1,6 @@
 import { readChange } from '../../postgres/replication/pgoutput.js';
 import type { RowImage } from '../row-image.js';
-import type { StreamedChange } from './slice.js';
+import type { StreamedChange } from './packed-changes.js';
 import type { TableView } from './table-view.js';
 
 /** There is no such row version. */
@@ -40,7 +40,7 @@ export class ChangeBatch {
       });
       return;
     }
-    const read = readChange(streamed.bytes, streamed.relation);
+    const read = readChange(streamed.bytes, streamed.relation, streamed.start, streamed.end);
     this.changes.push({
       streamed,
       position,

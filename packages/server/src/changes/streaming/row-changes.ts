@@ -164,7 +164,7 @@ export class RowChanges {
 
   /** A slice that cannot be judged reaches nobody, and whoever waits for its tables is told. */
   #giveUp(slice: Slice): void {
-    const tables = [...new Set(slice.changes.map(({ relation }) => relation.oid))];
+    const tables = [...new Set(slice.changes.relations.map(({ oid }) => oid))];
     const payload = { scope: 'changes', reason: 'changes could not be judged' };
     this.#announce(slice, { event: 'gap', payload, tables });
   }

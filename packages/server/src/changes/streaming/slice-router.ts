@@ -67,7 +67,7 @@ export class SliceRouter {
   /** The changes of a slice by table, decoded. Tables that are no more are left out. */
   async #batches(slice: Slice): Promise<ChangeBatch[]> {
     const batches = new Map<WalRelation, ChangeBatch | undefined>();
-    for (const [position, change] of slice.changes.entries()) {
+    for (const [position, change] of slice.changes.read().entries()) {
       const { relation } = change;
       if (!batches.has(relation)) {
         const view = await this.#parts.views.of(relation);

@@ -1,15 +1,4 @@
-import type { WalBegin, WalRelation } from '../../postgres/change-source.js';
-
-/** One change of a table that somebody subscribes to, as it came; decoded when it is its turn. */
-export type StreamedChange = {
-  readonly transaction: WalBegin;
-  /** Its place in the transaction, counted over all changes that were sent, from 0. */
-  readonly index: number;
-  readonly relation: WalRelation;
-} & (
-  | { readonly kind: 'insert' | 'update' | 'delete'; readonly bytes: Buffer }
-  | { readonly kind: 'truncate' }
-);
+import { PackedChanges } from './packed-changes.js';
 
 /** What is told, between changes, to the members of every channel that is subscribed to tables. */
 export interface Notice {
@@ -26,8 +15,7 @@ export interface Notice {
 export class Slice {
   readonly epoch: string;
   readonly notice: Notice | undefined;
-  readonly changes: StreamedChange[] = [];
-  bytes = 0;
+  readonly changes = new PackedChanges();
   /** What to acknowledge when this slice and all before it are done: the end of the last transaction that ends in it. */
   endLsn: bigint | undefined;
   /** Members that have taken it whole. */

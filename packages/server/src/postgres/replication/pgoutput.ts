@@ -81,27 +81,27 @@ export function readMessage(bytes: Buffer): PgOutputMessage {
 }
 
 /**
- * The row versions of a change. A large value that did not change is taken from the old version where that has it,
+ * The row versions of a change, whose message is what is between `start` and `end`. A large value that did not change is taken from the old version where that has it,
  * and is unknown otherwise; in the old version of a key, every other column is unknown, though the log says NULL.
  */
-export function readChange(bytes: Buffer, relation: WalRelation): ChangeRows {
+export function readChange(bytes: Buffer, relation: WalRelation, start = 0, end = bytes.length): ChangeRows {
   const { columns } = relation;
-  let at = 5;
+  let at = start + 5;
   let old: Row | undefined;
   const tag = bytes[at];
   let isKey = false;
   if (tag === OLD || tag === KEY) {
     isKey = tag === KEY;
     old = [];
-    at = readTuple(bytes, at + 1, old, columns.length);
+    at = readTuple(bytes, at + 1, end, old, columns.length);
     if (isKey) forgetAllButKey(old, columns);
   }
-  if (bytes[at] !== NEW) {
-    if (bytes[0] !== DELETE || old === undefined) throw new Error('a change without its row');
+  if (at >= end || bytes[at] !== NEW) {
+    if (bytes[start] !== DELETE || old === undefined) throw new Error('a change without its row');
     return { old, new: undefined };
   }
   const row: Row = [];
-  readTuple(bytes, at + 1, row, columns.length);
+  readTuple(bytes, at + 1, end, row, columns.length);
   if (old !== undefined && !isKey) {
     for (let n = 0; n < row.length; n++) if (row[n] === undefined) row[n] = old[n];
   }
@@ -109,7 +109,7 @@ export function readChange(bytes: Buffer, relation: WalRelation): ChangeRows {
 }
 
 /** Reads a tuple into `row` and answers where it ends. */
-function readTuple(bytes: Buffer, start: number, row: Row, expected: number): number {
+function readTuple(bytes: Buffer, start: number, limit: number, row: Row, expected: number): number {
   const count = bytes.readUInt16BE(start);
   if (count !== expected) throw new Error(`a row of ${count} columns in a relation of ${expected}`);
   let at = start + 2;
@@ -119,18 +119,15 @@ function readTuple(bytes: Buffer, start: number, row: Row, expected: number): nu
     if (tag === TEXT) {
       const length = bytes.readUInt32BE(at);
       at += 4;
-      row.push(textOf(bytes, at, at + length));
+      if (at + length > limit) throw new Error('a column value that is cut off');
+      row.push(bytes.toString('utf8', at, at + length));
       at += length;
     } else if (tag === NULL) row.push(null);
     else if (tag === UNCHANGED) row.push(undefined);
     else throw new Error('a column value of an unknown kind');
   }
+  if (at > limit) throw new Error('a row that is cut off');
   return at;
-}
-
-function textOf(bytes: Buffer, start: number, end: number): string {
-  if (end > bytes.length) throw new Error('a column value that is cut off');
-  return bytes.toString('utf8', start, end);
 }
 
 function forgetAllButKey(row: Row, columns: readonly WalColumn[]): void {
