@@ -129,7 +129,7 @@ test('a slot that was dropped is made anew, and the gap is told before the next 
 });
 
 test('REALTIME_HEARTBEAT_INTERVAL: a slot whose tables are idle moves on while others write', async () => {
-  const server = await start({ REALTIME_HEARTBEAT_INTERVAL: '100ms' });
+  const server = await start({ REALTIME_HEARTBEAT_INTERVAL: '100ms', REALTIME_RESUME_WINDOW: '1ms' });
   await write('CREATE TABLE unpublished (n int, filler text)');
   await write(`INSERT INTO unpublished SELECT n, repeat('x', 1000) FROM generate_series(1, 1000) n`);
   const [position] = await sql<{ position: string }>(

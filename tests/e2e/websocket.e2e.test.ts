@@ -58,6 +58,7 @@ test('connected tells the channel, who one is, the counts and the limits', async
       channel: 'greeting',
       connection_id: expect.stringMatching(/^conn_[a-z0-9]{16}$/),
       user_id: 'bob',
+      recovered: false,
       subscriber_count: 2,
       presence_count: 2,
       ping_interval_ms: 30_000,

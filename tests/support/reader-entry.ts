@@ -1,6 +1,11 @@
 import { openSync, writeSync } from 'node:fs';
 import { silentLog } from '../../packages/server/src/lib/log.js';
-import type { ChangeSink, WalBegin, WalRelation } from '../../packages/server/src/postgres/change-source.js';
+import type {
+  ChangeSink,
+  SinkMemo,
+  WalBegin,
+  WalRelation,
+} from '../../packages/server/src/postgres/change-source.js';
 import { Database } from '../../packages/server/src/postgres/database.js';
 import { readChange } from '../../packages/server/src/postgres/replication/pgoutput.js';
 import { ReplicationSource } from '../../packages/server/src/postgres/replication/replication-source.js';
@@ -47,6 +52,10 @@ class FileSink implements ChangeSink {
     this.#index += 1;
   }
 
+  forget(): SinkMemo {
+    return {};
+  }
+
   commit(endLsn: bigint): void {
     this.#acknowledge(endLsn);
   }
@@ -70,6 +79,7 @@ const source = new ReplicationSource({
   slot,
   publication: 'test_publication',
   heartbeatMs: 200,
+  window: { ms: 0, bytes: 0 },
   maxReconnectDelayMs: 100,
   log: silentLog,
   newEpoch: () => Math.random().toString(36).slice(2),

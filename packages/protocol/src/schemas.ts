@@ -50,6 +50,10 @@ export const Connected = Type.Object({
   channel: Type.String(),
   connection_id: Type.String(),
   user_id: Type.String(),
+  cursor: Type.Optional(
+    Type.String({ description: 'the row changes behind it come; give it back to get what was missed' }),
+  ),
+  recovered: Type.Boolean({ description: 'everything that was missed comes' }),
   subscriber_count: Type.Integer(),
   presence_count: Type.Integer(),
   presence: Type.Optional(PresenceMap),

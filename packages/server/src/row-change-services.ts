@@ -1,8 +1,13 @@
+import { join, resolve } from 'node:path';
 import { PostgresAuthorizer } from './changes/authorizing/postgres-authorizer.js';
 import { checkCondition } from './changes/conditions/check-condition.js';
+import { Replays } from './changes/resuming/replays.js';
+import { ResumeLog } from './changes/resuming/resume-log.js';
+import { WindowFile } from './changes/resuming/window-file.js';
 import { RowContexts } from './changes/row-context.js';
 import { ChangeEncoder } from './changes/streaming/change-encoder.js';
 import { ChangeLog } from './changes/streaming/change-log.js';
+import { Delivery } from './changes/streaming/delivery.js';
 import { MemberFeeds } from './changes/streaming/member-feeds.js';
 import { RowChanges } from './changes/streaming/row-changes.js';
 import { SliceRouter } from './changes/streaming/slice-router.js';
@@ -40,6 +45,8 @@ export interface RowChangeOptions {
 const CHANGE_LOG_BYTES = 64 * 1024 * 1024;
 /** How often new partitions are looked for, in ms. */
 const ADOPT_MS = 10_000;
+/** How many bytes of changes are kept in memory for who comes back; the rest of the window is in files. */
+const RESUME_MEMORY_BYTES = 64 * 1024 * 1024;
 const EPOCH_LENGTH = 8;
 
 /** Everything that row changes take, from the log to the members, as one part of the server. */
@@ -49,6 +56,11 @@ export class RowChangeServices {
   readonly contexts: RowContexts;
   readonly stream: RowChanges;
   readonly #authorizer: PostgresAuthorizer;
+  readonly #replayAuthorizer: PostgresAuthorizer;
+  readonly #resumeLog: ResumeLog;
+  readonly #replays: Replays;
+  readonly #feeds: MemberFeeds;
+  readonly #windowFile: WindowFile;
   readonly #changes: ChangeLog;
   readonly #enableRls: boolean;
   readonly #log: Log;
@@ -61,6 +73,15 @@ export class RowChangeServices {
     this.contexts = new RowContexts(settings.dbRoles);
     const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock });
     this.#authorizer = authorizer;
+    // Who catches up is judged beside what is live, so that the one does not wait for the other.
+    const replayAuthorizer = new PostgresAuthorizer(
+      { database, enableRls: settings.enableRls, clock },
+      authorizer,
+    );
+    this.#replayAuthorizer = replayAuthorizer;
+    this.#windowFile = new WindowFile(
+      join(resolve(settings.dataDir), 'resume-window', settings.replicationSlot),
+    );
     const filter = new TableFilter(settings.filterTables, settings.excludeTables);
     this.tables = new TableRegistry(database, settings.publicationName, filter);
     const preparation = new SubscriptionPreparation({
@@ -71,15 +92,43 @@ export class RowChangeServices {
     const store = new PostgresSubscriptionStore(database);
     const subscriptions = new SubscriptionRegistry({ store, preparation, clock, log });
     this.subscriptions = subscriptions;
+    const resumeLog = new ResumeLog({ maxBytes: RESUME_MEMORY_BYTES, file: this.#windowFile, log });
+    this.#resumeLog = resumeLog;
     const changes = new ChangeLog({
       maxBytes: CHANGE_LOG_BYTES,
       isWanted: (oid) => subscriptions.isWanted(oid),
+      forget: (lsn) => this.stream.forget(lsn),
       tally,
     });
     this.#changes = changes;
     const channel = (name: string) => channels.find(name);
-    const formats = new ValueFormats(database);
     const ids = new IdSource();
+    const feeds = new MemberFeeds(clock);
+    const delivery = new Delivery({ feeds, encoder, tally });
+    const routerOf = (judge: PostgresAuthorizer) => {
+      const formats = new ValueFormats(database);
+      return new SliceRouter({
+        authorizer: judge,
+        contexts: this.contexts,
+        views: new TableViews(judge, formats),
+        formats,
+        encoder: new ChangeEncoder(textFrame),
+        subscriptions,
+        channel,
+        tally,
+      });
+    };
+    this.#feeds = feeds;
+    this.#replays = new Replays({
+      resumeLog,
+      router: routerOf(replayAuthorizer),
+      delivery,
+      feeds,
+      epoch: () => this.stream.epoch,
+      isLeftOut: (position) => this.stream.isLeftOut(position),
+      tablesOf: (of) => this.stream.tablesOf(of),
+      log,
+    });
     this.stream = new RowChanges({
       source: new ReplicationSource({
         url: options.databaseUrl,
@@ -87,25 +136,19 @@ export class RowChangeServices {
         slot: settings.replicationSlot,
         publication: settings.publicationName,
         heartbeatMs: settings.heartbeatInterval,
+        window: { ms: settings.resumeWindow, bytes: settings.resumeWindowBytes },
         maxReconnectDelayMs: settings.maxReconnectDelay,
         newEpoch: () => ids.random(EPOCH_LENGTH),
         log,
       }),
       changes,
-      router: new SliceRouter({
-        authorizer,
-        contexts: this.contexts,
-        views: new TableViews(authorizer, formats),
-        formats,
-        encoder: new ChangeEncoder(textFrame),
-        subscriptions,
-        channel,
-        tally,
-      }),
-      feeds: new MemberFeeds(clock),
+      router: routerOf(authorizer),
+      feeds,
+      delivery,
+      resumeLog,
+      replays: this.#replays,
       subscriptions,
       channel,
-      encoder,
       tally,
       log,
     });
@@ -134,6 +177,8 @@ export class RowChangeServices {
     await this.stream.stop();
     await this.subscriptions.stop();
     this.#authorizer.stop();
+    this.#replayAuthorizer.stop();
+    this.#windowFile.close();
   }
 
   /** The numbers of the stream, for metrics. */
@@ -145,7 +190,10 @@ export class RowChangeServices {
       lagSeconds: stats.lagSeconds,
       retainedBytes: stats.retainedBytes,
       logBytes: this.#changes.bytes,
-      membersBehind: this.stream.membersBehind,
+      membersBehind: this.#feeds.behind,
+      membersResuming: this.#replays.size,
+      windowMemoryBytes: this.#resumeLog.bytes.memory,
+      windowFileBytes: this.#resumeLog.bytes.file,
       subscriptions: this.subscriptions.size,
       tables: this.tables.list().length,
     };

@@ -35,8 +35,8 @@ describe('arguments', () => {
   });
 
   test('of a version that is still to come are known, take a value, and are said to do nothing', () => {
-    const { loaded } = settingsOfArguments(['--resume-window', '2m']);
-    expect(loaded.notices).toEqual([expect.stringContaining('--resume-window has no effect')]);
+    const { loaded } = settingsOfArguments(['--change-source', 'auto']);
+    expect(loaded.notices).toEqual([expect.stringContaining('--change-source has no effect')]);
   });
 
   test.each<[args: string[], message: string]>([

@@ -65,6 +65,8 @@ describe('loading settings', () => {
       replicationSlot: 'realtime_slot',
       publicationName: 'realtime_publication',
       heartbeatInterval: 30_000,
+      resumeWindow: 120_000,
+      resumeWindowBytes: 268_435_456,
       enableRls: true,
       filterTables: [],
       excludeTables: [],
@@ -115,10 +117,11 @@ describe('loading settings', () => {
       REALTIME_REPLICATION_SLOT: 'realtime_slot',
       REALTIME_ENABLE_RLS: 'true',
       REALTIME_RESUME_WINDOW: '2m',
+      REALTIME_WAL_LIMIT_ACTION: 'keep',
       REALTIME_PING_INTERVAL: '30s',
     };
     expect(load({ env, envFile: env }).notices).toEqual([
-      'REALTIME_RESUME_WINDOW has no effect: this version has neither a resume window nor a trigger source yet.',
+      'REALTIME_WAL_LIMIT_ACTION has no effect: this version has neither a trigger source nor a limit on the log yet.',
     ]);
   });
 
@@ -127,7 +130,7 @@ describe('loading settings', () => {
       expect(load({ envFile: { [variable]: 'x' } }).notices).toHaveLength(1);
       expect(load({ env: { [variable]: '' } }).notices).toEqual([]);
     }
-    expect(load({ flags: { 'resume-window': '2m' } }).notices[0]).toMatch(/^--resume-window has no effect/);
+    expect(load({ flags: { 'change-source': 'auto' } }).notices[0]).toMatch(/^--change-source has no effect/);
   });
 });
 

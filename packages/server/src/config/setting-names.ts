@@ -4,13 +4,8 @@ import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-erro
 import type { SettingSources } from './setting-sources.js';
 import { SETTING_ROWS } from './settings-table.js';
 
-/** Variables of the resume window and of the trigger source: documented names that change nothing as long as these are not there. */
-export const COMING_VARIABLES: readonly string[] = [
-  'REALTIME_RESUME_WINDOW',
-  'REALTIME_RESUME_WINDOW_BYTES',
-  'REALTIME_CHANGE_SOURCE',
-  'REALTIME_WAL_LIMIT_ACTION',
-];
+/** Variables of the trigger source and of the limit on the log: documented names that change nothing as long as these are not there. */
+export const COMING_VARIABLES: readonly string[] = ['REALTIME_CHANGE_SOURCE', 'REALTIME_WAL_LIMIT_ACTION'];
 
 /** A name that is further away than this share of its letters was hardly meant. */
 const CLOSE_SHARE = 0.4;
@@ -42,7 +37,7 @@ export function ineffectiveNotices({ flags, env, envFile }: SettingSources): str
     const isFlag = flags[flag] !== undefined;
     if (!isFlag && !env[variable] && !envFile[variable]) return [];
     return [
-      `${isFlag ? `--${flag}` : variable} has no effect: this version has neither a resume window nor a trigger source yet.`,
+      `${isFlag ? `--${flag}` : variable} has no effect: this version has neither a trigger source nor a limit on the log yet.`,
     ];
   });
 }

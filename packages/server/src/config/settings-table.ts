@@ -255,6 +255,20 @@ export const SETTINGS = {
     default: '30s',
     doc: 'How often a message of our own is sent through the log while others write to it: it moves an idle slot on and measures the lag.',
   },
+  resumeWindow: {
+    group: 'Row changes',
+    env: 'REALTIME_RESUME_WINDOW',
+    type: duration(MAX_TIMER_MS),
+    default: '2m',
+    doc: 'For how long row changes can be read again by a client that was away. PostgreSQL keeps its log for so long.',
+  },
+  resumeWindowBytes: {
+    group: 'Row changes',
+    env: 'REALTIME_RESUME_WINDOW_BYTES',
+    type: size({ min: 0, max: 1024 * 1024 * MB }),
+    default: '256MB',
+    doc: "How much of PostgreSQL's log is kept for that at most, where it grows faster. Never more than a quarter of max_slot_wal_keep_size.",
+  },
   enableRls: {
     group: 'Row changes',
     env: 'REALTIME_ENABLE_RLS',

@@ -12,7 +12,12 @@ export interface JoinParts {
   readonly presence: PresenceTracker;
   /** Hears who comes and goes; undefined where row changes are not streamed. */
   readonly rowChanges:
-    | { joined(member: Session, channel: Channel): void; left(member: Session): void }
+    | {
+        /** Waits until a member that comes back can be told whether it gets what it missed. */
+        ready(): Promise<void>;
+        joined(member: Session, channel: Channel, cursor: string | undefined): Welcome;
+        left(member: Session): void;
+      }
     | undefined;
   /** What `connected` tells a client about this server. */
   readonly facts: {
@@ -22,6 +27,16 @@ export interface JoinParts {
   };
 }
 
+/** What row changes have to say to a new member. */
+interface Welcome {
+  readonly cursor?: string;
+  readonly recovered: boolean;
+  /** Told right behind `connected`. */
+  readonly notices: readonly { readonly event: string; readonly payload: unknown }[];
+}
+
+const NO_ROW_CHANGES: Welcome = { recovered: false, notices: [] };
+
 /** Joining a channel, and leaving it when the connection ends. */
 export class Join {
   readonly #parts: JoinParts;
@@ -30,9 +45,13 @@ export class Join {
     this.#parts = parts;
   }
 
-  /** Waits for a creation of this channel that is under way: its lists must stand before anybody is let in. */
-  settled(channelName: string): Promise<void> {
-    return this.#parts.channels.settled(channelName);
+  /**
+   * Waits for a creation of this channel that is under way: its lists must stand before anybody is let in. Who comes
+   * back with a cursor waits for row changes as well.
+   */
+  async settled(channelName: string, cursor: string | undefined): Promise<void> {
+    if (cursor !== undefined) await this.#parts.rowChanges?.ready();
+    await this.#parts.channels.settled(channelName);
   }
 
   /** Who a connection without a token is. Throws AUTH_FAILED where the channel wants one, or is not there. */
@@ -49,9 +68,12 @@ export class Join {
     return channels.open(channelName);
   }
 
-  /** Makes the connection a member of an opened channel and tells it `connected`, then who is there. */
-  enter(session: Session, channel: Channel): void {
-    const { permissions, presence } = this.#parts;
+  /**
+   * Makes the connection a member of an opened channel and tells it `connected`, then who is there. `cursor`: up to
+   * where it has the row changes.
+   */
+  enter(session: Session, channel: Channel, cursor: string | undefined): void {
+    const { permissions, presence, rowChanges } = this.#parts;
     const { identity } = session;
     const isListed = session.presence !== 'none' && permissions.allows(identity, 'write', channel.config);
     if (isListed) presence.join(channel, identity.userId);
@@ -59,9 +81,10 @@ export class Join {
     presence.settle(channel);
     channel.audience.join(session);
     session.channel = channel;
-    session.send('system', 'connected', this.#connected(session, channel));
+    const welcome = rowChanges?.joined(session, channel, cursor) ?? NO_ROW_CHANGES;
+    session.send('system', 'connected', this.#connected(session, channel, welcome));
     if (session.presence === 'each') for (const bytes of presence.joinMessages(channel)) session.push(bytes);
-    this.#parts.rowChanges?.joined(session, channel);
+    for (const { event, payload } of welcome.notices) session.send('system', event, payload);
   }
 
   /** The connection has ended: its channel, and maybe its user's listing, end for it. */
@@ -74,7 +97,7 @@ export class Join {
     this.#parts.channels.touch(channel);
   }
 
-  #connected(session: Session, channel: Channel): Connected {
+  #connected(session: Session, channel: Channel, { cursor, recovered }: Welcome): Connected {
     const { presence, facts } = this.#parts;
     const { expiresAt } = session.identity;
     const own = channel.config.permissions;
@@ -82,6 +105,8 @@ export class Join {
       channel: channel.name,
       connection_id: session.id,
       user_id: session.userId,
+      ...(cursor === undefined ? {} : { cursor }),
+      recovered,
       subscriber_count: channel.audience.size,
       presence_count: presence.count(channel),
       ...(session.presence === 'diff' ? { presence: presence.snapshot(channel) } : {}),

@@ -39,6 +39,8 @@ interface Handshake {
   readonly token: string | undefined;
   readonly echo: boolean;
   readonly presence: PresenceMode;
+  /** Up to where this client has the row changes; it wants what is behind. */
+  readonly cursor: string | undefined;
 }
 
 const PATH = /^\/realtime\/channels\/([^/]+)\/ws$/;
@@ -102,13 +104,13 @@ export class UpgradeHandler {
     request: IncomingMessage,
     socket: Socket,
     head: Buffer,
-    { channel: name, token, echo, presence }: Handshake,
+    { channel: name, token, echo, presence, cursor }: Handshake,
     address: string,
   ): Promise<void> {
     const { verifier, join, connections, endpoint, ids, log } = this.#parts;
     try {
       const verified = token === undefined ? null : await verifier.verify(token);
-      await join.settled(name);
+      await join.settled(name, cursor);
       if (this.#draining || !socket.writable) {
         socket.destroy();
         return;
@@ -120,7 +122,7 @@ export class UpgradeHandler {
       const channel = join.open(identity, name);
       endpoint.accept(request, socket, head, { id, identity, address, echo, presence }, (connection) => {
         log.debug({ connection: id, channel: name }, 'Connection opened');
-        join.enter(connection, channel);
+        join.enter(connection, channel, cursor);
       });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
@@ -193,7 +195,8 @@ function readHandshake(request: IncomingMessage): Handshake {
   const asked = query.get('presence') ?? 'each';
   const presence = PRESENCE_MODES.find((mode) => mode === asked);
   if (presence === undefined) throw invalid('presence', `must be one of ${PRESENCE_MODES.join(', ')}`);
-  return { channel, token: handshakeToken(query, headers), echo: echo === 'true', presence };
+  const cursor = query.get('cursor') ?? undefined;
+  return { channel, token: handshakeToken(query, headers), echo: echo === 'true', presence, cursor };
 }
 
 /** Whether these are sub-protocols as a client may offer them: none, or each once. */

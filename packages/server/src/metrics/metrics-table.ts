@@ -94,6 +94,18 @@ export const METRICS = {
     kind: 'gauge',
     help: 'Connections that have not taken all row changes that are for them.',
   },
+  realtime_change_members_resuming: {
+    kind: 'gauge',
+    help: 'Connections that came back and are still getting what they missed.',
+  },
+  realtime_resume_window_memory_bytes: {
+    kind: 'gauge',
+    help: 'Bytes of row changes that are kept in memory for connections that come back.',
+  },
+  realtime_resume_window_file_bytes: {
+    kind: 'gauge',
+    help: 'Bytes of row changes that are kept in files for connections that come back.',
+  },
   realtime_subscriptions: { kind: 'gauge', help: 'Subscriptions of channels to tables.' },
   realtime_tables: { kind: 'gauge', help: 'Tables whose row changes are streamed.' },
   realtime_database_up: { kind: 'gauge', help: '1 while PostgreSQL can be reached, else 0.' },

@@ -13,6 +13,9 @@ function setUp(streams = true) {
     retainedBytes: 12,
     logBytes: 13,
     membersBehind: 14,
+    membersResuming: 17,
+    windowMemoryBytes: 18,
+    windowFileBytes: 19,
     subscriptions: 15,
     tables: 16,
   };

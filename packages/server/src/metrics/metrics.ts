@@ -19,6 +19,9 @@ export interface RowChangeNumbers {
   readonly retainedBytes: number;
   readonly logBytes: number;
   readonly membersBehind: number;
+  readonly membersResuming: number;
+  readonly windowMemoryBytes: number;
+  readonly windowFileBytes: number;
   readonly subscriptions: number;
   readonly tables: number;
 }
@@ -45,6 +48,9 @@ export class Metrics {
     ofRowChanges('realtime_wal_retained_bytes', ({ retainedBytes }) => retainedBytes);
     ofRowChanges('realtime_change_log_bytes', ({ logBytes }) => logBytes);
     ofRowChanges('realtime_change_members_behind', ({ membersBehind }) => membersBehind);
+    ofRowChanges('realtime_change_members_resuming', ({ membersResuming }) => membersResuming);
+    ofRowChanges('realtime_resume_window_memory_bytes', ({ windowMemoryBytes }) => windowMemoryBytes);
+    ofRowChanges('realtime_resume_window_file_bytes', ({ windowFileBytes }) => windowFileBytes);
     ofRowChanges('realtime_subscriptions', ({ subscriptions }) => subscriptions);
     ofRowChanges('realtime_tables', ({ tables }) => tables);
     this.#counter('realtime_changes_read_total', () => tally.changesRead);

@@ -28,11 +28,8 @@ export interface WalBegin {
 
 /** Takes what the source reads, in the order of commits. All calls are synchronous. */
 export interface ChangeSink {
-  /**
-   * The stream begins (again), before anything else. `epoch` names the history that cursors are of; `gap` is set when
-   * changes were lost since the last one was acknowledged, with the reason in a few words.
-   */
-  opened(stream: { epoch: string; gap?: string }): void;
+  /** The stream begins (again), before anything else. */
+  opened(stream: OpenedStream): void;
   begin(begin: WalBegin): void;
   /** `bytes`: the pgoutput message, valid during the call only. */
   change(kind: 'insert' | 'update' | 'delete', relation: WalRelation, bytes: Buffer): void;
@@ -41,6 +38,25 @@ export interface ChangeSink {
   commit(endLsn: bigint): void;
   /** The stream is broken; it will be opened again. `reason`: a few words without roles and secrets. */
   closed(reason: string): void;
+  /**
+   * What committed before `lsn` will not be sent again: whoever was away longer has missed it. Answers what is to be
+   * kept together with that position, as JSON, and given back when the stream is opened.
+   */
+  forget(lsn: bigint): SinkMemo;
+}
+
+/** What a sink keeps beside the position of the stream. */
+export type SinkMemo = Readonly<Record<string, string>>;
+
+export interface OpenedStream {
+  /** Names the history that cursors are of. */
+  readonly epoch: string;
+  /** Set when changes were lost since the last one was acknowledged, with the reason in a few words. */
+  readonly gap?: string;
+  /** What the sink had kept in this history. */
+  readonly memo: SinkMemo;
+  /** Where PostgreSQL's log ended just before: what commits from now on does so behind it. */
+  readonly end: bigint;
 }
 
 /** One thing that keeps changes from being read, or will: what `doctor`, the log and `/readyz` tell. */
@@ -80,6 +96,8 @@ export interface SourceStats {
 export interface ChangeSource {
   readonly state: SourceState;
   readonly stats: SourceStats;
+  /** Where PostgreSQL's log ended when it was last looked at; undefined before the first time. */
+  readonly observedEnd: bigint | undefined;
   /** Connects in the background, for as long as it takes, until `stop`. */
   start(sink: ChangeSink): void;
   stop(): Promise<void>;

@@ -54,6 +54,7 @@ describe('a database that is there', () => {
     expect(await db.query('SELECT number, name FROM realtime.migrations')).toEqual([
       { number: 1, name: 'channels' },
       { number: 2, name: 'row changes' },
+      { number: 3, name: 'resume window' },
     ]);
     expect(log.lines.map(({ message }) => message)).toEqual(['PostgreSQL is connected']);
   });

@@ -58,4 +58,11 @@ export const MIGRATION_STEPS: readonly MigrationStep[] = [
       COMMENT ON TABLE ${schema}.streams IS 'How far the reader of each replication slot has come, and of which history';
       REVOKE ALL ON ${schema}.tables, ${schema}.subscriptions, ${schema}.streams FROM PUBLIC;`,
   },
+  {
+    number: 3,
+    name: 'resume window',
+    sql: (schema) => `
+      ALTER TABLE ${schema}.streams ADD COLUMN memo jsonb NOT NULL DEFAULT '{}';
+      COMMENT ON COLUMN ${schema}.streams.memo IS 'The newest change of each table that cannot be read again';`,
+  },
 ];

@@ -54,9 +54,10 @@ export class PostgresAuthorizer implements Authorizer {
   readonly #punished = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor({ database, enableRls, clock }: PostgresAuthorizerOptions) {
+  /** `beside`: one whose catalog is used, beside which this one judges in a session of its own. */
+  constructor({ database, enableRls, clock }: PostgresAuthorizerOptions, beside?: PostgresAuthorizer) {
     this.#clock = clock;
-    this.#catalog = new TableCatalog(database, enableRls);
+    this.#catalog = beside === undefined ? new TableCatalog(database, enableRls) : beside.#catalog;
     this.#session = new JudgeSession(() => database.openSession('judge'));
   }
 

@@ -11,16 +11,17 @@ let source: { acknowledged: bigint[]; calls: string[] };
 let changes: ChangeLog;
 let tally: { changesRead: number };
 
-beforeEach(() => {
+beforeEach(async () => {
   source = { acknowledged: [], calls: [] };
   tally = { changesRead: 0 };
-  changes = new ChangeLog({ maxBytes: MAX_BYTES, isWanted: (oid) => oid === 1, tally });
+  changes = new ChangeLog({ maxBytes: MAX_BYTES, isWanted: (oid) => oid === 1, forget: () => ({}), tally });
   changes.connect({
     acknowledge: (lsn) => source.acknowledged.push(lsn),
     pause: () => source.calls.push('pause'),
     resume: () => source.calls.push('resume'),
   });
-  changes.opened({ epoch: 'e1' });
+  changes.opened({ epoch: 'e1', memo: {}, end: 0n });
+  (await next()).release();
 });
 
 /** A transaction that commits at `lsn`, of changes of these sizes. */
@@ -94,7 +95,7 @@ describe('what comes again after a lost connection', () => {
     transaction(10, [1, 1]);
     transaction(20, [1, 1], messages, false);
     changes.closed('connection lost');
-    changes.opened({ epoch: 'e1' });
+    changes.opened({ epoch: 'e1', memo: {}, end: 0n });
     transaction(10, [1, 1]);
     transaction(20, [1, 1, 1]);
     const all = [await next(), await next(), await next(), await next()];
@@ -105,17 +106,19 @@ describe('what comes again after a lost connection', () => {
   it('is new where the history is another one, and a gap stands before it', async () => {
     transaction(10, [1]);
     changes.closed('connection lost');
-    changes.opened({ epoch: 'e2', gap: 'the slot was recreated' });
+    changes.opened({ epoch: 'e2', gap: 'the slot was recreated', memo: {}, end: 0n });
     transaction(10, [1]);
-    const all = [await next(), await next(), await next(), await next(), await next()];
-    expect(all.map(({ notice, epoch }) => notice?.event ?? epoch)).toEqual([
+    const all = [await next(), await next(), await next(), await next(), await next(), await next()];
+    expect(all.map(({ notice, history, epoch }) => notice?.event ?? history?.epoch ?? epoch)).toEqual([
       'e1',
       'database_down',
+      'e2',
       'database_up',
       'gap',
       'e2',
     ]);
-    expect(all[3]?.notice?.payload).toEqual({ scope: 'changes', reason: 'the slot was recreated' });
+    expect(all[2]?.history).toEqual({ epoch: 'e2', memo: {}, end: 0n, hasGap: true });
+    expect(all[4]?.notice?.payload).toEqual({ scope: 'changes', reason: 'the slot was recreated' });
   });
 });
 

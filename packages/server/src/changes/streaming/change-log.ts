@@ -1,7 +1,14 @@
-import type { ChangeSink, ChangeSource, WalBegin, WalRelation } from '../../postgres/change-source.js';
+import type {
+  ChangeSink,
+  ChangeSource,
+  OpenedStream,
+  SinkMemo,
+  WalBegin,
+  WalRelation,
+} from '../../postgres/change-source.js';
 import type { StreamedChange } from './packed-changes.js';
 import { comparePositions, type Position } from './position.js';
-import { type Notice, Slice } from './slice.js';
+import { type History, type Notice, Slice } from './slice.js';
 
 /** A slice takes no more than this, so that other work of the event loop comes between two. */
 const SLICE_CHANGES = 512;
@@ -13,6 +20,8 @@ export interface ChangeLogOptions {
   /** Whether anybody subscribes to the table: what nobody wants is not kept. */
   readonly isWanted: (oid: number) => boolean;
   readonly tally: { changesRead: number };
+  /** What committed before `lsn` does not come again; answers what is to be kept beside that position. */
+  readonly forget: (lsn: bigint) => SinkMemo;
 }
 
 type Source = Pick<ChangeSource, 'acknowledge' | 'pause' | 'resume'>;
@@ -104,7 +113,7 @@ export class ChangeLog implements ChangeSink {
 
   /** Tells something behind all that came so far. */
   tell(notice: Notice): void {
-    this.#append(notice);
+    this.#append({ notice });
   }
 
   /** Somebody was told that the stream is down: when it opens, that is told too. */
@@ -112,10 +121,13 @@ export class ChangeLog implements ChangeSink {
     this.#isToldDown = true;
   }
 
-  opened({ epoch, gap }: { epoch: string; gap?: string }): void {
-    if (epoch !== this.#epoch) this.#last = undefined;
-    this.#epoch = epoch;
+  opened({ epoch, gap, memo, end }: OpenedStream): void {
     this.#isOpen = true;
+    if (epoch !== this.#epoch) {
+      this.#last = undefined;
+      this.#epoch = epoch;
+      this.#append({ history: { epoch, memo, end, hasGap: gap !== undefined } });
+    }
     if (this.#isToldDown) this.tell({ event: 'database_up', payload: {} });
     this.#isToldDown = false;
     if (gap !== undefined) this.tell({ event: 'gap', payload: { scope: 'changes', reason: gap } });
@@ -126,6 +138,10 @@ export class ChangeLog implements ChangeSink {
     this.#transaction = undefined;
     if (!this.#isToldDown) this.tell({ event: 'database_down', payload: { reason } });
     this.#isToldDown = true;
+  }
+
+  forget(lsn: bigint): SinkMemo {
+    return this.#options.forget(lsn);
   }
 
   begin(begin: WalBegin): void {
@@ -174,14 +190,14 @@ export class ChangeLog implements ChangeSink {
       slice !== undefined &&
       this.#slices.length > this.#routed &&
       slice.notice === undefined &&
-      slice.epoch === this.#epoch &&
+      slice.history === undefined &&
       slice.changes.count < SLICE_CHANGES &&
       slice.changes.length + bytes <= SLICE_BYTES;
     return isOpen ? slice : this.#append();
   }
 
-  #append(notice?: Notice): Slice {
-    const slice = new Slice(this.#epoch, notice, () => this.#clear());
+  #append(told: { notice?: Notice; history?: History } = {}): Slice {
+    const slice = new Slice(this.#epoch, told, () => this.#clear());
     this.#slices.push(slice);
     this.#wake?.();
     this.#wake = undefined;

@@ -21,10 +21,12 @@ export interface Group {
 /** The members of the channels that a slice concerns, by context: each context is judged once, and its bytes made once. */
 export class Groups {
   readonly #contexts: RowContexts;
+  readonly #membersOf: (channel: Channel) => Iterable<Subscriber>;
   readonly #byChannel = new Map<Channel, readonly Group[]>();
 
-  constructor(contexts: RowContexts) {
+  constructor(contexts: RowContexts, membersOf: (channel: Channel) => Iterable<Subscriber>) {
     this.#contexts = contexts;
+    this.#membersOf = membersOf;
   }
 
   /** The groups of a channel, as its members are at the first call. */
@@ -43,7 +45,7 @@ export class Groups {
 
   #make(channel: Channel): readonly Group[] {
     const groups = new Map<string, Group>();
-    for (const member of channel.audience.members()) {
+    for (const member of this.#membersOf(channel)) {
       const context = this.#contexts.of(member.identity);
       const group = groups.get(context.key);
       if (group === undefined) {

@@ -52,7 +52,7 @@ class Reader {
 const CALM: Pressure = { isHeldUp: false, isSomebodyCaughtUp: false, oldest: undefined };
 
 function slice(): Slice {
-  return new Slice('e', undefined, () => undefined);
+  return new Slice('e', {}, () => undefined);
 }
 
 const large = (letter: string) => Buffer.alloc(60_000, letter);

@@ -1,6 +1,5 @@
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Clock } from '../../lib/clock.js';
-import type { Slice } from './slice.js';
 
 /** A member is handed more while less than this waits for it, in bytes: enough to keep the network busy. */
 const ROOM_BYTES = 64 * 1024;
@@ -8,9 +7,17 @@ const ROOM_BYTES = 64 * 1024;
 const PATIENCE_MS = 30_000;
 const PATIENCE_WHEN_HELD_UP_MS = 5_000;
 
+/** What is kept until the last member has taken it. */
+export interface Hold {
+  hold(): void;
+  release(): void;
+  /** Members that have taken it whole. */
+  taken: number;
+}
+
 /** What waits for one member, in order, and since when it made no progress. */
 interface Feed {
-  readonly queue: { readonly pieces: readonly Buffer[]; next: number; readonly slice: Slice }[];
+  readonly queue: { readonly pieces: readonly Buffer[]; next: number; readonly hold: Hold }[];
   progressAt: number;
 }
 
@@ -20,7 +27,7 @@ export interface Pressure {
   readonly isHeldUp: boolean;
   /** Somebody else has everything: whoever stays behind holds others up. */
   readonly isSomebodyCaughtUp: boolean;
-  readonly oldest: Slice | undefined;
+  readonly oldest: Hold | undefined;
 }
 
 /**
@@ -30,6 +37,7 @@ export interface Pressure {
 export class MemberFeeds {
   readonly #clock: Clock;
   readonly #feeds = new Map<Subscriber, Feed>();
+  #onCaughtUp: (member: Subscriber) => void = () => undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -40,12 +48,22 @@ export class MemberFeeds {
     return this.#feeds.size;
   }
 
+  /** Whether something waits for this member. */
+  isBehind(member: Subscriber): boolean {
+    return this.#feeds.has(member);
+  }
+
+  /** Calls back whenever a member that was behind has taken everything. */
+  onCaughtUp(listener: (member: Subscriber) => void): void {
+    this.#onCaughtUp = listener;
+  }
+
   /** Hands `pieces` of a slice to a member, now as far as it has room, and the rest as it drains. */
-  deliver(member: Subscriber, pieces: readonly Buffer[], slice: Slice): void {
+  deliver(member: Subscriber, pieces: readonly Buffer[], hold: Hold): void {
     const feed = this.#feeds.get(member);
     if (feed !== undefined) {
-      slice.hold();
-      feed.queue.push({ pieces, next: 0, slice });
+      hold.hold();
+      feed.queue.push({ pieces, next: 0, hold });
       return;
     }
     let next = 0;
@@ -55,11 +73,11 @@ export class MemberFeeds {
       next += 1;
     }
     if (next === pieces.length) {
-      slice.taken += 1;
+      hold.taken += 1;
       return;
     }
-    slice.hold();
-    const late: Feed = { queue: [{ pieces, next, slice }], progressAt: this.#clock() };
+    hold.hold();
+    const late: Feed = { queue: [{ pieces, next, hold }], progressAt: this.#clock() };
     this.#feeds.set(member, late);
     member.whenDrained(() => this.#drained(member, late));
   }
@@ -69,7 +87,7 @@ export class MemberFeeds {
     const feed = this.#feeds.get(member);
     if (feed === undefined) return;
     this.#feeds.delete(member);
-    for (const { slice } of feed.queue) slice.release();
+    for (const { hold } of feed.queue) hold.release();
   }
 
   /** Cuts off whoever makes no progress, and, when the log is full, whoever holds its oldest slice while others have all. */
@@ -78,7 +96,8 @@ export class MemberFeeds {
     const patience = isHeldUp ? PATIENCE_WHEN_HELD_UP_MS : PATIENCE_MS;
     for (const [member, feed] of this.#feeds) {
       const isStuck = now - feed.progressAt >= patience;
-      const holdsUp = isHeldUp && isSomebodyCaughtUp && feed.queue[0]?.slice === oldest;
+      const holdsUp =
+        isHeldUp && isSomebodyCaughtUp && oldest !== undefined && feed.queue[0]?.hold === oldest;
       if (isStuck || holdsUp) member.tooSlow();
     }
   }
@@ -96,9 +115,10 @@ export class MemberFeeds {
         if (piece !== undefined) member.pushPaced(piece);
       }
       feed.queue.shift();
-      item.slice.taken += 1;
-      item.slice.release();
+      item.hold.taken += 1;
+      item.hold.release();
     }
     this.#feeds.delete(member);
+    this.#onCaughtUp(member);
   }
 }

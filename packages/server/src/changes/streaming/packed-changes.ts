@@ -1,5 +1,5 @@
 import type { WalBegin, WalRelation } from '../../postgres/change-source.js';
-import { comparePositions, type Position } from './position.js';
+import { comparePositions, laterOf, type Position } from './position.js';
 
 /** A change as it came, where it stands among bytes; decoded when it is its turn. */
 export type StreamedChange = {
@@ -33,7 +33,9 @@ const FIRST_BYTES = 1024;
  * changes are a few buffers, which cost the garbage collector nothing and can be written to a file as they are.
  */
 export class PackedChanges {
-  readonly #relations: WalRelation[];
+  readonly #relations: WalRelation[] = [];
+  /** Where the last change of each relation stands, in their order. */
+  readonly #lasts: Position[] = [];
   readonly #numbers = new Map<WalRelation, number>();
   #bytes: Buffer;
   #length = 0;
@@ -43,7 +45,6 @@ export class PackedChanges {
   #last: Position | undefined;
 
   constructor() {
-    this.#relations = [];
     this.#bytes = Buffer.allocUnsafe(FIRST_BYTES);
   }
 
@@ -70,6 +71,17 @@ export class PackedChanges {
     return this.#relations;
   }
 
+  /** Where the last change of each table stands, by oid. */
+  lastByTable(): ReadonlyMap<number, Position> {
+    const lasts = new Map<number, Position>();
+    for (const [number, { oid }] of this.#relations.entries()) {
+      const last = known(this.#lasts[number]);
+      const other = lasts.get(oid);
+      lasts.set(oid, other === undefined ? last : laterOf(last, other));
+    }
+    return lasts;
+  }
+
   /** The bytes, to be kept elsewhere; `read` takes them back. */
   get bytes(): Buffer {
     return this.#bytes.subarray(0, this.#length);
@@ -88,13 +100,15 @@ export class PackedChanges {
     const at = this.#reserve(CHANGE_BYTES + size);
     const bytes = this.#bytes;
     bytes[at] = NUMBERS[kind];
-    bytes.writeUInt16BE(this.#numberOf(relation), at + 1);
+    const number = this.#numberOf(relation);
+    bytes.writeUInt16BE(number, at + 1);
     bytes.writeUInt32BE(index, at + 3);
     bytes.writeUInt32BE(size, at + 7);
     message?.copy(bytes, at + CHANGE_BYTES);
     this.#count += 1;
     this.#last = { commitLsn: transaction.commitLsn, index };
     this.#first ??= this.#last;
+    this.#lasts[number] = this.#last;
   }
 
   /** Adds all of another one behind these. */

@@ -1,58 +1,89 @@
-import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
-import { ProtocolError } from '@goforward/realtime-protocol';
-import { SYSTEM_USER } from '../../auth/identity.js';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Channel } from '../../channels/channel.js';
-import type { MessageEncoder } from '../../channels/message-encoder.js';
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Log } from '../../lib/log.js';
-import type { ChangeSource } from '../../postgres/change-source.js';
-import { StaleFacts } from '../authorizer.js';
+import type { ChangeSource, SinkMemo } from '../../postgres/change-source.js';
+import type { Replays } from '../resuming/replays.js';
+import type { Forgotten, ResumeLog } from '../resuming/resume-log.js';
 import type { Subscription } from '../subscriptions/subscription.js';
-import type { TableFacts } from '../table-facts.js';
 import type { ChangeLog } from './change-log.js';
-import type { Group } from './groups.js';
+import type { Delivery } from './delivery.js';
 import type { MemberFeeds } from './member-feeds.js';
-import { Pieces } from './pieces.js';
-import type { Notice, Slice } from './slice.js';
-import type { Routed, SliceRouter } from './slice-router.js';
-
-/** Counts what members get; read when metrics are scraped. */
-interface DeliveryCounts {
-  deliveries: number;
-  changesDelivered: number;
-  changeErrors: number;
-}
+import { MemberPlaces } from './member-places.js';
+import { persevere } from './persevere.js';
+import {
+  type Cursor,
+  comparePositions,
+  formatCursor,
+  formatPosition,
+  laterOf,
+  type Position,
+  parseCursor,
+  parsePosition,
+  positionBefore,
+} from './position.js';
+import type { History, Notice, Slice } from './slice.js';
+import type { SliceRouter } from './slice-router.js';
 
 export interface RowChangesParts {
   readonly source: ChangeSource;
   readonly changes: ChangeLog;
   readonly router: SliceRouter;
   readonly feeds: MemberFeeds;
+  readonly delivery: Delivery;
+  readonly resumeLog: ResumeLog;
+  readonly replays: Replays;
   readonly subscriptions: {
     list(): readonly Subscription[];
     ofChannel(name: string): readonly Subscription[];
     counted(subscription: Subscription, changes: number): void;
   };
   readonly channel: (name: string) => Channel | undefined;
-  readonly encoder: MessageEncoder;
-  readonly tally: DeliveryCounts;
+  readonly tally: { changeErrors: number };
   readonly log: Log;
 }
 
+/** What a new member is told: in `connected`, and right after it. */
+export interface Welcome {
+  /** Behind which the member gets every change that it may see; missing while that is not known. */
+  readonly cursor?: string;
+  /** Whether it gets everything that it missed. */
+  readonly recovered: boolean;
+  readonly notices: readonly Notice[];
+}
+
+/** A member that joined before any history was known. */
+interface Undecided {
+  readonly channel: Channel;
+  /** What it asked for; undefined: it begins where the log ended. */
+  readonly cursor: string | undefined;
+  readonly end: bigint | undefined;
+}
+
+const BEGINNING: Position = { commitLsn: 0n, index: -1 };
 /** How often members that make no progress are looked for, in ms. */
 const WATCH_MS = 1_000;
-/** Pauses before a slice is tried again, in ms. */
-const FIRST_PAUSE_MS = 50;
-const LONGEST_PAUSE_MS = 1_000;
-/** A slice that fails so often for a reason of its own is given up, with a gap. */
-const ATTEMPTS = 3;
+/** How long somebody who comes back waits for the stream to open, in ms; a handshake may take ten seconds. */
+const PATIENCE_MS = 8_000;
 
 /** The stream of row changes from its source to the members of channels: one slice after the other. */
 export class RowChanges {
   readonly #parts: RowChangesParts;
   readonly #stopping = new AbortController();
-  /** What each member was told of policies and conditions that fail: once for each subscription and state of the table. */
-  readonly #told = new WeakMap<Subscriber, Map<string, TableFacts>>();
+  readonly #places = new MemberPlaces();
+  readonly #undecided = new Map<Subscriber, Undecided>();
+  /** What is being handed out is of this history; empty before the first. */
+  #epoch = '';
+  /** The last change that was handed out. */
+  #frontier = BEGINNING;
+  /** Where the log ended when this history began: what is read again of what was before is for those who missed it. */
+  #end = BEGINNING;
+  /** What is being handed out. */
+  #current: Slice | undefined;
+  #opened: (() => void) | undefined;
+  readonly #hasOpened = new Promise<void>((resolve) => {
+    this.#opened = resolve;
+  });
   #watch: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
 
@@ -64,9 +95,8 @@ export class RowChanges {
     return this.#parts.source;
   }
 
-  /** Members that have not taken everything yet. */
-  get membersBehind(): number {
-    return this.#parts.feeds.behind;
+  get epoch(): string {
+    return this.#epoch;
   }
 
   start(): void {
@@ -78,26 +108,55 @@ export class RowChanges {
   }
 
   async stop(): Promise<void> {
-    const { source, changes } = this.#parts;
+    const { source, changes, replays } = this.#parts;
     this.#stopping.abort();
+    this.#opened?.();
     clearInterval(this.#watch);
     await source.stop();
     changes.end();
+    await replays.stop();
     await this.#running;
   }
 
-  /** A member has joined: while the stream is down it is told so. */
-  joined(member: Subscriber, channel: Channel): void {
-    const { changes, source, subscriptions } = this.#parts;
-    if (changes.isOpen || subscriptions.ofChannel(channel.name).length === 0) return;
-    changes.noteDown();
-    const { state } = source;
-    member.push(
-      this.#system('database_down', { reason: state.status === 'down' ? state.reason : state.status }),
-    );
+  /** Waits, for somebody who comes back, until it is known which history there is, unless that will take long. */
+  async ready(): Promise<void> {
+    const { status } = this.#parts.source.state;
+    if (this.#epoch !== '' || status === 'follower' || status === 'refused') return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, PATIENCE_MS);
+    });
+    await Promise.race([this.#hasOpened, late]).finally(() => clearTimeout(timer));
+  }
+
+  /** A member has joined; `cursor`: up to where it has everything. */
+  joined(member: Subscriber, channel: Channel, cursor: string | undefined): Welcome {
+    const notices = this.#downNotices(channel);
+    if (this.#epoch === '') {
+      this.#undecided.set(member, { channel, cursor, end: this.#parts.source.observedEnd });
+      return { recovered: false, notices };
+    }
+    const asked = cursor === undefined ? undefined : this.#resumable(channel, cursor);
+    if (typeof asked === 'object') {
+      this.#resume(member, channel, asked.position);
+      return { cursor: formatCursor(asked), recovered: true, notices };
+    }
+    // What is being handed out was decided on without this member.
+    const newest = this.#current === undefined ? this.#frontier : lastOf(this.#current, this.#frontier);
+    const position = laterOf(newest, this.#end);
+    this.#places.start(member, position);
+    const gap = asked === undefined ? [] : [gapNotice(asked)];
+    return {
+      cursor: formatCursor({ epoch: this.#epoch, position }),
+      recovered: false,
+      notices: [...gap, ...notices],
+    };
   }
 
   left(member: Subscriber): void {
+    this.#undecided.delete(member);
+    this.#places.left(member);
+    this.#parts.replays.left(member);
     this.#parts.feeds.left(member);
   }
 
@@ -106,73 +165,129 @@ export class RowChanges {
     this.#parts.changes.tell(notice);
   }
 
+  /** What committed before `lsn` is not sent again by the source: who missed it is too late. */
+  forget(lsn: bigint): SinkMemo {
+    const { resumeLog } = this.#parts;
+    // While another history waits to be handed out, positions are not those of this log.
+    if (this.#parts.changes.epoch === this.#epoch) resumeLog.forget(lsn);
+    return memoOf(resumeLog.forgotten);
+  }
+
+  /** Whether what is being handed out goes past a member at `position`, which joined after it was decided. */
+  isLeftOut(position: Position): boolean {
+    const current = this.#current;
+    return current !== undefined && comparePositions(position, lastOf(current, this.#frontier)) < 0;
+  }
+
+  /** While the stream is down a member is told so. */
+  #downNotices(channel: Channel): Notice[] {
+    const { changes, source, subscriptions } = this.#parts;
+    if (changes.isOpen || subscriptions.ofChannel(channel.name).length === 0) return [];
+    changes.noteDown();
+    const { state } = source;
+    const reason = state.status === 'down' ? state.reason : state.status;
+    return [{ event: 'database_down', payload: { reason } }];
+  }
+
+  /** The cursor, where everything behind it is there; otherwise why not, in a few words. */
+  #resumable(channel: Channel, text: string): Cursor | string {
+    const cursor = parseCursor(text);
+    if (cursor === undefined) return 'the cursor is none of this server';
+    if (cursor.epoch !== this.#epoch) return 'the cursor is of another history of the changes';
+    const { resumeLog } = this.#parts;
+    if (!resumeLog.covers(cursor.position, this.tablesOf(channel)))
+      return 'the cursor is older than what can be read again';
+    return cursor;
+  }
+
+  /** The tables that a channel is subscribed to, by oid. */
+  tablesOf(channel: Channel): number[] {
+    const subscriptions = this.#parts.subscriptions.ofChannel(channel.name);
+    return subscriptions.flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid]));
+  }
+
+  #resume(member: Subscriber, channel: Channel, position: Position): void {
+    const { resumeLog, replays } = this.#parts;
+    if (resumeLog.hasBehind(position) || this.isLeftOut(position)) replays.add(member, channel, position);
+    else this.#places.start(member, position);
+  }
+
   async #run(): Promise<void> {
-    const { changes } = this.#parts;
+    const { changes, replays } = this.#parts;
     for (let slice = await changes.next(); slice !== undefined; slice = await changes.next()) {
-      if (slice.notice === undefined) await this.#handOut(slice);
-      else this.#announce(slice, slice.notice);
+      if (slice.history !== undefined) this.#begin(slice, slice.history);
+      else if (slice.notice !== undefined) this.#announce(slice, slice.notice);
+      else await this.#handOut(slice);
       slice.release();
+      replays.advanced();
       // Pings and chat come between two slices.
       await nextTurn();
     }
   }
 
-  async #handOut(slice: Slice): Promise<void> {
-    const routed = await this.#route(slice);
-    if (routed === undefined) return;
-    const { feeds, tally, subscriptions } = this.#parts;
-    const pieces = new Pieces();
-    for (const group of routed.groups) {
-      const bytes = pieces.of(group.lists);
-      const count = group.lists.reduce((sum, list) => sum + list.length, 0);
-      for (const member of group.members) {
-        if (!group.channel.audience.has(member)) continue;
-        if (group.failed.size > 0) this.#tellFailures(member, group, slice);
-        if (bytes.length === 0) continue;
-        feeds.deliver(member, bytes, slice);
-        tally.deliveries += count;
-        tally.changesDelivered += count;
-      }
-    }
-    for (const [subscription, changes] of routed.delivered) subscriptions.counted(subscription, changes.size);
-  }
-
-  /** What becomes of a slice; undefined when it was given up, or the server stops. */
-  async #route(slice: Slice): Promise<Routed | undefined> {
-    const { router, log, tally } = this.#parts;
-    let pause = FIRST_PAUSE_MS;
-    for (let failures = 0; !this.#stopping.signal.aborted; ) {
-      try {
-        return await router.route(slice);
-      } catch (error) {
-        const mayPass = error instanceof StaleFacts || isUnavailable(error);
-        if (!mayPass) {
-          failures += 1;
-          tally.changeErrors += 1;
-          log.error({ err: error }, 'Row changes could not be judged');
-          if (failures === ATTEMPTS) {
-            this.#giveUp(slice);
-            return undefined;
-          }
+  /** Another history: nobody can go on in the one before. */
+  #begin(slice: Slice, { epoch, memo, end, hasGap }: History): void {
+    const { resumeLog, replays, delivery } = this.#parts;
+    this.#epoch = epoch;
+    this.#frontier = BEGINNING;
+    this.#end = positionBefore(end);
+    this.#places.clear();
+    replays.clear();
+    resumeLog.reset(forgottenOf(memo));
+    for (const [member, asked] of this.#undecided) {
+      const place = asked.cursor === undefined ? undefined : this.#resumable(asked.channel, asked.cursor);
+      if (typeof place === 'object') this.#places.start(member, place.position);
+      else {
+        this.#places.start(member, asked.end === undefined ? this.#end : positionBefore(asked.end));
+        // A gap that everybody is told of is told to this member with the others.
+        if (place !== undefined && !hasGap) {
+          const { event, payload } = gapNotice(place);
+          delivery.tell(member, event, payload, slice);
         }
       }
-      await delay(pause, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
-      pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
     }
-    return undefined;
+    this.#undecided.clear();
+    this.#opened?.();
+  }
+
+  async #handOut(slice: Slice): Promise<void> {
+    const { router, delivery, resumeLog, replays, subscriptions, log, tally } = this.#parts;
+    const { changes: packed } = slice;
+    const { first, last } = packed;
+    const changes = packed.read();
+    this.#current = slice;
+    const wants = (member: Subscriber) => !replays.has(member) && this.#places.wants(member, first, last);
+    const membersOf = (channel: Channel) => [...channel.audience.members()].filter(wants);
+    const routed = await persevere(
+      () => router.route(slice.epoch, changes, membersOf),
+      this.#stopping.signal,
+      (error) => {
+        tally.changeErrors += 1;
+        log.error({ err: error }, 'Row changes could not be judged');
+      },
+    );
+    this.#current = undefined;
+    if (this.#stopping.signal.aborted) return;
+    if (routed === undefined) this.#giveUp(slice);
+    else {
+      delivery.deliver(routed.groups, changes, (member) => this.#places.of(member), slice);
+      for (const [subscription, own] of routed.delivered) subscriptions.counted(subscription, own.size);
+    }
+    resumeLog.append(packed);
+    this.#frontier = last;
   }
 
   /** A slice that cannot be judged reaches nobody, and whoever waits for its tables is told. */
   #giveUp(slice: Slice): void {
     const tables = [...new Set(slice.changes.relations.map(({ oid }) => oid))];
-    const payload = { scope: 'changes', reason: 'changes could not be judged' };
-    this.#announce(slice, { event: 'gap', payload, tables });
+    this.#announce(slice, { ...gapNotice('changes could not be judged'), tables });
   }
 
   #announce(slice: Slice, { event, payload, tables }: Notice): void {
-    const bytes = this.#system(event, payload);
+    const { delivery, feeds } = this.#parts;
+    const bytes = delivery.system(event, payload);
     for (const channel of this.#channels(tables)) {
-      for (const member of channel.audience.members()) this.#parts.feeds.deliver(member, [bytes], slice);
+      for (const member of channel.audience.members()) feeds.deliver(member, [bytes], slice);
     }
   }
 
@@ -187,27 +302,20 @@ export class RowChanges {
     }
     return channels;
   }
-
-  #tellFailures(member: Subscriber, group: Group, slice: Slice): void {
-    let told = this.#told.get(member);
-    if (told === undefined) {
-      told = new Map();
-      this.#told.set(member, told);
-    }
-    for (const [{ id }, facts] of group.failed) {
-      if (told.get(id) === facts) continue;
-      told.set(id, facts);
-      const { body } = new ProtocolError('POLICY_ERROR', { fields: { subscription_id: id } });
-      this.#parts.feeds.deliver(member, [this.#system('error', body)], slice);
-    }
-  }
-
-  #system(event: string, payload: unknown): Buffer {
-    const { encoder } = this.#parts;
-    return encoder.encode(encoder.message('system', event, payload, SYSTEM_USER));
-  }
 }
 
-function isUnavailable(error: unknown): boolean {
-  return error instanceof ProtocolError && error.code === 'DATABASE_UNAVAILABLE';
+function gapNotice(reason: string): Notice {
+  return { event: 'gap', payload: { scope: 'changes', reason } };
+}
+
+function lastOf({ changes }: Slice, otherwise: Position): Position {
+  return changes.count === 0 ? otherwise : changes.last;
+}
+
+function memoOf(forgotten: Forgotten): SinkMemo {
+  return Object.fromEntries([...forgotten].map(([oid, position]) => [String(oid), formatPosition(position)]));
+}
+
+function forgottenOf(memo: SinkMemo): Forgotten {
+  return new Map(Object.entries(memo).map(([oid, text]) => [Number(oid), parsePosition(text)]));
 }

@@ -1,4 +1,5 @@
 import type { Channel } from '../../channels/channel.js';
+import type { Subscriber } from '../../channels/subscriber.js';
 import type { WalRelation } from '../../postgres/change-source.js';
 import type { Authorizer, Condition, JudgeRequest, Verdict } from '../authorizer.js';
 import type { RowContext, RowContexts } from '../row-context.js';
@@ -11,7 +12,7 @@ import { ChangeBatch, NO_ROW } from './decoded-change.js';
 import { Frames } from './frames.js';
 import { type Group, Groups } from './groups.js';
 import { type Delivered, ListWriter, type RolePart } from './list-writer.js';
-import type { Slice } from './slice.js';
+import type { StreamedChange } from './packed-changes.js';
 import type { TableViews } from './table-views.js';
 
 /** Counts what routing does; read when metrics are scraped. */
@@ -53,21 +54,25 @@ export class SliceRouter {
     this.#parts = parts;
   }
 
-  /** The groups of members with what each gets. Throws StaleFacts when the catalog has changed meanwhile. */
-  async route(slice: Slice): Promise<Routed> {
-    const groups = new Groups(this.#parts.contexts);
+  /** The groups of members with what each gets; `membersOf`: who is asked about. Throws StaleFacts when the catalog has changed meanwhile. */
+  async route(
+    epoch: string,
+    changes: readonly StreamedChange[],
+    membersOf: (channel: Channel) => Iterable<Subscriber>,
+  ): Promise<Routed> {
+    const groups = new Groups(this.#parts.contexts, membersOf);
     const delivered: Delivered = new Map();
-    for (const batch of await this.#batches(slice)) {
-      const frames = new Frames(slice.epoch, batch.view, this.#parts.encoder);
+    for (const batch of await this.#batches(changes)) {
+      const frames = new Frames(epoch, batch.view, this.#parts.encoder);
       await this.#routeBatch(batch, groups, new ListWriter(batch, frames, delivered));
     }
     return { groups: groups.all(), delivered };
   }
 
   /** The changes of a slice by table, decoded. Tables that are no more are left out. */
-  async #batches(slice: Slice): Promise<ChangeBatch[]> {
+  async #batches(changes: readonly StreamedChange[]): Promise<ChangeBatch[]> {
     const batches = new Map<WalRelation, ChangeBatch | undefined>();
-    for (const [position, change] of slice.changes.read().entries()) {
+    for (const [position, change] of changes.entries()) {
       const { relation } = change;
       if (!batches.has(relation)) {
         const view = await this.#parts.views.of(relation);
@@ -77,8 +82,8 @@ export class SliceRouter {
     }
     const known = [...batches.values()].filter((batch) => batch !== undefined);
     this.#parts.formats.beginRows();
-    for (const { view, changes } of known) {
-      const rows = changes.flatMap((change) => [change.old, change.new]);
+    for (const { view, changes: own } of known) {
+      const rows = own.flatMap((change) => [change.old, change.new]);
       await this.#parts.formats.convert(view.relation, rows);
     }
     return known;
@@ -110,7 +115,8 @@ export class SliceRouter {
     for (const [name, own] of byChannel) {
       const channel = find(name);
       if (channel === undefined || channel.audience.size === 0) continue;
-      parts.push({ subscriptions: own, groups: groups.of(channel) });
+      const members = groups.of(channel);
+      if (members.length > 0) parts.push({ subscriptions: own, groups: members });
     }
     return parts;
   }

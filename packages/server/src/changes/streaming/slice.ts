@@ -1,3 +1,4 @@
+import type { SinkMemo } from '../../postgres/change-source.js';
 import { PackedChanges } from './packed-changes.js';
 
 /** What is told, between changes, to the members of every channel that is subscribed to tables. */
@@ -8,13 +9,24 @@ export interface Notice {
   readonly tables?: readonly number[];
 }
 
+/** Another history begins: what came before has no place in it. */
+export interface History {
+  readonly epoch: string;
+  readonly memo: SinkMemo;
+  /** Where PostgreSQL's log ended just before. */
+  readonly end: bigint;
+  /** Whether a gap is told right behind it. */
+  readonly hasGap: boolean;
+}
+
 /**
  * A piece of the stream that is judged and handed out at once: changes in the order of commits, of a part of a
- * transaction or of several, or a notice. It stays in the log until the last member has taken it.
+ * transaction or of several, a notice, or the beginning of a history. It stays in the log until the last member has taken it.
  */
 export class Slice {
   readonly epoch: string;
   readonly notice: Notice | undefined;
+  readonly history: History | undefined;
   readonly changes = new PackedChanges();
   /** What to acknowledge when this slice and all before it are done: the end of the last transaction that ends in it. */
   endLsn: bigint | undefined;
@@ -24,9 +36,10 @@ export class Slice {
   /** The router's own hold, and one for each member that has not taken all of it. */
   #holds = 1;
 
-  constructor(epoch: string, notice: Notice | undefined, onDone: () => void) {
+  constructor(epoch: string, told: { notice?: Notice; history?: History }, onDone: () => void) {
     this.epoch = epoch;
-    this.notice = notice;
+    this.notice = told.notice;
+    this.history = told.history;
     this.#onDone = onDone;
   }
 

@@ -1,6 +1,8 @@
 import type { Log } from '../../lib/log.js';
+import type { ChangeSink } from '../change-source.js';
 import { formatLsn, type Lsn } from './lsn.js';
 import type { ReplicationConnection } from './replication-connection.js';
+import type { Mark, ResumeWindow } from './resume-window.js';
 import type { StreamState, StreamStateStore } from './stream-state.js';
 import type { WalReceiver } from './wal-receiver.js';
 
@@ -14,16 +16,21 @@ export interface AcknowledgementParts {
   readonly state: StreamState;
   readonly receiver: WalReceiver;
   readonly connection: ReplicationConnection;
+  readonly window: ResumeWindow;
+  readonly sink: Pick<ChangeSink, 'forget'>;
   readonly log: Log;
 }
 
 /**
- * Tells PostgreSQL how far everything is done: stored first, acknowledged after, so that a position that PostgreSQL has
- * and we have not is never ours.
+ * Tells PostgreSQL how far everything is done, when the resume window has passed over it: stored first, acknowledged
+ * after, so that a position that PostgreSQL has and we have not is never ours.
  */
 export class Acknowledgement {
   readonly #parts: AcknowledgementParts;
   #stored: Lsn;
+  #storedTransactions = 0;
+  /** What the window has passed over and was not worth a write yet. */
+  #passed: Mark | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isBusy = false;
 
@@ -46,25 +53,35 @@ export class Acknowledgement {
   }
 
   async #advance(): Promise<void> {
-    const { store, state, receiver, connection, log } = this.#parts;
-    const { safe, hasTransactions } = receiver;
+    const { receiver, window } = this.#parts;
+    const now = performance.now();
+    window.mark({ lsn: receiver.safe, at: now, transactions: receiver.transactions });
+    this.#passed = window.passed(now, receiver.walEnd) ?? this.#passed;
+    const passed = this.#passed;
+    if (this.#isBusy || passed === undefined || passed.lsn <= this.#stored) return;
     // Our own writes move the log as well: following each of them would never end.
-    const isWorthIt = hasTransactions || safe - this.#stored >= IDLE_BYTES;
-    if (this.#isBusy || safe <= this.#stored || !isWorthIt) return;
+    const isWorthIt =
+      passed.transactions > this.#storedTransactions || passed.lsn - this.#stored >= IDLE_BYTES;
+    if (!isWorthIt) return;
     this.#isBusy = true;
     try {
-      if (!(await store.acknowledge(state, safe))) {
-        log.error({ slot: state }, 'Another server has written the position of the stream');
-        connection.close();
-        return;
-      }
-      this.#stored = safe;
-      receiver.stored();
-      connection.acknowledge(safe);
+      await this.#acknowledge(passed);
     } catch (error) {
-      log.debug({ err: error }, 'The position of the stream could not be stored');
+      this.#parts.log.debug({ err: error }, 'The position of the stream could not be stored');
     } finally {
       this.#isBusy = false;
     }
+  }
+
+  async #acknowledge({ lsn, transactions }: Mark): Promise<void> {
+    const { store, state, connection, sink, log } = this.#parts;
+    if (!(await store.acknowledge(state, lsn, sink.forget(lsn)))) {
+      log.error({ slot: state }, 'Another server has written the position of the stream');
+      connection.close();
+      return;
+    }
+    this.#stored = lsn;
+    this.#storedTransactions = transactions;
+    connection.acknowledge(lsn);
   }
 }

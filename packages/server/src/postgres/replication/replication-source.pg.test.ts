@@ -10,7 +10,7 @@ import {
 } from '../../../../../tests/support/postgres-database.js';
 import { PostgresProxy } from '../../../../../tests/support/postgres-proxy.js';
 import { silentLog } from '../../lib/log.js';
-import type { ChangeSink, WalBegin, WalRelation } from '../change-source.js';
+import type { ChangeSink, SinkMemo, WalBegin, WalRelation } from '../change-source.js';
 import { Database } from '../database.js';
 import { readChange } from './pgoutput.js';
 import { ReplicationSource } from './replication-source.js';
@@ -48,6 +48,10 @@ class Recorder implements ChangeSink {
   closed(): void {
     this.notes.push('closed');
   }
+
+  forget(): SinkMemo {
+    return {};
+  }
 }
 
 describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (version) => {
@@ -81,6 +85,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
       slot,
       publication: 'test_publication',
       heartbeatMs: 60_000,
+      window: { ms: 0, bytes: 0 },
       maxReconnectDelayMs: 100,
       log: silentLog,
       newEpoch: () => randomBytes(4).toString('hex'),

@@ -9,8 +9,10 @@ import type { Database } from '../database.js';
 import { Acknowledgement } from './acknowledgement.js';
 import { Heartbeat } from './heartbeat.js';
 import { Liveness } from './liveness.js';
+import { type Lsn, parseLsn } from './lsn.js';
 import { findingsOf, POOLER_FINDING, type PreflightNames, preflightFacts } from './preflight.js';
 import { ReplicationConnection } from './replication-connection.js';
+import { ResumeWindow, type WindowLimits } from './resume-window.js';
 import { ensurePublication, ensureSlot } from './slot.js';
 import { continuation, StreamStateStore } from './stream-state.js';
 import { ensureSubscriberRole } from './subscriber-role.js';
@@ -24,6 +26,8 @@ export interface ReplicationSourceOptions {
   readonly slot: string;
   readonly publication: string;
   readonly heartbeatMs: number;
+  /** How much stays readable after it was handed out. */
+  readonly window: WindowLimits;
   readonly maxReconnectDelayMs: number;
   readonly log: Log;
   readonly newEpoch: () => string;
@@ -54,6 +58,7 @@ export class ReplicationSource implements ChangeSource {
   #heartbeat: Heartbeat;
   #running: Promise<void> | undefined;
   #isPaused = false;
+  #observedEnd: Lsn | undefined;
   #failures = 0;
   #told: { reason: string; at: number } | undefined;
 
@@ -75,6 +80,10 @@ export class ReplicationSource implements ChangeSource {
       retainedBytes: this.#heartbeat.retainedBytes,
       receivedBytes: receiver?.receivedBytes ?? 0,
     };
+  }
+
+  get observedEnd(): Lsn | undefined {
+    return this.#observedEnd;
   }
 
   start(sink: ChangeSink): void {
@@ -138,6 +147,7 @@ export class ReplicationSource implements ChangeSource {
     const names: PreflightNames = { slot, publication, schema: database.schema };
     await ensureSubscriberRole(database);
     this.#requireNothingWrong(findingsOf(await preflightFacts(database, names), names));
+    await this.#observe();
     const connection = await ReplicationConnection.open(url, `${applicationName} replication`);
     this.#connection = connection;
     if (this.#stopping.signal.aborted) return;
@@ -147,15 +157,17 @@ export class ReplicationSource implements ChangeSource {
     if (this.#stopping.signal.aborted) return;
     await ensurePublication(database, publication);
     const store = new StreamStateStore(database, database.schema, slot);
+    const window = new ResumeWindow(await this.#windowLimits());
     const found = await ensureSlot(database, connection, slot);
     const facts = { systemId: system.systemid, timeline: Number(system.timeline), ...found };
     const { state, gap } = continuation(await store.read(), facts, newEpoch);
     await store.write(state);
     const receiver = new WalReceiver(sink, state.acknowledged, (content) => this.#heartbeat.arrived(content));
     this.#receiver = receiver;
-    this.#acknowledgement = new Acknowledgement({ store, state, receiver, connection, log });
+    this.#acknowledgement = new Acknowledgement({ store, state, receiver, connection, window, sink, log });
     const begin = `START_REPLICATION SLOT "${slot}" LOGICAL ${this.#acknowledgement.position} (proto_version '1', publication_names '${publicationList(publication)}', messages 'true')`;
-    sink.opened({ epoch: state.epoch, ...(gap === undefined ? {} : { gap }) });
+    const end = await this.#observe();
+    sink.opened({ epoch: state.epoch, memo: state.memo, end, ...(gap === undefined ? {} : { gap }) });
     opened();
     const { ended } = await connection.stream(begin, receiver);
     if (this.#isPaused) connection.pause();
@@ -175,6 +187,28 @@ export class ReplicationSource implements ChangeSource {
       liveness.stop();
       this.#heartbeat.stop();
     }
+  }
+
+  /** Looks where PostgreSQL's log ends. */
+  async #observe(): Promise<Lsn> {
+    const [row] = await this.#options.database.query<{ end: string }>(
+      'SELECT pg_current_wal_insert_lsn()::text AS end',
+    );
+    if (row === undefined) throw new Error('PostgreSQL answered nothing');
+    this.#observedEnd = parseLsn(row.end);
+    return this.#observedEnd;
+  }
+
+  /** Never more than a quarter of what PostgreSQL lets a slot keep: beyond that it would take the slot away. */
+  async #windowLimits(): Promise<WindowLimits> {
+    const { database, window } = this.#options;
+    const [row] = await database.query<{ keep: number }>(
+      `SELECT setting::float8 AS keep FROM pg_settings WHERE name = 'max_slot_wal_keep_size'`,
+    );
+    const megabytes = row?.keep ?? -1;
+    return megabytes < 0
+      ? window
+      : { ...window, bytes: Math.min(window.bytes, Math.floor((megabytes * 1024 * 1024) / 4)) };
   }
 
   #livenessOf(connection: ReplicationConnection): Liveness {
@@ -207,6 +241,7 @@ export class ReplicationSource implements ChangeSource {
         this.#state = { status: 'follower' };
         log.info({ slot }, 'Another server reads the replication slot; this one waits to take over');
       }
+      await this.#observe();
       const pause = FOLLOW_MS * (2 / 3 + (2 / 3) * this.#random());
       await delay(pause, undefined, { signal }).catch(() => undefined);
     }

@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { continuation, type SlotFacts, type StreamState } from './stream-state.js';
 
-const KEPT: StreamState = { epoch: 'old', generation: 3, systemId: 's', timeline: 1, acknowledged: 100n };
+const KEPT: StreamState = {
+  epoch: 'old',
+  generation: 3,
+  systemId: 's',
+  timeline: 1,
+  acknowledged: 100n,
+  memo: { '1': '0/5/0' },
+};
 const SLOT: SlotFacts = { systemId: 's', timeline: 1, confirmed: 100n, isNew: false };
 const go = (kept: StreamState | undefined, slot: Partial<SlotFacts>) =>
   continuation(kept, { ...SLOT, ...slot }, () => 'new');
@@ -9,7 +16,7 @@ const go = (kept: StreamState | undefined, slot: Partial<SlotFacts>) =>
 describe('a stream', () => {
   it('begins with an epoch of its own and without a gap', () => {
     expect(go(undefined, { isNew: true })).toEqual({
-      state: { epoch: 'new', generation: 1, systemId: 's', timeline: 1, acknowledged: 100n },
+      state: { epoch: 'new', generation: 1, systemId: 's', timeline: 1, acknowledged: 100n, memo: {} },
     });
   });
 

@@ -1,3 +1,4 @@
+import type { SinkMemo } from '../change-source.js';
 import type { Sql } from '../sql.js';
 import { formatLsn, type Lsn, parseLsn } from './lsn.js';
 
@@ -10,6 +11,8 @@ export interface StreamState {
   readonly systemId: string;
   readonly timeline: number;
   readonly acknowledged: Lsn;
+  /** What the sink wants kept with the position. */
+  readonly memo: SinkMemo;
 }
 
 /** What PostgreSQL says of itself and of the slot. */
@@ -45,6 +48,7 @@ export function continuation(
     systemId,
     timeline,
     acknowledged: confirmed,
+    memo: {},
   });
   if (kept === undefined) return { state: fresh(1) };
   const gap = gapBetween(kept, slot);
@@ -79,21 +83,22 @@ export class StreamStateStore {
       system_id: string;
       timeline: number;
       acknowledged: string;
+      memo: SinkMemo;
     }>(
-      `SELECT epoch, generation, system_id, timeline, acknowledged::text FROM ${this.#table} WHERE slot = $1`,
+      `SELECT epoch, generation, system_id, timeline, acknowledged::text, memo FROM ${this.#table} WHERE slot = $1`,
       [this.#slot],
     );
     if (row === undefined) return undefined;
-    const { epoch, generation, system_id: systemId, timeline, acknowledged } = row;
-    return { epoch, generation, systemId, timeline, acknowledged: parseLsn(acknowledged) };
+    const { epoch, generation, system_id: systemId, timeline, acknowledged, memo } = row;
+    return { epoch, generation, systemId, timeline, acknowledged: parseLsn(acknowledged), memo };
   }
 
   async write(state: StreamState): Promise<void> {
     await this.#sql.query(
-      `INSERT INTO ${this.#table} AS kept (slot, epoch, generation, system_id, timeline, acknowledged)
-       VALUES ($1, $2, $3, $4, $5, $6)
-       ON CONFLICT (slot) DO UPDATE SET (epoch, generation, system_id, timeline, acknowledged, updated_at) =
-         (excluded.epoch, excluded.generation, excluded.system_id, excluded.timeline, excluded.acknowledged, now())`,
+      `INSERT INTO ${this.#table} AS kept (slot, epoch, generation, system_id, timeline, acknowledged, memo)
+       VALUES ($1, $2, $3, $4, $5, $6, $7)
+       ON CONFLICT (slot) DO UPDATE SET (epoch, generation, system_id, timeline, acknowledged, memo, updated_at) =
+         (excluded.epoch, excluded.generation, excluded.system_id, excluded.timeline, excluded.acknowledged, excluded.memo, now())`,
       [
         this.#slot,
         state.epoch,
@@ -101,16 +106,17 @@ export class StreamStateStore {
         state.systemId,
         state.timeline,
         formatLsn(state.acknowledged),
+        JSON.stringify(state.memo),
       ],
     );
   }
 
   /** Moves the acknowledged position on; false when the row is no longer of this history: another server has written it. */
-  async acknowledge(state: StreamState, lsn: Lsn): Promise<boolean> {
+  async acknowledge(state: StreamState, lsn: Lsn, memo: SinkMemo): Promise<boolean> {
     const rows = await this.#sql.query(
-      `UPDATE ${this.#table} SET acknowledged = $4, updated_at = now()
+      `UPDATE ${this.#table} SET acknowledged = $4, memo = $5, updated_at = now()
        WHERE slot = $1 AND epoch = $2 AND generation = $3 AND acknowledged <= $4 RETURNING slot`,
-      [this.#slot, state.epoch, state.generation, formatLsn(lsn)],
+      [this.#slot, state.epoch, state.generation, formatLsn(lsn), JSON.stringify(memo)],
     );
     return rows.length > 0;
   }

@@ -19,7 +19,7 @@ export class WalReceiver implements StreamHandler {
   /** Up to where the sink has handed everything out. */
   #handled: Lsn;
   #walEnd: Lsn;
-  #hasTransactions = false;
+  #transactions = 0;
   receivedBytes = 0;
 
   constructor(sink: ChangeSink, start: Lsn, onHeartbeat: (content: string) => void) {
@@ -39,21 +39,16 @@ export class WalReceiver implements StreamHandler {
     return this.#handled;
   }
 
-  /** Whether what is safe beyond the stored position has transactions in it, and is not only PostgreSQL's idle progress. */
-  get hasTransactions(): boolean {
-    return this.#hasTransactions;
+  /** How many transactions with something for us are safe: the rest of the way is PostgreSQL's idle progress. */
+  get transactions(): number {
+    return this.#transactions;
   }
 
   /** The sink has handed out everything up to the end of a transaction. */
   handled(endLsn: Lsn): void {
     if (endLsn <= this.#handled) return;
     this.#handled = endLsn;
-    this.#hasTransactions = true;
-  }
-
-  /** The safe position was stored. */
-  stored(): void {
-    this.#hasTransactions = false;
+    this.#transactions += 1;
   }
 
   data(bytes: Buffer, walEnd: Lsn): void {
@@ -82,7 +77,7 @@ export class WalReceiver implements StreamHandler {
         return;
       case 'message':
         if (message.prefix !== HEARTBEAT_PREFIX) return;
-        this.#hasTransactions = true;
+        this.#transactions += 1;
         this.#onHeartbeat(message.content.toString());
         return;
       case 'other':

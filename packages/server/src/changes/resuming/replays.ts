@@ -1,0 +1,180 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Channel } from '../../channels/channel.js';
+import type { Subscriber } from '../../channels/subscriber.js';
+import type { Log } from '../../lib/log.js';
+import type { Delivery } from '../streaming/delivery.js';
+import type { MemberFeeds } from '../streaming/member-feeds.js';
+import { persevere } from '../streaming/persevere.js';
+import { comparePositions, type Position } from '../streaming/position.js';
+import type { SliceRouter } from '../streaming/slice-router.js';
+import type { Page, ResumeLog } from './resume-log.js';
+
+export interface ReplaysParts {
+  readonly resumeLog: ResumeLog;
+  readonly router: SliceRouter;
+  readonly delivery: Delivery;
+  readonly feeds: MemberFeeds;
+  /** The history that is handed out at the moment. */
+  readonly epoch: () => string;
+  /** Whether what is being handed out at the moment leaves out a member that is at `position`. */
+  readonly isLeftOut: (position: Position) => boolean;
+  /** The tables that the channel is subscribed to, by oid. */
+  readonly tablesOf: (channel: Channel) => Iterable<number>;
+  readonly log: Log;
+}
+
+interface Replay {
+  readonly channel: Channel;
+  position: Position;
+}
+
+/** What is kept while a page is handed out: nothing, the pages are read one by one. */
+const NO_HOLD = { hold: () => undefined, release: () => undefined, taken: 0 };
+
+/**
+ * Hands members that come back what they missed, a page at a time, many members at once where they are at the same
+ * place; whoever has everything goes over to what is handed out live, without a gap or a repeat. A member gets the next
+ * page when it has taken the one before: nobody's slowness fills the memory.
+ */
+export class Replays {
+  readonly #parts: ReplaysParts;
+  readonly #replays = new Map<Subscriber, Replay>();
+  readonly #stopping = new AbortController();
+  #running: Promise<void> | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(parts: ReplaysParts) {
+    this.#parts = parts;
+    parts.feeds.onCaughtUp((member) => {
+      if (this.#replays.has(member)) this.#wakeUp();
+    });
+  }
+
+  /** Members that have not reached the live stream. */
+  get size(): number {
+    return this.#replays.size;
+  }
+
+  /** Whether the member is still catching up: it gets nothing live. */
+  has(member: Subscriber): boolean {
+    return this.#replays.has(member);
+  }
+
+  /** The member has everything up to `position`. */
+  add(member: Subscriber, channel: Channel, position: Position): void {
+    this.#replays.set(member, { channel, position });
+    this.#running ??= this.#run();
+    this.#wakeUp();
+  }
+
+  left(member: Subscriber): void {
+    this.#replays.delete(member);
+    this.#wakeUp();
+  }
+
+  /** Another history has begun, of which everybody gets everything. */
+  clear(): void {
+    this.#replays.clear();
+  }
+
+  /** What is handed out live has come further. */
+  advanced(): void {
+    if (this.#replays.size > 0) this.#wakeUp();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#replays.clear();
+    this.#wakeUp();
+    await this.#running;
+  }
+
+  #wakeUp(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      const isBusy = await this.#step();
+      // What is live comes first.
+      if (isBusy) await nextTurn();
+      else
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+    }
+  }
+
+  /** Hands out one page; false when there is nothing to do until somebody wakes us. */
+  async #step(): Promise<boolean> {
+    const ready = this.#ready();
+    const [first] = ready;
+    if (first === undefined) return false;
+    const { resumeLog, epoch, log } = this.#parts;
+    const history = epoch();
+    let page: Page | undefined;
+    try {
+      page = await resumeLog.read(first.replay.position);
+    } catch (error) {
+      log.error({ err: error }, 'The resume window could not be read');
+      for (const { member, replay } of ready)
+        this.#lost(member, replay, 'the resume window could not be read');
+      return true;
+    }
+    if (page === undefined || epoch() !== history) return false;
+    const { end } = page;
+    const cohort = ready.filter(({ replay }) => comparePositions(replay.position, end) < 0);
+    await this.#handOut(page, cohort, history);
+    return true;
+  }
+
+  /** Those who can take a page, the furthest behind first. Who has everything goes live, who cannot have it is told. */
+  #ready(): { member: Subscriber; replay: Replay }[] {
+    const { feeds, resumeLog, isLeftOut, tablesOf } = this.#parts;
+    const ready: { member: Subscriber; replay: Replay }[] = [];
+    for (const [member, replay] of this.#replays) {
+      if (!replay.channel.audience.has(member)) this.#replays.delete(member);
+      else if (!resumeLog.covers(replay.position, tablesOf(replay.channel)))
+        this.#lost(member, replay, 'this connection reads too slowly to catch up');
+      else if (feeds.isBehind(member)) continue;
+      else if (resumeLog.hasBehind(replay.position)) ready.push({ member, replay });
+      else if (!isLeftOut(replay.position)) this.#replays.delete(member);
+    }
+    return ready.sort((a, b) => comparePositions(a.replay.position, b.replay.position));
+  }
+
+  async #handOut(
+    page: Page,
+    cohort: readonly { member: Subscriber; replay: Replay }[],
+    history: string,
+  ): Promise<void> {
+    const { router, delivery, epoch, log } = this.#parts;
+    const byChannel = new Map<Channel, Subscriber[]>();
+    for (const { member, replay } of cohort) {
+      const others = byChannel.get(replay.channel);
+      if (others === undefined) byChannel.set(replay.channel, [member]);
+      else others.push(member);
+    }
+    const routed = await persevere(
+      () => router.route(history, page.changes, (channel) => byChannel.get(channel) ?? []),
+      this.#stopping.signal,
+      (error) => log.error({ err: error }, 'Missed row changes could not be judged'),
+    );
+    if (epoch() !== history || this.#stopping.signal.aborted) return;
+    if (routed === undefined) {
+      for (const { member, replay } of cohort) this.#lost(member, replay, 'changes could not be judged');
+      return;
+    }
+    const placeOf = (member: Subscriber) => this.#replays.get(member)?.position;
+    delivery.deliver(routed.groups, page.changes, placeOf, NO_HOLD);
+    for (const { replay } of cohort) replay.position = page.end;
+  }
+
+  /** The member cannot have what it missed: it is told, and gets what comes. */
+  #lost(member: Subscriber, { channel }: Replay, reason: string): void {
+    this.#replays.delete(member);
+    if (channel.audience.has(member))
+      this.#parts.delivery.tell(member, 'gap', { scope: 'changes', reason }, NO_HOLD);
+  }
+}

@@ -1,0 +1,175 @@
+import type { Log } from '../../lib/log.js';
+import type { PackedChanges, StreamedChange } from '../streaming/packed-changes.js';
+import { comparePositions, type Position } from '../streaming/position.js';
+import type { Place, WindowFile } from './window-file.js';
+
+export interface ResumeLogOptions {
+  /** How many bytes are kept in memory; the rest is in files. */
+  readonly maxBytes: number;
+  readonly file: Pick<WindowFile, 'put' | 'get' | 'remove' | 'bytes'>;
+  readonly log: Log;
+}
+
+/** A run of changes that are kept and read together. */
+interface Segment {
+  readonly changes: PackedChanges;
+  /** Set when its bytes are in a file. */
+  place: Place | undefined;
+}
+
+/** A page of changes, and the position up to which it tells everything. */
+export interface Page {
+  readonly changes: readonly StreamedChange[];
+  readonly end: Position;
+}
+
+/** The newest change of each table, by oid, that is not kept any more. */
+export type Forgotten = ReadonlyMap<number, Position>;
+
+const SEGMENT_CHANGES = 512;
+const SEGMENT_BYTES = 256 * 1024;
+
+/**
+ * The changes that were handed out and that PostgreSQL has not been told of: whoever was away reads here what it
+ * missed. It has the same changes after a crash, since these are what PostgreSQL sends again.
+ */
+export class ResumeLog {
+  readonly #options: ResumeLogOptions;
+  #segments: Segment[] = [];
+  /** How many segments, from the first, are in files. */
+  #stored = 0;
+  #memory = 0;
+  #forgotten = new Map<number, Position>();
+  #isFileBroken = false;
+
+  constructor(options: ResumeLogOptions) {
+    this.#options = options;
+  }
+
+  /** Bytes of changes that are kept, in memory and in files. */
+  get bytes(): { readonly memory: number; readonly file: number } {
+    return { memory: this.#memory, file: this.#options.file.bytes };
+  }
+
+  get forgotten(): Forgotten {
+    return this.#forgotten;
+  }
+
+  /** Begins anew with another history: `forgotten` is what of it was there before and is not kept. */
+  reset(forgotten: Forgotten): void {
+    for (const { place } of this.#segments) if (place !== undefined) this.#options.file.remove(place);
+    this.#segments = [];
+    this.#stored = 0;
+    this.#memory = 0;
+    this.#forgotten = new Map(forgotten);
+  }
+
+  /** Keeps changes that were handed out. */
+  append(changes: PackedChanges): void {
+    if (changes.count === 0) return;
+    const last = this.#segments.at(-1);
+    const fits =
+      last !== undefined &&
+      last.place === undefined &&
+      last.changes.count + changes.count <= SEGMENT_CHANGES &&
+      last.changes.length + changes.length <= SEGMENT_BYTES;
+    if (fits) {
+      const before = last.changes.length;
+      last.changes.addAll(changes);
+      this.#memory += last.changes.length - before;
+    } else {
+      last?.changes.trim();
+      changes.trim();
+      this.#segments.push({ changes, place: undefined });
+      this.#memory += changes.length;
+    }
+    this.#store();
+  }
+
+  /** Whether nothing of these tables is missing behind this position. */
+  covers(position: Position, oids: Iterable<number>): boolean {
+    for (const oid of oids) {
+      const gone = this.#forgotten.get(oid);
+      if (gone !== undefined && comparePositions(position, gone) < 0) return false;
+    }
+    return true;
+  }
+
+  /** The next changes behind a position; undefined where there are none. */
+  async read(after: Position): Promise<Page | undefined> {
+    const segment = this.#segments[this.#indexBehind(after)];
+    if (segment === undefined) return undefined;
+    const { changes, place } = segment;
+    // While it is read from the file it may grow no more, but be forgotten.
+    const end = changes.last;
+    const bytes = place === undefined ? undefined : await this.#options.file.get(place);
+    return { changes: changes.read(after, bytes), end };
+  }
+
+  /** Whether anything is kept behind a position. */
+  hasBehind(position: Position): boolean {
+    return this.#indexBehind(position) < this.#segments.length;
+  }
+
+  /** Lets go of what committed before an LSN. */
+  forget(lsn: bigint): void {
+    let count = 0;
+    for (const { changes } of this.#segments) {
+      if (changes.last.commitLsn >= lsn) break;
+      count += 1;
+    }
+    this.#drop(count);
+  }
+
+  /** The place of the first segment that has changes behind a position. */
+  #indexBehind(position: Position): number {
+    let low = 0;
+    let high = this.#segments.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const segment = this.#segments[middle];
+      if (segment !== undefined && comparePositions(segment.changes.last, position) <= 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Moves the oldest changes into files, until the rest fits into memory; what cannot be written is let go. */
+  #store(): void {
+    while (this.#memory > this.#options.maxBytes && this.#segments.length - this.#stored > 1) {
+      const segment = this.#segments[this.#stored];
+      if (segment === undefined) return;
+      try {
+        segment.place = this.#options.file.put(segment.changes.bytes);
+      } catch (error) {
+        this.#letGo(error);
+        continue;
+      }
+      this.#isFileBroken = false;
+      this.#memory -= segment.changes.length;
+      segment.changes.release();
+      this.#stored += 1;
+    }
+  }
+
+  #letGo(error: unknown): void {
+    if (!this.#isFileBroken)
+      this.#options.log.warn(
+        { err: error },
+        'The resume window cannot be written to its file: who comes back later than memory reaches is told of a gap',
+      );
+    this.#isFileBroken = true;
+    this.#drop(this.#stored + 1);
+  }
+
+  /** Lets go of the first segments, and remembers of each table where that ended. */
+  #drop(count: number): void {
+    for (const { changes, place } of this.#segments.slice(0, count)) {
+      for (const [oid, last] of changes.lastByTable()) this.#forgotten.set(oid, last);
+      if (place === undefined) this.#memory -= changes.length;
+      else this.#options.file.remove(place);
+    }
+    this.#segments.splice(0, count);
+    this.#stored = Math.max(0, this.#stored - count);
+  }
+}

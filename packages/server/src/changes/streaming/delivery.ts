@@ -1,0 +1,95 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { SYSTEM_USER } from '../../auth/identity.js';
+import type { MessageEncoder } from '../../channels/message-encoder.js';
+import type { Subscriber } from '../../channels/subscriber.js';
+import type { TableFacts } from '../table-facts.js';
+import type { FrameList, Group } from './groups.js';
+import type { Hold, MemberFeeds } from './member-feeds.js';
+import type { StreamedChange } from './packed-changes.js';
+import { Pieces } from './pieces.js';
+import { comparePositions, type Position } from './position.js';
+
+/** Counts what members get; read when metrics are scraped. */
+interface DeliveryCounts {
+  deliveries: number;
+  changesDelivered: number;
+}
+
+export interface DeliveryParts {
+  readonly feeds: MemberFeeds;
+  readonly encoder: MessageEncoder;
+  readonly tally: DeliveryCounts;
+}
+
+/** Hands members what was found out to be theirs. */
+export class Delivery {
+  readonly #parts: DeliveryParts;
+  /** What each member was told of policies and conditions that fail: once for each subscription and state of the table. */
+  readonly #told = new WeakMap<Subscriber, Map<string, TableFacts>>();
+
+  constructor(parts: DeliveryParts) {
+    this.#parts = parts;
+  }
+
+  /** Hands out messages of `changes`; a member gets those behind its place (undefined: all). */
+  deliver(
+    groups: readonly Group[],
+    changes: readonly StreamedChange[],
+    placeOf: (member: Subscriber) => Position | undefined,
+    hold: Hold,
+  ): void {
+    const pieces = new Pieces();
+    for (const group of groups) {
+      for (const member of group.members) {
+        if (!group.channel.audience.has(member)) continue;
+        if (group.failed.size > 0) this.#tellFailures(member, group, hold);
+        const place = placeOf(member);
+        const hasAll = place === undefined || isBehind(changes[0], place);
+        const lists = hasAll ? group.lists : behind(group.lists, changes, place);
+        const count = lists.reduce((sum, list) => sum + list.length, 0);
+        if (count === 0) continue;
+        this.#parts.feeds.deliver(member, pieces.of(lists), hold);
+        this.#parts.tally.deliveries += count;
+        this.#parts.tally.changesDelivered += count;
+      }
+    }
+  }
+
+  /** Hands a member a message of the server. */
+  tell(member: Subscriber, event: string, payload: unknown, hold: Hold): void {
+    this.#parts.feeds.deliver(member, [this.system(event, payload)], hold);
+  }
+
+  /** The bytes of a message of the server. */
+  system(event: string, payload: unknown): Buffer {
+    const { encoder } = this.#parts;
+    return encoder.encode(encoder.message('system', event, payload, SYSTEM_USER));
+  }
+
+  #tellFailures(member: Subscriber, group: Group, hold: Hold): void {
+    let told = this.#told.get(member);
+    if (told === undefined) {
+      told = new Map();
+      this.#told.set(member, told);
+    }
+    for (const [{ id }, facts] of group.failed) {
+      if (told.get(id) === facts) continue;
+      told.set(id, facts);
+      const { body } = new ProtocolError('POLICY_ERROR', { fields: { subscription_id: id } });
+      this.tell(member, 'error', body, hold);
+    }
+  }
+}
+
+function behind(
+  lists: readonly FrameList[],
+  changes: readonly StreamedChange[],
+  place: Position,
+): readonly FrameList[] {
+  return lists.map((list) => list.filter(({ position }) => isBehind(changes[position], place)));
+}
+
+function isBehind(change: StreamedChange | undefined, place: Position): boolean {
+  if (change === undefined) return false;
+  return comparePositions({ commitLsn: change.transaction.commitLsn, index: change.index }, place) > 0;
+}

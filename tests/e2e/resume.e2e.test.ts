@@ -1,0 +1,230 @@
+import { randomBytes } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { eventually } from '../support/eventually.js';
+import { createTestDatabase, dropSlot, sql } from '../support/postgres-database.js';
+import { ADA, BOB, MESSAGES, subscribe } from '../support/row-changes.js';
+import { dial, join, type Received, type TestClient } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+let database: { url: string; drop: () => Promise<void> };
+let slot: string;
+let servers: TestServer[];
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  slot = `test_${randomBytes(6).toString('hex')}`;
+  servers = [];
+});
+afterEach(async () => {
+  for (const server of servers) await server.stop();
+  await dropSlot(database.url, slot);
+  await database.drop();
+});
+
+async function start(env: Record<string, string> = {}, awaitStream = true): Promise<TestServer> {
+  const server = await startRowChangeServer(
+    { DATABASE_URL: database.url, REALTIME_REPLICATION_SLOT: slot, ...env },
+    { awaitStream },
+  );
+  servers.push(server);
+  return server;
+}
+
+const write = (text: string) => sql(database.url, text);
+const insert = (from: number, to: number) =>
+  write(`INSERT INTO notes SELECT generate_series(${from}, ${to})`);
+
+/** A server with a table of numbers that the channel `notes` follows. */
+async function startWithNotes(env: Record<string, string> = {}): Promise<TestServer> {
+  const server = await start(env);
+  await write('CREATE TABLE notes (id int PRIMARY KEY)');
+  await subscribe(server, 'notes', { table: 'notes' });
+  return server;
+}
+
+async function connect(
+  server: TestServer,
+  cursor?: string,
+  user = ADA,
+): Promise<[TestClient, Received['payload']]> {
+  const query = cursor === undefined ? '' : `cursor=${encodeURIComponent(cursor)}`;
+  const client = dial(server, 'notes', { token: await server.token(user), query });
+  const { payload } = await client.next('system', 'connected');
+  return [client, payload];
+}
+
+async function nobodyResumes(server: TestServer): Promise<void> {
+  const token = await server.token('root', 'admin');
+  await eventually(async () =>
+    expect((await server.call('GET', '/metrics', { token })).text).toMatch(
+      /^realtime_change_members_resuming 0$/m,
+    ),
+  );
+}
+
+const ids = (messages: readonly Received[]) => messages.map(({ payload }) => payload.change.new_record?.id);
+const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
+
+describe('a connection that comes back with its cursor', () => {
+  test('gets what it missed and goes on, nothing twice', async () => {
+    const server = await startWithNotes();
+    const [first, welcome] = await connect(server);
+    expect(welcome).toMatchObject({ cursor: expect.any(String), recovered: false });
+    await insert(1, 3);
+    const seen = await first.take(3, 'database_change');
+    await first.close();
+    await insert(4, 2_000);
+    const [second, again] = await connect(server, seen[1]?.cursor);
+    expect(again).toMatchObject({ cursor: seen[1]?.cursor, recovered: true });
+    await insert(2_001, 2_003);
+    expect(ids(await second.take(2_001, 'database_change'))).toEqual(range(3, 2_003));
+    expect(second.all('system', 'gap')).toEqual([]);
+  });
+
+  test('gets all since it connected where it has seen nothing yet', async () => {
+    const server = await startWithNotes();
+    await insert(1, 3);
+    const [first, { cursor }] = await connect(server);
+    await first.close();
+    await insert(4, 6);
+    const [second, { recovered }] = await connect(server, cursor);
+    expect(recovered).toBe(true);
+    expect(ids(await second.take(3, 'database_change'))).toEqual([4, 5, 6]);
+  });
+
+  test('gets what it missed after a restart of the server, with the same cursors and ids', async () => {
+    const before = await startWithNotes();
+    const [first] = await connect(before);
+    await insert(1, 10);
+    const seen = await first.take(10, 'database_change');
+    await before.stop();
+    servers = [];
+    await insert(11, 20);
+    const server = await start({}, false);
+    const [second, { recovered }] = await connect(server, seen[4]?.cursor);
+    expect(recovered).toBe(true);
+    await insert(21, 22);
+    const again = await second.take(17, 'database_change');
+    expect(ids(again)).toEqual(range(6, 22));
+    for (const [n, { id, cursor, timestamp }] of again.slice(0, 5).entries()) {
+      const { id: knownId, cursor: knownCursor, timestamp: knownTime } = seen[n + 5] ?? {};
+      expect([id, cursor, timestamp]).toEqual([knownId, knownCursor, knownTime]);
+    }
+  });
+
+  test('one that comes for the first time after a restart gets nothing of what was before', async () => {
+    const before = await startWithNotes();
+    await insert(1, 10);
+    await before.stop();
+    servers = [];
+    const server = await start();
+    const [client] = await connect(server);
+    await insert(11, 11);
+    expect(ids(await client.take(1, 'database_change'))).toEqual([11]);
+  });
+
+  test('is told of a gap where the cursor is none, or of another history', async () => {
+    const server = await startWithNotes();
+    const [, { cursor }] = await connect(server);
+    for (const [wrong, reason] of [
+      ['nonsense', 'the cursor is none of this server'],
+      [`${cursor}9999999999999`, 'the cursor is none of this server'],
+      [`other${cursor}`, 'the cursor is of another history of the changes'],
+    ] as const) {
+      const [client, { recovered }] = await connect(server, wrong);
+      expect(recovered).toBe(false);
+      expect((await client.next('system', 'gap')).payload).toEqual({ scope: 'changes', reason });
+    }
+  });
+
+  test('REALTIME_RESUME_WINDOW, REALTIME_RESUME_WINDOW_BYTES: one older than the window is told of a gap, in a quiet table it is not', async () => {
+    const server = await startWithNotes({
+      REALTIME_RESUME_WINDOW: '1ms',
+      REALTIME_RESUME_WINDOW_BYTES: '1KB',
+    });
+    await write('CREATE TABLE quiet (id int PRIMARY KEY)');
+    await subscribe(server, 'quiet', { table: 'quiet' });
+    const [client, { cursor = '' }] = await connect(server);
+    await insert(1, 1);
+    await client.next('database_change');
+    await eventually(async () => {
+      const [row] = await sql<{ forgotten: number }>(
+        database.url,
+        `SELECT count(*)::int AS forgotten FROM realtime.streams, jsonb_object_keys(memo) WHERE slot = '${slot}'`,
+      );
+      expect(row?.forgotten).toBe(1);
+    }, 10_000);
+    const quiet = await join(server, 'quiet', ADA, { query: `cursor=${encodeURIComponent(cursor)}` });
+    expect(quiet.all('system', 'connected')[0]?.payload.recovered).toBe(true);
+    const check = async (at: TestServer) => {
+      const [late, { recovered }] = await connect(at, cursor);
+      expect(recovered).toBe(false);
+      expect((await late.next('system', 'gap')).payload.reason).toContain(
+        'older than what can be read again',
+      );
+    };
+    await check(server);
+    // That it is too late is known after a restart as well.
+    await server.stop();
+    servers = [];
+    await check(await start({ REALTIME_RESUME_WINDOW: '1ms' }, false));
+  });
+
+  test('gets what row level security lets it see, judged now', async () => {
+    const server = await start();
+    await write(MESSAGES);
+    await subscribe(server, 'notes', { table: 'messages' });
+    const [ada, { cursor }] = await connect(server);
+    await ada.close();
+    await write(
+      `INSERT INTO messages (content, user_id) SELECT n, (ARRAY['${ADA}', '${BOB}'])[1 + n % 2]::uuid FROM generate_series(1, 100) n`,
+    );
+    const [again] = await connect(server, cursor);
+    const [bob] = await connect(server, cursor, BOB);
+    expect(ids(await again.take(50, 'database_change'))).toEqual(range(1, 50).map((n) => 2 * n));
+    expect(ids(await bob.take(50, 'database_change'))).toEqual(range(1, 50).map((n) => 2 * n - 1));
+    await write('REVOKE SELECT ON messages FROM realtime_subscriber');
+    const [revoked, { recovered }] = await connect(server, cursor);
+    expect(recovered).toBe(true);
+    await nobodyResumes(server);
+    await write(
+      `GRANT SELECT ON messages TO realtime_subscriber; INSERT INTO messages (content, user_id) VALUES ('now', '${ADA}')`,
+    );
+    expect((await revoked.next('database_change')).payload.change.new_record?.content).toBe('now');
+  });
+});
+
+test('a hundred members come and go at any time while rows are written, and each has every row once and in order', async () => {
+  const server = await startWithNotes({ REALTIME_CONNECTION_RATE: '10000/s, burst 10000' });
+  let written = 0;
+  let isDone = false;
+  const writing = (async () => {
+    while (!isDone) {
+      await insert(written + 1, written + 1 + (written % 7));
+      written += 1 + (written % 7);
+    }
+  })();
+  const member = async (n: number) => {
+    let [client, { cursor }] = await connect(server);
+    const [opening] = await client.take(1, 'database_change');
+    const seen = ids([opening as Received]);
+    cursor = opening?.cursor;
+    for (let stay = 0; stay < 5; stay++) {
+      for (const message of await client.take(1 + ((n * 7 + stay * 3) % 40), 'database_change')) {
+        seen.push(...ids([message]));
+        cursor = message.cursor;
+      }
+      await client.close();
+      [client] = await connect(server, cursor);
+    }
+    await client.close();
+    const from = seen[0] as number;
+    expect(seen).toEqual(range(from, from + seen.length - 1));
+  };
+  try {
+    for (let n = 0; n < 100; n += 20) await Promise.all(range(n, n + 19).map(member));
+  } finally {
+    isDone = true;
+    await writing;
+  }
+});
