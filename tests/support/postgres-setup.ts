@@ -16,7 +16,7 @@ declare module 'vitest' {
   }
 }
 
-/** Runs the PostgreSQL of a whole run of tests, in the project `pg` an old one beside it; what it returns ends them. */
+/** Runs the PostgreSQL of a whole run of tests, an old one beside it (not for browsers); what it returns ends them. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const running: (() => Promise<void>)[] = [];
   const teardown = async () => {
@@ -35,7 +35,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     });
     return (await postgres.start()).url;
   };
-  const old = project.name === 'pg' ? oldPackage() : undefined;
+  const old = project.name === 'browser' ? undefined : oldPackage();
   try {
     const [url, oldUrl] = await Promise.all([run(), old === undefined ? '' : run(old)]);
     project.provide('postgresUrl', url);
