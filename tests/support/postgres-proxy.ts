@@ -40,6 +40,17 @@ export class PostgresProxy {
     if (server !== undefined) await new Promise<void>((resolve) => server.close(() => resolve()));
   }
 
+  /** Ends every connection that is there once so many more bytes have come from PostgreSQL over it. */
+  cutAfter(bytes: number): void {
+    for (const socket of this.#sockets) {
+      let left = bytes;
+      socket.on('data', (piece: Buffer) => {
+        left -= piece.length;
+        if (left <= 0) socket.destroy();
+      });
+    }
+  }
+
   /** From now on nothing comes through, and nothing fails. */
   fallSilent(): void {
     this.#isSilent = true;

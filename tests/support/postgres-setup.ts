@@ -1,11 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { silentLog } from '../../packages/server/src/lib/log.js';
 import { EmbeddedPostgres } from '../../packages/server/src/postgres/embedded/embedded-postgres.js';
 import type { PlatformPackage } from '../../packages/server/src/postgres/embedded/platform-package.js';
+import { oldPackage } from './old-postgres.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -45,14 +45,4 @@ export default async function setup(project: TestProject): Promise<() => Promise
     throw error;
   }
   return teardown;
-}
-
-function oldPackage(): PlatformPackage | undefined {
-  const name = `postgres-14-${process.platform}-${process.arch}`;
-  try {
-    const root = dirname(dirname(createRequire(import.meta.url).resolve(name)));
-    return { native: join(root, 'native'), build: name };
-  } catch {
-    return undefined;
-  }
 }

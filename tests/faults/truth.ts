@@ -1,0 +1,82 @@
+import pg from 'pg';
+import type { TrueChange } from './checker.js';
+
+/**
+ * What was committed, in the order of commits, as PostgreSQL's own logical decoding tells it through a slot of its own. Read by a
+ * few lines that share nothing with what they are to prove.
+ */
+export class Truth {
+  readonly #url: string;
+  readonly #slot: string;
+  readonly #publication: string;
+
+  constructor(url: string, slot: string, publication: string) {
+    this.#url = url;
+    this.#slot = slot;
+    this.#publication = publication;
+  }
+
+  /** From here on everything is kept. */
+  begin(): Promise<unknown> {
+    return this.#query(`SELECT pg_create_logical_replication_slot('${this.#slot}', 'pgoutput')`);
+  }
+
+  async changes(): Promise<TrueChange[]> {
+    const rows = await this.#query<{ data: Buffer }>(
+      `SELECT data FROM pg_logical_slot_peek_binary_changes('${this.#slot}', NULL, NULL,
+         'proto_version', '1', 'publication_names', '${this.#publication}')`,
+    );
+    const changes: TrueChange[] = [];
+    let lsn = 0n;
+    let index = 0;
+    for (const { data } of rows) {
+      const kind = String.fromCharCode(data[0] ?? 0);
+      if (kind === 'B') {
+        lsn = data.readBigUInt64BE(1);
+        index = 0;
+      }
+      const operation = { I: 'INSERT', U: 'UPDATE', D: 'DELETE' }[kind];
+      if (operation === undefined) continue;
+      // Tables have REPLICA IDENTITY FULL, and a row's first columns are writer, seq, user_id: of the last tuple.
+      const [writer, seq, user = ''] = lastTuple(data);
+      changes.push({ lsn, index, what: `${operation} ${writer}/${seq}`, user });
+      index += 1;
+    }
+    return changes;
+  }
+
+  end(): Promise<unknown> {
+    return this.#query(`SELECT pg_drop_replication_slot('${this.#slot}')`);
+  }
+
+  async #query<Row extends object>(text: string): Promise<Row[]> {
+    const client = new pg.Client({ connectionString: this.#url });
+    await client.connect();
+    try {
+      return (await client.query<Row>(text)).rows;
+    } finally {
+      await client.end();
+    }
+  }
+}
+
+function lastTuple(data: Buffer): string[] {
+  let values: string[] = [];
+  for (let at = 5; at < data.length; ) {
+    const count = data.readUInt16BE(at + 1);
+    at += 3;
+    values = [];
+    for (let n = 0; n < count; n++) {
+      const kind = String.fromCharCode(data[at] ?? 0);
+      at += 1;
+      if (kind !== 't') {
+        values.push('');
+        continue;
+      }
+      const length = data.readUInt32BE(at);
+      values.push(data.toString('utf8', at + 4, at + 4 + length));
+      at += 4 + length;
+    }
+  }
+  return values;
+}
