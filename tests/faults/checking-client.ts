@@ -14,10 +14,16 @@ export interface ClientOptions {
   readonly diesEvery: number;
 }
 
+interface LedgerRow {
+  readonly writer: number;
+  readonly seq: number;
+  readonly filler: string;
+}
+
 interface Change {
   readonly event: string;
-  readonly old_record: Readonly<Record<string, unknown>> | null;
-  readonly new_record: Readonly<Record<string, unknown>> | null;
+  readonly old_record: LedgerRow | null;
+  readonly new_record: LedgerRow | null;
 }
 
 const PAUSE_MS = 30;
@@ -97,9 +103,10 @@ export class CheckingClient {
     );
     this.#socket = socket;
     socket.on('error', () => undefined);
-    socket.on('message', (data) => {
+    socket.on('message', (data: Buffer) => {
       // What came before its death and was not looked at yet died with it.
-      if (socket.readyState === WebSocket.OPEN) this.#take(JSON.parse(String(data)) as ServerMessage, asked);
+      if (socket.readyState === WebSocket.OPEN)
+        this.#take(JSON.parse(data.toString()) as ServerMessage, asked);
     });
     return new Promise((resolve) => socket.on('close', () => resolve()));
   }
@@ -134,10 +141,11 @@ export class CheckingClient {
 
   #change({ cursor = '', payload }: ServerMessage): void {
     const { event, old_record: old, new_record: row } = (payload as { change: Change }).change;
-    const key = `${(row ?? old)?.writer}/${(row ?? old)?.seq}`;
+    const { writer, seq } = row ?? old ?? { writer: 0, seq: 0 };
+    const key = `${writer}/${seq}`;
     this.#entries.push({ kind: 'change', cursor, what: `${event} ${key}` });
     if (row === null) this.#rows.delete(key);
-    else this.#rows.set(key, String(row.filler));
+    else this.#rows.set(key, row.filler);
     this.newest = cursor;
     this.changes += 1;
     this.#unkept += 1;

@@ -67,7 +67,76 @@ const SCENARIOS: readonly Scenario[] = [
         await eventually(() => run.streaming(), 30_000);
       }),
   },
+  {
+    id: 'T07',
+    what: 'the slot loses WAL that it needs while nobody reads it',
+    mayGap: true,
+    faults: async (run) => {
+      await run.commits(20);
+      // The server stands still, and cannot acknowledge what PostgreSQL throws away.
+      process.kill(run.serverPid, 'SIGSTOP');
+      try {
+        await run.sql('SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active');
+        await run.sql('CREATE TABLE filling (t text)');
+        await run.sql(`INSERT INTO filling SELECT repeat('x', 2000) FROM generate_series(1, 20000)`);
+        await eventually(async () => {
+          // The slot of the truth goes on, and is not lost with the other one.
+          for (const statement of ['SELECT pg_switch_wal()', 'CHECKPOINT']) await run.sql(statement);
+          await run.truth.changes();
+          const [behind] = await run.sql<{ bytes: number }>(
+            `SELECT (pg_current_wal_lsn() - restart_lsn)::float8 AS bytes FROM pg_replication_slots WHERE slot_name = 'truth'`,
+          );
+          if (behind === undefined || behind.bytes > 16_000_000) throw new Error('the truth is behind');
+        }, 30_000);
+        await run.sql('ALTER SYSTEM SET max_slot_wal_keep_size = 1');
+        await run.sql('SELECT pg_reload_conf()');
+        await eventually(async () => {
+          await run.sql('CHECKPOINT');
+          const lost = await run.sql(
+            `SELECT FROM pg_replication_slots WHERE slot_name = 'realtime_slot' AND wal_status = 'lost'`,
+          );
+          if (lost.length === 0) throw new Error('the slot has not lost anything yet');
+        }, 30_000);
+        await run.sql('ALTER SYSTEM RESET max_slot_wal_keep_size');
+        await run.sql('SELECT pg_reload_conf()');
+      } finally {
+        process.kill(run.serverPid, 'SIGCONT');
+      }
+      await healed(run);
+    },
+  },
+  {
+    id: 'T08',
+    what: 'the slot is dropped, made anew and moved on by somebody else',
+    mayGap: true,
+    faults: (run) =>
+      times(1, async () => {
+        for (const change of [
+          `SELECT pg_drop_replication_slot('realtime_slot')`,
+          `SELECT pg_drop_replication_slot('realtime_slot'), pg_create_logical_replication_slot('realtime_slot', 'pgoutput')`,
+          `SELECT pg_replication_slot_advance('realtime_slot', pg_current_wal_lsn())`,
+        ]) {
+          await run.commits(50);
+          // The server is back before long, so that both are done in one go.
+          await eventually(async () => {
+            await run.sql(
+              `SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = 'realtime_slot' AND active`,
+            );
+            await run.sql(change);
+          }, 30_000);
+          await healed(run);
+        }
+      }),
+  },
 ];
+
+/** Row changes are read again within ten seconds, and every client was told of what it missed. */
+async function healed(run: FaultRun): Promise<void> {
+  await eventually(() => run.streaming(), 10_000);
+  await eventually(() => {
+    for (const { gaps } of run.clients) if (gaps === 0) throw new Error('a client was not told of the gap');
+  }, 10_000);
+}
 
 describe.each(POSTGRES_VERSIONS)(
   'on the %s PostgreSQL, nothing is lost, doubled or out of order when',

@@ -9,6 +9,7 @@ export class Truth {
   readonly #url: string;
   readonly #slot: string;
   readonly #publication: string;
+  readonly #changes: TrueChange[] = [];
 
   constructor(url: string, slot: string, publication: string) {
     this.#url = url;
@@ -21,12 +22,12 @@ export class Truth {
     return this.#query(`SELECT pg_create_logical_replication_slot('${this.#slot}', 'pgoutput')`);
   }
 
-  async changes(): Promise<TrueChange[]> {
+  /** Everything so far. Called now and then, it keeps the slot from falling behind. */
+  async changes(): Promise<readonly TrueChange[]> {
     const rows = await this.#query<{ data: Buffer }>(
-      `SELECT data FROM pg_logical_slot_peek_binary_changes('${this.#slot}', NULL, NULL,
+      `SELECT data FROM pg_logical_slot_get_binary_changes('${this.#slot}', NULL, NULL,
          'proto_version', '1', 'publication_names', '${this.#publication}')`,
     );
-    const changes: TrueChange[] = [];
     let lsn = 0n;
     let index = 0;
     for (const { data } of rows) {
@@ -39,14 +40,10 @@ export class Truth {
       if (operation === undefined) continue;
       // Tables have REPLICA IDENTITY FULL, and a row's first columns are writer, seq, user_id: of the last tuple.
       const [writer, seq, user = ''] = lastTuple(data);
-      changes.push({ lsn, index, what: `${operation} ${writer}/${seq}`, user });
+      this.#changes.push({ lsn, index, what: `${operation} ${writer}/${seq}`, user });
       index += 1;
     }
-    return changes;
-  }
-
-  end(): Promise<unknown> {
-    return this.#query(`SELECT pg_drop_replication_slot('${this.#slot}')`);
+    return this.#changes;
   }
 
   async #query<Row extends object>(text: string): Promise<Row[]> {
