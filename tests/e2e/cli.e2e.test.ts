@@ -38,7 +38,7 @@ describe('help', () => {
   test('lists the commands', async () => {
     const { code, stdout, stderr } = await run(['--help']);
     expect([code, stderr]).toEqual([0, '']);
-    for (const name of ['start', 'token', 'config', 'doctor'])
+    for (const name of ['start', 'token', 'config', 'doctor', 'slot'])
       expect(stdout).toMatch(new RegExp(`^  ${name} +\\S`, 'm'));
   });
 
@@ -47,6 +47,7 @@ describe('help', () => {
     ['token', '--expires <duration>'],
     ['config', 'Secrets are masked'],
     ['doctor', 'prints every finding with its number'],
+    ['slot', 'tells its clients of the'],
   ])('%s --help tells its options', async (command, text) => {
     const { code, stdout, stderr } = await run([command, '--help']);
     expect([code, stderr]).toEqual([0, '']);

@@ -1,14 +1,10 @@
-import { resolve } from 'node:path';
 import type { Settings } from '../config/settings-table.js';
-import { silentLog } from '../lib/log.js';
-import { StartupError } from '../lib/startup-error.js';
 import type { Finding } from '../postgres/change-source.js';
-import { Database } from '../postgres/database.js';
-import { runningUrl } from '../postgres/embedded/running-url.js';
 import { findingsOf, preflightFacts } from '../postgres/replication/preflight.js';
 import { ensureSubscriberRole } from '../postgres/replication/subscriber-role.js';
 import type { Command } from './command.js';
 import { settingsOfArguments } from './settings-of-arguments.js';
+import { withDatabase } from './with-database.js';
 
 /** `doctor`: what stands in the way of row changes, and what mends it. */
 export const doctor: Command = {
@@ -29,21 +25,8 @@ as start. Exits 0 when nothing is wrong (warnings aside), else 1.`,
   },
 };
 
-async function examine(settings: Settings): Promise<readonly Finding[]> {
-  const url = settings.databaseUrl ?? (await runningUrl(resolve(settings.dataDir)));
-  if (url === undefined)
-    throw new StartupError('There is no DATABASE_URL, and no embedded PostgreSQL in the data folder yet.');
-  const database = new Database({
-    url,
-    log: silentLog,
-    maxReconnectDelayMs: settings.maxReconnectDelay,
-    onReady: async () => undefined,
-  });
-  try {
-    await database.start();
-    const { state } = database;
-    if (state.status === 'down')
-      throw new StartupError(`PostgreSQL cannot be reached: ${state.reason}. Is it running?`);
+function examine(settings: Settings): Promise<readonly Finding[]> {
+  return withDatabase(settings, async (database) => {
     await ensureSubscriberRole(database);
     const names = {
       slot: settings.replicationSlot,
@@ -51,7 +34,5 @@ async function examine(settings: Settings): Promise<readonly Finding[]> {
       schema: database.schema,
     };
     return findingsOf(await preflightFacts(database, names), names);
-  } finally {
-    await database.stop();
-  }
+  });
 }

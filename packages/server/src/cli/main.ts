@@ -3,10 +3,11 @@ import { serverVersion } from '../version.js';
 import type { Command } from './command.js';
 import { config } from './config.js';
 import { doctor } from './doctor.js';
+import { slot } from './slot.js';
 import { start } from './start.js';
 import { token } from './token.js';
 
-const COMMANDS: readonly Command[] = [start, token, config, doctor];
+const COMMANDS: readonly Command[] = [start, token, config, doctor, slot];
 
 /** Runs the command that the arguments name, and answers the exit code. */
 async function main(args: readonly string[]): Promise<number> {
