@@ -2,10 +2,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { SETTING_ROWS } from '../../packages/server/src/config/settings-table.js';
 
-const FOLDER = new URL('./', import.meta.url);
-const TESTS = readdirSync(FOLDER)
-  .filter((name) => name.endsWith('.e2e.test.ts'))
-  .map((name) => readFileSync(new URL(name, FOLDER), 'utf8'))
+const TESTS = ['./', '../faults/']
+  .flatMap((folder) => {
+    const url = new URL(folder, import.meta.url);
+    const names = readdirSync(url).filter((name) => name.endsWith('.e2e.test.ts'));
+    return names.map((name) => readFileSync(new URL(name, url), 'utf8'));
+  })
   .join('\n');
 
 test.each(SETTING_ROWS.map(({ env }) => env))('a test against the whole server uses %s', (variable) => {

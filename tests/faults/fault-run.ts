@@ -218,12 +218,18 @@ export class FaultRun {
     }
   }
 
-  /** The position up to which PostgreSQL was told that everything is done. */
-  async slot(): Promise<{ confirmed_flush_lsn: string; active_pid: number | null } | undefined> {
-    const [slot] = await this.sql<{ confirmed_flush_lsn: string; active_pid: number | null }>(
-      `SELECT confirmed_flush_lsn, active_pid FROM pg_replication_slots WHERE slot_name = '${SLOT}'`,
-    );
-    return slot;
+  /** Does something while a transaction is open that PostgreSQL has to keep its log for. */
+  async whileOpen(work: () => Promise<void>): Promise<void> {
+    const client = new pg.Client({ connectionString: this.url });
+    await client.connect();
+    try {
+      await client.query('BEGIN');
+      await client.query('SELECT txid_current()');
+      await work();
+      await client.query('COMMIT');
+    } finally {
+      await client.end();
+    }
   }
 
   /** Ends the writers, waits until every client has everything, and holds what they saw against what was committed. */

@@ -128,6 +128,31 @@ const SCENARIOS: readonly Scenario[] = [
         }
       }),
   },
+  {
+    id: 'W1',
+    what: 'a transaction that stays open makes the slot keep all that it may, and REALTIME_WAL_LIMIT_ACTION is drop',
+    mayGap: true,
+    options: { env: { REALTIME_WAL_LIMIT_ACTION: 'drop' } },
+    faults: async (run) => {
+      await run.sql(`ALTER SYSTEM SET max_slot_wal_keep_size = '64MB'`);
+      await run.sql('SELECT pg_reload_conf()');
+      await run.sql('CREATE TABLE filling (t text)');
+      await run.commits(20);
+      await run.whileOpen(async () => {
+        await eventually(async () => {
+          await run.sql(`INSERT INTO filling SELECT repeat('x', 1000) FROM generate_series(1, 3000)`);
+          const slots = await run.sql(
+            `SELECT FROM pg_replication_slots WHERE slot_name = 'realtime_slot' AND active`,
+          );
+          if (slots.length > 0) throw new Error('the slot is still there');
+        }, 60_000);
+      });
+      await run.truth.changes();
+      await run.sql('ALTER SYSTEM RESET max_slot_wal_keep_size');
+      await run.sql('SELECT pg_reload_conf()');
+      await healed(run);
+    },
+  },
 ];
 
 /** Row changes are read again within ten seconds, and every client was told of what it missed. */

@@ -80,6 +80,7 @@ const source = new ReplicationSource({
   publication: 'test_publication',
   heartbeatMs: 200,
   window: { ms: 0, bytes: 0 },
+  walLimitAction: 'keep',
   maxReconnectDelayMs: 100,
   log: silentLog,
   newEpoch: () => Math.random().toString(36).slice(2),

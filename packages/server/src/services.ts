@@ -193,6 +193,8 @@ function databaseStats(rowChanges: RowChangeServices, tally: Tally): DatabaseSta
     lag_bytes: numbers.lagBytes,
     lag_seconds: numbers.lagSeconds,
     retained_bytes: numbers.retainedBytes,
+    xmin_age: numbers.xminAge,
+    window_bytes: numbers.windowMemoryBytes + numbers.windowFileBytes,
     changes_read: tally.changesRead,
     changes_judged: tally.changesJudged,
     changes_delivered: tally.changesDelivered,

@@ -67,6 +67,7 @@ describe('loading settings', () => {
       heartbeatInterval: 30_000,
       resumeWindow: 120_000,
       resumeWindowBytes: 268_435_456,
+      walLimitAction: 'keep',
       enableRls: true,
       filterTables: [],
       excludeTables: [],
@@ -117,11 +118,11 @@ describe('loading settings', () => {
       REALTIME_REPLICATION_SLOT: 'realtime_slot',
       REALTIME_ENABLE_RLS: 'true',
       REALTIME_RESUME_WINDOW: '2m',
-      REALTIME_WAL_LIMIT_ACTION: 'keep',
+      REALTIME_CHANGE_SOURCE: 'auto',
       REALTIME_PING_INTERVAL: '30s',
     };
     expect(load({ env, envFile: env }).notices).toEqual([
-      'REALTIME_WAL_LIMIT_ACTION has no effect: this version has neither a trigger source nor a limit on the log yet.',
+      'REALTIME_CHANGE_SOURCE has no effect: this version has no trigger source yet.',
     ]);
   });
 

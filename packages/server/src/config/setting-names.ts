@@ -4,8 +4,8 @@ import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-erro
 import type { SettingSources } from './setting-sources.js';
 import { SETTING_ROWS } from './settings-table.js';
 
-/** Variables of the trigger source and of the limit on the log: documented names that change nothing as long as these are not there. */
-export const COMING_VARIABLES: readonly string[] = ['REALTIME_CHANGE_SOURCE', 'REALTIME_WAL_LIMIT_ACTION'];
+/** Variables of the trigger source: documented names that change nothing as long as it is not there. */
+export const COMING_VARIABLES: readonly string[] = ['REALTIME_CHANGE_SOURCE'];
 
 /** A name that is further away than this share of its letters was hardly meant. */
 const CLOSE_SHARE = 0.4;
@@ -36,9 +36,7 @@ export function ineffectiveNotices({ flags, env, envFile }: SettingSources): str
     const flag = flagOf(variable);
     const isFlag = flags[flag] !== undefined;
     if (!isFlag && !env[variable] && !envFile[variable]) return [];
-    return [
-      `${isFlag ? `--${flag}` : variable} has no effect: this version has neither a trigger source nor a limit on the log yet.`,
-    ];
+    return [`${isFlag ? `--${flag}` : variable} has no effect: this version has no trigger source yet.`];
   });
 }
 

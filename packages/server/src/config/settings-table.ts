@@ -269,6 +269,13 @@ export const SETTINGS = {
     default: '256MB',
     doc: "How much of PostgreSQL's log is kept for that at most, where it grows faster. Never more than a quarter of max_slot_wal_keep_size.",
   },
+  walLimitAction: {
+    group: 'Row changes',
+    env: 'REALTIME_WAL_LIMIT_ACTION',
+    type: choice(['keep', 'drop'], 'action'),
+    default: 'keep',
+    doc: "What happens when the slot keeps nearly as much of PostgreSQL's log as it may (max_slot_wal_keep_size, or 4 GB): keep it and say so in the log, or drop it, which loses what was not read and tells clients of the gap.",
+  },
   enableRls: {
     group: 'Row changes',
     env: 'REALTIME_ENABLE_RLS',

@@ -183,6 +183,8 @@ const DatabaseStats = Type.Object({
   lag_bytes: Type.Integer({ description: "WAL between PostgreSQL's end and what every member has" }),
   lag_seconds: Type.Number(),
   retained_bytes: Type.Integer({ description: 'WAL that PostgreSQL keeps for the replication slot' }),
+  xmin_age: Type.Integer({ description: 'transactions that vacuum of the catalog is held back by' }),
+  window_bytes: Type.Integer({ description: 'row changes that are kept for clients that come back' }),
   changes_read: Type.Integer(),
   changes_judged: Type.Integer(),
   changes_delivered: Type.Integer(),

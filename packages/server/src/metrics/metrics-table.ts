@@ -86,6 +86,10 @@ export const METRICS = {
     kind: 'gauge',
     help: 'Bytes of WAL that PostgreSQL keeps for the replication slot.',
   },
+  realtime_catalog_xmin_age: {
+    kind: 'gauge',
+    help: 'How many transactions old the oldest row of the catalog is that vacuum must keep for the replication slot.',
+  },
   realtime_change_log_bytes: {
     kind: 'gauge',
     help: 'Bytes of row changes that wait for members that have not taken them yet.',

@@ -11,6 +11,7 @@ function setUp(streams = true) {
     lagBytes: 11,
     lagSeconds: 0.5,
     retainedBytes: 12,
+    xminAge: 20,
     logBytes: 13,
     membersBehind: 14,
     membersResuming: 17,

@@ -17,6 +17,7 @@ export interface RowChangeNumbers {
   readonly lagBytes: number;
   readonly lagSeconds: number;
   readonly retainedBytes: number;
+  readonly xminAge: number;
   readonly logBytes: number;
   readonly membersBehind: number;
   readonly membersResuming: number;
@@ -46,6 +47,7 @@ export class Metrics {
     ofRowChanges('realtime_changes_lag_bytes', ({ lagBytes }) => lagBytes);
     ofRowChanges('realtime_changes_lag_seconds', ({ lagSeconds }) => lagSeconds);
     ofRowChanges('realtime_wal_retained_bytes', ({ retainedBytes }) => retainedBytes);
+    ofRowChanges('realtime_catalog_xmin_age', ({ xminAge }) => xminAge);
     ofRowChanges('realtime_change_log_bytes', ({ logBytes }) => logBytes);
     ofRowChanges('realtime_change_members_behind', ({ membersBehind }) => membersBehind);
     ofRowChanges('realtime_change_members_resuming', ({ membersResuming }) => membersResuming);

@@ -88,6 +88,8 @@ export interface SourceStats {
   readonly lagSeconds: number;
   /** Bytes of WAL that PostgreSQL keeps for the slot. */
   readonly retainedBytes: number;
+  /** How many transactions old the oldest row of the catalog is that vacuum must keep for the slot. */
+  readonly xminAge: number;
   /** Bytes that came over the replication connection. */
   readonly receivedBytes: number;
 }

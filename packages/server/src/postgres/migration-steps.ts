@@ -62,7 +62,7 @@ export const MIGRATION_STEPS: readonly MigrationStep[] = [
     number: 3,
     name: 'resume window',
     sql: (schema) => `
-      ALTER TABLE ${schema}.streams ADD COLUMN memo jsonb NOT NULL DEFAULT '{}';
+      ALTER TABLE ${schema}.streams ADD COLUMN memo jsonb NOT NULL DEFAULT '{}', ADD COLUMN publication oid;
       COMMENT ON COLUMN ${schema}.streams.memo IS 'The newest change of each table that cannot be read again';`,
   },
 ];

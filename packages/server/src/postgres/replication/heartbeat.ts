@@ -10,16 +10,13 @@ const OWN_BYTES = 16 * 1024;
  */
 export class Heartbeat {
   readonly #sql: Sql;
-  readonly #slot: string;
   readonly #intervalMs: number;
   #timer: NodeJS.Timeout | undefined;
   #lastEnd = 0;
   lagSeconds = 0;
-  retainedBytes = 0;
 
-  constructor(sql: Sql, slot: string, intervalMs: number) {
+  constructor(sql: Sql, intervalMs: number) {
     this.#sql = sql;
-    this.#slot = slot;
     this.#intervalMs = intervalMs;
   }
 
@@ -41,13 +38,10 @@ export class Heartbeat {
   /** Looks at the log, and sends one when others have written to it. A database that is away is the stream's matter. */
   async beat(): Promise<void> {
     try {
-      const [seen] = await this.#sql.query<{ end: number; retained: number | null }>(
-        `SELECT (pg_current_wal_insert_lsn() - '0/0')::float8 AS end,
-                (SELECT (pg_current_wal_insert_lsn() - restart_lsn)::float8 FROM pg_replication_slots WHERE slot_name = $1) AS retained`,
-        [this.#slot],
+      const [seen] = await this.#sql.query<{ end: number }>(
+        `SELECT (pg_current_wal_insert_lsn() - '0/0')::float8 AS end`,
       );
       if (seen === undefined) return;
-      this.retainedBytes = seen.retained ?? 0;
       if (seen.end - this.#lastEnd <= OWN_BYTES) return;
       const [sent] = await this.#sql.query<{ end: number }>(
         `SELECT (pg_logical_emit_message(true, $1, $2) - '0/0')::float8 AS end`,

@@ -86,6 +86,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
       publication: 'test_publication',
       heartbeatMs: 60_000,
       window: { ms: 0, bytes: 0 },
+      walLimitAction: 'keep',
       maxReconnectDelayMs: 100,
       log: silentLog,
       newEpoch: () => randomBytes(4).toString('hex'),

@@ -14,6 +14,7 @@ import { findingsOf, POOLER_FINDING, type PreflightNames, preflightFacts } from 
 import { ReplicationConnection } from './replication-connection.js';
 import { ResumeWindow, type WindowLimits } from './resume-window.js';
 import { ensurePublication, ensureSlot } from './slot.js';
+import { SlotWatch, type WalLimitAction } from './slot-watch.js';
 import { continuation, StreamStateStore } from './stream-state.js';
 import { ensureSubscriberRole } from './subscriber-role.js';
 import { WalReceiver } from './wal-receiver.js';
@@ -28,6 +29,10 @@ export interface ReplicationSourceOptions {
   readonly heartbeatMs: number;
   /** How much stays readable after it was handed out. */
   readonly window: WindowLimits;
+  /** What is done when the slot keeps nearly as much of the log as it may. */
+  readonly walLimitAction: WalLimitAction;
+  /** How much it may keep where PostgreSQL sets no limit, in bytes. */
+  readonly walBudgetBytes?: number;
   readonly maxReconnectDelayMs: number;
   readonly log: Log;
   readonly newEpoch: () => string;
@@ -37,6 +42,7 @@ export interface ReplicationSourceOptions {
   readonly silenceMs?: number;
 }
 
+const WAL_BUDGET_BYTES = 4 * 1024 ** 3;
 /** We ask for a sign of life every three seconds. */
 const SILENCE_MS = 15_000;
 /** How often a follower asks whether the slot is free, in ms; a third more or less by chance. */
@@ -59,13 +65,15 @@ export class ReplicationSource implements ChangeSource {
   #running: Promise<void> | undefined;
   #isPaused = false;
   #observedEnd: Lsn | undefined;
+  #watch: SlotWatch | undefined;
+  #isSlotUseless = false;
   #failures = 0;
   #told: { reason: string; at: number } | undefined;
 
   constructor(options: ReplicationSourceOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
-    this.#heartbeat = new Heartbeat(options.database, options.slot, options.heartbeatMs);
+    this.#heartbeat = new Heartbeat(options.database, options.heartbeatMs);
   }
 
   get state(): SourceState {
@@ -77,7 +85,8 @@ export class ReplicationSource implements ChangeSource {
     return {
       lagBytes: receiver === undefined ? 0 : Number(receiver.walEnd - receiver.safe),
       lagSeconds: this.#heartbeat.lagSeconds,
-      retainedBytes: this.#heartbeat.retainedBytes,
+      retainedBytes: this.#watch?.retainedBytes ?? 0,
+      xminAge: this.#watch?.xminAge ?? 0,
       receivedBytes: receiver?.receivedBytes ?? 0,
     };
   }
@@ -155,11 +164,17 @@ export class ReplicationSource implements ChangeSource {
     if (system === undefined) throw new Refused([POOLER_FINDING]);
     await this.#lead(connection);
     if (this.#stopping.signal.aborted) return;
-    await ensurePublication(database, publication);
+    const publicationOid = await ensurePublication(database, publication);
     const store = new StreamStateStore(database, database.schema, slot);
     const window = new ResumeWindow(await this.#windowLimits());
-    const found = await ensureSlot(database, connection, slot);
-    const facts = { systemId: system.systemid, timeline: Number(system.timeline), ...found };
+    const found = await ensureSlot(database, connection, slot, this.#isSlotUseless);
+    this.#isSlotUseless = false;
+    const facts = {
+      systemId: system.systemid,
+      timeline: Number(system.timeline),
+      publication: publicationOid,
+      ...found,
+    };
     const { state, gap } = continuation(await store.read(), facts, newEpoch);
     await store.write(state);
     const receiver = new WalReceiver(sink, state.acknowledged, (content) => this.#heartbeat.arrived(content));
@@ -181,10 +196,17 @@ export class ReplicationSource implements ChangeSource {
     this.#heartbeat.start();
     const liveness = this.#livenessOf(connection);
     liveness.start();
+    this.#watch = this.#watchOf(connection, window, { name: publication, oid: publicationOid });
+    this.#watch.start();
     try {
       await ended;
+    } catch (error) {
+      if (isWedged(error))
+        this.#giveSlotUp('it cannot be read past the time when its publication was not there');
+      throw error;
     } finally {
       liveness.stop();
+      this.#watch.stop();
       this.#heartbeat.stop();
     }
   }
@@ -209,6 +231,40 @@ export class ReplicationSource implements ChangeSource {
     return megabytes < 0
       ? window
       : { ...window, bytes: Math.min(window.bytes, Math.floor((megabytes * 1024 * 1024) / 4)) };
+  }
+
+  #watchOf(
+    connection: ReplicationConnection,
+    window: ResumeWindow,
+    publication: { readonly name: string; readonly oid: number },
+  ): SlotWatch {
+    const { database, slot, log, walBudgetBytes = WAL_BUDGET_BYTES, walLimitAction } = this.#options;
+    return new SlotWatch({
+      sql: database,
+      slot,
+      publication,
+      window,
+      budgetBytes: walBudgetBytes,
+      action: walLimitAction,
+      log,
+      onOverflow: () => {
+        this.#giveSlotUp('it keeps too much of the log (REALTIME_WAL_LIMIT_ACTION)');
+        connection.close();
+      },
+      onPublicationGone: () => {
+        log.error({ publication: publication.name }, 'The publication was dropped: changes are lost');
+        connection.close();
+      },
+    });
+  }
+
+  /** The next connection makes the slot anew; what was not read yet is lost, and everybody is told. */
+  #giveSlotUp(reason: string): void {
+    this.#options.log.error(
+      { slot: this.#options.slot, reason },
+      'The replication slot is given up for a new one',
+    );
+    this.#isSlotUseless = true;
   }
 
   #livenessOf(connection: ReplicationConnection): Liveness {
@@ -309,6 +365,13 @@ class Refused extends Error {
     super(findings.map(({ code, title }) => `${code} ${title}`).join('; '));
     this.findings = findings;
   }
+}
+
+/** Up to PostgreSQL 17 changes that were made while the publication was not there end every attempt to read past them. */
+function isWedged(error: unknown): boolean {
+  return (
+    error instanceof Error && 'code' in error && error.code === '42704' && /publication/.test(error.message)
+  );
 }
 
 /** The value of `publication_names`: a list of identifiers within a literal. */

@@ -4,27 +4,39 @@ import { idempotent } from './idempotent.js';
 import { type Lsn, parseLsn } from './lsn.js';
 import type { ReplicationConnection } from './replication-connection.js';
 
-/** Makes the publication when it is not there; not within a transaction. It is only ever altered: a change made while it is absent wedges the slot for ever. */
-export async function ensurePublication(sql: Sql, name: string): Promise<void> {
-  const found = await sql.query('SELECT FROM pg_publication WHERE pubname = $1', [name]);
-  if (found.length > 0) return;
+/**
+ * Makes the publication when it is not there, not within a transaction, and answers its oid. It is only ever altered:
+ * changes made while it is absent cannot be read.
+ */
+export async function ensurePublication(sql: Sql, name: string): Promise<number> {
+  const oid = await publicationOid(sql, name);
+  if (oid !== undefined) return oid;
   await idempotent(
     sql,
     `CREATE PUBLICATION ${quoted(name)} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)`,
   );
+  const made = await publicationOid(sql, name);
+  if (made === undefined) throw new Error('PostgreSQL made no publication');
+  return made;
 }
 
-/** Makes the slot when it is not there, or has lost its WAL; answers what it has confirmed. */
+async function publicationOid(sql: Sql, name: string): Promise<number | undefined> {
+  const [row] = await sql.query<{ oid: number }>('SELECT oid FROM pg_publication WHERE pubname = $1', [name]);
+  return row?.oid;
+}
+
+/** Makes the slot when it is not there, has lost its WAL, or is of no use; answers what it has confirmed. */
 export async function ensureSlot(
   sql: Sql,
   connection: ReplicationConnection,
   name: string,
+  isUseless: boolean,
 ): Promise<{ readonly confirmed: Lsn; readonly isNew: boolean }> {
   const [slot] = await sql.query<{ confirmed: string; wal_status: string | null }>(
     `SELECT confirmed_flush_lsn::text AS confirmed, wal_status FROM pg_replication_slots WHERE slot_name = $1`,
     [name],
   );
-  if (slot !== undefined && slot.wal_status !== 'lost') {
+  if (slot !== undefined && slot.wal_status !== 'lost' && !isUseless) {
     return { confirmed: parseLsn(slot.confirmed), isNew: false };
   }
   if (slot !== undefined) await connection.query(`DROP_REPLICATION_SLOT ${quoted(name)}`);

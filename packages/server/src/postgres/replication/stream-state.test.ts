@@ -7,16 +7,25 @@ const KEPT: StreamState = {
   systemId: 's',
   timeline: 1,
   acknowledged: 100n,
+  publication: 7,
   memo: { '1': '0/5/0' },
 };
-const SLOT: SlotFacts = { systemId: 's', timeline: 1, confirmed: 100n, isNew: false };
+const SLOT: SlotFacts = { systemId: 's', timeline: 1, confirmed: 100n, publication: 7, isNew: false };
 const go = (kept: StreamState | undefined, slot: Partial<SlotFacts>) =>
   continuation(kept, { ...SLOT, ...slot }, () => 'new');
 
 describe('a stream', () => {
   it('begins with an epoch of its own and without a gap', () => {
     expect(go(undefined, { isNew: true })).toEqual({
-      state: { epoch: 'new', generation: 1, systemId: 's', timeline: 1, acknowledged: 100n, memo: {} },
+      state: {
+        epoch: 'new',
+        generation: 1,
+        systemId: 's',
+        timeline: 1,
+        acknowledged: 100n,
+        publication: 7,
+        memo: {},
+      },
     });
   });
 
@@ -29,6 +38,7 @@ describe('a stream', () => {
     ['the replication slot was lost', { isNew: true, confirmed: 50n }, 4],
     ['the database was restored or failed over', { timeline: 2 }, 3],
     ['the database is another one', { systemId: 'other' }, 3],
+    ['the publication was made anew', { publication: 8 }, 3],
   ])('is a new one where %s', (gap, slot, generation) => {
     const { state, gap: told } = go(KEPT, slot);
     expect([told, state.epoch, state.generation]).toEqual([gap, 'new', generation]);

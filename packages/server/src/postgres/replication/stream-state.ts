@@ -11,6 +11,8 @@ export interface StreamState {
   readonly systemId: string;
   readonly timeline: number;
   readonly acknowledged: Lsn;
+  /** The publication that was read through, by oid; null where that was not kept. */
+  readonly publication: number | null;
   /** What the sink wants kept with the position. */
   readonly memo: SinkMemo;
 }
@@ -21,6 +23,8 @@ export interface SlotFacts {
   readonly timeline: number;
   /** What the slot has confirmed. */
   readonly confirmed: Lsn;
+  /** The oid of the publication. */
+  readonly publication: number;
   /** We made it just now. */
   readonly isNew: boolean;
 }
@@ -41,18 +45,19 @@ export function continuation(
   slot: SlotFacts,
   newEpoch: () => string,
 ): Continuation {
-  const { systemId, timeline, confirmed, isNew } = slot;
+  const { systemId, timeline, confirmed, isNew, publication } = slot;
   const fresh = (generation: number): StreamState => ({
     epoch: newEpoch(),
     generation,
     systemId,
     timeline,
     acknowledged: confirmed,
+    publication,
     memo: {},
   });
   if (kept === undefined) return { state: fresh(1) };
   const gap = gapBetween(kept, slot);
-  if (gap === undefined) return { state: kept };
+  if (gap === undefined) return { state: { ...kept, publication } };
   return { state: fresh(isNew ? kept.generation + 1 : kept.generation), gap };
 }
 
@@ -60,6 +65,8 @@ function gapBetween(kept: StreamState, slot: SlotFacts): string | undefined {
   if (slot.systemId !== kept.systemId) return 'the database is another one';
   if (slot.isNew) return 'the replication slot was lost';
   if (slot.timeline !== kept.timeline) return 'the database was restored or failed over';
+  if (kept.publication !== null && slot.publication !== kept.publication)
+    return 'the publication was made anew';
   if (slot.confirmed > kept.acknowledged) return 'the replication slot was moved on by somebody else';
   return undefined;
 }
@@ -83,22 +90,23 @@ export class StreamStateStore {
       system_id: string;
       timeline: number;
       acknowledged: string;
+      publication: number | null;
       memo: SinkMemo;
     }>(
-      `SELECT epoch, generation, system_id, timeline, acknowledged::text, memo FROM ${this.#table} WHERE slot = $1`,
+      `SELECT epoch, generation, system_id, timeline, acknowledged::text, publication, memo FROM ${this.#table} WHERE slot = $1`,
       [this.#slot],
     );
     if (row === undefined) return undefined;
-    const { epoch, generation, system_id: systemId, timeline, acknowledged, memo } = row;
-    return { epoch, generation, systemId, timeline, acknowledged: parseLsn(acknowledged), memo };
+    const { epoch, generation, system_id: systemId, timeline, acknowledged, publication, memo } = row;
+    return { epoch, generation, systemId, timeline, acknowledged: parseLsn(acknowledged), publication, memo };
   }
 
   async write(state: StreamState): Promise<void> {
     await this.#sql.query(
-      `INSERT INTO ${this.#table} AS kept (slot, epoch, generation, system_id, timeline, acknowledged, memo)
-       VALUES ($1, $2, $3, $4, $5, $6, $7)
-       ON CONFLICT (slot) DO UPDATE SET (epoch, generation, system_id, timeline, acknowledged, memo, updated_at) =
-         (excluded.epoch, excluded.generation, excluded.system_id, excluded.timeline, excluded.acknowledged, excluded.memo, now())`,
+      `INSERT INTO ${this.#table} AS kept (slot, epoch, generation, system_id, timeline, acknowledged, memo, publication)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+       ON CONFLICT (slot) DO UPDATE SET (epoch, generation, system_id, timeline, acknowledged, memo, publication, updated_at) =
+         (excluded.epoch, excluded.generation, excluded.system_id, excluded.timeline, excluded.acknowledged, excluded.memo, excluded.publication, now())`,
       [
         this.#slot,
         state.epoch,
@@ -107,6 +115,7 @@ export class StreamStateStore {
         state.timeline,
         formatLsn(state.acknowledged),
         JSON.stringify(state.memo),
+        state.publication,
       ],
     );
   }

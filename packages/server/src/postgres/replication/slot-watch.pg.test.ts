@@ -1,0 +1,106 @@
+import { randomBytes } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { eventually } from '../../../../../tests/support/eventually.js';
+import {
+  createTestDatabase,
+  dropSlot,
+  POSTGRES_VERSIONS,
+  sql,
+  type TestDatabase,
+} from '../../../../../tests/support/postgres-database.js';
+import { RecordingLog } from '../../../../../tests/support/recording-log.js';
+import { silentLog } from '../../lib/log.js';
+import { Database } from '../database.js';
+import { ResumeWindow } from './resume-window.js';
+import { SlotWatch, type WalLimitAction } from './slot-watch.js';
+
+const LIMITS = { ms: 60_000, bytes: 1_000_000_000 };
+
+describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) => {
+  let test: TestDatabase;
+  let database: Database;
+  let slot: string;
+  let log: RecordingLog;
+  let window: ResumeWindow;
+  let events: string[];
+  let watch: SlotWatch;
+
+  beforeEach(async () => {
+    test = await createTestDatabase(version);
+    slot = `test_${randomBytes(6).toString('hex')}`;
+    await sql(test.url, `SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
+    await sql(test.url, 'CREATE PUBLICATION watched; CREATE TABLE filling (t text)');
+    database = new Database({
+      url: test.url,
+      log: silentLog,
+      maxReconnectDelayMs: 100,
+      onReady: async () => undefined,
+    });
+    await database.start();
+    log = new RecordingLog();
+    window = new ResumeWindow(LIMITS);
+    events = [];
+  });
+  afterEach(async () => {
+    watch.stop();
+    await database.stop();
+    await dropSlot(test.url, slot);
+    await test.drop();
+  });
+
+  async function begin(budgetBytes: number, action: WalLimitAction = 'keep'): Promise<void> {
+    const [row] = await sql<{ oid: number }>(test.url, 'SELECT oid::int FROM pg_publication');
+    watch = new SlotWatch({
+      sql: database,
+      slot,
+      publication: { name: 'watched', oid: row?.oid ?? 0 },
+      window,
+      budgetBytes,
+      action,
+      log,
+      onOverflow: () => events.push('overflow'),
+      onPublicationGone: () => events.push('gone'),
+    });
+    watch.start();
+    await eventually(() => expect(watch.retainedBytes).toBeGreaterThan(0));
+  }
+
+  /** Writes so many bytes of log, about, and has the watch look. */
+  async function fill(bytes: number): Promise<void> {
+    await sql(
+      test.url,
+      `INSERT INTO filling SELECT repeat('x', 1000) FROM generate_series(1, ${Math.ceil(bytes / 1_060)})`,
+    );
+    await watch.look();
+  }
+
+  it('warns from half of the budget on, keeps nothing for anybody from four fifths on, and says when it is full', async () => {
+    await begin(40_000_000);
+    expect(log.warnings).toEqual([]);
+    expect(watch.xminAge).toBeGreaterThan(0);
+    await fill(22_000_000);
+    expect(log.warnings).toEqual([expect.stringContaining('more than half')]);
+    expect(window.limits).toEqual(LIMITS);
+    await fill(12_000_000);
+    expect(log.warnings).toEqual([expect.any(String), expect.stringContaining('nearly all')]);
+    expect(window.limits).toEqual({ ms: 0, bytes: 0 });
+    await fill(8_000_000);
+    expect(log.errors).toEqual([expect.stringContaining('about to keep more')]);
+    expect(events).toEqual([]);
+  });
+
+  it('gives the slot up where it is told to', async () => {
+    await begin(1_000, 'drop');
+    await watch.look();
+    expect(events).toEqual(['overflow']);
+  });
+
+  it('notices that the publication was dropped, or made anew', async () => {
+    await begin(40_000_000_000);
+    await sql(test.url, 'DROP PUBLICATION watched');
+    await watch.look();
+    await sql(test.url, 'CREATE PUBLICATION watched');
+    await watch.look();
+    expect(events).toEqual(['gone', 'gone']);
+  });
+});

@@ -1,0 +1,45 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { eventually } from '../support/eventually.js';
+import { POSTGRES_VERSIONS } from '../support/postgres-database.js';
+import { ADA, nextChange, run, subscribe } from '../support/row-changes.js';
+import { join } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+describe.each(POSTGRES_VERSIONS)('on the %s PostgreSQL, a history that cannot go on', (postgres) => {
+  let server: TestServer;
+  beforeEach(async () => {
+    server = await startRowChangeServer({ REALTIME_MAX_RECONNECT_DELAY: '200ms' }, { postgres });
+    await run(server, 'CREATE TABLE notes (id int PRIMARY KEY)');
+    await subscribe(server, 'notes', { table: 'notes' });
+  });
+  afterEach(() => server.stop());
+
+  test('since its publication was dropped and made anew ends with a gap, and another one begins', async () => {
+    const ada = await join(server, 'notes', ADA);
+    await run(server, 'INSERT INTO notes VALUES (1)');
+    const before = await ada.next('database_change');
+    await run(server, 'DROP PUBLICATION realtime_publication');
+    await run(server, 'INSERT INTO notes VALUES (2)');
+    await run(server, 'CREATE PUBLICATION realtime_publication FOR TABLE notes');
+    await run(server, 'INSERT INTO notes VALUES (3)');
+    await ada.next('system', 'gap');
+    await eventually(async () => {
+      const { parts } = (await server.call('GET', '/readyz')).body;
+      expect(parts.row_changes).toEqual({ status: 'streaming' });
+    }, 10_000);
+    await run(server, 'INSERT INTO notes VALUES (4)');
+    const after = await ada.next(
+      'database_change',
+      undefined,
+      ({ payload }) => payload.change.new_record?.id === 4,
+    );
+    const epochOf = (cursor = '') => cursor.split(':')[0];
+    expect(epochOf(after.cursor)).not.toBe(epochOf(before.cursor));
+    // Who comes back with a cursor of the old one is told as well.
+    const query = `cursor=${encodeURIComponent(before.cursor ?? '')}`;
+    const late = await join(server, 'notes', ADA, { query });
+    expect((await late.next('system', 'gap')).payload).toMatchObject({ scope: 'changes' });
+    await run(server, 'INSERT INTO notes VALUES (5)');
+    expect((await nextChange(late)).new_record).toEqual({ id: 5 });
+  });
+});
