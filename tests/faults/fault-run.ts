@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import { WebSocket } from 'ws';
 import { silentLog } from '../../packages/server/src/lib/log.js';
 import { EmbeddedPostgres } from '../../packages/server/src/postgres/embedded/embedded-postgres.js';
 import { Random } from '../fuzz/random.js';
@@ -106,8 +107,7 @@ export class FaultRun {
     const { writers = 2, clients = 6, diesEvery = 0 } = this.#options;
     await this.sql(LEDGER);
     await this.startServer();
-    await this.#call('POST', '/realtime/channels', { name: 'ledger' });
-    await this.#call('POST', '/realtime/channels/ledger/subscribe', { table: 'ledger' });
+    await this.subscribe('ledger', { table: 'ledger' });
     await this.truth.begin();
     for (const user of this.#users)
       this.#tokens.set(user, await signClaims({ sub: user, role: 'user' }, SECRET));
@@ -180,6 +180,21 @@ export class FaultRun {
     const { parts } = (await answer.json()) as { parts: { row_changes: { status: string } } };
     if (parts.row_changes.status !== 'streaming')
       throw new Error(`row changes are ${parts.row_changes.status}`);
+  }
+
+  /** Makes a channel that follows a table. */
+  async subscribe(channel: string, filter: object): Promise<void> {
+    await this.#call('POST', '/realtime/channels', { name: channel });
+    await this.#call('POST', `/realtime/channels/${channel}/subscribe`, filter);
+  }
+
+  /** A connection of a user of its own, once it is a member. */
+  async open(channel: string, user: string): Promise<WebSocket> {
+    const token = await signClaims({ sub: user, role: 'user' }, SECRET);
+    const url = `ws://127.0.0.1:${this.#port}/realtime/channels/${channel}/ws?presence=none&token=${token}`;
+    const socket = new WebSocket(url);
+    await once(socket, 'message');
+    return socket;
   }
 
   get serverPid(): number {

@@ -47,6 +47,7 @@ const CHANGE_LOG_BYTES = 64 * 1024 * 1024;
 const ADOPT_MS = 10_000;
 /** How many bytes of changes are kept in memory for who comes back; the rest of the window is in files. */
 const RESUME_MEMORY_BYTES = 64 * 1024 * 1024;
+const RESUME_FILE_BYTES = 2 * 1024 ** 3;
 const EPOCH_LENGTH = 8;
 
 /** Everything that row changes take, from the log to the members, as one part of the server. */
@@ -92,7 +93,13 @@ export class RowChangeServices {
     const store = new PostgresSubscriptionStore(database);
     const subscriptions = new SubscriptionRegistry({ store, preparation, clock, log });
     this.subscriptions = subscriptions;
-    const resumeLog = new ResumeLog({ maxBytes: RESUME_MEMORY_BYTES, file: this.#windowFile, log });
+    const resumeLog = new ResumeLog({
+      maxBytes: RESUME_MEMORY_BYTES,
+      // A transaction that is still being read may be larger than the window.
+      maxFileBytes: Math.max(RESUME_FILE_BYTES, 2 * settings.resumeWindowBytes),
+      file: this.#windowFile,
+      log,
+    });
     this.#resumeLog = resumeLog;
     const changes = new ChangeLog({
       maxBytes: CHANGE_LOG_BYTES,

@@ -6,6 +6,8 @@ import type { Place, WindowFile } from './window-file.js';
 export interface ResumeLogOptions {
   /** How many bytes are kept in memory; the rest is in files. */
   readonly maxBytes: number;
+  /** How many bytes are kept in files; what is older is let go. */
+  readonly maxFileBytes: number;
   readonly file: Pick<WindowFile, 'put' | 'get' | 'remove' | 'bytes'>;
   readonly log: Log;
 }
@@ -149,6 +151,7 @@ export class ResumeLog {
       this.#memory -= segment.changes.length;
       segment.changes.release();
       this.#stored += 1;
+      while (this.#options.file.bytes > this.#options.maxFileBytes && this.#stored > 0) this.#drop(1);
     }
   }
 
