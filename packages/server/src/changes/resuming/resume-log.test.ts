@@ -135,7 +135,7 @@ describe('what is not kept any more', () => {
     expect(resumeLog.covers(at(20n), [1, 2])).toBe(false);
     expect(resumeLog.covers(at(10n, 1), [2])).toBe(false);
     expect(resumeLog.covers(at(1n), [3])).toBe(true);
-    expect([...resumeLog.forgotten.keys()].sort()).toEqual([1, 2]);
+    expect(new Set(resumeLog.forgotten.keys())).toEqual(new Set([1, 2]));
   });
 
   it('is not forgotten within a transaction that may come again', async () => {
