@@ -52,6 +52,10 @@ class FileSink implements ChangeSink {
     this.#index += 1;
   }
 
+  message(): void {
+    this.#index += 1;
+  }
+
   forget(): SinkMemo {
     return {};
   }

@@ -118,6 +118,12 @@ function changeMessage() {
   return Type.Object({ ...properties, cursor: Type.String() });
 }
 
+/** A published message; one that was sent by SQL has its place among row changes. */
+function publishedMessage(type: 'message' | 'broadcast') {
+  const { properties } = serverMessage(type, null, Type.Unknown());
+  return Type.Object({ ...properties, cursor: Type.Optional(Type.String()) });
+}
+
 const Member = Type.Object({ user_id: Type.String(), state: PresenceState });
 
 /** Every message that a server sends, by `type/event`. */
@@ -134,8 +140,8 @@ export const SERVER_MESSAGES = {
   'system/database_down': serverMessage('system', 'database_down', Type.Object({ reason: Type.String() })),
   'system/database_up': serverMessage('system', 'database_up', Type.Object({})),
   'database_change/*': changeMessage(),
-  'message/*': serverMessage('message', null, Type.Unknown()),
-  'broadcast/*': serverMessage('broadcast', null, Type.Unknown()),
+  'message/*': publishedMessage('message'),
+  'broadcast/*': publishedMessage('broadcast'),
   'presence/join': serverMessage('presence', 'join', Member),
   'presence/update': serverMessage('presence', 'update', Member),
   'presence/leave': serverMessage('presence', 'leave', Member),

@@ -5,6 +5,7 @@ import { Replays } from './changes/resuming/replays.js';
 import { ResumeLog } from './changes/resuming/resume-log.js';
 import { WindowFile } from './changes/resuming/window-file.js';
 import { RowContexts } from './changes/row-context.js';
+import { SqlMessages } from './changes/sql-messages.js';
 import { ChangeEncoder } from './changes/streaming/change-encoder.js';
 import { ChangeLog } from './changes/streaming/change-log.js';
 import { Delivery } from './changes/streaming/delivery.js';
@@ -62,6 +63,7 @@ export class RowChangeServices {
   readonly #replays: Replays;
   readonly #feeds: MemberFeeds;
   readonly #windowFile: WindowFile;
+  readonly #messages: SqlMessages;
   readonly #changes: ChangeLog;
   readonly #enableRls: boolean;
   readonly #log: Log;
@@ -93,6 +95,13 @@ export class RowChangeServices {
     const store = new PostgresSubscriptionStore(database);
     const subscriptions = new SubscriptionRegistry({ store, preparation, clock, log });
     this.subscriptions = subscriptions;
+    this.#messages = new SqlMessages({
+      database,
+      enabled: settings.enableBroadcast,
+      maxBytes: settings.maxMessageSize,
+      frame: textFrame,
+      tally,
+    });
     const resumeLog = new ResumeLog({
       maxBytes: RESUME_MEMORY_BYTES,
       // A transaction that is still being read may be larger than the window.
@@ -116,6 +125,7 @@ export class RowChangeServices {
       const formats = new ValueFormats(database);
       return new SliceRouter({
         authorizer: judge,
+        messages: this.#messages,
         contexts: this.contexts,
         views: new TableViews(judge, formats),
         formats,
@@ -168,6 +178,7 @@ export class RowChangeServices {
   async load(): Promise<void> {
     await this.tables.load();
     await this.subscriptions.load();
+    await this.#messages.load();
   }
 
   start(): void {

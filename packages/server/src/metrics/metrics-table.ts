@@ -70,6 +70,14 @@ export const METRICS = {
     kind: 'counter',
     help: 'Policies and conditions that raised an error or took too long, and changes that could not be judged.',
   },
+  realtime_sql_messages_total: {
+    kind: 'counter',
+    help: 'Messages that were sent by SQL (realtime.send), each time that they were read.',
+  },
+  realtime_sql_messages_refused_total: {
+    kind: 'counter',
+    help: 'Messages in the log that pretended to be sent by SQL, or were too large, or came while broadcasting is off.',
+  },
   realtime_changes_streaming: {
     kind: 'gauge',
     help: '1 while row changes are read, 0 while they are not: PostgreSQL is away, or another server reads them.',

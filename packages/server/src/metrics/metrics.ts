@@ -60,6 +60,8 @@ export class Metrics {
     this.#counter('realtime_changes_delivered_total', () => tally.changesDelivered);
     this.#counter('realtime_changes_refused_total', () => tally.changesRefused);
     this.#counter('realtime_change_errors_total', () => tally.changeErrors);
+    this.#counter('realtime_sql_messages_total', () => tally.sqlMessages);
+    this.#counter('realtime_sql_messages_refused_total', () => tally.sqlMessagesRefused);
     this.#counter('realtime_messages_received_total', () => tally.messagesReceived);
     this.#counter('realtime_bytes_received_total', () => tally.bytesReceived);
     this.#counter('realtime_deliveries_total', () => tally.deliveries);

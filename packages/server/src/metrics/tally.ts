@@ -14,6 +14,8 @@ export class Tally {
   changesDelivered = 0;
   changesRefused = 0;
   changeErrors = 0;
+  sqlMessages = 0;
+  sqlMessagesRefused = 0;
   readonly published = { websocket: 0, http: 0 };
   readonly refusals = new Map<string, number>();
   #observeFanOut: ((seconds: number) => void) | undefined;

@@ -34,6 +34,8 @@ export interface ChangeSink {
   /** `bytes`: the pgoutput message, valid during the call only. */
   change(kind: 'insert' | 'update' | 'delete', relation: WalRelation, bytes: Buffer): void;
   truncate(relations: readonly WalRelation[]): void;
+  /** A message of MESSAGE_PREFIX; `content` is valid during the call only. */
+  message(content: Buffer): void;
   /** `endLsn`: what to acknowledge once every member has it. */
   commit(endLsn: bigint): void;
   /** The stream is broken; it will be opened again. `reason`: a few words without roles and secrets. */

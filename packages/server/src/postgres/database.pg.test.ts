@@ -55,6 +55,7 @@ describe('a database that is there', () => {
       { number: 1, name: 'channels' },
       { number: 2, name: 'row changes' },
       { number: 3, name: 'resume window' },
+      { number: 4, name: 'messages from SQL' },
     ]);
     expect(log.lines.map(({ message }) => message)).toEqual(['PostgreSQL is connected']);
   });

@@ -65,4 +65,47 @@ export const MIGRATION_STEPS: readonly MigrationStep[] = [
       ALTER TABLE ${schema}.streams ADD COLUMN memo jsonb NOT NULL DEFAULT '{}', ADD COLUMN publication oid;
       COMMENT ON COLUMN ${schema}.streams.memo IS 'The newest change of each table that cannot be read again';`,
   },
+  {
+    number: 4,
+    name: 'messages from SQL',
+    sql: (schema) => `
+      CREATE TABLE ${schema}.message_secret (secret bytea NOT NULL);
+      COMMENT ON TABLE ${schema}.message_secret IS 'What messages that are sent by SQL are signed with; nobody but the owner may read it';
+      REVOKE ALL ON ${schema}.message_secret FROM PUBLIC;
+      INSERT INTO ${schema}.message_secret
+        SELECT sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'));
+      CREATE FUNCTION ${schema}.send(channel text, event text, payload jsonb DEFAULT '{}', type text DEFAULT 'message')
+      RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+      DECLARE
+        content text := json_build_object('channel', channel, 'event', event, 'type', type, 'payload', payload)::text;
+        xid text := (pg_current_xact_id()::text::numeric % 4294967296)::text;
+        key bytea;
+      BEGIN
+        IF channel IS NULL OR channel !~ '^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}$' THEN
+          RAISE EXCEPTION 'channel: % is no name of a channel', coalesce(quote_literal(channel), 'NULL') USING ERRCODE = '22023';
+        END IF;
+        IF event IS NULL OR char_length(event) NOT BETWEEN 1 AND 200 THEN
+          RAISE EXCEPTION 'event: an event has a name of 1 to 200 characters' USING ERRCODE = '22023';
+        END IF;
+        IF type IS NULL OR type NOT IN ('message', 'broadcast') THEN
+          RAISE EXCEPTION 'type: messages are of type message or broadcast' USING ERRCODE = '22023';
+        END IF;
+        IF octet_length(content) > 1048576 THEN
+          RAISE EXCEPTION 'payload: a message has at most 1 MB' USING ERRCODE = '22023';
+        END IF;
+        SELECT secret INTO STRICT key FROM ${schema}.message_secret;
+        PERFORM pg_logical_emit_message(true, 'goforward.message',
+          encode(sha256(key || sha256(key || convert_to(xid || ':' || content, 'UTF8'))), 'hex') || content);
+      END $function$;
+      COMMENT ON FUNCTION ${schema}.send IS 'Sends a message to the members of a channel when the transaction commits';
+      REVOKE ALL ON FUNCTION ${schema}.send FROM PUBLIC;
+      CREATE FUNCTION ${schema}.broadcast_changes(channel text, event text, operation text, table_name text, table_schema text, new_record record, old_record record)
+      RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+      BEGIN
+        PERFORM ${schema}.send(channel, event, jsonb_build_object('operation', operation, 'schema', table_schema,
+          'table', table_name, 'record', to_jsonb(new_record), 'old_record', to_jsonb(old_record)));
+      END $function$;
+      COMMENT ON FUNCTION ${schema}.broadcast_changes IS 'For triggers: sends what happened to a row to the members of a channel';
+      REVOKE ALL ON FUNCTION ${schema}.broadcast_changes FROM PUBLIC;`,
+  },
 ];

@@ -157,6 +157,10 @@ export class ChangeLog implements ChangeSink {
     for (const relation of relations) this.#take('truncate', relation);
   }
 
+  message(content: Buffer): void {
+    this.#take('message', undefined, content);
+  }
+
   commit(endLsn: bigint): void {
     this.#transaction = undefined;
     const last = this.#slices.at(-1);
@@ -165,14 +169,14 @@ export class ChangeLog implements ChangeSink {
   }
 
   /** Takes a change in, unless it came before or nobody wants it. */
-  #take(kind: StreamedChange['kind'], relation: WalRelation, message?: Buffer): void {
+  #take(kind: StreamedChange['kind'], relation: WalRelation | undefined, message?: Buffer): void {
     const transaction = this.#transaction;
     if (transaction === undefined) throw new Error('a change outside of a transaction');
     const place = { commitLsn: transaction.commitLsn, index: this.#index++ };
     this.#options.tally.changesRead += 1;
     if (this.#last !== undefined && comparePositions(place, this.#last) <= 0) return;
     this.#last = place;
-    if (!this.#options.isWanted(relation.oid)) return;
+    if (relation !== undefined && !this.#options.isWanted(relation.oid)) return;
     const slice = this.#open(message?.length ?? 0);
     const before = slice.changes.length;
     slice.changes.add(kind, relation, transaction, place.index, message);

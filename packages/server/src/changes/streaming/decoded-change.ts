@@ -1,6 +1,6 @@
 import { readChange } from '../../postgres/replication/pgoutput.js';
 import type { RowImage } from '../row-image.js';
-import type { StreamedChange } from './packed-changes.js';
+import type { TableChange } from './packed-changes.js';
 import type { TableView } from './table-view.js';
 
 /** There is no such row version. */
@@ -8,7 +8,7 @@ export const NO_ROW = -1;
 
 /** A change with its row versions read, each as the log's relation has its columns. */
 export interface DecodedChange {
-  readonly streamed: StreamedChange;
+  readonly streamed: TableChange;
   /** Its place in the slice. */
   readonly position: number;
   readonly old: RowImage | undefined;
@@ -28,7 +28,7 @@ export class ChangeBatch {
     this.view = view;
   }
 
-  add(streamed: StreamedChange, position: number): void {
+  add(streamed: TableChange, position: number): void {
     if (streamed.kind === 'truncate') {
       this.changes.push({
         streamed,

@@ -2,24 +2,35 @@ import type { WalBegin, WalRelation } from '../../postgres/change-source.js';
 import { comparePositions, laterOf, type Position } from './position.js';
 
 /** A change as it came, where it stands among bytes; decoded when it is its turn. */
-export type StreamedChange = {
+export type StreamedChange = TableChange | StreamedMessage;
+
+interface Streamed {
   readonly transaction: WalBegin;
-  /** Its place in the transaction, counted over all changes that were sent, from 0. */
+  /** Its place in the transaction, counted over all that was sent, from 0. */
   readonly index: number;
-  readonly relation: WalRelation;
-} & (
-  | {
-      readonly kind: 'insert' | 'update' | 'delete';
-      /** The pgoutput message is what is between `start` and `end` in `bytes`. */
-      readonly bytes: Buffer;
-      readonly start: number;
-      readonly end: number;
-    }
-  | { readonly kind: 'truncate' }
-);
+}
+
+/** Something is between `start` and `end` in `bytes`. */
+interface Bytes {
+  readonly bytes: Buffer;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A change of a table; of a row it has the pgoutput message. */
+export type TableChange = Streamed & { readonly relation: WalRelation } & (
+    | ({ readonly kind: 'insert' | 'update' | 'delete' } & Bytes)
+    | { readonly kind: 'truncate' }
+  );
+
+/** What `realtime.send` put into the log. */
+export type StreamedMessage = Streamed & { readonly kind: 'message' } & Bytes;
+
+/** Stands for messages where tables have their oid: no table has it. */
+export const MESSAGES = 0;
 
 /** What stands before an entry's own bytes. The number of a kind is its place here. */
-const KINDS = ['transaction', 'insert', 'update', 'delete', 'truncate'] as const;
+const KINDS = ['transaction', 'insert', 'update', 'delete', 'truncate', 'message'] as const;
 type Kind = (typeof KINDS)[number];
 const NUMBERS = Object.fromEntries(KINDS.map((kind, number) => [kind, number])) as Record<Kind, number>;
 /** A tag, then commit LSN, commit time and xid. */
@@ -27,6 +38,8 @@ const TRANSACTION_BYTES = 1 + 8 + 8 + 4;
 /** A tag, then the relation's number, the change's index and the length of its message. */
 const CHANGE_BYTES = 1 + 2 + 4 + 4;
 const FIRST_BYTES = 1024;
+/** The number of what is no change of a table. */
+const NO_RELATION = 0xffff;
 
 /**
  * Changes one behind the other in one piece of memory, with the transactions that they belong to: a million small
@@ -41,6 +54,7 @@ export class PackedChanges {
   #length = 0;
   #count = 0;
   #transaction: WalBegin | undefined;
+  #lastMessage: Position | undefined;
   #first: Position | undefined;
   #last: Position | undefined;
 
@@ -71,7 +85,7 @@ export class PackedChanges {
     return this.#relations;
   }
 
-  /** Where the last change of each table stands, by oid. */
+  /** Where the last change of each table stands, by oid, and under MESSAGES the last message. */
   lastByTable(): ReadonlyMap<number, Position> {
     const lasts = new Map<number, Position>();
     for (const [number, { oid }] of this.#relations.entries()) {
@@ -79,6 +93,7 @@ export class PackedChanges {
       const other = lasts.get(oid);
       lasts.set(oid, other === undefined ? last : laterOf(last, other));
     }
+    if (this.#lastMessage !== undefined) lasts.set(MESSAGES, this.#lastMessage);
     return lasts;
   }
 
@@ -89,8 +104,8 @@ export class PackedChanges {
 
   /** Adds a change behind all others. */
   add(
-    kind: 'insert' | 'update' | 'delete' | 'truncate',
-    relation: WalRelation,
+    kind: StreamedChange['kind'],
+    relation: WalRelation | undefined,
     transaction: WalBegin,
     index: number,
     message?: Buffer,
@@ -100,7 +115,7 @@ export class PackedChanges {
     const at = this.#reserve(CHANGE_BYTES + size);
     const bytes = this.#bytes;
     bytes[at] = NUMBERS[kind];
-    const number = this.#numberOf(relation);
+    const number = relation === undefined ? NO_RELATION : this.#numberOf(relation);
     bytes.writeUInt16BE(number, at + 1);
     bytes.writeUInt32BE(index, at + 3);
     bytes.writeUInt32BE(size, at + 7);
@@ -108,15 +123,16 @@ export class PackedChanges {
     this.#count += 1;
     this.#last = { commitLsn: transaction.commitLsn, index };
     this.#first ??= this.#last;
-    this.#lasts[number] = this.#last;
+    if (relation === undefined) this.#lastMessage = this.#last;
+    else this.#lasts[number] = this.#last;
   }
 
   /** Adds all of another one behind these. */
   addAll(other: PackedChanges): void {
     for (const change of other.read()) {
-      const { kind, relation, transaction, index } = change;
+      const { kind, transaction, index } = change;
       const message = kind === 'truncate' ? undefined : change.bytes.subarray(change.start, change.end);
-      this.add(kind, relation, transaction, index, message);
+      this.add(kind, kind === 'message' ? undefined : change.relation, transaction, index, message);
     }
   }
 
@@ -145,15 +161,17 @@ export class PackedChanges {
         at += TRANSACTION_BYTES;
         continue;
       }
-      const relation = this.#relations[bytes.readUInt16BE(at + 1)];
-      if (kind === undefined || transaction === undefined || relation === undefined)
+      if (kind === undefined || transaction === undefined)
         throw new Error('packed changes that cannot be read');
+      const relation = this.#relations[bytes.readUInt16BE(at + 1)];
       const index = bytes.readUInt32BE(at + 3);
       const start = at + CHANGE_BYTES;
       at = start + bytes.readUInt32BE(at + 7);
       const { commitLsn } = transaction;
       if (after !== undefined && comparePositions({ commitLsn, index }, after) <= 0) continue;
-      if (kind === 'truncate') changes.push({ transaction, index, relation, kind });
+      if (kind === 'message') changes.push({ transaction, index, kind, bytes, start, end: at });
+      else if (relation === undefined) throw new Error('a change without its relation');
+      else if (kind === 'truncate') changes.push({ transaction, index, relation, kind });
       else changes.push({ transaction, index, relation, kind, bytes, start, end: at });
     }
     return changes;

@@ -10,6 +10,7 @@ import type { ChangeLog } from './change-log.js';
 import type { Delivery } from './delivery.js';
 import type { MemberFeeds } from './member-feeds.js';
 import { MemberPlaces } from './member-places.js';
+import { MESSAGES } from './packed-changes.js';
 import { persevere } from './persevere.js';
 import {
   type Cursor,
@@ -200,10 +201,10 @@ export class RowChanges {
     return cursor;
   }
 
-  /** The tables that a channel is subscribed to, by oid. */
+  /** What a channel gets: the tables that it is subscribed to, by oid, and messages. */
   tablesOf(channel: Channel): number[] {
     const subscriptions = this.#parts.subscriptions.ofChannel(channel.name);
-    return subscriptions.flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid]));
+    return [MESSAGES, ...subscriptions.flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid]))];
   }
 
   #resume(member: Subscriber, channel: Channel, position: Position): void {

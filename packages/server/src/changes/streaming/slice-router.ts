@@ -3,6 +3,7 @@ import type { Subscriber } from '../../channels/subscriber.js';
 import type { WalRelation } from '../../postgres/change-source.js';
 import type { Authorizer, Condition, JudgeRequest, Verdict } from '../authorizer.js';
 import type { RowContext, RowContexts } from '../row-context.js';
+import type { SqlMessages } from '../sql-messages.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { RoleRights } from '../table-facts.js';
 import type { ValueFormats } from '../values/value-formats.js';
@@ -12,7 +13,7 @@ import { ChangeBatch, NO_ROW } from './decoded-change.js';
 import { Frames } from './frames.js';
 import { type Group, Groups } from './groups.js';
 import { type Delivered, ListWriter, type RolePart } from './list-writer.js';
-import type { StreamedChange } from './packed-changes.js';
+import type { StreamedChange, StreamedMessage } from './packed-changes.js';
 import type { TableViews } from './table-views.js';
 
 /** Counts what routing does; read when metrics are scraped. */
@@ -28,6 +29,7 @@ export interface SliceRouterParts {
   readonly views: TableViews;
   readonly formats: ValueFormats;
   readonly encoder: ChangeEncoder;
+  readonly messages: Pick<SqlMessages, 'read' | 'encode'>;
   readonly subscriptions: { byTable(oid: number): readonly Subscription[] };
   /** The channel, or undefined where it is no more. */
   readonly channel: (name: string) => Channel | undefined;
@@ -66,13 +68,28 @@ export class SliceRouter {
       const frames = new Frames(epoch, batch.view, this.#parts.encoder);
       await this.#routeBatch(batch, groups, new ListWriter(batch, frames, delivered));
     }
+    for (const [position, change] of changes.entries())
+      if (change.kind === 'message') this.#routeMessage(epoch, change, position, groups);
     return { groups: groups.all(), delivered };
+  }
+
+  /** What was sent by SQL goes to all members of its channel. */
+  #routeMessage(epoch: string, streamed: StreamedMessage, position: number, groups: Groups): void {
+    const { messages, channel: find } = this.#parts;
+    const { transaction, index, bytes, start, end } = streamed;
+    const message = messages.read(bytes.subarray(start, end), transaction.xid);
+    const channel = message === undefined ? undefined : find(message.channel);
+    if (message === undefined || channel === undefined) return;
+    const { commitLsn, commitTime } = transaction;
+    const frame = messages.encode(message, { epoch, position: { commitLsn, index }, commitTime });
+    for (const group of groups.of(channel)) group.lists.push([{ position, frame }]);
   }
 
   /** The changes of a slice by table, decoded. Tables that are no more are left out. */
   async #batches(changes: readonly StreamedChange[]): Promise<ChangeBatch[]> {
     const batches = new Map<WalRelation, ChangeBatch | undefined>();
     for (const [position, change] of changes.entries()) {
+      if (change.kind === 'message') continue;
       const { relation } = change;
       if (!batches.has(relation)) {
         const view = await this.#parts.views.of(relation);

@@ -45,6 +45,10 @@ class Recorder implements ChangeSink {
     this.lastEnd = endLsn;
   }
 
+  message(): void {
+    this.notes.push('message');
+  }
+
   closed(): void {
     this.notes.push('closed');
   }

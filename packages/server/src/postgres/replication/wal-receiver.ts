@@ -3,6 +3,8 @@ import type { Lsn } from './lsn.js';
 import { readMessage } from './pgoutput.js';
 import type { StreamHandler } from './replication-connection.js';
 
+/** What `realtime.send` writes. */
+const MESSAGE_PREFIX = 'goforward.message';
 /** The prefix of our own messages in the log. */
 export const HEARTBEAT_PREFIX = 'goforward.heartbeat';
 
@@ -76,6 +78,11 @@ export class WalReceiver implements StreamHandler {
         this.#sink.truncate(message.relationOids.map((oid) => this.#relation(oid)));
         return;
       case 'message':
+        if (message.prefix === MESSAGE_PREFIX) {
+          this.#tell();
+          this.#sink.message(message.content);
+          return;
+        }
         if (message.prefix !== HEARTBEAT_PREFIX) return;
         this.#transactions += 1;
         this.#onHeartbeat(message.content.toString());
