@@ -68,8 +68,8 @@ describe.each(POSTGRES_VERSIONS)('a message that SQL sends on the %s PostgreSQL'
       ]);
     const heard = (member: TestClient) =>
       member.received.flatMap(({ type, event, payload }) => {
-        if (type === 'message') return [`${event} ${String(payload)}`];
-        return type === 'database_change' ? [`row ${payload.change.new_record?.id}`] : [];
+        if (type === 'message') return [`${event} ${JSON.stringify(payload)}`];
+        return type === 'database_change' ? [`row ${JSON.stringify(payload.change.new_record?.id)}`] : [];
       });
     await eventually(() => expect(heard(ada)).toEqual(expected(1)));
     // From within a transaction, after a restart of the server.

@@ -19,6 +19,7 @@ export interface Mark {
 export class ResumeWindow {
   #limits: WindowLimits;
   #marks: Mark[] = [];
+  #newest: Lsn = -1n;
 
   constructor(limits: WindowLimits) {
     this.#limits = limits;
@@ -35,8 +36,9 @@ export class ResumeWindow {
 
   /** Notes how far everything was handed out; called about once a second, ever higher. */
   mark(mark: Mark): void {
-    const last = this.#marks.at(-1);
-    if (last === undefined || mark.lsn > last.lsn) this.#marks.push(mark);
+    if (mark.lsn <= this.#newest) return;
+    this.#newest = mark.lsn;
+    this.#marks.push(mark);
   }
 
   /** The newest mark that the window has left behind, given the time and the end of the log; undefined: none newer than before. */
