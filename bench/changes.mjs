@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { catchUp, connectTo, counter, joinAs, subscribe } from './support/row-changes.mjs';
+import { catchUp, connectTo, counter, databaseStats, joinAs, subscribe } from './support/row-changes.mjs';
 import { startOurs } from './support/servers.mjs';
 import { median } from './support/statistics.mjs';
 import { figures, table } from './support/table.mjs';
@@ -11,6 +11,10 @@ export const summary = 'row changes to one member beside pg_recvlogical, and the
 const ROWS = 200_000;
 const ROWS_A_TRANSACTION = 1_000;
 const SINGLES = 500;
+/** What a member that comes back has missed. */
+const MISSED = 100_000;
+const RESUME_TARGET = 20_000;
+const RESUME_LATENCY_TARGET = 2;
 const TARGET = 0.7;
 const TARGET_MS = 10;
 
@@ -24,6 +28,8 @@ export async function run({ rounds = 3 }) {
   const ours = [];
   const theirs = [];
   let latencies = [];
+  const resumes = [];
+  const slowdowns = [];
   for (let round = 0; round < rounds; round++) {
     const server = await startOurs();
     try {
@@ -31,6 +37,9 @@ export async function run({ rounds = 3 }) {
       ours.push(ROWS / measured.ours);
       theirs.push(ROWS / measured.theirs);
       latencies = latencies.concat(measured.latencies);
+      const resumed = await resume(server);
+      resumes.push(MISSED / resumed.seconds);
+      slowdowns.push(resumed.busy / resumed.idle);
       process.stdout.write(
         `  round ${round + 1}  ours ${figures(ROWS / measured.ours)} rows/s, pg_recvlogical ${figures(ROWS / measured.theirs)} rows/s\n`,
       );
@@ -54,6 +63,18 @@ export async function run({ rounds = 3 }) {
       figures(p99),
       String(TARGET_MS),
       p99 < TARGET_MS ? 'held' : 'MISSED',
+    ],
+    [
+      'missed changes/s to a member that comes back',
+      figures(median(resumes)),
+      String(RESUME_TARGET),
+      median(resumes) >= RESUME_TARGET ? 'held' : 'MISSED',
+    ],
+    [
+      'p99 of live changes meanwhile, against idle',
+      figures(median(slowdowns)),
+      String(RESUME_LATENCY_TARGET),
+      median(slowdowns) <= RESUME_LATENCY_TARGET ? 'held' : 'MISSED',
     ],
   ];
   process.stdout.write(`\n${table(['', 'median', 'target', ''], rows)}\n\n`);
@@ -116,6 +137,57 @@ async function measure(server) {
   await client.end();
   if (status !== 0) throw new VoidRun(`pg_recvlogical failed: ${stderr}`);
   return { ours, theirs, latencies };
+}
+
+/** A member comes back to 100,000 changes; meanwhile single changes of another table go to another member. */
+async function resume(server) {
+  const client = await connectTo(server);
+  await client.query('CREATE TABLE live (id bigint PRIMARY KEY)');
+  await subscribe(server, 'live', { table: 'live' });
+  let onLive = () => {};
+  const live = await joinAs(server, 'live', randomUUID(), () => onLive());
+  let next = 0;
+  const single = async () => {
+    const arrived = new Promise((resolve) => {
+      onLive = resolve;
+    });
+    const started = performance.now();
+    await client.query('INSERT INTO live VALUES ($1)', [next++]);
+    await arrived;
+    return performance.now() - started;
+  };
+  const idle = [];
+  for (let n = 0; n < SINGLES; n++) idle.push(await single());
+
+  let cursor;
+  const first = await joinAs(server, 'bench', randomUUID(), (text) => {
+    cursor ??= JSON.parse(text()).cursor;
+  });
+  await insert(client, 20_000_000, 1, randomUUID());
+  while (cursor === undefined) await single();
+  first.leave();
+  for (let n = 0; n < MISSED; n += ROWS_A_TRANSACTION)
+    await insert(client, 30_000_000 + n, ROWS_A_TRANSACTION, randomUUID());
+  // Until the last of it was handed out, and is missed.
+  while ((await databaseStats(server)).lag_bytes > 100_000) await single();
+  const { add, done } = counter(MISSED);
+  const started = performance.now();
+  let seconds;
+  const back = joinAs(server, 'bench', randomUUID(), add, cursor);
+  const ended = done.then(() => {
+    seconds = (performance.now() - started) / 1000;
+  });
+  const busy = [];
+  while (seconds === undefined) busy.push(await single());
+  await ended;
+  (await back).leave();
+  live.leave();
+  await client.end();
+  return { seconds, idle: p99Of(idle), busy: p99Of(busy) };
+}
+
+function p99Of(numbers) {
+  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length * 0.99)];
 }
 
 function insert(client, from, count, user) {

@@ -40,10 +40,11 @@ const HEAD = 128;
 
 /**
  * Joins as a user and resolves when the server has said `connected`; `onChange` is called for each row change with a
- * function that gives its text.
+ * function that gives its text. `cursor`: where it was, so that it gets what it missed.
  */
-export async function joinAs(server, channel, userId, onChange) {
-  const path = `${server.path(channel, { userId, role: 'user' })}&presence=none`;
+export async function joinAs(server, channel, userId, onChange, cursor) {
+  const back = cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+  const path = `${server.path(channel, { userId, role: 'user' })}&presence=none${back}`;
   let connected = () => {};
   const isConnected = new Promise((resolve) => {
     connected = () => resolve(undefined);

@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from '../../channels/channel.js';
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Log } from '../../lib/log.js';
@@ -95,10 +95,12 @@ export class Replays {
   }
 
   async #run(): Promise<void> {
-    while (!this.#stopping.signal.aborted) {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const started = performance.now();
       const isBusy = await this.#step();
-      // What is live comes first.
-      if (isBusy) await nextTurn();
+      // What is live comes first: replays take a quarter of the time, in short pages.
+      if (isBusy) await delay(3 * (performance.now() - started), undefined, { signal }).catch(() => undefined);
       else
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
