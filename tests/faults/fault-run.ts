@@ -54,7 +54,7 @@ export interface Outcome {
 export class FaultRun {
   readonly random: Random;
   readonly #options: FaultRunOptions;
-  readonly #users = Array.from({ length: 3 }, () => randomUUID());
+  readonly users = Array.from({ length: 3 }, () => randomUUID());
   readonly #writers: Writer[] = [];
   readonly #tokens = new Map<string, string>();
   readonly clients: CheckingClient[] = [];
@@ -66,6 +66,10 @@ export class FaultRun {
   readonly #folder: string;
   readonly #port: number;
   #server: ServerProcess | undefined;
+  #follower: ServerProcess | undefined;
+  #followerPort = 0;
+  /** Where clients connect to. */
+  #clientPort: number;
   kills = 0;
 
   static async start(options: FaultRunOptions): Promise<FaultRun> {
@@ -100,6 +104,7 @@ export class FaultRun {
     this.url = parts.url;
     this.proxy = parts.proxy;
     this.#port = parts.port;
+    this.#clientPort = parts.port;
     this.truth = new Truth(parts.url, 'truth', PUBLICATION);
   }
 
@@ -109,15 +114,16 @@ export class FaultRun {
     await this.startServer();
     await this.subscribe('ledger', { table: 'ledger' });
     await this.truth.begin();
-    for (const user of this.#users)
+    for (const user of this.users)
       this.#tokens.set(user, await signClaims({ sub: user, role: 'user' }, SECRET));
     for (let n = 0; n < clients; n++) {
-      const user = this.#users[n % this.#users.length] ?? '';
+      const user = this.users[n % this.users.length] ?? '';
       const token = this.#tokens.get(user);
       const client = new CheckingClient({
         name: `client ${n}`,
         user,
-        url: () => `ws://127.0.0.1:${this.#port}/realtime/channels/ledger/ws?presence=none&token=${token}`,
+        url: () =>
+          `ws://127.0.0.1:${this.#clientPort}/realtime/channels/ledger/ws?presence=none&token=${token}`,
         random: new Random(this.random.below(2 ** 31)),
         diesEvery,
       });
@@ -126,7 +132,7 @@ export class FaultRun {
     }
     await this.connected();
     for (let n = 0; n < writers; n++) {
-      const writer = new Writer(this.url, n, this.#users, new Random(this.random.below(2 ** 31)));
+      const writer = new Writer(this.url, n, this.users, new Random(this.random.below(2 ** 31)));
       this.#writers.push(writer);
       writer.start();
     }
@@ -151,35 +157,58 @@ export class FaultRun {
   }
 
   async startServer(): Promise<void> {
-    const server = new ServerProcess(
-      process.execPath,
-      [join(ROOT, 'packages/server/dist/cli/main.js'), 'start'],
-      {
-        cwd: this.#folder,
-        env: {
-          DATABASE_URL: this.proxy.url,
-          REALTIME_PORT: String(this.#port),
-          REALTIME_DATA_DIR: join(this.#folder, 'data'),
-          REALTIME_JWT_SECRET: SECRET,
-          REALTIME_LOG_LEVEL: 'error',
-          REALTIME_MAX_RECONNECT_DELAY: '500ms',
-          REALTIME_CONNECTION_RATE: '10000/s, burst 10000',
-          REALTIME_REPLICATION_SLOT: SLOT,
-          REALTIME_PUBLICATION_NAME: PUBLICATION,
-          ...this.#options.env,
-        },
-      },
-    );
-    this.#server = server;
+    this.#server = this.#launch(this.#port);
     await eventually(() => this.streaming(), SETTLE_MS);
   }
 
-  /** Whether row changes are read; throws while they are not. */
+  /** Starts a second server on the same slot, which waits. Clients that connect from `switchOver` on do so to it. */
+  async startFollower(): Promise<void> {
+    this.#followerPort = await freePort();
+    this.#follower = this.#launch(this.#followerPort);
+    await eventually(async () => {
+      const status = await statusOf(this.#followerPort);
+      if (status !== 'follower') throw new Error(`the second server is ${status}`);
+    }, SETTLE_MS);
+  }
+
+  /** Clients lose their connections and come back at the second server. */
+  switchOver(): void {
+    this.#clientPort = this.#followerPort;
+    for (const client of this.clients) client.die();
+  }
+
+  /** Waits until the second server reads row changes; answers how long that took, in ms. */
+  async takenOver(): Promise<number> {
+    const started = performance.now();
+    await eventually(async () => {
+      const status = await statusOf(this.#followerPort);
+      if (status !== 'streaming') throw new Error(`the second server is ${status}`);
+    }, SETTLE_MS);
+    return performance.now() - started;
+  }
+
+  #launch(port: number): ServerProcess {
+    return new ServerProcess(process.execPath, [join(ROOT, 'packages/server/dist/cli/main.js'), 'start'], {
+      cwd: this.#folder,
+      env: {
+        DATABASE_URL: this.proxy.url,
+        REALTIME_PORT: String(port),
+        REALTIME_DATA_DIR: join(this.#folder, `data-${port}`),
+        REALTIME_JWT_SECRET: SECRET,
+        REALTIME_LOG_LEVEL: 'error',
+        REALTIME_MAX_RECONNECT_DELAY: '500ms',
+        REALTIME_CONNECTION_RATE: '10000/s, burst 10000',
+        REALTIME_REPLICATION_SLOT: SLOT,
+        REALTIME_PUBLICATION_NAME: PUBLICATION,
+        ...this.#options.env,
+      },
+    });
+  }
+
+  /** Whether row changes are read where clients connect; throws while they are not. */
   async streaming(): Promise<void> {
-    const answer = await fetch(`http://127.0.0.1:${this.#port}/readyz`);
-    const { parts } = (await answer.json()) as { parts: { row_changes: { status: string } } };
-    if (parts.row_changes.status !== 'streaming')
-      throw new Error(`row changes are ${parts.row_changes.status}`);
+    const status = await statusOf(this.#clientPort);
+    if (status !== 'streaming') throw new Error(`row changes are ${status}`);
   }
 
   /** Makes a channel that follows a table. */
@@ -252,7 +281,7 @@ export class FaultRun {
     await Promise.all(this.#writers.map((writer) => writer.stop()));
     // A last row for each user, so that it is known when everything has come.
     await this.sql(
-      `INSERT INTO ledger SELECT -1, n, u, 'end' FROM unnest(ARRAY['${this.#users.join("','")}']::uuid[]) WITH ORDINALITY AS e(u, n)`,
+      `INSERT INTO ledger SELECT -1, n, u, 'end' FROM unnest(ARRAY['${this.users.join("','")}']::uuid[]) WITH ORDINALITY AS e(u, n)`,
     );
     await eventually(() => {
       for (const client of this.clients) {
@@ -276,8 +305,10 @@ export class FaultRun {
   async stop(): Promise<void> {
     await Promise.all(this.#writers.map((writer) => writer.stop()));
     await Promise.all(this.clients.map((client) => client.stop()));
-    this.#server?.kill('SIGKILL');
-    await this.#server?.exited;
+    for (const server of [this.#server, this.#follower]) {
+      server?.kill('SIGKILL');
+      await server?.exited;
+    }
     await this.proxy.close();
     await this.#postgres.stop();
     await rm(this.#folder, { recursive: true, force: true });
@@ -317,6 +348,12 @@ export class FaultRun {
 
 function expectAtLeast(value: number, wanted: number): void {
   if (value < wanted) throw new Error(`${value} of ${wanted} transactions are committed`);
+}
+
+async function statusOf(port: number): Promise<string> {
+  const answer = await fetch(`http://127.0.0.1:${port}/readyz`);
+  const { parts } = (await answer.json()) as { parts: { row_changes: { status: string } } };
+  return parts.row_changes.status;
 }
 
 async function freePort(): Promise<number> {

@@ -129,6 +129,49 @@ const SCENARIOS: readonly Scenario[] = [
       }),
   },
   {
+    id: 'T13',
+    what: 'rows come by COPY, in savepoints and in two-phase commits',
+    faults: async (run) => {
+      await run.sql('ALTER SYSTEM SET max_prepared_transactions = 10');
+      await run.signalPostgres('SIGINT');
+      await eventually(() => run.streaming(), 30_000);
+      await times(20, async (n) => {
+        const user = run.users[n % run.users.length] ?? '';
+        const row = (seq: number) => `(100, ${10 * n + seq}, '${user}', 'a row')`;
+        await run.sql(`
+          BEGIN; INSERT INTO ledger VALUES ${row(1)}; SAVEPOINT a; INSERT INTO ledger VALUES ${row(2)}; ROLLBACK TO a;
+          INSERT INTO ledger VALUES ${row(3)}; SAVEPOINT b; INSERT INTO ledger VALUES ${row(4)}; RELEASE b; COMMIT`);
+        await run.sql(`BEGIN; INSERT INTO ledger VALUES ${row(5)}; PREPARE TRANSACTION 'kept'`);
+        await run.sql(`BEGIN; INSERT INTO ledger VALUES ${row(6)}; PREPARE TRANSACTION 'not kept'`);
+        await run.commits(3);
+        await run.sql(`ROLLBACK PREPARED 'not kept'`);
+        await run.sql(`COMMIT PREPARED 'kept'`);
+        // As COPY does: many rows with one place in the log.
+        await run.sql(
+          `INSERT INTO ledger SELECT 101, ${n * 1000} + s, '${user}', 'many' FROM generate_series(1, 700) s`,
+        );
+      });
+    },
+  },
+  {
+    id: 'T29',
+    what: 'the server stands still, another one takes over, and it goes on',
+    faults: async (run) => {
+      await run.startFollower();
+      await run.commits(50);
+      process.kill(run.serverPid, 'SIGSTOP');
+      try {
+        run.switchOver();
+        const ms = await run.takenOver();
+        expect(ms).toBeLessThan(15_000);
+        await run.commits(50);
+      } finally {
+        process.kill(run.serverPid, 'SIGCONT');
+      }
+      await run.commits(100);
+    },
+  },
+  {
     id: 'W1',
     what: 'a transaction that stays open makes the slot keep all that it may, and REALTIME_WAL_LIMIT_ACTION is drop',
     mayGap: true,

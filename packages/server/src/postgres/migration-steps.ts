@@ -62,7 +62,8 @@ export const MIGRATION_STEPS: readonly MigrationStep[] = [
     number: 3,
     name: 'resume window',
     sql: (schema) => `
-      ALTER TABLE ${schema}.streams ADD COLUMN memo jsonb NOT NULL DEFAULT '{}', ADD COLUMN publication oid;
+      ALTER TABLE ${schema}.streams ADD COLUMN memo jsonb NOT NULL DEFAULT '{}', ADD COLUMN publication oid, ADD COLUMN holder text;
+      COMMENT ON COLUMN ${schema}.streams.holder IS 'Which server reads the slot: the position is nobody else''s to write';
       COMMENT ON COLUMN ${schema}.streams.memo IS 'The newest change of each table that cannot be read again';`,
   },
   {

@@ -100,7 +100,8 @@ export class Replays {
       const started = performance.now();
       const isBusy = await this.#step();
       // What is live comes first: replays take a quarter of the time, in short pages.
-      if (isBusy) await delay(3 * (performance.now() - started), undefined, { signal }).catch(() => undefined);
+      if (isBusy)
+        await delay(3 * (performance.now() - started), undefined, { signal }).catch(() => undefined);
       else
         await new Promise<void>((resolve) => {
           this.#wake = resolve;

@@ -165,7 +165,7 @@ export class ReplicationSource implements ChangeSource {
     await this.#lead(connection);
     if (this.#stopping.signal.aborted) return;
     const publicationOid = await ensurePublication(database, publication);
-    const store = new StreamStateStore(database, database.schema, slot);
+    const store = new StreamStateStore(database, database.schema, slot, newEpoch());
     const window = new ResumeWindow(await this.#windowLimits());
     const found = await ensureSlot(database, connection, slot, this.#isSlotUseless);
     this.#isSlotUseless = false;

@@ -76,8 +76,11 @@ export class StreamStateStore {
   readonly #sql: Sql;
   readonly #table: string;
   readonly #slot: string;
+  /** Names this reader: another one that takes over writes its own. */
+  readonly #holder: string;
 
-  constructor(sql: Sql, schema: string, slot: string) {
+  constructor(sql: Sql, schema: string, slot: string, holder: string) {
+    this.#holder = holder;
     this.#sql = sql;
     this.#table = `${schema}.streams`;
     this.#slot = slot;
@@ -103,10 +106,10 @@ export class StreamStateStore {
 
   async write(state: StreamState): Promise<void> {
     await this.#sql.query(
-      `INSERT INTO ${this.#table} AS kept (slot, epoch, generation, system_id, timeline, acknowledged, memo, publication)
-       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-       ON CONFLICT (slot) DO UPDATE SET (epoch, generation, system_id, timeline, acknowledged, memo, publication, updated_at) =
-         (excluded.epoch, excluded.generation, excluded.system_id, excluded.timeline, excluded.acknowledged, excluded.memo, excluded.publication, now())`,
+      `INSERT INTO ${this.#table} AS kept (slot, epoch, generation, system_id, timeline, acknowledged, memo, publication, holder)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+       ON CONFLICT (slot) DO UPDATE SET (epoch, generation, system_id, timeline, acknowledged, memo, publication, holder, updated_at) =
+         (excluded.epoch, excluded.generation, excluded.system_id, excluded.timeline, excluded.acknowledged, excluded.memo, excluded.publication, excluded.holder, now())`,
       [
         this.#slot,
         state.epoch,
@@ -116,16 +119,17 @@ export class StreamStateStore {
         formatLsn(state.acknowledged),
         JSON.stringify(state.memo),
         state.publication,
+        this.#holder,
       ],
     );
   }
 
-  /** Moves the acknowledged position on; false when the row is no longer of this history: another server has written it. */
+  /** Moves the acknowledged position on; false when the row is another reader's, or of another history. */
   async acknowledge(state: StreamState, lsn: Lsn, memo: SinkMemo): Promise<boolean> {
     const rows = await this.#sql.query(
       `UPDATE ${this.#table} SET acknowledged = $4, memo = $5, updated_at = now()
-       WHERE slot = $1 AND epoch = $2 AND generation = $3 AND acknowledged <= $4 RETURNING slot`,
-      [this.#slot, state.epoch, state.generation, formatLsn(lsn), JSON.stringify(memo)],
+       WHERE slot = $1 AND epoch = $2 AND generation = $3 AND acknowledged <= $4 AND holder = $6 RETURNING slot`,
+      [this.#slot, state.epoch, state.generation, formatLsn(lsn), JSON.stringify(memo), this.#holder],
     );
     return rows.length > 0;
   }
