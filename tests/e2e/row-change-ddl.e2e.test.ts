@@ -110,9 +110,10 @@ describe.each(POSTGRES_VERSIONS)('while rows are written on the %s PostgreSQL', 
       await run(server, `INSERT INTO ledger VALUES ('not set up')`);
       await subscribe(server, 'ledger', { table: 'ledger' });
       await run(server, `INSERT INTO ledger VALUES ('set up')`);
-      const seen = [];
-      while (seen.at(-1)?.[0] !== 'INSERT.ledger') seen.push(await record(ada));
-      expect(seen.at(-1)).toEqual(['INSERT.ledger', { word: 'set up' }]);
+      // The last row of the dropped table may come as well, or not: who may read it can be asked no more.
+      let last = await record(ada);
+      if (JSON.stringify(last[1]) === '{"n":4}') last = await record(ada);
+      expect(last).toEqual(['INSERT.ledger', { word: 'set up' }]);
       await writer.reach(writer.written + BETWEEN);
     } finally {
       await writer.stop();

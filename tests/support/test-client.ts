@@ -23,6 +23,8 @@ interface AnyPayload extends Connected, Omit<ErrorBody, 'limit'> {
   readonly n: number;
   readonly change: RowChange;
   readonly subscription_ids: readonly string[];
+  readonly rows: readonly Readonly<Record<string, unknown>>[];
+  readonly more: boolean;
 }
 
 export type Received = Omit<ServerMessage, 'payload'> & { readonly payload: AnyPayload };

@@ -22,6 +22,32 @@ export type ClientMessage = Static<typeof ClientMessage>;
 export const PresenceUpdate = Type.Object({ state: Type.Record(Type.String(), Type.Unknown()) });
 export type PresenceUpdate = Static<typeof PresenceUpdate>;
 
+const ColumnOrTable = Type.String({ minLength: 1, maxLength: 63 });
+
+/** The payload of `subscribe`/`database_changes`. */
+export const ChangeSubscription = Type.Object(
+  {
+    table: ColumnOrTable,
+    schema: Type.Optional(ColumnOrTable),
+    events: Type.Optional(
+      Type.Array(Type.Union([Type.Literal('INSERT'), Type.Literal('UPDATE'), Type.Literal('DELETE')]), {
+        minItems: 1,
+        maxItems: 3,
+      }),
+    ),
+    columns: Type.Optional(Type.Array(ColumnOrTable, { minItems: 1, maxItems: 1600 })),
+    condition: Type.Optional(Type.String({ minLength: 1, maxLength: 4096 })),
+    snapshot: Type.Optional(Type.Boolean()),
+  },
+  { additionalProperties: false },
+);
+
+/** The payload of `unsubscribe`/`database_changes`; without an id all end. */
+export const ChangeUnsubscription = Type.Object(
+  { id: Type.Optional(Type.String({ maxLength: 100 })) },
+  { additionalProperties: false },
+);
+
 /** One user's presence: the user's own keys and the server's `last_seen`. */
 export const PresenceState = Type.Object(
   { status: Type.Optional(Type.Unknown()), last_seen: Timestamp },
@@ -137,6 +163,11 @@ export const SERVER_MESSAGES = {
     'gap',
     Type.Object({ scope: Type.Literal('changes'), reason: Type.String() }),
   ),
+  'system/snapshot': serverMessage(
+    'system',
+    'snapshot',
+    Type.Object({ subscription_id: Type.String(), rows: Type.Array(Row), more: Type.Boolean() }),
+  ),
   'system/database_down': serverMessage('system', 'database_down', Type.Object({ reason: Type.String() })),
   'system/database_up': serverMessage('system', 'database_up', Type.Object({})),
   'database_change/*': changeMessage(),
@@ -150,7 +181,7 @@ export const SERVER_MESSAGES = {
     'diff',
     Type.Object({ joins: PresenceMap, updates: PresenceMap, leaves: PresenceMap }),
   ),
-  'reply/ok': serverMessage('reply', 'ok', Type.Object({})),
+  'reply/ok': serverMessage('reply', 'ok', Type.Object({ subscription_id: Type.Optional(Type.String()) })),
   'reply/error': serverMessage('reply', 'error', ErrorBody),
   'pong/pong': serverMessage('pong', 'pong', Type.Object({})),
 } as const;

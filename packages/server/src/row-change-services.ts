@@ -1,6 +1,9 @@
 import { join, resolve } from 'node:path';
 import { PostgresAuthorizer } from './changes/authorizing/postgres-authorizer.js';
 import { checkCondition } from './changes/conditions/check-condition.js';
+import { PersonalChanges } from './changes/personal/personal-changes.js';
+import { PersonalSubscriptions } from './changes/personal/personal-subscriptions.js';
+import { SnapshotReader } from './changes/personal/snapshot-reader.js';
 import { Replays } from './changes/resuming/replays.js';
 import { ResumeLog } from './changes/resuming/resume-log.js';
 import { WindowFile } from './changes/resuming/window-file.js';
@@ -57,6 +60,7 @@ export class RowChangeServices {
   readonly subscriptions: SubscriptionRegistry;
   readonly contexts: RowContexts;
   readonly stream: RowChanges;
+  readonly personal: PersonalChanges;
   readonly #authorizer: PostgresAuthorizer;
   readonly #replayAuthorizer: PostgresAuthorizer;
   readonly #resumeLog: ResumeLog;
@@ -64,6 +68,8 @@ export class RowChangeServices {
   readonly #feeds: MemberFeeds;
   readonly #windowFile: WindowFile;
   readonly #messages: SqlMessages;
+  /** Whether anybody is to hear of changes of this table. */
+  readonly #isWanted: (oid: number) => boolean;
   readonly #changes: ChangeLog;
   readonly #enableRls: boolean;
   readonly #log: Log;
@@ -87,6 +93,8 @@ export class RowChangeServices {
     );
     const filter = new TableFilter(settings.filterTables, settings.excludeTables);
     this.tables = new TableRegistry(database, settings.publicationName, filter);
+    const personal = new PersonalSubscriptions();
+    this.#isWanted = (oid) => subscriptions.isWanted(oid) || personal.isWanted(oid);
     const preparation = new SubscriptionPreparation({
       tables: this.tables,
       authorizer,
@@ -112,7 +120,7 @@ export class RowChangeServices {
     this.#resumeLog = resumeLog;
     const changes = new ChangeLog({
       maxBytes: CHANGE_LOG_BYTES,
-      isWanted: (oid) => subscriptions.isWanted(oid),
+      isWanted: (oid) => this.#isWanted(oid),
       forget: (lsn) => this.stream.forget(lsn),
       tally,
     });
@@ -125,6 +133,7 @@ export class RowChangeServices {
       const formats = new ValueFormats(database);
       return new SliceRouter({
         authorizer: judge,
+        personal,
         messages: this.#messages,
         contexts: this.contexts,
         views: new TableViews(judge, formats),
@@ -143,7 +152,7 @@ export class RowChangeServices {
       feeds,
       epoch: () => this.stream.epoch,
       isLeftOut: (position) => this.stream.isLeftOut(position),
-      tablesOf: (of) => this.stream.tablesOf(of),
+      tablesOf: (of, member) => [...this.stream.tablesOf(of), ...personal.tablesOf(member)],
       log,
     });
     this.stream = new RowChanges({
@@ -165,10 +174,26 @@ export class RowChangeServices {
       delivery,
       resumeLog,
       replays: this.#replays,
+      personal,
       subscriptions,
       channel,
       tally,
       log,
+    });
+    this.personal = new PersonalChanges({
+      subscriptions: personal,
+      preparation,
+      authorizer,
+      contexts: this.contexts,
+      reader: new SnapshotReader({
+        database,
+        enableRls: settings.enableRls,
+        isRead: (xid) => changes.hasRead(xid),
+      }),
+      delivery,
+      encoder,
+      stream: this.stream,
+      clock,
     });
     this.tables.onChange((table, event) => void this.#tableChanged(table.oid, event));
     channels.onDeleted((name) => void this.#channelDeleted(name));
@@ -231,7 +256,7 @@ export class RowChangeServices {
   /** Members of channels that wait for its changes are told that there is a hole before and behind. */
   async #tableChanged(oid: number, event: 'opted in' | 'opted out'): Promise<void> {
     this.#authorizer.forget(oid);
-    const hadSubscribers = this.subscriptions.isWanted(oid);
+    const hadSubscribers = this.#isWanted(oid);
     try {
       await this.subscriptions.refresh();
     } catch (error) {

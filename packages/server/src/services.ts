@@ -120,7 +120,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     turn,
     wheel,
     encoder,
-    dispatch: new MessageDispatch({ join, broadcaster, presence }),
+    dispatch: new MessageDispatch({ join, broadcaster, presence, rowChanges: rowChanges?.personal }),
     messageRate,
     tally,
     log,

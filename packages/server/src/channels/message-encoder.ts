@@ -29,6 +29,11 @@ export class MessageEncoder {
   }
 
   encode(message: ServerMessage): Buffer {
-    return this.#frame(JSON.stringify(message));
+    return this.encodeText(JSON.stringify(message));
+  }
+
+  /** A message that is JSON already. */
+  encodeText(json: string): Buffer {
+    return this.#frame(json);
   }
 }

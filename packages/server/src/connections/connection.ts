@@ -165,10 +165,23 @@ export class Connection implements Session, SocketOwner, Timed {
     try {
       if (wait > 0) throw rateLimitExceeded(wait);
       const answer = dispatch.handle(this, message, data.length);
-      if (message.ref !== undefined) this.send('reply', 'ok', answer, message.ref);
+      if (answer instanceof Promise) this.#answerLater(answer, message.ref);
+      else if (message.ref !== undefined) this.send('reply', 'ok', answer, message.ref);
     } catch (error) {
       this.#fail(this.#protocolError(error), message.ref);
     }
+  }
+
+  /** What takes its time is answered when it is done, unless the connection has ended meanwhile. */
+  #answerLater(answer: Promise<Record<string, unknown>>, ref: ClientMessage['ref']): void {
+    answer.then(
+      (payload) => {
+        if (this.#state === 'open' && ref !== undefined) this.send('reply', 'ok', payload, ref);
+      },
+      (error: unknown) => {
+        if (this.#state === 'open') this.#fail(this.#protocolError(error), ref);
+      },
+    );
   }
 
   /** A ping is answered, and counts as a message of its user: a flood of them is one too. */

@@ -1,8 +1,10 @@
 import { type ClientMessage, ProtocolError } from '@goforward/realtime-protocol';
+import type { PersonalChanges } from '../changes/personal/personal-changes.js';
 import type { Broadcaster } from '../channels/broadcaster.js';
 import type { Dispatch } from '../connections/dispatch.js';
 import type { Session } from '../connections/session.js';
 import type { PresenceTracker } from '../presence/presence-tracker.js';
+import { subscribe, unsubscribe } from './database-changes.js';
 import type { Join } from './join.js';
 import { ping } from './ping.js';
 import { presence } from './presence.js';
@@ -14,18 +16,26 @@ export class MessageDispatch implements Dispatch {
   readonly #verbs: ReadonlyMap<string, Verb>;
   readonly #join: Join;
 
-  constructor(parts: { join: Join; broadcaster: Broadcaster; presence: PresenceTracker }) {
+  constructor(parts: {
+    join: Join;
+    broadcaster: Broadcaster;
+    presence: PresenceTracker;
+    /** Undefined where row changes are off. */
+    rowChanges: PersonalChanges | undefined;
+  }) {
     this.#join = parts.join;
     const publishing = publish(parts.broadcaster, parts.presence);
     this.#verbs = new Map([
       ['broadcast', publishing],
       ['message', publishing],
       ['presence', presence(parts.broadcaster, parts.presence)],
+      ['subscribe', subscribe(parts.rowChanges)],
+      ['unsubscribe', unsubscribe(parts.rowChanges)],
       ['ping', ping],
     ]);
   }
 
-  handle(session: Session, message: ClientMessage, bytes: number): Record<string, unknown> {
+  handle(session: Session, message: ClientMessage, bytes: number): ReturnType<Verb> {
     const verb = this.#verbs.get(message.type);
     if (verb === undefined) {
       throw new ProtocolError('UNKNOWN_MESSAGE_TYPE', {

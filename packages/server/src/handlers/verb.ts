@@ -11,5 +11,5 @@ interface Request {
   readonly bytes: number;
 }
 
-/** Does one client verb and answers the payload of its `ok` reply. Throws ProtocolError. */
-export type Verb = (request: Request) => Record<string, unknown>;
+/** Does one client verb and answers the payload of its `ok` reply, maybe later. Throws, or rejects with, ProtocolError. */
+export type Verb = (request: Request) => Record<string, unknown> | Promise<Record<string, unknown>>;

@@ -45,14 +45,17 @@ export async function checkCondition(
       );
     });
   } catch (error) {
-    if (
-      error instanceof Error &&
-      'severity' in error &&
-      'code' in error &&
-      AUTHORS_FAULT.test(String(error.code))
-    )
-      throw refusal(error.message);
-    throw error;
+    throw asAuthorsFault(error);
   }
   return condition;
+}
+
+/** PostgreSQL's words as a refusal where the condition's author can mend it; any other error as it is. */
+export function asAuthorsFault(error: unknown): unknown {
+  const isTheirs =
+    error instanceof Error &&
+    'severity' in error &&
+    'code' in error &&
+    AUTHORS_FAULT.test(String(error.code));
+  return isTheirs ? refusal(error.message) : error;
 }

@@ -18,14 +18,16 @@ export interface ReplaysParts {
   readonly epoch: () => string;
   /** Whether what is being handed out at the moment leaves out a member that is at `position`. */
   readonly isLeftOut: (position: Position) => boolean;
-  /** The tables that the channel is subscribed to, by oid. */
-  readonly tablesOf: (channel: Channel) => Iterable<number>;
+  /** What the member gets: the tables that the channel is subscribed to and its own, by oid. */
+  readonly tablesOf: (channel: Channel, member: Subscriber) => Iterable<number>;
   readonly log: Log;
 }
 
 interface Replay {
   readonly channel: Channel;
   position: Position;
+  /** It gets nothing for the time being. */
+  isHeld: boolean;
 }
 
 /** What is kept while a page is handed out: nothing, the pages are read one by one. */
@@ -62,7 +64,23 @@ export class Replays {
 
   /** The member has everything up to `position`. */
   add(member: Subscriber, channel: Channel, position: Position): void {
-    this.#replays.set(member, { channel, position });
+    this.#replays.set(member, { channel, position, isHeld: false });
+    this.#running ??= this.#run();
+    this.#wakeUp();
+  }
+
+  /** The member, which has everything up to `position`, gets nothing until it is let go on. */
+  hold(member: Subscriber, channel: Channel, position: Position): void {
+    const replay = this.#replays.get(member);
+    if (replay === undefined) this.#replays.set(member, { channel, position, isHeld: true });
+    else replay.isHeld = true;
+  }
+
+  /** The member gets what has come meanwhile, and goes on. */
+  goOn(member: Subscriber): void {
+    const replay = this.#replays.get(member);
+    if (replay === undefined) return;
+    replay.isHeld = false;
     this.#running ??= this.#run();
     this.#wakeUp();
   }
@@ -138,9 +156,9 @@ export class Replays {
     const ready: { member: Subscriber; replay: Replay }[] = [];
     for (const [member, replay] of this.#replays) {
       if (!replay.channel.audience.has(member)) this.#replays.delete(member);
-      else if (!resumeLog.covers(replay.position, tablesOf(replay.channel)))
+      else if (!resumeLog.covers(replay.position, tablesOf(replay.channel, member)))
         this.#lost(member, replay, 'this connection reads too slowly to catch up');
-      else if (feeds.isBehind(member)) continue;
+      else if (replay.isHeld || feeds.isBehind(member)) continue;
       else if (resumeLog.hasBehind(replay.position)) ready.push({ member, replay });
       else if (!isLeftOut(replay.position)) this.#replays.delete(member);
     }

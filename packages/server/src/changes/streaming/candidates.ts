@@ -44,6 +44,10 @@ export function candidatesOf(
       interested = subscriptions.filter(({ filter }) => filter.events.includes(EVENTS[kind]));
       byEvent.set(kind, interested);
     }
+    if (interested.some(({ seen }) => seen !== undefined)) {
+      const { xid } = change.streamed.transaction;
+      interested = sets.of(interested.filter(({ seen }) => seen?.sees(xid) !== true));
+    }
     if (interested.length === 0) continue;
     const oldWanted = sets.wanting(interested, change.oldRow, results);
     const newWanted = sets.wanting(interested, change.newRow, results);
@@ -66,12 +70,15 @@ class SubscriptionSets {
     const holds = ({ condition }: Subscription) =>
       condition === null || results.get(condition.sql)?.holds.has(row) === true;
     if (subscriptions.every(holds)) return subscriptions;
-    const wanting = subscriptions.filter(holds);
-    const key = wanting.map(({ id }) => id).join();
+    return this.of(subscriptions.filter(holds));
+  }
+
+  of(subscriptions: readonly Subscription[]): readonly Subscription[] {
+    const key = subscriptions.map(({ id }) => id).join();
     const known = this.#known.get(key);
     if (known !== undefined) return known;
-    this.#known.set(key, wanting);
-    return wanting;
+    this.#known.set(key, subscriptions);
+    return subscriptions;
   }
 }
 

@@ -13,6 +13,8 @@ import { type History, type Notice, Slice } from './slice.js';
 /** A slice takes no more than this, so that other work of the event loop comes between two. */
 const SLICE_CHANGES = 512;
 const SLICE_BYTES = 256 * 1024;
+/** Transactions that are remembered by their numbers. */
+const RECENT = 10_000;
 
 export interface ChangeLogOptions {
   /** How much may wait for members, in bytes; beyond it PostgreSQL is not read on. */
@@ -47,6 +49,8 @@ export class ChangeLog implements ChangeSink {
   #isToldDown = false;
   #transaction: WalBegin | undefined;
   #index = 0;
+  /** The last transactions that were read. */
+  readonly #recent = new Set<number>();
   /** The last change that was taken in, of this epoch: what comes again after a lost connection is skipped up to it. */
   #last: Position | undefined;
 
@@ -144,7 +148,14 @@ export class ChangeLog implements ChangeSink {
     return this.#options.forget(lsn);
   }
 
+  /** Whether a transaction was read of late, by the number that the log gives it. */
+  hasRead(xid: number): boolean {
+    return this.#recent.has(xid);
+  }
+
   begin(begin: WalBegin): void {
+    this.#recent.add(begin.xid);
+    if (this.#recent.size > RECENT) for (const oldest of this.#recent) if (this.#recent.delete(oldest)) break;
     this.#transaction = begin;
     this.#index = 0;
   }

@@ -60,6 +60,20 @@ export class Delivery {
     this.#parts.feeds.deliver(member, [this.system(event, payload)], hold);
   }
 
+  /** Hands a member rows that are JSON already: what is in them stays as PostgreSQL wrote it. */
+  tellRows(
+    member: Subscriber,
+    { subscription_id, more }: { readonly subscription_id: string; readonly more: boolean },
+    rows: readonly string[],
+    hold: Hold,
+  ): void {
+    const { encoder, feeds } = this.#parts;
+    const payload = { subscription_id, rows: [], more };
+    const envelope = JSON.stringify(encoder.message('system', 'snapshot', payload, SYSTEM_USER));
+    const text = envelope.replace('"rows":[]', () => `"rows":[${rows.join()}]`);
+    feeds.deliver(member, [encoder.encodeText(text)], hold);
+  }
+
   /** The bytes of a message of the server. */
   system(event: string, payload: unknown): Buffer {
     const { encoder } = this.#parts;

@@ -11,6 +11,8 @@ export type FrameList = readonly { readonly position: number; readonly frame: Bu
 export interface Group {
   readonly channel: Channel;
   readonly context: RowContext;
+  /** The one member, where it has subscriptions of its own. */
+  readonly owner: Subscriber | undefined;
   readonly members: Subscriber[];
   /** One list for each table; groups that see the same share it. */
   readonly lists: FrameList[];
@@ -22,11 +24,17 @@ export interface Group {
 export class Groups {
   readonly #contexts: RowContexts;
   readonly #membersOf: (channel: Channel) => Iterable<Subscriber>;
+  readonly #isOwner: (member: Subscriber) => boolean;
   readonly #byChannel = new Map<Channel, readonly Group[]>();
 
-  constructor(contexts: RowContexts, membersOf: (channel: Channel) => Iterable<Subscriber>) {
+  constructor(
+    contexts: RowContexts,
+    membersOf: (channel: Channel) => Iterable<Subscriber>,
+    isOwner: (member: Subscriber) => boolean,
+  ) {
     this.#contexts = contexts;
     this.#membersOf = membersOf;
+    this.#isOwner = isOwner;
   }
 
   /** The groups of a channel, as its members are at the first call. */
@@ -47,9 +55,11 @@ export class Groups {
     const groups = new Map<string, Group>();
     for (const member of this.#membersOf(channel)) {
       const context = this.#contexts.of(member.identity);
-      const group = groups.get(context.key);
+      const owner = this.#isOwner(member) ? member : undefined;
+      const key = owner === undefined ? context.key : owner.id;
+      const group = groups.get(key);
       if (group === undefined) {
-        groups.set(context.key, { channel, context, members: [member], lists: [], failed: new Map() });
+        groups.set(key, { channel, context, owner, members: [member], lists: [], failed: new Map() });
       } else group.members.push(member);
     }
     return [...groups.values()];

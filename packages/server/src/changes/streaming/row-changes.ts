@@ -1,8 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Channel } from '../../channels/channel.js';
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Log } from '../../lib/log.js';
 import type { ChangeSource, SinkMemo } from '../../postgres/change-source.js';
+import type { PersonalSubscriptions } from '../personal/personal-subscriptions.js';
 import type { Replays } from '../resuming/replays.js';
 import type { Forgotten, ResumeLog } from '../resuming/resume-log.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -34,6 +36,7 @@ export interface RowChangesParts {
   readonly delivery: Delivery;
   readonly resumeLog: ResumeLog;
   readonly replays: Replays;
+  readonly personal: PersonalSubscriptions;
   readonly subscriptions: {
     list(): readonly Subscription[];
     ofChannel(name: string): readonly Subscription[];
@@ -154,7 +157,19 @@ export class RowChanges {
     };
   }
 
+  /** The member gets no changes until `goOn`, and then those behind all that it has. Throws DATABASE_UNAVAILABLE before there is a history. */
+  hold(member: Subscriber, channel: Channel): void {
+    if (this.#epoch === '') throw new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: 1 } });
+    const newest = this.#current === undefined ? this.#frontier : lastOf(this.#current, this.#frontier);
+    this.#parts.replays.hold(member, channel, laterOf(newest, this.#places.of(member) ?? newest));
+  }
+
+  goOn(member: Subscriber): void {
+    this.#parts.replays.goOn(member);
+  }
+
   left(member: Subscriber): void {
+    this.#parts.personal.remove(member);
     this.#undecided.delete(member);
     this.#places.left(member);
     this.#parts.replays.left(member);
@@ -285,11 +300,13 @@ export class RowChanges {
   }
 
   #announce(slice: Slice, { event, payload, tables }: Notice): void {
-    const { delivery, feeds } = this.#parts;
+    const { delivery, feeds, personal } = this.#parts;
     const bytes = delivery.system(event, payload);
+    const members = new Set<Subscriber>(personal.owners(tables));
     for (const channel of this.#channels(tables)) {
-      for (const member of channel.audience.members()) feeds.deliver(member, [bytes], slice);
+      for (const member of channel.audience.members()) members.add(member);
     }
+    for (const member of members) feeds.deliver(member, [bytes], slice);
   }
 
   /** The channels that are subscribed to one of these tables; missing: to any. */

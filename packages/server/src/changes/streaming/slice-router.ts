@@ -2,6 +2,7 @@ import type { Channel } from '../../channels/channel.js';
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { WalRelation } from '../../postgres/change-source.js';
 import type { Authorizer, Condition, JudgeRequest, Verdict } from '../authorizer.js';
+import type { PersonalSubscriptions } from '../personal/personal-subscriptions.js';
 import type { RowContext, RowContexts } from '../row-context.js';
 import type { SqlMessages } from '../sql-messages.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -29,6 +30,7 @@ export interface SliceRouterParts {
   readonly views: TableViews;
   readonly formats: ValueFormats;
   readonly encoder: ChangeEncoder;
+  readonly personal: Pick<PersonalSubscriptions, 'isOwner' | 'byTable' | 'channelOf'>;
   readonly messages: Pick<SqlMessages, 'read' | 'encode'>;
   readonly subscriptions: { byTable(oid: number): readonly Subscription[] };
   /** The channel, or undefined where it is no more. */
@@ -62,7 +64,8 @@ export class SliceRouter {
     changes: readonly StreamedChange[],
     membersOf: (channel: Channel) => Iterable<Subscriber>,
   ): Promise<Routed> {
-    const groups = new Groups(this.#parts.contexts, membersOf);
+    const { personal } = this.#parts;
+    const groups = new Groups(this.#parts.contexts, membersOf, (member) => personal.isOwner(member));
     const delivered: Delivered = new Map();
     for (const batch of await this.#batches(changes)) {
       const frames = new Frames(epoch, batch.view, this.#parts.encoder);
@@ -120,7 +123,7 @@ export class SliceRouter {
 
   /** By channel, the subscriptions to the table and the members that hear of them. */
   #partsOf({ view }: ChangeBatch, groups: Groups): Part[] {
-    const { subscriptions, channel: find } = this.#parts;
+    const { subscriptions, personal, channel: find } = this.#parts;
     const byChannel = new Map<string, Subscription[]>();
     for (const subscription of subscriptions.byTable(view.facts.oid)) {
       if (!subscription.active) continue;
@@ -128,12 +131,26 @@ export class SliceRouter {
       if (others === undefined) byChannel.set(subscription.channelName, [subscription]);
       else others.push(subscription);
     }
-    const parts: Part[] = [];
+    const owners = personal.byTable(view.facts.oid);
+    const channels = new Map<Channel, readonly Subscription[]>();
     for (const [name, own] of byChannel) {
       const channel = find(name);
-      if (channel === undefined || channel.audience.size === 0) continue;
-      const members = groups.of(channel);
-      if (members.length > 0) parts.push({ subscriptions: own, groups: members });
+      if (channel !== undefined && channel.audience.size > 0) channels.set(channel, own);
+    }
+    for (const owner of owners.keys()) {
+      const channel = personal.channelOf(owner);
+      if (channel !== undefined && !channels.has(channel)) channels.set(channel, []);
+    }
+    const parts: Part[] = [];
+    for (const [channel, shared] of channels) {
+      const common: Group[] = [];
+      for (const group of groups.of(channel)) {
+        const own = group.owner === undefined ? undefined : owners.get(group.owner);
+        // What is wanted by the channel and by the member itself makes one message.
+        if (own === undefined) common.push(group);
+        else parts.push({ subscriptions: [...shared, ...own], groups: [group] });
+      }
+      if (common.length > 0 && shared.length > 0) parts.push({ subscriptions: shared, groups: common });
     }
     return parts;
   }

@@ -13,6 +13,8 @@ export interface Subscription {
   /** Undefined while the table cannot be found. */
   readonly tableOid: number | undefined;
   readonly condition: Condition | null;
+  /** Set for one that began with a snapshot: what that saw is not told again. */
+  readonly seen?: { sees(xid: number): boolean };
   /** False: nothing is sent, since its table is not opted in, or its condition fits the table no more. */
   readonly active: boolean;
   /** Changes that were sent to at least one member, and when the last was. */

@@ -1,0 +1,118 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Channel } from '../../channels/channel.js';
+import type { Subscriber } from '../../channels/subscriber.js';
+import { IdSource } from '../../lib/ids.js';
+import type { Subscription } from '../subscriptions/subscription.js';
+
+const MAX_PER_CONNECTION = 20;
+const MAX_IN_ALL = 20_000;
+const NONE: ReadonlyMap<Subscriber, readonly Subscription[]> = new Map();
+
+/** Subscriptions of single connections: they end with them. */
+export class PersonalSubscriptions {
+  readonly #ids = new IdSource();
+  readonly #byOwner = new Map<Subscriber, Map<string, Subscription>>();
+  readonly #channels = new Map<Subscriber, Channel>();
+  readonly #byTable = new Map<number, Map<Subscriber, readonly Subscription[]>>();
+  readonly #expected = new Map<number, number>();
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Whether the connection has any. */
+  isOwner(member: Subscriber): boolean {
+    return this.#byOwner.has(member);
+  }
+
+  newId(): string {
+    return `sub_${this.#ids.random(12)}`;
+  }
+
+  /** Throws DB_SUBSCRIPTION_FAILED when one more would be too many. */
+  requireRoom(owner: Subscriber): void {
+    const own = this.#byOwner.get(owner)?.size ?? 0;
+    if (own < MAX_PER_CONNECTION && this.#size < MAX_IN_ALL) return;
+    throw new ProtocolError('DB_SUBSCRIPTION_FAILED', {
+      details: `A connection has at most ${MAX_PER_CONNECTION} subscriptions of its own`,
+      fields: { limit: MAX_PER_CONNECTION },
+    });
+  }
+
+  add(owner: Subscriber, channel: Channel, subscription: Subscription): void {
+    this.requireRoom(owner);
+    this.#channels.set(owner, channel);
+    const own = this.#byOwner.get(owner) ?? new Map<string, Subscription>();
+    own.set(subscription.id, subscription);
+    this.#byOwner.set(owner, own);
+    this.#size += 1;
+    this.#index(owner, subscription.tableOid);
+  }
+
+  /** Ends one, or (without an id) all; false when there is none. */
+  remove(owner: Subscriber, id?: string): boolean {
+    const own = this.#byOwner.get(owner);
+    const ending = id === undefined ? [...(own?.values() ?? [])] : [own?.get(id)];
+    let isGone = false;
+    for (const subscription of ending) {
+      if (subscription === undefined || own?.delete(subscription.id) !== true) continue;
+      this.#size -= 1;
+      isGone = true;
+      if (own.size === 0) {
+        this.#byOwner.delete(owner);
+        this.#channels.delete(owner);
+      }
+      this.#index(owner, subscription.tableOid);
+    }
+    return isGone;
+  }
+
+  /** Those to a table, by the connection that has them. */
+  byTable(oid: number): ReadonlyMap<Subscriber, readonly Subscription[]> {
+    return this.#byTable.get(oid) ?? NONE;
+  }
+
+  /** The connections that have subscriptions to one of these tables; missing: any. */
+  owners(tables?: readonly number[]): Iterable<Subscriber> {
+    if (tables === undefined) return this.#byOwner.keys();
+    return tables.flatMap((oid) => [...this.byTable(oid).keys()]);
+  }
+
+  /** The channel that the connection is a member of; only of one that has subscriptions. */
+  channelOf(owner: Subscriber): Channel | undefined {
+    return this.#channels.get(owner);
+  }
+
+  /** Somebody is about to subscribe to the table: its changes are kept until the answer is called. */
+  expect(oid: number): () => void {
+    this.#expected.set(oid, (this.#expected.get(oid) ?? 0) + 1);
+    return () => {
+      const left = (this.#expected.get(oid) ?? 1) - 1;
+      if (left === 0) this.#expected.delete(oid);
+      else this.#expected.set(oid, left);
+    };
+  }
+
+  isWanted(oid: number): boolean {
+    return this.#byTable.has(oid) || this.#expected.has(oid);
+  }
+
+  /** The tables of a connection, by oid. */
+  tablesOf(owner: Subscriber): number[] {
+    const own = this.#byOwner.get(owner)?.values() ?? [];
+    return [...own].flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid]));
+  }
+
+  /** Notes anew which of this owner's are of a table. */
+  #index(owner: Subscriber, oid: number | undefined): void {
+    if (oid === undefined) return;
+    const own = this.#byOwner.get(owner)?.values() ?? [];
+    const matching = [...own].filter(({ tableOid }) => tableOid === oid);
+    const owners = this.#byTable.get(oid) ?? new Map<Subscriber, readonly Subscription[]>();
+    if (matching.length > 0) owners.set(owner, matching);
+    else owners.delete(owner);
+    if (owners.size === 0) this.#byTable.delete(oid);
+    else this.#byTable.set(oid, owners);
+  }
+}

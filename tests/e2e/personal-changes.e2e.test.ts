@@ -1,0 +1,186 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { eventually } from '../support/eventually.js';
+import { POSTGRES_VERSIONS } from '../support/postgres-database.js';
+import { ADA, BOB, MESSAGES, nextChange, run, subscribe } from '../support/row-changes.js';
+import { join, type Received, type TestClient } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+let server: TestServer;
+
+async function optIn(table: string): Promise<void> {
+  const token = await server.token('root', 'admin');
+  expect((await server.call('POST', `/realtime/triggers/${table}`, { token, body: {} })).status).toBe(200);
+}
+
+/** Asks for something of row changes and answers the reply. */
+async function ask(
+  member: TestClient,
+  type: 'subscribe' | 'unsubscribe',
+  payload: object,
+): Promise<Received> {
+  const ref = `ask-${Math.random()}`;
+  member.send({ type, event: 'database_changes', payload, ref });
+  return member.next('reply', undefined, (message) => message.ref === ref);
+}
+
+async function follow(member: TestClient, filter: object): Promise<string> {
+  const { event, payload } = await ask(member, 'subscribe', filter);
+  expect([event, payload]).toEqual(['ok', { subscription_id: expect.stringMatching(/^sub_[a-z0-9]+$/) }]);
+  return payload.subscription_id ?? '';
+}
+
+/** The rows of a snapshot, of all its pages. */
+async function rowsOf(member: TestClient, id: string): Promise<Readonly<Record<string, unknown>>[]> {
+  const rows: Readonly<Record<string, unknown>>[] = [];
+  for (;;) {
+    const { payload } = await member.next('system', 'snapshot');
+    expect(payload.subscription_id).toBe(id);
+    rows.push(...(payload.rows ?? []));
+    if (!payload.more) return rows;
+  }
+}
+
+describe.each(POSTGRES_VERSIONS)('row changes for one connection on the %s PostgreSQL', (postgres) => {
+  beforeEach(async () => {
+    server = await startRowChangeServer({}, { postgres });
+  });
+  afterEach(() => server.stop());
+
+  test('come to it alone, and end with an unsubscribe', async () => {
+    await run(server, 'CREATE TABLE notes (id int PRIMARY KEY)');
+    await optIn('notes');
+    const [ada, bob] = [await join(server, 'lobby', ADA), await join(server, 'lobby', ADA)];
+    const id = await follow(ada, { table: 'notes', events: ['INSERT'], condition: 'id > 1' });
+    await run(server, 'INSERT INTO notes VALUES (1), (2); DELETE FROM notes WHERE id = 2');
+    const { payload } = await ada.next('database_change');
+    expect([payload.change.new_record, payload.subscription_ids]).toEqual([{ id: 2 }, [id]]);
+    const second = await follow(ada, { table: 'notes' });
+    await run(server, 'INSERT INTO notes VALUES (3)');
+    expect((await ada.next('database_change')).payload.subscription_ids).toEqual([id, second]);
+    expect((await ask(ada, 'unsubscribe', { id })).event).toBe('ok');
+    expect((await ask(ada, 'unsubscribe', { id })).payload.code).toBe('SUBSCRIPTION_NOT_FOUND');
+    await run(server, 'INSERT INTO notes VALUES (4)');
+    expect((await ada.next('database_change')).payload.subscription_ids).toEqual([second]);
+    expect((await ask(ada, 'unsubscribe', {})).event).toBe('ok');
+    await run(server, 'INSERT INTO notes VALUES (5)');
+    await follow(ada, { table: 'notes' });
+    await run(server, 'INSERT INTO notes VALUES (6)');
+    expect((await nextChange(ada)).new_record).toEqual({ id: 6 });
+    await bob.settle();
+    expect(bob.all('database_change')).toEqual([]);
+  });
+
+  test('make one message with those of the channel, in one order with other tables', async () => {
+    await run(
+      server,
+      'CREATE TABLE a (id int PRIMARY KEY, x int, y int); CREATE TABLE b (id int PRIMARY KEY)',
+    );
+    const ofChannel = await subscribe(server, 'lobby', { table: 'a', columns: ['x'] });
+    await subscribe(server, 'lobby', { table: 'b' });
+    const [ada, bob] = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
+    const own = await follow(ada, { table: 'a', columns: ['id'] });
+    await run(
+      server,
+      'BEGIN; INSERT INTO a VALUES (1, 2, 3); INSERT INTO b VALUES (1); INSERT INTO a VALUES (4, 5, 6); COMMIT',
+    );
+    const seen = (await ada.take(3, 'database_change')).map(({ payload }) => [
+      payload.change.table,
+      payload.change.new_record,
+      payload.subscription_ids?.length,
+    ]);
+    expect(seen).toEqual([
+      ['a', { id: 1, x: 2 }, 2],
+      ['b', { id: 1 }, 1],
+      ['a', { id: 4, x: 5 }, 2],
+    ]);
+    expect(ada.all('database_change')[0]?.payload.subscription_ids).toEqual([ofChannel, own]);
+    expect((await nextChange(bob)).new_record).toEqual({ x: 2 });
+  });
+
+  test('begin with the rows that the user may see now, as the changes have them', async () => {
+    await run(
+      server,
+      `${MESSAGES} ALTER TABLE messages ADD COLUMN data jsonb DEFAULT '{"n": 12345678901234567890}', ADD COLUMN tags text[] DEFAULT '{a,"b c"}', ADD COLUMN amount numeric DEFAULT 1.50;
+       INSERT INTO messages (content, user_id) SELECT 'row ' || n, (ARRAY['${ADA}', '${BOB}'])[1 + n % 2]::uuid FROM generate_series(1, 900) n;
+       INSERT INTO messages (content, user_id, tags) VALUES (NULL, '${ADA}', NULL)`,
+    );
+    await optIn('messages');
+    const ada = await join(server, 'lobby', ADA);
+    const id = await follow(ada, { table: 'messages', snapshot: true });
+    const rows = await rowsOf(ada, id);
+    expect(rows.length).toBe(451);
+    expect(ada.all('system', 'snapshot').length).toBeGreaterThan(1);
+    await run(server, `INSERT INTO messages (content, user_id) VALUES ('new', '${ADA}')`);
+    const { new_record: record } = await nextChange(ada);
+    const { id: _id, created_at: _at, content: _content, ...others } = record ?? {};
+    expect(rows[0]).toMatchObject(others);
+    expect(rows.find(({ content }) => content === null)).toMatchObject({ tags: null, amount: 1.5 });
+    expect(Object.keys(rows[0] ?? {})).toEqual(Object.keys(record ?? {}));
+    const some = await follow(ada, {
+      table: 'messages',
+      snapshot: true,
+      columns: ['content'],
+      condition: 'id = 2',
+    });
+    expect(await rowsOf(ada, some)).toEqual([{ content: 'row 2' }]);
+    const none = await follow(ada, { table: 'messages', snapshot: true, condition: 'id < 0' });
+    expect(await rowsOf(ada, none)).toEqual([]);
+  });
+
+  test('nothing is missing and nothing comes twice between the rows and the changes, whatever is written', async () => {
+    await run(server, 'CREATE TABLE ledger (writer int, seq int, PRIMARY KEY (writer, seq))');
+    await optIn('ledger');
+    let isDone = false;
+    const write = async (writer: number) => {
+      for (let seq = 0; !isDone; seq += 3)
+        await run(server, `INSERT INTO ledger SELECT ${writer}, ${seq} + n FROM generate_series(1, 3) n`);
+    };
+    const writing = [1, 2, 3].map(write);
+    const members: [TestClient, string][] = [];
+    try {
+      for (let n = 0; n < 12; n++) {
+        const member = await join(server, 'lobby', ADA);
+        members.push([member, await follow(member, { table: 'ledger', snapshot: true })]);
+      }
+    } finally {
+      isDone = true;
+      await Promise.all(writing);
+    }
+    await run(server, 'INSERT INTO ledger VALUES (0, 0)');
+    const truth = (
+      await run<{ key: string }>(server, `SELECT writer || '/' || seq AS key FROM ledger ORDER BY 1`)
+    ).map(({ key }) => key);
+    for (const [member, id] of members) {
+      const keys = (await rowsOf(member, id)).map(({ writer, seq }) => `${String(writer)}/${String(seq)}`);
+      while (!keys.includes('0/0')) {
+        const { new_record: row } = await nextChange(member);
+        keys.push(`${String(row?.writer)}/${String(row?.seq)}`);
+      }
+      expect(keys.sort((a, b) => (a < b ? -1 : 1))).toEqual([...truth].sort((a, b) => (a < b ? -1 : 1)));
+    }
+  });
+
+  test('that cannot be had are explained', async () => {
+    await run(
+      server,
+      `CREATE TABLE notes (id int PRIMARY KEY); CREATE TABLE large (id int PRIMARY KEY);
+       INSERT INTO large SELECT generate_series(1, 10001)`,
+    );
+    const ada = await join(server, 'lobby', ADA);
+    const refused = async (payload: object) => (await ask(ada, 'subscribe', payload)).payload;
+    expect(await refused({ table: 'notes' })).toMatchObject({ code: 'DB_SUBSCRIPTION_FAILED' });
+    await optIn('notes');
+    await optIn('large');
+    expect((await refused({ table: 'nowhere' })).details).toContain('does not exist');
+    expect(await refused({ table: 'notes', colums: ['id'] })).toMatchObject({ code: 'VALIDATION_FAILED' });
+    expect((await refused({ table: 'notes', condition: 'id = ' })).details).toContain('syntax error');
+    expect((await refused({ table: 'large', snapshot: true })).details).toContain('at most 10000 rows');
+    // What failed holds nothing up.
+    for (let n = 0; n < 20; n++) await follow(ada, { table: 'notes', condition: `id = ${n}` });
+    expect(await refused({ table: 'notes' })).toMatchObject({ code: 'DB_SUBSCRIPTION_FAILED', limit: 20 });
+    await run(server, 'INSERT INTO notes VALUES (7)');
+    expect((await nextChange(ada)).new_record).toEqual({ id: 7 });
+    ada.send({ type: 'subscribe', event: 'something', ref: 1 });
+    await eventually(() => expect(ada.all('reply', 'error').at(-1)?.payload.field).toBe('event'));
+  });
+});
