@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // `npm run test:faults -- --seed S`: the fault tests at full length, and the page that tells what they saw.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 const PAGE = 'docs/reliability/report.md';
@@ -41,6 +41,7 @@ const findings = readFileSync(file, 'utf8')
   .filter(Boolean)
   .map((line) => JSON.parse(line));
 rmSync(folder, { recursive: true });
+mkdirSync(dirname(PAGE), { recursive: true });
 writeFileSync(PAGE, page(findings));
 process.stdout.write(`${PAGE} is written.\n`);
 process.exit(status ?? 1);

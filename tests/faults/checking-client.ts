@@ -40,6 +40,7 @@ export class CheckingClient {
   #unkept = 0;
   #socket: WebSocket | undefined;
   #isStopping = false;
+  #isCalm = false;
   #running: Promise<void> = Promise.resolve();
   /** When it was last connected, and how long that took since the loss, in ms. */
   readonly recoveries: number[] = [];
@@ -76,6 +77,11 @@ export class CheckingClient {
     this.#isStopping = true;
     this.#socket?.terminate();
     await this.#running;
+  }
+
+  /** From now on it does not die by itself. */
+  calmDown(): void {
+    this.#isCalm = true;
   }
 
   /** Dies, and comes back. */
@@ -115,7 +121,7 @@ export class CheckingClient {
     const { random, diesEvery } = this.#options;
     if (message.type === 'database_change') {
       this.#change(message);
-      if (diesEvery > 0 && random.below(diesEvery) === 0) {
+      if (diesEvery > 0 && !this.#isCalm && random.below(diesEvery) === 0) {
         this.deaths += 1;
         this.die();
       }

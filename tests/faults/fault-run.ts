@@ -279,6 +279,8 @@ export class FaultRun {
   /** Ends the writers, waits until every client has everything, and holds what they saw against what was committed. */
   async outcome(): Promise<Outcome> {
     await Promise.all(this.#writers.map((writer) => writer.stop()));
+    // Who dies all the time would never catch up.
+    for (const client of this.clients) client.calmDown();
     // A last row for each user, so that it is known when everything has come.
     await this.sql(
       `INSERT INTO ledger SELECT -1, n, u, 'end' FROM unnest(ARRAY['${this.users.join("','")}']::uuid[]) WITH ORDINALITY AS e(u, n)`,
