@@ -152,7 +152,8 @@ export class RowChangeServices {
       feeds,
       epoch: () => this.stream.epoch,
       isLeftOut: (position) => this.stream.isLeftOut(position),
-      tablesOf: (of, member) => [...this.stream.tablesOf(of), ...personal.tablesOf(member)],
+      tablesOf: (of) => this.stream.tablesOf(of),
+      ownTablesOf: (member) => personal.tablesOf(member),
       log,
     });
     this.stream = new RowChanges({

@@ -18,16 +18,18 @@ export interface ReplaysParts {
   readonly epoch: () => string;
   /** Whether what is being handed out at the moment leaves out a member that is at `position`. */
   readonly isLeftOut: (position: Position) => boolean;
-  /** What the member gets: the tables that the channel is subscribed to and its own, by oid. */
-  readonly tablesOf: (channel: Channel, member: Subscriber) => Iterable<number>;
+  /** What the members of a channel get: the tables that it is subscribed to, by oid, and messages. */
+  readonly tablesOf: (channel: Channel) => readonly number[];
+  /** The tables that a member is subscribed to by itself, by oid. */
+  readonly ownTablesOf: (member: Subscriber) => readonly number[];
   readonly log: Log;
 }
 
 interface Replay {
   readonly channel: Channel;
   position: Position;
-  /** It gets nothing for the time being. */
-  isHeld: boolean;
+  /** How many want it to get nothing for the time being. */
+  holds: number;
 }
 
 /** What is kept while a page is handed out: nothing, the pages are read one by one. */
@@ -44,6 +46,8 @@ export class Replays {
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
+  /** Somebody has woken us since we last looked. */
+  #isWoken = false;
 
   constructor(parts: ReplaysParts) {
     this.#parts = parts;
@@ -64,23 +68,23 @@ export class Replays {
 
   /** The member has everything up to `position`. */
   add(member: Subscriber, channel: Channel, position: Position): void {
-    this.#replays.set(member, { channel, position, isHeld: false });
+    this.#replays.set(member, { channel, position, holds: 0 });
     this.#running ??= this.#run();
     this.#wakeUp();
   }
 
-  /** The member, which has everything up to `position`, gets nothing until it is let go on. */
+  /** The member, which has everything up to `position`, gets nothing until `goOn`, as often as it was held. */
   hold(member: Subscriber, channel: Channel, position: Position): void {
     const replay = this.#replays.get(member);
-    if (replay === undefined) this.#replays.set(member, { channel, position, isHeld: true });
-    else replay.isHeld = true;
+    if (replay === undefined) this.#replays.set(member, { channel, position, holds: 1 });
+    else replay.holds += 1;
   }
 
   /** The member gets what has come meanwhile, and goes on. */
   goOn(member: Subscriber): void {
     const replay = this.#replays.get(member);
     if (replay === undefined) return;
-    replay.isHeld = false;
+    replay.holds -= 1;
     this.#running ??= this.#run();
     this.#wakeUp();
   }
@@ -108,6 +112,7 @@ export class Replays {
   }
 
   #wakeUp(): void {
+    this.#isWoken = true;
     this.#wake?.();
     this.#wake = undefined;
   }
@@ -116,11 +121,12 @@ export class Replays {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       const started = performance.now();
+      this.#isWoken = false;
       const isBusy = await this.#step();
       // What is live comes first: replays take a quarter of the time, in short pages.
       if (isBusy)
         await delay(3 * (performance.now() - started), undefined, { signal }).catch(() => undefined);
-      else
+      else if (!this.#isWoken)
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
@@ -152,13 +158,19 @@ export class Replays {
 
   /** Those who can take a page, the furthest behind first. Who has everything goes live, who cannot have it is told. */
   #ready(): { member: Subscriber; replay: Replay }[] {
-    const { feeds, resumeLog, isLeftOut, tablesOf } = this.#parts;
+    const { feeds, resumeLog, isLeftOut, tablesOf, ownTablesOf } = this.#parts;
+    const tables = new Map<Channel, readonly number[]>();
+    const isCovered = (member: Subscriber, { channel, position }: Replay) => {
+      const shared = tables.get(channel) ?? tablesOf(channel);
+      tables.set(channel, shared);
+      return resumeLog.covers(position, shared) && resumeLog.covers(position, ownTablesOf(member));
+    };
     const ready: { member: Subscriber; replay: Replay }[] = [];
     for (const [member, replay] of this.#replays) {
       if (!replay.channel.audience.has(member)) this.#replays.delete(member);
-      else if (!resumeLog.covers(replay.position, tablesOf(replay.channel, member)))
+      else if (!isCovered(member, replay))
         this.#lost(member, replay, 'this connection reads too slowly to catch up');
-      else if (replay.isHeld || feeds.isBehind(member)) continue;
+      else if (replay.holds > 0 || feeds.isBehind(member)) continue;
       else if (resumeLog.hasBehind(replay.position)) ready.push({ member, replay });
       else if (!isLeftOut(replay.position)) this.#replays.delete(member);
     }
