@@ -9,6 +9,8 @@ const SLOT = {
   database: 'app',
   walStatus: 'reserved',
   isTemporary: false,
+  retained: 1_000_000,
+  safe: null,
 };
 const PUBLICATION = { isOurs: true, owner: 'app', viaRoot: true, isComplete: true };
 /** A database in which nothing is wrong and everything is made. */
@@ -74,6 +76,13 @@ describe('what stands in the way of row changes', () => {
       'ALTER TABLE public.notes REPLICA IDENTITY FULL',
     ],
     ['GF120', 'warning', { subscriberBypassesRls: true }, 'NOSUPERUSER NOBYPASSRLS'],
+    ['GF121', 'warning', { slot: { ...SLOT, retained: 3 * 1024 ** 3 } }, 'slot reset'],
+    [
+      'GF121',
+      'warning',
+      { slot: { ...SLOT, retained: 60_000_000, safe: 50_000_000 } },
+      'max_slot_wal_keep_size',
+    ],
   ])('%s is told as %s, with what mends it', (code, severity, facts, mends) => {
     const found = findingsOf({ ...READY, ...facts }, NAMES);
     expect(found).toEqual([
@@ -88,7 +97,7 @@ describe('what stands in the way of row changes', () => {
 
   it('has a line for each number in the guide', () => {
     const guide = readFileSync(new URL('../../../../../docs/guides/postgres.md', import.meta.url), 'utf8');
-    const numbers = Array.from({ length: 20 }, (_, n) => `GF${101 + n}`);
+    const numbers = Array.from({ length: 21 }, (_, n) => `GF${101 + n}`);
     expect(numbers).toContain(POOLER_FINDING.code);
     for (const number of numbers) expect(guide).toContain(`| ${number} |`);
   });

@@ -34,6 +34,9 @@ interface SlotRow {
   readonly database: string | null;
   readonly walStatus: string | null;
   readonly isTemporary: boolean;
+  /** Bytes of log that it keeps, and that it may keep in addition (null: without limit). */
+  readonly retained: number | null;
+  readonly safe: number | null;
 }
 
 interface PublicationRow {
@@ -87,7 +90,8 @@ const FACTS = (schema: string) => `
       'max', current_setting('max_wal_senders')::int),
     'slot', (
       SELECT json_build_object('plugin', s.plugin, 'type', s.slot_type, 'database', s.database,
-        'walStatus', s.wal_status, 'isTemporary', s.temporary)
+        'walStatus', s.wal_status, 'isTemporary', s.temporary, 'safe', s.safe_wal_size,
+        'retained', CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - s.restart_lsn)::float8 END)
       FROM pg_replication_slots s WHERE s.slot_name = $1),
     'publication', (
       SELECT json_build_object('isOurs', pg_has_role(me.oid, p.pubowner, 'USAGE'),
@@ -108,6 +112,9 @@ const FACTS = (schema: string) => `
         SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)))
   ) AS facts
   FROM pg_roles me WHERE me.rolname = current_user`;
+
+/** How much a slot may keep where PostgreSQL sets no limit, in bytes. */
+export const WAL_BUDGET_BYTES = 4 * 1024 ** 3;
 
 type Check = (facts: PreflightFacts, names: PreflightNames) => Omit<Finding, 'code'> | undefined;
 
@@ -292,6 +299,18 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
             `Every member gets every row of the tables that are opted in. ALTER ROLE ${SUBSCRIBER_ROLE} NOSUPERUSER NOBYPASSRLS;`,
           )
         : undefined,
+  ],
+  [
+    'GF121',
+    ({ slot }, names) => {
+      if (slot === null || slot.retained === null) return undefined;
+      const budget = slot.safe === null ? WAL_BUDGET_BYTES : slot.retained + Math.max(0, slot.safe);
+      if (slot.retained < budget / 2) return undefined;
+      return warning(
+        'the replication slot keeps more than half of the log that it may',
+        `${names.slot} keeps ${Math.round(slot.retained / 1024 ** 2)} MB. Find out why changes are not read, or what transaction stays open (SELECT pid, xact_start FROM pg_stat_activity ORDER BY 2); raise max_slot_wal_keep_size, or give what was not read up: goforward-realtime slot reset.`,
+      );
+    },
   ],
 ];
 

@@ -10,7 +10,13 @@ import { Acknowledgement } from './acknowledgement.js';
 import { Heartbeat } from './heartbeat.js';
 import { Liveness } from './liveness.js';
 import { type Lsn, parseLsn } from './lsn.js';
-import { findingsOf, POOLER_FINDING, type PreflightNames, preflightFacts } from './preflight.js';
+import {
+  findingsOf,
+  POOLER_FINDING,
+  type PreflightNames,
+  preflightFacts,
+  WAL_BUDGET_BYTES,
+} from './preflight.js';
 import { ReplicationConnection } from './replication-connection.js';
 import { ResumeWindow, type WindowLimits } from './resume-window.js';
 import { ensurePublication, ensureSlot } from './slot.js';
@@ -42,7 +48,6 @@ export interface ReplicationSourceOptions {
   readonly silenceMs?: number;
 }
 
-const WAL_BUDGET_BYTES = 4 * 1024 ** 3;
 /** We ask for a sign of life every three seconds. */
 const SILENCE_MS = 15_000;
 /** How often a follower asks whether the slot is free, in ms; a third more or less by chance. */
