@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestBrowser } from '../support/browser.js';
+import { PostgresProxy } from '../support/postgres-proxy.js';
 import { RealtimePage } from '../support/realtime-page.js';
 import {
   startRowChangeServer,
@@ -56,6 +57,28 @@ test('on a server as it comes, two browsers follow one table and each sees its o
 
   await one.page.locator('.chip', { hasText: 'Rows' }).click();
   expect(await one.entry('the first again').isVisible()).toBe(false);
+});
+
+test('rows that were inserted while the connection was lost are there when it is back', async () => {
+  const proxy = new PostgresProxy(server.url);
+  await proxy.open();
+  try {
+    const tab = await RealtimePage.open(browser, `http://${proxy.address}`, { mayLogErrors: true });
+    await tab.isConnected();
+    await tab.page.click('#rows-subscribe');
+    await insertRow(tab, 'before');
+    await tab.entry('before').waitFor();
+    const token = await tab.page.inputValue('#token');
+    await proxy.close();
+    await tab.page.locator('#status[data-phase="connecting"]').waitFor();
+    const answer = await server.call('POST', '/demo/messages', { token, body: { content: 'meanwhile' } });
+    expect(answer.status).toBe(200);
+    await proxy.open();
+    await tab.entry('meanwhile').waitFor();
+    expect(await tab.entry('before').count()).toBe(1);
+  } finally {
+    await proxy.close();
+  }
 });
 
 test('a table that a demo user may not follow is explained', async () => {

@@ -22,7 +22,7 @@ describe.each(POSTGRES_VERSIONS)('on the %s PostgreSQL, a history that cannot go
     await run(server, 'INSERT INTO notes VALUES (2)');
     await run(server, 'CREATE PUBLICATION realtime_publication FOR TABLE notes');
     await run(server, 'INSERT INTO notes VALUES (3)');
-    await ada.next('system', 'gap');
+    await eventually(() => expect(ada.all('system', 'gap')).toHaveLength(1), 15_000);
     await eventually(async () => {
       const { parts } = (await server.call('GET', '/readyz')).body;
       expect(parts.row_changes).toEqual({ status: 'streaming' });

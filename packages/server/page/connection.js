@@ -17,7 +17,7 @@ const FINAL_CLOSE_CODE = 4500;
  * @typedef {{ channel: string, token: string }} Target
  * @typedef {import('./words.js').Fault} Fault
  * @typedef {import('./words.js').Explanation} Explanation
- * @typedef {{ id: string, type: string, event: string, payload: any, user_id: string, timestamp: string, ref?: string | number }} Message
+ * @typedef {{ id: string, type: string, event: string, payload: any, user_id: string, timestamp: string, ref?: string | number, cursor?: string }} Message
  *
  * @typedef {object} ConnectionOptions
  * @property {(phase: Phase, retryAt: number | null) => void} onPhase `retryAt`: when the next try is due, while waiting for it
@@ -34,6 +34,8 @@ export class Connection {
   #phase = 'disconnected';
   /** @type {Target | null} */
   #target = null;
+  /** Up to where the row changes are here: after a lost connection those behind it come first. */
+  #cursor = '';
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {Fault | null} */
@@ -74,6 +76,7 @@ export class Connection {
   open(channel, token) {
     this.#leave();
     this.#failures = 0;
+    this.#cursor = '';
     this.#target = { channel, token };
     this.#connect(this.#target);
   }
@@ -118,8 +121,9 @@ export class Connection {
     this.#setPhase('connecting');
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
     const url = `${scheme}://${location.host}/realtime/channels/${encodeURIComponent(target.channel)}/ws`;
+    const back = this.#cursor === '' ? '' : `?cursor=${encodeURIComponent(this.#cursor)}`;
     // The token travels as a sub-protocol: an address ends up in logs and histories.
-    const socket = new WebSocket(url, ['goforward.v1', `bearer.${target.token}`]);
+    const socket = new WebSocket(url + back, ['goforward.v1', `bearer.${target.token}`]);
     this.#socket = socket;
     this.#deadline = setTimeout(() => this.#ended(socket, 1006, ''), CONNECT_TIMEOUT_MS);
     socket.addEventListener('message', ({ data }) => this.#received(socket, data));
@@ -136,9 +140,11 @@ export class Connection {
     /** @type {Message} */
     const message = JSON.parse(data);
     if (this.#requests.settle(message)) return;
+    if (message.cursor !== undefined) this.#cursor = message.cursor;
     if (message.type === 'system' && message.event === 'connected') {
       clearTimeout(this.#deadline);
       this.#connectedAt = performance.now();
+      this.#cursor = message.payload.cursor ?? this.#cursor;
       this.#setPhase('connected');
     }
     if (message.type === 'system' && message.event === 'error') this.#remember(message.payload);

@@ -128,7 +128,7 @@ export class RowChangeServices {
     const channel = (name: string) => channels.find(name);
     const ids = new IdSource();
     const feeds = new MemberFeeds(clock);
-    const delivery = new Delivery({ feeds, encoder, tally });
+    const delivery = new Delivery({ feeds, encoder, tally, clock });
     const routerOf = (judge: PostgresAuthorizer) => {
       const formats = new ValueFormats(database);
       return new SliceRouter({

@@ -2,6 +2,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import { SYSTEM_USER } from '../../auth/identity.js';
 import type { MessageEncoder } from '../../channels/message-encoder.js';
 import type { Subscriber } from '../../channels/subscriber.js';
+import type { Clock } from '../../lib/clock.js';
 import type { TableFacts } from '../table-facts.js';
 import type { FrameList, Group } from './groups.js';
 import type { Hold, MemberFeeds } from './member-feeds.js';
@@ -19,13 +20,20 @@ export interface DeliveryParts {
   readonly feeds: MemberFeeds;
   readonly encoder: MessageEncoder;
   readonly tally: DeliveryCounts;
+  readonly clock: Clock;
 }
+
+/** What fails all the time is told again after so long, at the earliest, in ms. */
+const TELL_AGAIN_MS = 30_000;
 
 /** Hands members what was found out to be theirs. */
 export class Delivery {
   readonly #parts: DeliveryParts;
-  /** What each member was told of policies and conditions that fail: once for each subscription and state of the table. */
-  readonly #told = new WeakMap<Subscriber, Map<string, TableFacts>>();
+  /** What each member was told of policies and conditions that fail, and when: once for each subscription and state of the catalog. */
+  readonly #told = new WeakMap<
+    Subscriber,
+    Map<string, { readonly facts: TableFacts; readonly at: number }>
+  >();
 
   constructor(parts: DeliveryParts) {
     this.#parts = parts;
@@ -81,14 +89,17 @@ export class Delivery {
   }
 
   #tellFailures(member: Subscriber, group: Group, hold: Hold): void {
+    const now = this.#parts.clock();
     let told = this.#told.get(member);
     if (told === undefined) {
       told = new Map();
       this.#told.set(member, told);
     }
     for (const [{ id }, facts] of group.failed) {
-      if (told.get(id) === facts) continue;
-      told.set(id, facts);
+      const last = told.get(id);
+      // Much alters the catalog that has nothing to do with this table.
+      if (last !== undefined && (last.facts === facts || now - last.at < TELL_AGAIN_MS)) continue;
+      told.set(id, { facts, at: now });
       const { body } = new ProtocolError('POLICY_ERROR', { fields: { subscription_id: id } });
       this.tell(member, 'error', body, hold);
     }
