@@ -88,9 +88,8 @@ export class RowChangeServices {
       authorizer,
     );
     this.#replayAuthorizer = replayAuthorizer;
-    this.#windowFile = new WindowFile(
-      join(resolve(settings.dataDir), 'resume-window', settings.replicationSlot),
-    );
+    const ids = new IdSource();
+    this.#windowFile = new WindowFile(join(resolve(settings.dataDir), 'resume-window'), ids.random(12));
     const filter = new TableFilter(settings.filterTables, settings.excludeTables);
     this.tables = new TableRegistry(database, settings.publicationName, filter);
     const personal = new PersonalSubscriptions();
@@ -126,7 +125,6 @@ export class RowChangeServices {
     });
     this.#changes = changes;
     const channel = (name: string) => channels.find(name);
-    const ids = new IdSource();
     const feeds = new MemberFeeds(clock);
     const delivery = new Delivery({ feeds, encoder, tally, clock });
     const routerOf = (judge: PostgresAuthorizer) => {

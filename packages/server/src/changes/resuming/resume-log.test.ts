@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -26,7 +26,7 @@ let log: RecordingLog;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'goforward-window-'));
-  file = new WindowFile(join(folder, 'window'));
+  file = new WindowFile(join(folder, 'window'), 'mine');
   log = new RecordingLog();
 });
 afterEach(() => {
@@ -187,10 +187,35 @@ describe('what is not kept any more', () => {
   });
 });
 
-it('the folder of the files goes with the server', () => {
-  const resumeLog = logOf(1_000);
-  for (let n = 1; n <= 3; n++) resumeLog.append(packed([[n, [300_000]]]));
-  expect(existsSync(join(folder, 'window'))).toBe(true);
-  file.close();
-  expect(existsSync(join(folder, 'window'))).toBe(false);
+describe('files of the window', () => {
+  it('go with the server, and leave those of others alone that are in use', () => {
+    const others = new WindowFile(join(folder, 'window'), 'theirs');
+    others.put(Buffer.alloc(10));
+    const resumeLog = logOf(1_000);
+    for (let n = 1; n <= 3; n++) resumeLog.append(packed([[n, [300_000]]]));
+    expect(readdirSync(join(folder, 'window')).sort(byName)).toEqual(['mine.1', 'theirs.1']);
+    file.close();
+    expect(readdirSync(join(folder, 'window'))).toEqual(['theirs.1']);
+    others.close();
+  });
+
+  it('that a server which was killed has left behind are removed when they are old', () => {
+    mkdirSync(join(folder, 'window'));
+    for (const name of ['old.1', 'new.1']) writeFileSync(join(folder, 'window', name), 'x');
+    const anHourAgo = new Date(Date.now() - 3_700_000);
+    utimesSync(join(folder, 'window', 'old.1'), anHourAgo, anHourAgo);
+    file.put(Buffer.alloc(10));
+    expect(readdirSync(join(folder, 'window')).sort(byName)).toEqual(['mine.1', 'new.1']);
+  });
+
+  it('are not read when they were removed meanwhile', async () => {
+    const place = file.put(Buffer.from('something'));
+    expect((await file.get(place)).toString()).toBe('something');
+    file.remove(place);
+    await expect(file.get(place)).rejects.toThrow('removed');
+  });
 });
+
+function byName(a: string, b: string): number {
+  return a < b ? -1 : 1;
+}

@@ -1,9 +1,13 @@
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, mkdirSync, openSync, read, readdirSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 
 /** A file is given up when so much is in it: space comes back a file at a time. */
 const FILE_BYTES = 32 * 1024 * 1024;
+/** What a server that was killed has left behind is removed by the next one when it is so old, in ms. */
+const LEFTOVER_MS = 3_600_000;
+
+const readAt = promisify(read);
 
 /** Where something was put. */
 export interface Place {
@@ -21,18 +25,21 @@ interface StoredFile {
 }
 
 /**
- * Bytes that do not fit into memory, in files of one folder. Nothing in it outlives the process: what it held is read
- * from PostgreSQL again.
+ * Bytes that do not fit into memory, in files. Nothing in them outlives the process: what they held is read from
+ * PostgreSQL again. Servers may share the folder: each has files of its own in it.
  */
 export class WindowFile {
   readonly #folder: string;
+  readonly #name: string;
+  readonly #files = new Set<StoredFile>();
   #current: StoredFile | undefined;
   #made = 0;
   #bytes = 0;
 
-  /** `folder` is this object's alone; what is in it is removed. */
-  constructor(folder: string) {
+  /** `name` begins the names of this object's files, and nobody else's. */
+  constructor(folder: string, name: string) {
     this.#folder = folder;
+    this.#name = name;
   }
 
   /** Bytes that are kept. */
@@ -52,50 +59,57 @@ export class WindowFile {
     return { file, offset, length: bytes.length };
   }
 
-  /** The bytes of a place that was not removed. */
+  /** The bytes of a place. Throws where it was removed. */
   async get({ file, offset, length }: Place): Promise<Buffer> {
-    let handle: FileHandle | undefined;
-    try {
-      handle = await open(file.path, 'r');
-      const bytes = Buffer.allocUnsafe(length);
-      for (let done = 0; done < length; ) {
-        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
-        if (bytesRead === 0) throw new Error('a piece of the window is missing');
-        done += bytesRead;
-      }
-      return bytes;
-    } finally {
-      await handle?.close();
+    const bytes = Buffer.allocUnsafe(length);
+    for (let done = 0; done < length; ) {
+      // A descriptor that is closed may be another file's by now.
+      if (!this.#files.has(file)) throw new Error('this piece of the window was removed');
+      const { bytesRead } = await readAt(file.descriptor, bytes, done, length - done, offset + done);
+      if (bytesRead === 0) throw new Error('a piece of the window is missing');
+      done += bytesRead;
     }
+    if (!this.#files.has(file)) throw new Error('this piece of the window was removed');
+    return bytes;
   }
 
   /** What is there is not wanted any more. */
   remove({ file, length }: Place): void {
     file.pieces -= 1;
     this.#bytes -= length;
-    if (file.pieces > 0) return;
-    if (this.#current === file) this.#current = undefined;
-    closeSync(file.descriptor);
-    rmSync(file.path, { force: true });
+    if (file.pieces === 0) this.#delete(file);
   }
 
   /** Removes everything. */
   close(): void {
-    this.#current = undefined;
-    rmSync(this.#folder, { recursive: true, force: true });
+    for (const file of this.#files) this.#delete(file);
   }
 
   #roomFor(length: number): StoredFile {
     const current = this.#current;
     if (current !== undefined && current.size + length <= FILE_BYTES) return current;
-    if (this.#made === 0) {
-      rmSync(this.#folder, { recursive: true, force: true });
-      mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    }
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    if (this.#made === 0) removeLeftovers(this.#folder);
     this.#made += 1;
-    const path = join(this.#folder, String(this.#made));
-    const file = { path, descriptor: openSync(path, 'w', 0o600), size: 0, pieces: 0 };
+    const path = join(this.#folder, `${this.#name}.${this.#made}`);
+    const file = { path, descriptor: openSync(path, 'wx+', 0o600), size: 0, pieces: 0 };
+    this.#files.add(file);
     this.#current = file;
     return file;
+  }
+
+  #delete(file: StoredFile): void {
+    if (this.#current === file) this.#current = undefined;
+    this.#files.delete(file);
+    closeSync(file.descriptor);
+    rmSync(file.path, { force: true });
+  }
+}
+
+function removeLeftovers(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name);
+    const { mtimeMs } = statSync(path, { throwIfNoEntry: false }) ?? {};
+    if (mtimeMs !== undefined && Date.now() - mtimeMs > LEFTOVER_MS) rmSync(path, { force: true });
   }
 }
