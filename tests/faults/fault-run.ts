@@ -217,10 +217,11 @@ export class FaultRun {
     await this.#call('POST', `/realtime/channels/${channel}/subscribe`, filter);
   }
 
-  /** A connection of a user of its own, once it is a member. */
-  async open(channel: string, user: string): Promise<WebSocket> {
+  /** A connection of a user of its own, once it is a member; with a cursor it comes back. */
+  async open(channel: string, user: string, cursor?: string): Promise<WebSocket> {
+    const back = cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`;
     const token = await signClaims({ sub: user, role: 'user' }, SECRET);
-    const url = `ws://127.0.0.1:${this.#port}/realtime/channels/${channel}/ws?presence=none&token=${token}`;
+    const url = `ws://127.0.0.1:${this.#port}/realtime/channels/${channel}/ws?presence=none&token=${token}${back}`;
     const socket = new WebSocket(url);
     await once(socket, 'message');
     return socket;

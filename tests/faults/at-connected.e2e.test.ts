@@ -1,0 +1,27 @@
+import { once } from 'node:events';
+import { expect, test } from 'vitest';
+import { FaultRun } from './fault-run.js';
+
+const TIMES = Number(process.env.FAULT_SCALE ?? 1) > 1 ? 1_000 : 150;
+
+test(`T31: what is written at the instant of \`connected\` arrives, ${TIMES} times of ${TIMES}`, async () => {
+  const run = await FaultRun.start({ seed: 1, postgres: 'newest', writers: 1, clients: 1 });
+  try {
+    await run.sql('CREATE TABLE moments (n int PRIMARY KEY)');
+    await run.subscribe('moments', { table: 'moments' });
+    for (let n = 1; n <= TIMES; n++) {
+      const socket = await run.open('moments', `user ${n % 7}`);
+      const [written, [first]] = await Promise.all([
+        run.sql(`INSERT INTO moments VALUES (${n})`),
+        once(socket, 'message') as Promise<[Buffer]>,
+      ]);
+      expect(written).toEqual([]);
+      expect(JSON.parse(first.toString())).toMatchObject({ payload: { change: { new_record: { n } } } });
+      socket.terminate();
+    }
+    const { violations } = await run.outcome();
+    expect(violations).toEqual([]);
+  } finally {
+    await run.stop();
+  }
+}, 300_000);
