@@ -269,6 +269,8 @@ export class FaultRun {
     await client.connect();
     try {
       await client.query('BEGIN');
+      // Writers stand still meanwhile.
+      await client.query('LOCK TABLE ledger IN EXCLUSIVE MODE');
       await client.query('SELECT txid_current()');
       await work();
       await client.query('COMMIT');
