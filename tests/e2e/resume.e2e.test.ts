@@ -83,7 +83,10 @@ describe('a connection that comes back with its cursor', () => {
 
   test('gets all since it connected where it has seen nothing yet', async () => {
     const server = await startWithNotes();
+    const [before] = await connect(server);
     await insert(1, 3);
+    // Handed out, so that they are behind nobody's back.
+    await before.take(3, 'database_change');
     const [first, { cursor }] = await connect(server);
     await first.close();
     await insert(4, 6);
@@ -168,6 +171,28 @@ describe('a connection that comes back with its cursor', () => {
     await server.stop();
     servers = [];
     await check(await start({ REALTIME_RESUME_WINDOW: '1ms' }, false));
+  });
+
+  test('is told of a gap where the table was taken out and set up again meanwhile', async () => {
+    const server = await startWithNotes();
+    const [client, { cursor }] = await connect(server);
+    await client.close();
+    const token = await server.token('root', 'admin');
+    await server.call('DELETE', '/realtime/triggers/notes', { token });
+    await insert(1, 1);
+    await server.call('POST', '/realtime/triggers/notes', { token, body: {} });
+    await eventually(async () => {
+      const [late, { recovered }] = await connect(server, cursor);
+      await late.close();
+      expect(recovered).toBe(false);
+    });
+    // Who comes from now on is well.
+    const [newcomer, welcome] = await connect(server);
+    await newcomer.close();
+    await insert(2, 2);
+    const [again, { recovered }] = await connect(server, welcome.cursor);
+    expect(recovered).toBe(true);
+    expect(ids(await again.take(1, 'database_change'))).toEqual([2]);
   });
 
   test('gets what row level security lets it see, judged now', async () => {

@@ -258,6 +258,8 @@ export class RowChangeServices {
     const hadSubscribers = this.#isWanted(oid);
     try {
       await this.subscriptions.refresh();
+      // Whoever is away now cannot be told with the others.
+      if (event === 'opted in' && hadSubscribers) await this.stream.missed(oid);
     } catch (error) {
       this.#failed(error);
     }

@@ -102,6 +102,8 @@ export interface ChangeSource {
   readonly stats: SourceStats;
   /** Where PostgreSQL's log ended when it was last looked at; undefined before the first time. */
   readonly observedEnd: bigint | undefined;
+  /** Looks where PostgreSQL's log ends. Throws DATABASE_UNAVAILABLE. */
+  observe(): Promise<bigint>;
   /** Connects in the background, for as long as it takes, until `stop`. */
   start(sink: ChangeSink): void;
   stop(): Promise<void>;

@@ -1,6 +1,6 @@
 import type { Log } from '../../lib/log.js';
 import type { PackedChanges, StreamedChange } from '../streaming/packed-changes.js';
-import { comparePositions, type Position } from '../streaming/position.js';
+import { comparePositions, laterOf, type Position } from '../streaming/position.js';
 import type { Place, WindowFile } from './window-file.js';
 
 export interface ResumeLogOptions {
@@ -86,6 +86,11 @@ export class ResumeLog {
       this.#memory += changes.length;
     }
     this.#store();
+  }
+
+  /** Changes of a table that were made before `position` may never have been in the log. */
+  miss(oid: number, position: Position): void {
+    this.#forgotten.set(oid, laterOf(position, this.#forgotten.get(oid) ?? position));
   }
 
   /** Whether nothing of these tables is missing behind this position. */

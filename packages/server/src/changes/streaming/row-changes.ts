@@ -181,6 +181,13 @@ export class RowChanges {
     this.#parts.changes.tell(notice);
   }
 
+  /** Changes of a table may have been missed up to now: who was there before and comes back is told. Throws DATABASE_UNAVAILABLE. */
+  async missed(oid: number): Promise<void> {
+    const now = positionBefore(await this.#parts.source.observe());
+    this.#end = laterOf(this.#end, now);
+    this.#parts.resumeLog.miss(oid, now);
+  }
+
   /** What committed before `lsn` is not sent again by the source: who missed it is too late. */
   forget(lsn: bigint): SinkMemo {
     const { resumeLog } = this.#parts;

@@ -161,7 +161,7 @@ export class ReplicationSource implements ChangeSource {
     const names: PreflightNames = { slot, publication, schema: database.schema };
     await ensureSubscriberRole(database);
     this.#requireNothingWrong(findingsOf(await preflightFacts(database, names), names));
-    await this.#observe();
+    await this.observe();
     const connection = await ReplicationConnection.open(url, `${applicationName} replication`);
     this.#connection = connection;
     if (this.#stopping.signal.aborted) return;
@@ -186,7 +186,7 @@ export class ReplicationSource implements ChangeSource {
     this.#receiver = receiver;
     this.#acknowledgement = new Acknowledgement({ store, state, receiver, connection, window, sink, log });
     const begin = `START_REPLICATION SLOT "${slot}" LOGICAL ${this.#acknowledgement.position} (proto_version '1', publication_names '${publicationList(publication)}', messages 'true')`;
-    const end = await this.#observe();
+    const end = await this.observe();
     sink.opened({ epoch: state.epoch, memo: state.memo, end, ...(gap === undefined ? {} : { gap }) });
     opened();
     const { ended } = await connection.stream(begin, receiver);
@@ -216,8 +216,7 @@ export class ReplicationSource implements ChangeSource {
     }
   }
 
-  /** Looks where PostgreSQL's log ends. */
-  async #observe(): Promise<Lsn> {
+  async observe(): Promise<Lsn> {
     const [row] = await this.#options.database.query<{ end: string }>(
       'SELECT pg_current_wal_insert_lsn()::text AS end',
     );
@@ -302,7 +301,7 @@ export class ReplicationSource implements ChangeSource {
         this.#state = { status: 'follower' };
         log.info({ slot }, 'Another server reads the replication slot; this one waits to take over');
       }
-      await this.#observe();
+      await this.observe();
       const pause = FOLLOW_MS * (2 / 3 + (2 / 3) * this.#random());
       await delay(pause, undefined, { signal }).catch(() => undefined);
     }
