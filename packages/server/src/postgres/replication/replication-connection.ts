@@ -79,15 +79,29 @@ export class ReplicationConnection {
   }
 
   /**
-   * Begins the stream and resolves when PostgreSQL has; `ended` settles at its end: with an error, or without one
-   * when PostgreSQL ended it.
+   * Begins the stream and resolves when PostgreSQL has, and `verify`, which may look at what is ours by then, has not
+   * thrown: nothing is handed on before. `ended` settles at the stream's end: with an error, or without one when
+   * PostgreSQL ended it.
    */
-  async stream(command: string, handler: StreamHandler): Promise<{ readonly ended: Promise<void> }> {
+  async stream(
+    command: string,
+    handler: StreamHandler,
+    verify: () => Promise<void>,
+  ): Promise<{ readonly ended: Promise<void> }> {
     const started = new Promise<void>((resolve) => this.#wire.once('replicationStart', resolve));
-    this.#wire.on('copyData', ({ chunk }) => this.#take(chunk, handler));
+    let early: Buffer[] | undefined = [];
+    this.#wire.on('copyData', ({ chunk }) => {
+      if (early === undefined) this.#take(chunk, handler);
+      else early.push(Buffer.from(chunk));
+    });
     const ended = this.#client.query(command).then(() => undefined);
     ended.catch(() => undefined);
     await within(STATEMENT_TIMEOUT_MS, Promise.race([started, ended]));
+    this.pause();
+    await verify();
+    for (const chunk of early) this.#take(chunk, handler);
+    early = undefined;
+    this.resume();
     this.#status = setInterval(() => this.report(), STATUS_MS);
     return { ended };
   }

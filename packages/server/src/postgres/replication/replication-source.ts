@@ -189,7 +189,8 @@ export class ReplicationSource implements ChangeSource {
     const end = await this.observe();
     sink.opened({ epoch: state.epoch, memo: state.memo, end, ...(gap === undefined ? {} : { gap }) });
     opened();
-    const { ended } = await connection.stream(begin, receiver);
+    const verify = () => this.#requireUnmoved(connection, state.acknowledged);
+    const { ended } = await connection.stream(begin, receiver, verify);
     if (this.#isPaused) connection.pause();
     this.#state = { status: 'streaming' };
     this.#told = undefined;
@@ -214,6 +215,20 @@ export class ReplicationSource implements ChangeSource {
       this.#watch.stop();
       this.#heartbeat.stop();
     }
+  }
+
+  /**
+   * Now that the slot is ours nobody can move it. Where somebody did after we had looked at it, PostgreSQL goes on from
+   * there without a word: the next session finds that out, and tells.
+   */
+  async #requireUnmoved(connection: ReplicationConnection, acknowledged: Lsn): Promise<void> {
+    const { database, slot } = this.#options;
+    const [row] = await database.query<{ confirmed: string }>(
+      'SELECT confirmed_flush_lsn::text AS confirmed FROM pg_replication_slots WHERE slot_name = $1 AND active_pid = $2',
+      [slot, connection.processId],
+    );
+    if (row === undefined || parseLsn(row.confirmed) > acknowledged)
+      throw new Error('the replication slot was moved on while it was taken');
   }
 
   async observe(): Promise<Lsn> {
