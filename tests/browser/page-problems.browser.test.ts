@@ -132,9 +132,7 @@ test('a server that restarts is told, and the page comes back by itself', async 
   await first.stop();
   await tab.bannerSays('The server', 'Trying again');
   // The server announces its end before the socket closes: people are listed until then.
-  await eventually(async () =>
-    expect(await tab.people.innerText()).toContain('Connect to see who is here.'),
-  );
+  await eventually(async () => expect(await tab.people.innerText()).toContain('Connect to see who is here.'));
   const second = await startTestServer({ REALTIME_PORT: String(first.port) });
   try {
     await tab.isConnected();
