@@ -45,6 +45,7 @@ describe.each(POSTGRES_VERSIONS)('a login without superuser on the %s PostgreSQL
 
   async function start(awaitStream = true): Promise<TestServer> {
     const env = {
+      REALTIME_CHANGE_SOURCE: 'logical',
       DATABASE_URL: url,
       REALTIME_REPLICATION_SLOT: slot,
       REALTIME_MAX_RECONNECT_DELAY: '200ms',

@@ -18,6 +18,7 @@ import { ServerProcess } from '../support/server-process.js';
 import { signClaims } from '../support/tokens.js';
 import { check, type Violation } from './checker.js';
 import { CheckingClient } from './checking-client.js';
+import { asTriggersTell } from './outbox-truth.js';
 import { Truth } from './truth.js';
 import { LEDGER, Writer } from './writers.js';
 
@@ -31,6 +32,8 @@ const SETTLE_MS = 60_000;
 export interface FaultRunOptions {
   readonly seed: number;
   readonly postgres: PostgresVersion;
+  /** How the server reads changes (logical). */
+  readonly source?: 'logical' | 'trigger';
   readonly writers?: number;
   readonly clients?: number;
   /** A client dies by itself after so many changes, on the average; 0: never. */
@@ -111,6 +114,11 @@ export class FaultRun {
   async #begin(): Promise<void> {
     const { writers = 2, clients = 6, diesEvery = 0 } = this.#options;
     await this.sql(LEDGER);
+    // The truth is read from the log in either case.
+    if (this.#options.source === 'trigger')
+      await this.sql(
+        `CREATE PUBLICATION ${PUBLICATION} FOR TABLE ledger; ALTER TABLE ledger REPLICA IDENTITY FULL`,
+      );
     await this.startServer();
     await this.subscribe('ledger', { table: 'ledger' });
     await this.truth.begin();
@@ -200,6 +208,7 @@ export class FaultRun {
         REALTIME_CONNECTION_RATE: '10000/s, burst 10000',
         REALTIME_REPLICATION_SLOT: SLOT,
         REALTIME_PUBLICATION_NAME: PUBLICATION,
+        REALTIME_CHANGE_SOURCE: this.#options.source ?? 'logical',
         ...this.#options.env,
       },
     });
@@ -294,8 +303,9 @@ export class FaultRun {
       }
     }, SETTLE_MS);
     await Promise.all(this.clients.map((client) => client.stop()));
-    const truth = await this.truth.changes();
+    const committed = await this.truth.changes();
     const logs = this.clients.map(({ log }) => log);
+    const truth = this.#options.source === 'trigger' ? asTriggersTell(committed, logs) : committed;
     return {
       violations: check(truth, logs),
       wrongRows: await this.#wrongRows(),

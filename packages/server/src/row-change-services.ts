@@ -31,8 +31,11 @@ import { IdSource } from './lib/ids.js';
 import type { Log } from './lib/log.js';
 import type { RowChangeNumbers } from './metrics/metrics.js';
 import type { Tally } from './metrics/tally.js';
+import { ChosenSource, SourceChoice, type SourceKind } from './postgres/chosen-source.js';
 import type { Database } from './postgres/database.js';
+import type { PreflightNames } from './postgres/replication/preflight.js';
 import { ReplicationSource } from './postgres/replication/replication-source.js';
+import { OUTBOX_STREAM, TriggerSource } from './postgres/triggers/trigger-source.js';
 
 export interface RowChangeOptions {
   readonly settings: Settings;
@@ -61,6 +64,8 @@ export class RowChangeServices {
   readonly contexts: RowContexts;
   readonly stream: RowChanges;
   readonly personal: PersonalChanges;
+  readonly #choice: SourceChoice;
+  readonly #settling: { readonly database: Database; readonly slot: string };
   readonly #authorizer: PostgresAuthorizer;
   readonly #replayAuthorizer: PostgresAuthorizer;
   readonly #resumeLog: ResumeLog;
@@ -91,7 +96,15 @@ export class RowChangeServices {
     const ids = new IdSource();
     this.#windowFile = new WindowFile(join(resolve(settings.dataDir), 'resume-window'), ids.random(12));
     const filter = new TableFilter(settings.filterTables, settings.excludeTables);
-    this.tables = new TableRegistry(database, settings.publicationName, filter);
+    const names = (): PreflightNames => ({
+      slot: settings.replicationSlot,
+      publication: settings.publicationName,
+      schema: database.schema,
+    });
+    const choice = new SourceChoice({ wanted: settings.changeSource, database, names, log });
+    this.#choice = choice;
+    this.#settling = { database, slot: settings.replicationSlot };
+    this.tables = new TableRegistry(database, settings.publicationName, filter, choice);
     const personal = new PersonalSubscriptions();
     this.#isWanted = (oid) => subscriptions.isWanted(oid) || personal.isWanted(oid);
     const preparation = new SubscriptionPreparation({
@@ -154,19 +167,28 @@ export class RowChangeServices {
       ownTablesOf: (member) => personal.tablesOf(member),
       log,
     });
+    const reading = {
+      url: options.databaseUrl,
+      database,
+      window: { ms: settings.resumeWindow, bytes: settings.resumeWindowBytes },
+      maxReconnectDelayMs: settings.maxReconnectDelay,
+      newEpoch: () => ids.random(EPOCH_LENGTH),
+      log,
+    };
+    const logical = new ReplicationSource({
+      ...reading,
+      slot: settings.replicationSlot,
+      publication: settings.publicationName,
+      heartbeatMs: settings.heartbeatInterval,
+      walLimitAction: settings.walLimitAction,
+    });
+    const trigger = new TriggerSource({
+      ...reading,
+      names,
+      prepareTables: () => this.tables.settle('trigger'),
+    });
     this.stream = new RowChanges({
-      source: new ReplicationSource({
-        url: options.databaseUrl,
-        database,
-        slot: settings.replicationSlot,
-        publication: settings.publicationName,
-        heartbeatMs: settings.heartbeatInterval,
-        window: { ms: settings.resumeWindow, bytes: settings.resumeWindowBytes },
-        walLimitAction: settings.walLimitAction,
-        maxReconnectDelayMs: settings.maxReconnectDelay,
-        newEpoch: () => ids.random(EPOCH_LENGTH),
-        log,
-      }),
+      source: new ChosenSource({ choice, logical, trigger, settle: (kind) => this.#settle(kind), log }),
       changes,
       router: routerOf(authorizer),
       feeds,
@@ -224,6 +246,11 @@ export class RowChangeServices {
     this.#windowFile.close();
   }
 
+  /** How changes are read; before that is decided, as they usually are. */
+  get sourceKind(): SourceKind {
+    return this.#choice.kind ?? 'logical';
+  }
+
   /** The numbers of the stream, for metrics. */
   numbers(): RowChangeNumbers {
     const { state, stats } = this.stream.source;
@@ -266,6 +293,29 @@ export class RowChangeServices {
     if (!hadSubscribers) return;
     const reason = event === 'opted in' ? 'the table is set up again' : 'the table was taken out';
     this.stream.tell({ event: 'gap', payload: { scope: 'changes', reason }, tables: [oid] });
+  }
+
+  /** What the other source needs is taken away: nobody would read it, and it would grow. */
+  async #settle(kind: SourceKind): Promise<void> {
+    const { database, slot } = this.#settling;
+    if (kind === 'trigger') {
+      await database
+        .query(
+          `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active`,
+          [slot],
+        )
+        .catch((error: unknown) => this.#failed(error));
+      return;
+    }
+    try {
+      await this.tables.settle('logical');
+      await database.query(`DELETE FROM ${database.schema}.change_source`);
+      await database.query(`DELETE FROM ${database.schema}.streams WHERE slot = $1`, [OUTBOX_STREAM]);
+      for (const table of ['outbox', 'outbox_batches', 'outbox_shapes'])
+        await database.query(`DELETE FROM ${database.schema}.${table}`);
+    } catch (error) {
+      this.#failed(error);
+    }
   }
 
   async #channelDeleted(name: string): Promise<void> {

@@ -186,7 +186,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
 function databaseStats(rowChanges: RowChangeServices, tally: Tally): DatabaseStats {
   const numbers = rowChanges.numbers();
   return {
-    source: 'logical',
+    source: rowChanges.sourceKind,
     status: rowChanges.readiness.status,
     tables: numbers.tables,
     subscriptions: numbers.subscriptions,

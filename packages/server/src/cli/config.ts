@@ -13,7 +13,6 @@ Secrets are masked. Takes the same flags as start.`,
   run: async (args) => {
     const { loaded } = settingsOfArguments(args);
     process.stdout.write(`${describeSettings(loaded)}\n`);
-    for (const notice of loaded.notices) process.stderr.write(`${notice}\n`);
     return 0;
   },
 };

@@ -1,6 +1,11 @@
 import type { Settings } from '../config/settings-table.js';
 import type { Finding } from '../postgres/change-source.js';
-import { findingsOf, preflightFacts } from '../postgres/replication/preflight.js';
+import {
+  findingsOf,
+  preflightFacts,
+  triggerFindingsOf,
+  whyNotLogical,
+} from '../postgres/replication/preflight.js';
 import { ensureSubscriberRole } from '../postgres/replication/subscriber-role.js';
 import type { Command } from './command.js';
 import { settingsOfArguments } from './settings-of-arguments.js';
@@ -33,6 +38,10 @@ function examine(settings: Settings): Promise<readonly Finding[]> {
       publication: settings.publicationName,
       schema: database.schema,
     };
-    return findingsOf(await preflightFacts(database, names), names);
+    const facts = await preflightFacts(database, names);
+    const { changeSource } = settings;
+    const isByTriggers =
+      changeSource === 'trigger' || (changeSource === 'auto' && whyNotLogical(facts, names) !== undefined);
+    return isByTriggers ? triggerFindingsOf(facts, names) : findingsOf(facts, names);
   });
 }

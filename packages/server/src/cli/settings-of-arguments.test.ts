@@ -34,11 +34,6 @@ describe('arguments', () => {
     expect(loaded.settings.port).toBe(9);
   });
 
-  test('of a version that is still to come are known, take a value, and are said to do nothing', () => {
-    const { loaded } = settingsOfArguments(['--change-source', 'auto']);
-    expect(loaded.notices).toEqual([expect.stringContaining('--change-source has no effect')]);
-  });
-
   test.each<[args: string[], message: string]>([
     [['--max-chanels', '7'], 'Unknown flag --max-chanels. Did you mean --max-channels?'],
     [['--max-chanels=7'], 'Unknown flag --max-chanels. Did you mean --max-channels?'],

@@ -1,8 +1,6 @@
 import { parseArgs } from 'node:util';
 import { settingFlags } from '../config/describe-settings.js';
 import { type LoadedSettings, loadSettings, readEnvFile } from '../config/load-settings.js';
-import { flagOf } from '../config/setting.js';
-import { COMING_VARIABLES } from '../config/setting-names.js';
 import { StartupError } from '../lib/startup-error.js';
 
 interface ParsedArguments {
@@ -16,7 +14,7 @@ export function settingsOfArguments(
   args: readonly string[],
   ownOptions: readonly string[] = [],
 ): ParsedArguments {
-  const known = new Set([...settingFlags, ...COMING_VARIABLES.map(flagOf), ...ownOptions]);
+  const known = new Set([...settingFlags, ...ownOptions]);
   const flags: Record<string, string> = {};
   const own: Record<string, string> = {};
   for (const token of tokensOf(args, known)) {

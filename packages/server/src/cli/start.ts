@@ -18,9 +18,8 @@ Every flag is also an environment variable: --max-channels is REALTIME_MAX_CHANN
 ${settingsHelp()}`,
   run: async (args) => {
     const { loaded } = settingsOfArguments(args);
-    const { settings, notices } = loaded;
+    const { settings } = loaded;
     const log = createLog(settings.logLevel);
-    for (const notice of notices) log.warn({}, notice);
     const stop = new StopSignal(log, settings.shutdownTimeout);
     // Here and not above: the other commands, and a mistake in the settings, need none of what makes a server.
     const { RealtimeServer } = await import('../server.js');

@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import { describeSettings, settingFlags, settingsHelp, settingsReference } from './describe-settings.js';
 import { loadSettings } from './load-settings.js';
 import { SETTING_GROUPS } from './setting.js';
-import { COMING_VARIABLES } from './setting-names.js';
 import { SETTING_ROWS } from './settings-table.js';
 
 function describeWith(env: Record<string, string>): string {
@@ -50,11 +49,7 @@ describe('the reference', () => {
       expect(line).toContain(`\`--${row.flag}\``);
       if (row.default) expect(line).toContain(`\`${row.default}\``);
     }
-    expect(sections).toHaveLength(SETTING_GROUPS.length + 2);
-  });
-
-  it('names the settings that have no effect', () => {
-    for (const variable of COMING_VARIABLES) expect(settingsReference()).toContain(`- \`${variable}\``);
+    expect(sections).toHaveLength(SETTING_GROUPS.length + 1);
   });
 });
 

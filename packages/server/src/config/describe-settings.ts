@@ -1,6 +1,5 @@
 import type { LoadedSettings } from './load-settings.js';
 import { SETTING_GROUPS } from './setting.js';
-import { COMING_VARIABLES } from './setting-names.js';
 import { SETTING_ROWS, type SettingRow } from './settings-table.js';
 
 const HELP_WIDTH = 100;
@@ -38,7 +37,7 @@ export function settingsHelp(): string {
 
 /** The reference page of all settings, in Markdown. */
 export function settingsReference(): string {
-  return `${[INTRODUCTION, ...SETTING_GROUPS.map(referenceGroup), readerSection()].join('\n\n')}\n`;
+  return `${[INTRODUCTION, ...SETTING_GROUPS.map(referenceGroup)].join('\n\n')}\n`;
 }
 
 const INTRODUCTION = `# Settings
@@ -66,15 +65,6 @@ function referenceGroup(group: SettingRow['group']): string {
   return [`## ${group}`, '', '| Variable | Flag | Default | Meaning |', '|---|---|---|---|', ...rows].join(
     '\n',
   );
-}
-
-function readerSection(): string {
-  return `## Without effect
-
-These belong to the resume window and the trigger source of row changes, which this version does not have yet. They are known names, so
-that a block of variables can be copied whole; setting one is noted in the log and changes nothing.
-
-${COMING_VARIABLES.map((name) => `- \`${name}\``).join('\n')}`;
 }
 
 function helpLines(row: SettingRow): string[] {

@@ -5,7 +5,6 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StartupError } from '../lib/startup-error.js';
 import { loadSettings, readEnvFile, type SettingSources } from './load-settings.js';
-import { COMING_VARIABLES } from './setting-names.js';
 import { SETTING_ROWS } from './settings-table.js';
 
 const SECRET = 'a secret of more than sixteen bytes';
@@ -28,7 +27,7 @@ function errorOf(sources: Partial<SettingSources>): string {
 
 describe('loading settings', () => {
   it('with nothing set gives the defaults', () => {
-    const { settings, origins, notices } = load({});
+    const { settings, origins } = load({});
     expect(settings).toEqual({
       host: '127.0.0.1',
       port: 8080,
@@ -68,6 +67,7 @@ describe('loading settings', () => {
       resumeWindow: 120_000,
       resumeWindowBytes: 268_435_456,
       walLimitAction: 'keep',
+      changeSource: 'auto',
       enableRls: true,
       filterTables: [],
       excludeTables: [],
@@ -78,7 +78,6 @@ describe('loading settings', () => {
     });
     expect(Object.keys(settings)).toHaveLength(SETTING_ROWS.length);
     expect(new Set(Object.values(origins))).toEqual(new Set(['default']));
-    expect(notices).toEqual([]);
   });
 
   it('takes the flag before the environment, the environment before .env, and .env before the default', () => {
@@ -111,7 +110,7 @@ describe('loading settings', () => {
     expect(load({ flags: { port: '1' }, env: { REALTIME_PORT: 'x' } }).settings.port).toBe(1);
   });
 
-  it('takes the documented block of variables whole, and says what has no effect', () => {
+  it('takes the documented block of variables whole', () => {
     const env = {
       REALTIME_MAX_CHANNELS: '1000',
       REALTIME_ENABLE_DB_STREAMING: 'true',
@@ -121,17 +120,10 @@ describe('loading settings', () => {
       REALTIME_CHANGE_SOURCE: 'auto',
       REALTIME_PING_INTERVAL: '30s',
     };
-    expect(load({ env, envFile: env }).notices).toEqual([
-      'REALTIME_CHANGE_SOURCE has no effect: this version has no trigger source yet.',
-    ]);
-  });
-
-  it('names each setting that is still to come, wherever it is set, unless it is empty', () => {
-    for (const variable of COMING_VARIABLES) {
-      expect(load({ envFile: { [variable]: 'x' } }).notices).toHaveLength(1);
-      expect(load({ env: { [variable]: '' } }).notices).toEqual([]);
-    }
-    expect(load({ flags: { 'change-source': 'auto' } }).notices[0]).toMatch(/^--change-source has no effect/);
+    expect(load({ env, envFile: env }).settings).toMatchObject({
+      changeSource: 'auto',
+      resumeWindow: 120_000,
+    });
   });
 });
 

@@ -4,18 +4,16 @@ import { parseEnv } from 'node:util';
 import { StartupError } from '../lib/startup-error.js';
 import { checkTogether } from './cross-checks.js';
 import { isServiceLink, quoted, SERVICE_LINK_ADVICE, settingError } from './setting-error.js';
-import { ineffectiveNotices, refuseUnknownNames } from './setting-names.js';
+import { refuseUnknownNames } from './setting-names.js';
 import type { SettingOrigin, SettingSources } from './setting-sources.js';
 import { SETTING_ROWS, type SettingKey, type SettingRow, type Settings } from './settings-table.js';
 
 export type { SettingSources } from './setting-sources.js';
 
-/** The effective settings, where each came from, and what the log should say about them. */
+/** The effective settings, and where each came from. */
 export interface LoadedSettings {
   readonly settings: Settings;
   readonly origins: Readonly<Record<SettingKey, SettingOrigin>>;
-  /** Sentences for warnings at start. */
-  readonly notices: readonly string[];
 }
 
 /** A setting's text and where it was found. */
@@ -38,7 +36,7 @@ export function loadSettings(sources: SettingSources): LoadedSettings {
     SettingOrigin
   >;
   checkTogether(settings);
-  return { settings, origins, notices: ineffectiveNotices(sources) };
+  return { settings, origins };
 }
 
 /** The variables of the `.env` file in `cwd`: none when there is no such file, a StartupError when it cannot be read. */

@@ -4,15 +4,12 @@ import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-erro
 import type { SettingSources } from './setting-sources.js';
 import { SETTING_ROWS } from './settings-table.js';
 
-/** Variables of the trigger source: documented names that change nothing as long as it is not there. */
-export const COMING_VARIABLES: readonly string[] = ['REALTIME_CHANGE_SOURCE'];
-
 /** A name that is further away than this share of its letters was hardly meant. */
 const CLOSE_SHARE = 0.4;
 
 /** The first name that is no setting is an error: it is a setting that its author believes to be in effect. */
 export function refuseUnknownNames({ flags, env, envFile }: SettingSources): void {
-  const variables = new Set([...SETTING_ROWS.map((row) => row.env), ...COMING_VARIABLES]);
+  const variables = new Set(SETTING_ROWS.map((row) => row.env));
   const knownFlags = new Set([...variables].map(flagOf));
   for (const [flag, text] of Object.entries(flags)) {
     if (text === undefined || knownFlags.has(flag)) continue;
@@ -28,16 +25,6 @@ export function refuseUnknownNames({ flags, env, envFile }: SettingSources): voi
       throw settingError(`Unknown setting ${name}${where}. ${adviceOn(name, text, variables)}`);
     }
   }
-}
-
-/** A line for each setting that somebody made and that changes nothing in this version. */
-export function ineffectiveNotices({ flags, env, envFile }: SettingSources): string[] {
-  return COMING_VARIABLES.flatMap((variable) => {
-    const flag = flagOf(variable);
-    const isFlag = flags[flag] !== undefined;
-    if (!isFlag && !env[variable] && !envFile[variable]) return [];
-    return [`${isFlag ? `--${flag}` : variable} has no effect: this version has no trigger source yet.`];
-  });
 }
 
 function adviceOn(name: string, text: string, variables: ReadonlySet<string>): string {

@@ -269,6 +269,13 @@ export const SETTINGS = {
     default: '256MB',
     doc: "How much of PostgreSQL's log is kept for that at most, where it grows faster. Never more than a quarter of max_slot_wal_keep_size.",
   },
+  changeSource: {
+    group: 'Row changes',
+    env: 'REALTIME_CHANGE_SOURCE',
+    type: choice(['auto', 'logical', 'trigger'], 'source'),
+    default: 'auto',
+    doc: 'How row changes are read: by logical decoding, by triggers that write to a table of ours, or, with auto, by triggers where logical decoding cannot be had (wal_level is not logical, or the login may not replicate). The log says what was chosen and why.',
+  },
   walLimitAction: {
     group: 'Row changes',
     env: 'REALTIME_WAL_LIMIT_ACTION',

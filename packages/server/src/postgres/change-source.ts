@@ -96,7 +96,7 @@ export interface SourceStats {
   readonly receivedBytes: number;
 }
 
-/** Where changes come from: the WAL, or one day a table written by triggers. */
+/** Where changes come from: the WAL, or a table that triggers write to. */
 export interface ChangeSource {
   readonly state: SourceState;
   readonly stats: SourceStats;

@@ -6,6 +6,9 @@ export interface MigrationStep {
   readonly sql: (schema: string) => string;
 }
 
+/** The first key of the advisory locks of the outbox: "rtob" in ASCII. */
+export const OUTBOX_LOCKS = 0x72746f62;
+
 /** The steps in their order, numbered from 1. */
 export const MIGRATION_STEPS: readonly MigrationStep[] = [
   {
@@ -75,7 +78,82 @@ export const MIGRATION_STEPS: readonly MigrationStep[] = [
       REVOKE ALL ON ${schema}.message_secret FROM PUBLIC;
       INSERT INTO ${schema}.message_secret
         SELECT sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'));
-      CREATE FUNCTION ${schema}.send(channel text, event text, payload jsonb DEFAULT '{}', type text DEFAULT 'message')
+      ${sendFunction(schema, `pg_logical_emit_message(true, 'goforward.message', `)}
+      COMMENT ON FUNCTION ${schema}.send IS 'Sends a message to the members of a channel when the transaction commits';
+      REVOKE ALL ON FUNCTION ${schema}.send FROM PUBLIC;
+      CREATE FUNCTION ${schema}.broadcast_changes(channel text, event text, operation text, table_name text, table_schema text, new_record record, old_record record)
+      RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+      BEGIN
+        PERFORM ${schema}.send(channel, event, jsonb_build_object('operation', operation, 'schema', table_schema,
+          'table', table_name, 'record', to_jsonb(new_record), 'old_record', to_jsonb(old_record)));
+      END $function$;
+      COMMENT ON FUNCTION ${schema}.broadcast_changes IS 'For triggers: sends what happened to a row to the members of a channel';
+      REVOKE ALL ON FUNCTION ${schema}.broadcast_changes FROM PUBLIC;`,
+  },
+  {
+    number: 5,
+    name: 'trigger source',
+    sql: (schema) => `
+      CREATE TABLE ${schema}.change_source (name text NOT NULL CHECK (name IN ('logical', 'trigger')));
+      COMMENT ON TABLE ${schema}.change_source IS 'Where the server reads changes: what is sent by SQL goes there';
+      CREATE TABLE ${schema}.outbox (
+        seq bigint GENERATED ALWAYS AS IDENTITY,
+        xid xid8 NOT NULL,
+        table_oid oid NOT NULL,
+        kind "char" NOT NULL,
+        old_row text,
+        new_row text
+      ) WITH (autovacuum_vacuum_scale_factor = 0.1);
+      CREATE INDEX outbox_xid ON ${schema}.outbox (xid);
+      COMMENT ON TABLE ${schema}.outbox IS 'What triggers tell of changes, until the resume window has passed over it';
+      CREATE TABLE ${schema}.outbox_batches (
+        end_position bigint PRIMARY KEY,
+        start_position bigint NOT NULL,
+        seen_before pg_snapshot NOT NULL,
+        seen pg_snapshot NOT NULL,
+        shapes json NOT NULL,
+        read_at timestamptz NOT NULL DEFAULT clock_timestamp()
+      );
+      COMMENT ON TABLE ${schema}.outbox_batches IS 'What was read together: the transactions that one snapshot sees and the one before does not';
+      CREATE TABLE ${schema}.outbox_shapes (table_oid oid PRIMARY KEY, shape json NOT NULL);
+      COMMENT ON TABLE ${schema}.outbox_shapes IS 'The columns that tables had when they were last read';
+      REVOKE ALL ON ${schema}.change_source, ${schema}.outbox, ${schema}.outbox_batches, ${schema}.outbox_shapes FROM PUBLIC;
+      CREATE FUNCTION ${schema}.notify_table_changes() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+      SET search_path = pg_catalog, pg_temp SET TimeZone = 'UTC' SET DateStyle = 'ISO, MDY' SET IntervalStyle = 'iso_8601'
+      SET extra_float_digits = '1' SET bytea_output = 'hex' SET lc_monetary = 'C' AS $function$
+      BEGIN
+        INSERT INTO ${schema}.outbox (xid, table_oid, kind, old_row, new_row) VALUES (pg_current_xact_id(), TG_RELID, left(TG_OP, 1)::"char",
+          CASE WHEN TG_OP IN ('UPDATE', 'DELETE') THEN OLD::text END, CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN NEW::text END);
+        ${wake(schema)}
+        RETURN NULL;
+      END $function$;
+      COMMENT ON FUNCTION ${schema}.notify_table_changes IS 'The trigger function of tables whose changes are read without logical decoding';
+      REVOKE ALL ON FUNCTION ${schema}.notify_table_changes FROM PUBLIC;
+      CREATE FUNCTION ${schema}.emit_message(content text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+      BEGIN
+        IF EXISTS (SELECT FROM ${schema}.change_source WHERE name = 'trigger') THEN
+          INSERT INTO ${schema}.outbox (xid, table_oid, kind, new_row) VALUES (pg_current_xact_id(), 0, 'M', content);
+          ${wake(schema)}
+        ELSE
+          PERFORM pg_logical_emit_message(true, 'goforward.message', content);
+        END IF;
+      END $function$;
+      COMMENT ON FUNCTION ${schema}.emit_message IS 'Puts a signed message where the server reads changes';
+      REVOKE ALL ON FUNCTION ${schema}.emit_message FROM PUBLIC;
+      ${sendFunction(schema, `${schema}.emit_message(`)}`,
+  },
+];
+
+/** A reader that sleeps holds this lock; one that is awake comes by itself, and a NOTIFY would cost every commit dearly. */
+function wake(schema: string): string {
+  return `IF NOT pg_try_advisory_xact_lock_shared(${OUTBOX_LOCKS}, hashtext('${schema}.asleep')) THEN
+          PERFORM pg_notify('table_changes', '');
+        END IF;`;
+}
+
+/** `emit`: what takes the signed content, up to its last argument. */
+function sendFunction(schema: string, emit: string): string {
+  return `CREATE OR REPLACE FUNCTION ${schema}.send(channel text, event text, payload jsonb DEFAULT '{}', type text DEFAULT 'message')
       RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
       DECLARE
         content text := json_build_object('channel', channel, 'event', event, 'type', type, 'payload', payload)::text;
@@ -95,18 +173,7 @@ export const MIGRATION_STEPS: readonly MigrationStep[] = [
           RAISE EXCEPTION 'payload: a message has at most 1 MB' USING ERRCODE = '22023';
         END IF;
         SELECT secret INTO STRICT key FROM ${schema}.message_secret;
-        PERFORM pg_logical_emit_message(true, 'goforward.message',
+        PERFORM ${emit}
           encode(sha256(key || sha256(key || convert_to(xid || ':' || content, 'UTF8'))), 'hex') || content);
-      END $function$;
-      COMMENT ON FUNCTION ${schema}.send IS 'Sends a message to the members of a channel when the transaction commits';
-      REVOKE ALL ON FUNCTION ${schema}.send FROM PUBLIC;
-      CREATE FUNCTION ${schema}.broadcast_changes(channel text, event text, operation text, table_name text, table_schema text, new_record record, old_record record)
-      RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
-      BEGIN
-        PERFORM ${schema}.send(channel, event, jsonb_build_object('operation', operation, 'schema', table_schema,
-          'table', table_name, 'record', to_jsonb(new_record), 'old_record', to_jsonb(old_record)));
-      END $function$;
-      COMMENT ON FUNCTION ${schema}.broadcast_changes IS 'For triggers: sends what happened to a row to the members of a channel';
-      REVOKE ALL ON FUNCTION ${schema}.broadcast_changes FROM PUBLIC;`,
-  },
-];
+      END $function$;`;
+}

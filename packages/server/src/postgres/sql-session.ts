@@ -53,6 +53,13 @@ export class SqlSession implements Sql {
     return this.#lost;
   }
 
+  /** Hears of NOTIFY and of the end of the session. */
+  listen(onNotification: (payload: string) => void, onEnd: () => void): void {
+    this.#client.on('notification', ({ payload }) => onNotification(payload ?? ''));
+    this.#client.on('end', onEnd);
+    this.#client.on('error', onEnd);
+  }
+
   async query<Row extends object>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
     try {
       return (await this.#client.query<Row>(sql, [...values])).rows;

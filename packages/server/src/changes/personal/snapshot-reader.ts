@@ -1,11 +1,11 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { quoted } from '../../postgres/identifier.js';
+import { recordFields } from '../../postgres/record-text.js';
 import type { Sql } from '../../postgres/sql.js';
 import type { Condition } from '../authorizer.js';
 import { asAuthorsFault } from '../conditions/check-condition.js';
 import type { RowContext } from '../row-context.js';
 import type { RoleRights, TableFacts } from '../table-facts.js';
-import { recordFields } from '../values/record-text.js';
 import { RecordWriter } from '../values/row-json.js';
 import { ValueFormats } from '../values/value-formats.js';
 import { RowSnapshot } from './row-snapshot.js';

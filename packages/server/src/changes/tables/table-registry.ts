@@ -1,9 +1,12 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
+import type { SourceChoice, SourceKind } from '../../postgres/chosen-source.js';
 import { quoted } from '../../postgres/identifier.js';
 import { ensurePublication } from '../../postgres/replication/slot.js';
 import { ensureSubscriberRole } from '../../postgres/replication/subscriber-role.js';
 import type { Sql } from '../../postgres/sql.js';
+import { tableShapes } from '../../postgres/triggers/outbox.js';
 import { DEFAULT_DB_ROLE } from '../row-context.js';
+import { dropTriggers, makeTriggers, type TriggerState } from './change-triggers.js';
 import type { TableFilter } from './table-filter.js';
 import { type InspectedTable, inspectTable, requireStreamable, type TablePart } from './table-inspection.js';
 
@@ -53,7 +56,16 @@ export class TableRegistry {
   readonly #tables = new Map<number, OptedInTable>();
   readonly #listeners: TableListener[] = [];
 
-  constructor(database: TableDatabase, publication: string, filter: TableFilter) {
+  readonly #choice: Pick<SourceChoice, 'kind' | 'decide'>;
+
+  /** `choice`: how changes are read, which a table is made ready for. */
+  constructor(
+    database: TableDatabase,
+    publication: string,
+    filter: TableFilter,
+    choice: Pick<SourceChoice, 'kind' | 'decide'>,
+  ) {
+    this.#choice = choice;
     this.#database = database;
     this.#publication = publication;
     this.#filter = filter;
@@ -111,20 +123,22 @@ export class TableRegistry {
         details: `The settings of this server leave ${schema}.${table} out`,
       });
     const keepsIdentity = options.identity === 'keep';
-    await this.#prepare();
-    const { inspected, optedInAt } = await this.#change(async (sql) => {
+    const kind = await this.#prepare();
+    const { inspected, optedInAt, byHand } = await this.#change(async (sql) => {
       const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
       const found = await inspectTable(sql, names);
       if (found === undefined) throw notFound(schema, table);
       requireStreamable(found, keepsIdentity, this.#database.schema);
-      return { inspected: found, optedInAt: await this.#open(sql, found, keepsIdentity) };
+      const byHand = kind === 'trigger' && (await this.#giveTriggers(sql, found)) === 'by hand';
+      if (kind === 'logical') await this.#publish(sql, found, keepsIdentity);
+      return { inspected: found, byHand, optedInAt: await this.#open(sql, found) };
     });
     const { oid, name } = inspected;
     const isNew = !this.#tables.has(oid);
     const entry: OptedInTable = { oid, schema: inspected.schema, name, optedInAt, active: true };
     this.#tables.set(oid, entry);
     if (isNew) this.#tell(entry, 'opted in');
-    return { table: entry, isNew, warnings: warningsFor(inspected, keepsIdentity) };
+    return { table: entry, isNew, warnings: warningsFor(inspected, kind, keepsIdentity, byHand) };
   }
 
   /** Takes a table out and puts back what was found. Throws TABLE_NOT_FOUND or TRIGGER_NOT_FOUND. */
@@ -147,8 +161,9 @@ export class TableRegistry {
     this.#tell(entry, 'opted out');
   }
 
-  /** New partitions of opted-in tables are given the identity of the others. */
+  /** New partitions of opted-in tables are given the identity of the others; triggers they get by themselves. */
   async adoptPartitions(): Promise<void> {
+    if (this.#choice.kind !== 'logical') return;
     const rows = await this.#database.query<{ schema: string; name: string }>(
       `SELECT pn.nspname::text AS schema, pc.relname::text AS name
        FROM ${this.#database.schema}.tables t JOIN pg_class c ON c.oid = t.oid AND c.relkind = 'p' AND c.relreplident = 'f'
@@ -160,15 +175,52 @@ export class TableRegistry {
       await this.#database.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY FULL`);
   }
 
-  /** Everything in one transaction: the row of ours comes last, and with it what was found. */
-  async #open(sql: Sql, table: InspectedTable, keepsIdentity: boolean): Promise<Date> {
-    const name = qualified(table);
-    if (!table.isPublished)
-      await sql.query(`ALTER PUBLICATION ${quoted(this.#publication)} ADD TABLE ${name}`);
-    if (!keepsIdentity) {
-      for (const part of table.parts)
-        if (part.identity !== 'f') await sql.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY FULL`);
+  /**
+   * Readies the tables for the way in which changes are read from now on, and takes away what the other way needs.
+   * Answers whether some were not ready: their changes have been missed.
+   */
+  async settle(kind: SourceKind): Promise<boolean> {
+    await this.#prepare();
+    let wasMissed = false;
+    const rows = await this.#database.query<{ schema: string; name: string }>(
+      `SELECT n.nspname::text AS schema, c.relname::text AS name FROM ${this.#database.schema}.tables t
+       JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY c.oid`,
+    );
+    for (const { schema, name } of rows) {
+      const isReadied = await this.#change(async (sql) => {
+        const names = { schema, table: name, publication: this.#publication, role: DEFAULT_DB_ROLE };
+        const table = await inspectTable(sql, names);
+        if (table === undefined || !table.isOwn) return false;
+        if (kind === 'trigger') return (await this.#giveTriggers(sql, table)) === 'made';
+        const hadTriggers = await dropTriggers(sql, this.#database.schema, table);
+        if (hadTriggers) await this.#publish(sql, table, false);
+        return hadTriggers;
+      });
+      wasMissed ||= isReadied;
     }
+    return wasMissed;
+  }
+
+  /** With the columns that the table has from now on: rows are told by them. */
+  async #giveTriggers(sql: Sql, table: InspectedTable): Promise<TriggerState> {
+    const { schema } = this.#database;
+    const state = await makeTriggers(sql, schema, table);
+    const parts = table.parts.map(({ oid }) => oid);
+    if (state !== 'there') await tableShapes(sql, schema, parts);
+    return state;
+  }
+
+  async #publish(sql: Sql, table: InspectedTable, keepsIdentity: boolean): Promise<void> {
+    if (!table.isPublished)
+      await sql.query(`ALTER PUBLICATION ${quoted(this.#publication)} ADD TABLE ${qualified(table)}`);
+    if (keepsIdentity) return;
+    for (const part of table.parts)
+      if (part.identity !== 'f') await sql.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY FULL`);
+  }
+
+  /** Everything in one transaction: the row of ours comes last, and with it what was found. */
+  async #open(sql: Sql, table: InspectedTable): Promise<Date> {
+    const name = qualified(table);
     if (!table.mayRoleSelect) await sql.query(`GRANT SELECT ON TABLE ${name} TO ${DEFAULT_DB_ROLE}`);
     if (!table.mayRoleUseSchema && table.maySchemaBeGranted)
       await sql.query(`GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`);
@@ -189,6 +241,7 @@ export class TableRegistry {
 
   async #putBack(sql: Sql, table: InspectedTable, found: Found): Promise<void> {
     const name = qualified(table);
+    await dropTriggers(sql, this.#database.schema, table);
     if (!found.published && table.isPublished)
       await sql.query(`ALTER PUBLICATION ${quoted(this.#publication)} DROP TABLE ${name}`);
     for (const part of table.parts) {
@@ -210,10 +263,12 @@ export class TableRegistry {
   }
 
   /** The stream makes both as well, but may not have come so far. */
-  async #prepare(): Promise<void> {
+  async #prepare(): Promise<SourceKind> {
     try {
+      const kind = await this.#choice.decide();
       await ensureSubscriberRole(this.#database);
-      await ensurePublication(this.#database, this.#publication);
+      if (kind === 'logical') await ensurePublication(this.#database, this.#publication);
+      return kind;
     } catch (error) {
       throw explained(error);
     }
@@ -237,15 +292,16 @@ export class TableRegistry {
   }
 }
 
-function warningsFor(table: InspectedTable, keepsIdentity: boolean): string[] {
-  const warnings: string[] = [];
-  if (!keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
+function warningsFor(
+  table: InspectedTable,
+  kind: SourceKind,
+  keepsIdentity: boolean,
+  isByHand: boolean,
+): string[] {
+  const warnings = kind === 'logical' ? identityWarnings(table, keepsIdentity) : [];
+  if (isByHand)
     warnings.push(
-      'REPLICA IDENTITY FULL was set: each UPDATE and DELETE writes the whole old row to the log, large values too. {"identity": "keep"} leaves it as it is.',
-    );
-  if (keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
-    warnings.push(
-      'Without REPLICA IDENTITY FULL an old row is known by its key alone: updates do not tell what a row came from or that it went out of view, and a DELETE is sent only where policies and conditions read key columns alone.',
+      'The table carries a trigger that was made by hand. Its changes come by NOTIFY: at most 8,000 bytes each, beyond which the INSERT itself fails; lost while no server listens; and any login can forge them. DROP TRIGGER on it and POST again makes one that loses nothing.',
     );
   if (!table.hasRowSecurity)
     warnings.push(
@@ -254,6 +310,19 @@ function warningsFor(table: InspectedTable, keepsIdentity: boolean): string[] {
   if (!table.mayRoleUseSchema && !table.maySchemaBeGranted)
     warnings.push(
       `The schema belongs to another role. Nobody sees changes until its owner runs: GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`,
+    );
+  return warnings;
+}
+
+function identityWarnings(table: InspectedTable, keepsIdentity: boolean): string[] {
+  const warnings: string[] = [];
+  if (!keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
+    warnings.push(
+      'REPLICA IDENTITY FULL was set: each UPDATE and DELETE writes the whole old row to the log, large values too. {"identity": "keep"} leaves it as it is.',
+    );
+  if (keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
+    warnings.push(
+      'Without REPLICA IDENTITY FULL an old row is known by its key alone: updates do not tell what a row came from or that it went out of view, and a DELETE is sent only where policies and conditions read key columns alone.',
     );
   return warnings;
 }

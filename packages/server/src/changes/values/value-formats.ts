@@ -1,9 +1,9 @@
 import type { WalRelation } from '../../postgres/change-source.js';
+import { recordFields } from '../../postgres/record-text.js';
 import type { Sql } from '../../postgres/sql.js';
 import type { RowImage } from '../row-image.js';
 import { arrayJson } from './array-text.js';
 import { numberJson } from './json-number.js';
-import { recordFields } from './record-text.js';
 import { readTypes, type TypeFacts } from './type-catalog.js';
 
 /** Makes the JSON that `to_jsonb` makes of a value, of the text that its type's output function writes. */

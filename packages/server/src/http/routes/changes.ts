@@ -28,6 +28,8 @@ interface RowChangeParts {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly contexts: RowContexts;
+  /** How changes are read. */
+  readonly sourceKind: 'logical' | 'trigger';
 }
 
 export interface ChangeRouteParts {
@@ -85,11 +87,11 @@ function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
     summary: 'List the tables that are set up',
   } as const;
   app.get('/realtime/triggers', route(listing, {}, { 200: TriggerList }), async () => {
-    const { tables, subscriptions } = enabled(rowChanges);
+    const { tables, subscriptions, sourceKind } = enabled(rowChanges);
     const triggers = tables.list().map(({ oid, schema, name, active, optedInAt }) => ({
       table: name,
       schema,
-      source: 'logical',
+      source: sourceKind,
       active,
       subscriptions: subscriptions.byTable(oid).length,
       created_at: optedInAt.toISOString(),

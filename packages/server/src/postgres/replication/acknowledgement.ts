@@ -14,8 +14,8 @@ const IDLE_BYTES = 1024 * 1024;
 export interface AcknowledgementParts {
   readonly store: StreamStateStore;
   readonly state: StreamState;
-  readonly receiver: WalReceiver;
-  readonly connection: ReplicationConnection;
+  readonly receiver: Pick<WalReceiver, 'safe' | 'walEnd' | 'transactions'>;
+  readonly connection: Pick<ReplicationConnection, 'acknowledge' | 'close'>;
   readonly window: ResumeWindow;
   readonly sink: Pick<ChangeSink, 'forget'>;
   readonly log: Log;

@@ -1,6 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { findingsOf, POOLER_FINDING, type PreflightFacts } from './preflight.js';
+import {
+  findingsOf,
+  POOLER_FINDING,
+  type PreflightFacts,
+  triggerFindingsOf,
+  whyNotLogical,
+} from './preflight.js';
 
 const NAMES = { slot: 'realtime_slot', publication: 'realtime_publication', schema: 'realtime' };
 const SLOT = {
@@ -33,6 +39,7 @@ const READY: PreflightFacts = {
   publication: PUBLICATION,
   unpublished: [],
   unidentified: [],
+  byHand: [],
 };
 
 describe('what stands in the way of row changes', () => {
@@ -95,9 +102,38 @@ describe('what stands in the way of row changes', () => {
     expect(findingsOf(facts, NAMES).map(({ code }) => code)).toEqual(['GF101', 'GF104', 'GF117']);
   });
 
+  it('is less where triggers are read, and hand-made ones are told', () => {
+    const facts = {
+      ...READY,
+      walLevel: 'replica',
+      mayReplicate: false,
+      byHand: ['public.notes'],
+      publication: null,
+    };
+    expect(triggerFindingsOf(facts, NAMES)).toEqual([
+      {
+        code: 'GF122',
+        severity: 'warning',
+        title: expect.any(String),
+        advice: expect.stringContaining('8,000 bytes'),
+      },
+    ]);
+    expect(triggerFindingsOf({ ...READY, mayMakeTemporary: false }, NAMES).map(({ code }) => code)).toEqual([
+      'GF117',
+    ]);
+  });
+
+  it('is reason enough to read triggers where logical decoding cannot be had', () => {
+    expect(whyNotLogical(READY, NAMES)).toBeUndefined();
+    expect(whyNotLogical({ ...READY, slot: null, slots: { used: 9, max: 9 } }, NAMES)).toBeUndefined();
+    expect(whyNotLogical({ ...READY, walLevel: 'replica', mayReplicate: false }, NAMES)).toBe(
+      'wal_level is replica, not logical; no right to replicate',
+    );
+  });
+
   it('has a line for each number in the guide', () => {
     const guide = readFileSync(new URL('../../../../../docs/guides/postgres.md', import.meta.url), 'utf8');
-    const numbers = Array.from({ length: 21 }, (_, n) => `GF${101 + n}`);
+    const numbers = Array.from({ length: 22 }, (_, n) => `GF${101 + n}`);
     expect(numbers).toContain(POOLER_FINDING.code);
     for (const number of numbers) expect(guide).toContain(`| ${number} |`);
   });

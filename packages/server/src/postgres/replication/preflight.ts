@@ -1,6 +1,7 @@
 import type { Finding } from '../change-source.js';
 import { quoted } from '../identifier.js';
 import type { Sql } from '../sql.js';
+import { isMadeByHand } from '../triggers/made-by-hand.js';
 import { SUBSCRIBER_ROLE } from './subscriber-role.js';
 
 /** What PostgreSQL says that matters to the reading of row changes. */
@@ -24,6 +25,8 @@ export interface PreflightFacts {
   readonly publication: PublicationRow | null;
   /** Tables that were opted in and are not in the publication. */
   readonly unpublished: readonly string[];
+  /** Tables that were opted in and carry a trigger that somebody made by hand from the specification's SQL. */
+  readonly byHand: readonly string[];
   /** Published tables without any replica identity: the application's own UPDATE and DELETE fail on them. */
   readonly unidentified: readonly string[];
 }
@@ -105,6 +108,10 @@ const FACTS = (schema: string) => `
         SELECT FROM pg_publication_rel pr JOIN pg_publication p ON p.oid = pr.prpubid
         WHERE p.pubname = $2 AND pr.prrelid = c.oid)
       AND NOT EXISTS (SELECT FROM pg_publication p WHERE p.pubname = $2 AND p.puballtables)),
+    'byHand', (
+      SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')
+      FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE ${isMadeByHand(schema)}),
     'unidentified', (
       SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')
       FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -312,6 +319,16 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       );
     },
   ],
+  [
+    'GF122',
+    ({ byHand }) =>
+      byHand.length === 0
+        ? undefined
+        : warning(
+            `${byHand.length} tables carry a trigger that was made by hand`,
+            `Changes of ${byHand.join(', ')} come by NOTIFY: at most 8,000 bytes each, beyond which the INSERT itself fails, lost while no server listens, and any login can forge them. DROP TRIGGER on them, and POST /realtime/triggers/:table makes one that loses nothing.`,
+          ),
+  ],
 ];
 
 /** The number of what only an attempt can show: something between us and PostgreSQL does not speak the replication protocol. */
@@ -323,8 +340,36 @@ export const POOLER_FINDING: Finding = {
   ),
 };
 
-/** What stands in the way of reading row changes, and what will. */
+/** What matters where changes are read by triggers as well. */
+const TRIGGER_CODES: ReadonlySet<string> = new Set([
+  'GF102',
+  'GF103',
+  'GF115',
+  'GF116',
+  'GF117',
+  'GF120',
+  'GF122',
+]);
+/** What makes logical decoding impossible, and may not be for the operator to mend. */
+const IMPOSSIBLE_CODES: ReadonlySet<string> = new Set(['GF101', 'GF104', 'GF105']);
+
+/** What stands in the way of reading row changes by triggers, and what will. */
+export function triggerFindingsOf(facts: PreflightFacts, names: PreflightNames): Finding[] {
+  return allFindings(facts, names).filter(({ code }) => TRIGGER_CODES.has(code));
+}
+
+/** Why logical decoding cannot be had, in a few words; undefined where it can. */
+export function whyNotLogical(facts: PreflightFacts, names: PreflightNames): string | undefined {
+  const reasons = allFindings(facts, names).filter(({ code }) => IMPOSSIBLE_CODES.has(code));
+  return reasons.length === 0 ? undefined : reasons.map(({ title }) => title).join('; ');
+}
+
+/** What stands in the way of reading row changes by logical decoding, and what will. */
 export function findingsOf(facts: PreflightFacts, names: PreflightNames): Finding[] {
+  return allFindings(facts, names).filter(({ code }) => code !== 'GF122');
+}
+
+function allFindings(facts: PreflightFacts, names: PreflightNames): Finding[] {
   return CHECKS.flatMap(([code, check]) => {
     const found = check(facts, names);
     return found === undefined ? [] : [{ code, ...found }];

@@ -1,11 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Log } from '../../lib/log.js';
-import { backoffDelay } from '../backoff.js';
-import type { ChangeSink, ChangeSource, Finding, SourceState, SourceStats } from '../change-source.js';
-import { connectionFault } from '../connection-fault.js';
-import type { ConnectionTarget } from '../connection-target.js';
+import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../change-source.js';
 import type { Database } from '../database.js';
+import { Refused, SourceAttempts } from '../source-attempts.js';
 import { Acknowledgement } from './acknowledgement.js';
 import { Heartbeat } from './heartbeat.js';
 import { Liveness } from './liveness.js';
@@ -52,8 +49,6 @@ export interface ReplicationSourceOptions {
 const SILENCE_MS = 15_000;
 /** How often a follower asks whether the slot is free, in ms; a third more or less by chance. */
 const FOLLOW_MS = 1_000;
-/** What is refused for the same reasons is named in the log this often, in ms. */
-const REMIND_MS = 60_000;
 /** The first key of our advisory locks: "rtwl" in ASCII. The second is of the slot's name. */
 const LOCK_SPACE = 0x7274776c;
 
@@ -61,8 +56,7 @@ const LOCK_SPACE = 0x7274776c;
 export class ReplicationSource implements ChangeSource {
   readonly #options: ReplicationSourceOptions;
   readonly #random: () => number;
-  readonly #stopping = new AbortController();
-  #state: SourceState = { status: 'connecting' };
+  readonly #attempts: SourceAttempts;
   #connection: ReplicationConnection | undefined;
   #receiver: WalReceiver | undefined;
   #acknowledgement: Acknowledgement | undefined;
@@ -72,17 +66,16 @@ export class ReplicationSource implements ChangeSource {
   #observedEnd: Lsn | undefined;
   #watch: SlotWatch | undefined;
   #isSlotUseless = false;
-  #failures = 0;
-  #told: { reason: string; at: number } | undefined;
 
   constructor(options: ReplicationSourceOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
+    this.#attempts = new SourceAttempts({ ...options, random: this.#random });
     this.#heartbeat = new Heartbeat(options.database, options.heartbeatMs);
   }
 
   get state(): SourceState {
-    return this.#state;
+    return this.#attempts.state;
   }
 
   get stats(): SourceStats {
@@ -101,14 +94,21 @@ export class ReplicationSource implements ChangeSource {
   }
 
   start(sink: ChangeSink): void {
-    this.#running = this.#run(sink);
+    this.#running = this.#attempts.run(
+      sink,
+      (opened) => this.#session(sink, opened),
+      () => {
+        this.#connection?.close();
+        this.#connection = undefined;
+        this.#acknowledgement?.stop();
+      },
+    );
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
+    this.#attempts.stop();
     this.#connection?.close();
     await this.#running;
-    this.#state = { status: 'stopped' };
   }
 
   acknowledge(endLsn: bigint): void {
@@ -125,28 +125,6 @@ export class ReplicationSource implements ChangeSource {
     this.#connection?.resume();
   }
 
-  async #run(sink: ChangeSink): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      let wasOpen = false;
-      try {
-        await this.#session(sink, () => {
-          wasOpen = true;
-        });
-        if (!signal.aborted) this.#goDown(sink, wasOpen, 'PostgreSQL ended the stream');
-      } catch (error) {
-        if (!signal.aborted) this.#failed(sink, wasOpen, error);
-      } finally {
-        this.#connection?.close();
-        this.#connection = undefined;
-        this.#acknowledgement?.stop();
-      }
-      if (wasOpen) this.#failures = 0;
-      const pause = backoffDelay(this.#failures++, this.#options.maxReconnectDelayMs, this.#random);
-      await delay(pause, undefined, { signal }).catch(() => undefined);
-    }
-  }
-
   /** One connection, from its first statement to the end of its stream. */
   async #session(sink: ChangeSink, opened: () => void): Promise<void> {
     const {
@@ -160,15 +138,15 @@ export class ReplicationSource implements ChangeSource {
     } = this.#options;
     const names: PreflightNames = { slot, publication, schema: database.schema };
     await ensureSubscriberRole(database);
-    this.#requireNothingWrong(findingsOf(await preflightFacts(database, names), names));
+    this.#attempts.requireNothingWrong(findingsOf(await preflightFacts(database, names), names));
     await this.observe();
     const connection = await ReplicationConnection.open(url, `${applicationName} replication`);
     this.#connection = connection;
-    if (this.#stopping.signal.aborted) return;
+    if (this.#attempts.signal.aborted) return;
     const [system] = await connection.query<{ systemid: string; timeline: number }>('IDENTIFY_SYSTEM');
     if (system === undefined) throw new Refused([POOLER_FINDING]);
     await this.#lead(connection);
-    if (this.#stopping.signal.aborted) return;
+    if (this.#attempts.signal.aborted) return;
     const publicationOid = await ensurePublication(database, publication);
     const store = new StreamStateStore(database, database.schema, slot, newEpoch());
     const window = new ResumeWindow(await this.#windowLimits());
@@ -192,8 +170,7 @@ export class ReplicationSource implements ChangeSource {
     const verify = () => this.#requireUnmoved(connection, state.acknowledged);
     const { ended } = await connection.stream(begin, receiver, verify);
     if (this.#isPaused) connection.pause();
-    this.#state = { status: 'streaming' };
-    this.#told = undefined;
+    this.#attempts.succeeded();
     log.info(
       { slot, publication, epoch: state.epoch, ...(gap === undefined ? {} : { gap }) },
       'Row changes are streaming',
@@ -307,82 +284,19 @@ export class ReplicationSource implements ChangeSource {
   /** Waits until the slot is ours. A waiting statement would hold a snapshot, so it is asked for again and again. */
   async #lead(connection: ReplicationConnection): Promise<void> {
     const { slot, log } = this.#options;
-    const { signal } = this.#stopping;
+    const { signal } = this.#attempts;
     const ask = `SELECT pg_try_advisory_lock(${LOCK_SPACE}, hashtext('${slot}')) AS leads`;
     while (!signal.aborted) {
       const [answer] = await connection.query<{ leads: boolean }>(ask);
       if (answer?.leads) return;
-      if (this.#state.status !== 'follower') {
-        this.#state = { status: 'follower' };
+      if (this.#attempts.state.status !== 'follower') {
+        this.#attempts.state = { status: 'follower' };
         log.info({ slot }, 'Another server reads the replication slot; this one waits to take over');
       }
       await this.observe();
       const pause = FOLLOW_MS * (2 / 3 + (2 / 3) * this.#random());
       await delay(pause, undefined, { signal }).catch(() => undefined);
     }
-  }
-
-  #requireNothingWrong(findings: readonly Finding[]): void {
-    const errors = findings.filter(({ severity }) => severity === 'error');
-    if (errors.length > 0) throw new Refused(errors);
-    for (const { code, title, advice } of findings) this.#remind(`${code} ${title}`, { code, advice }, title);
-  }
-
-  #failed(sink: ChangeSink, wasOpen: boolean, error: unknown): void {
-    if (error instanceof Refused) {
-      this.#state = { status: 'refused', findings: error.findings };
-      if (wasOpen) sink.closed('row changes cannot be read');
-      for (const { code, title, advice } of error.findings) {
-        this.#remind(`${code} ${title}`, { code, advice }, `Row changes cannot be read: ${title}`);
-      }
-      return;
-    }
-    this.#goDown(sink, wasOpen, this.#reasonOf(error), error);
-  }
-
-  #goDown(sink: ChangeSink, wasOpen: boolean, reason: string, error?: unknown): void {
-    this.#state = { status: 'down', reason };
-    if (wasOpen) sink.closed(reason);
-    this.#remind(
-      reason,
-      { reason, ...(error === undefined ? {} : { err: error }) },
-      'Row changes are not streaming; trying again in the background',
-    );
-  }
-
-  /** A few words without roles and secrets. */
-  #reasonOf(error: unknown): string {
-    if (error instanceof ProtocolError) {
-      const { state } = this.#options.database;
-      return state.status === 'down' ? state.reason : 'the database is not reachable';
-    }
-    if (error instanceof Error && 'code' in error && error.code === '55006')
-      return 'the replication slot is still held by an earlier connection';
-    const { hostname, port, pathname } = new URL(this.#options.url);
-    const target: ConnectionTarget = {
-      address: `${hostname}:${port === '' ? '5432' : port}`,
-      host: hostname,
-      database: pathname.slice(1),
-      user: '',
-    };
-    return connectionFault(error, target)?.reason ?? 'the stream could not be read';
-  }
-
-  #remind(key: string, facts: Record<string, unknown>, words: string): void {
-    const now = Date.now();
-    if (this.#told?.reason === key && now - this.#told.at < REMIND_MS) return;
-    this.#told = { reason: key, at: now };
-    this.#options.log.warn(facts, words);
-  }
-}
-
-/** Somebody has to mend something before row changes can be read. */
-class Refused extends Error {
-  readonly findings: readonly Finding[];
-
-  constructor(findings: readonly Finding[]) {
-    super(findings.map(({ code, title }) => `${code} ${title}`).join('; '));
-    this.findings = findings;
   }
 }
 

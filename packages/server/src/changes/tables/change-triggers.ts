@@ -1,0 +1,65 @@
+import { quoted } from '../../postgres/identifier.js';
+import type { Sql } from '../../postgres/sql.js';
+import { isMadeByHand } from '../../postgres/triggers/made-by-hand.js';
+
+interface Names {
+  readonly oid: number;
+  readonly schema: string;
+  readonly name: string;
+}
+
+export type TriggerState = 'made' | 'there' | 'by hand';
+
+/** The longest name that PostgreSQL keeps, in bytes. */
+const NAME_BYTES = 63;
+
+/** Gives a table the triggers that tell of its changes, unless it carries one that somebody made by hand. */
+export async function makeTriggers(sql: Sql, ownSchema: string, table: Names): Promise<TriggerState> {
+  const [found] = await sql.query<{ by_hand: boolean; count: number }>(
+    `SELECT ${isMadeByHand(ownSchema)} AS by_hand, (${OURS(ownSchema)} AND t.tgenabled = 'A')::int AS count
+     FROM pg_class c WHERE c.oid = $1`,
+    [table.oid],
+  );
+  if (found === undefined) return 'there';
+  if (found.by_hand) return 'by hand';
+  if (found.count === 2) return 'there';
+  await dropTriggers(sql, ownSchema, table);
+  const name = qualified(table);
+  for (const [suffix, events] of [
+    ['_changes_trigger', 'INSERT OR UPDATE OR DELETE ON ? FOR EACH ROW'],
+    ['_truncate_trigger', 'TRUNCATE ON ? FOR EACH STATEMENT'],
+  ] as const) {
+    const trigger = quoted(triggerName(table.name, suffix));
+    await sql.query(
+      `CREATE TRIGGER ${trigger} AFTER ${events.replace('?', () => name)} EXECUTE FUNCTION ${ownSchema}.notify_table_changes()`,
+    );
+    // Rows that come by logical replication are changes too.
+    await sql.query(`ALTER TABLE ${name} ENABLE ALWAYS TRIGGER ${trigger}`);
+  }
+  return 'made';
+}
+
+/** Takes our triggers away; false where there are none. */
+export async function dropTriggers(sql: Sql, ownSchema: string, table: Names): Promise<boolean> {
+  const rows = await sql.query<{ name: string }>(
+    `SELECT t.tgname::text AS name FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+     WHERE t.tgrelid = $1 AND t.tgparentid = 0 AND p.proname = 'notify_table_changes' AND p.pronamespace = '${ownSchema}'::regnamespace`,
+    [table.oid],
+  );
+  for (const { name } of rows) await sql.query(`DROP TRIGGER ${quoted(name)} ON ${qualified(table)}`);
+  return rows.length > 0;
+}
+
+/** `<table>_changes_trigger`, cut to what PostgreSQL keeps. */
+function triggerName(table: string, suffix: string): string {
+  let end = table.length;
+  while (Buffer.byteLength(table.slice(0, end)) > NAME_BYTES - suffix.length) end -= 1;
+  return table.slice(0, end) + suffix;
+}
+
+function qualified({ schema, name }: Names): string {
+  return `${quoted(schema)}.${quoted(name)}`;
+}
+
+const OURS = (ownSchema: string) => `SELECT count(*) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+  WHERE t.tgrelid = c.oid AND p.proname = 'notify_table_changes' AND p.pronamespace = '${ownSchema}'::regnamespace`;

@@ -1,0 +1,70 @@
+import type { Sql } from '../sql.js';
+
+/** One that may be woken looks by itself after so long, in ms. */
+const SLEEP_MS = 5_000;
+
+/**
+ * How the reader of the outbox waits. A NOTIFY in every transaction costs writers more than half of their throughput, so
+ * that they notify only while the reader holds a lock that says that it is asleep. Each of them holds the lock in shared
+ * mode until it has committed: who gets it alone knows that nobody is about to commit without a word.
+ */
+export class Nap {
+  readonly #lock: () => string;
+  #hasLock = false;
+  #isWoken = false;
+  #wake: (() => void) | undefined;
+
+  /** `lock`: the key of the lock, as SQL. */
+  constructor(lock: () => string) {
+    this.#lock = lock;
+  }
+
+  /** Ends the waiting, or the next one at once. */
+  wake(): void {
+    this.#isWoken = true;
+    this.#wake?.();
+  }
+
+  /**
+   * Waits until it is woken, or for `ms` where writers are about to commit; or not at all when the lock has just become
+   * ours: what committed before that is to be looked for once more. Answers whether it could sleep.
+   */
+  async sleep(session: Sql, ms: number): Promise<boolean> {
+    if (this.#hasLock) {
+      await this.#wait(SLEEP_MS);
+      await this.rise(session);
+      return true;
+    }
+    const [row] = await session.query<{ got: boolean }>(
+      `SELECT pg_try_advisory_lock(${this.#lock()}) AS got`,
+    );
+    this.#hasLock = row?.got === true;
+    if (!this.#hasLock) await this.#wait(ms);
+    return this.#hasLock;
+  }
+
+  /** Writers need not notify any more. */
+  async rise(session: Sql): Promise<void> {
+    if (!this.#hasLock) return;
+    this.#hasLock = false;
+    await session.query(`SELECT pg_advisory_unlock(${this.#lock()})`);
+  }
+
+  /** The session has ended, and the lock with it. */
+  end(): void {
+    this.#hasLock = false;
+  }
+
+  async #wait(ms: number): Promise<void> {
+    if (!this.#isWoken) {
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        timer = setTimeout(resolve, ms);
+      });
+      clearTimeout(timer);
+    }
+    this.#isWoken = false;
+    this.#wake = undefined;
+  }
+}
