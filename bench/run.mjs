@@ -6,12 +6,14 @@ import * as fanOut from './fan-out.mjs';
 import * as idleMemory from './idle-memory.mjs';
 import { VoidRun } from './support/void-run.mjs';
 import * as visibility from './visibility.mjs';
+import * as writers from './writers.mjs';
 
 const BENCHMARKS = new Map([
   ['fan-out', fanOut],
   ['idle-memory', idleMemory],
   ['changes', changes],
   ['visibility', visibility],
+  ['writers', writers],
 ]);
 
 const HELP = `Usage: npm run bench -- [<benchmark>]... [--rounds <n>]
@@ -20,7 +22,7 @@ Runs the benchmarks that are named, or all of them, one after the other:
 
 ${[...BENCHMARKS].map(([name, { summary }]) => `  ${name.padEnd(12)}  ${summary}`).join('\n')}
 
-  --rounds <n>  Measure so many times and take medians (changes, fan-out: 3, others: 1).
+  --rounds <n>  Measure so many times and take medians (changes, fan-out, writers: 3, others: 1).
   --list        Only name the benchmarks.
   --help        This text.
 

@@ -35,10 +35,10 @@ const SETTINGS = {
 /**
  * Our server, by its own command line, on a data folder of its own and with the PostgreSQL that it brings;
  * nothing that is configured where the benchmark runs reaches it. BENCH_NODE_OPTIONS is for profiling it.
- * @param {{ nodeOptions?: string }} [options]
+ * @param {{ nodeOptions?: string, env?: Record<string, string> }} [options]
  * @returns {Promise<BenchServer & { databaseUrl: string, token(user: { userId: string, role: string }): string }>}
  */
-export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?? '' } = {}) {
+export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?? '', env = {} } = {}) {
   const dataDir = await mkdtemp(join(tmpdir(), 'goforward-bench-'));
   const secret = randomBytes(32).toString('hex');
   const inherited = Object.entries(process.env).filter(
@@ -49,6 +49,7 @@ export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?
     env: {
       ...Object.fromEntries(inherited),
       ...SETTINGS,
+      ...env,
       REALTIME_DATA_DIR: dataDir,
       REALTIME_JWT_SECRET: secret,
     },

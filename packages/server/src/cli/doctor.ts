@@ -22,7 +22,11 @@ it runs, and prints every finding with its number and the SQL or setting that me
 as start. Exits 0 when nothing is wrong (warnings aside), else 1.`,
   run: async (args) => {
     const { settings } = settingsOfArguments(args).loaded;
-    const findings = await examine(settings);
+    const { findings, source, reason } = await examine(settings);
+    if (source === 'trigger')
+      process.stdout.write(
+        `Row changes are read by triggers: ${reason ?? 'REALTIME_CHANGE_SOURCE says so'}.\n`,
+      );
     for (const { code, severity, title, advice } of findings)
       process.stdout.write(`${code} ${severity}: ${title}\n  ${advice}\n`);
     if (findings.length === 0) process.stdout.write('Nothing keeps row changes from being read.\n');
@@ -30,7 +34,14 @@ as start. Exits 0 when nothing is wrong (warnings aside), else 1.`,
   },
 };
 
-function examine(settings: Settings): Promise<readonly Finding[]> {
+interface Examined {
+  readonly findings: readonly Finding[];
+  readonly source: 'logical' | 'trigger';
+  /** Why auto chose triggers. */
+  readonly reason?: string | undefined;
+}
+
+function examine(settings: Settings): Promise<Examined> {
   return withDatabase(settings, async (database) => {
     await ensureSubscriberRole(database);
     const names = {
@@ -40,8 +51,9 @@ function examine(settings: Settings): Promise<readonly Finding[]> {
     };
     const facts = await preflightFacts(database, names);
     const { changeSource } = settings;
-    const isByTriggers =
-      changeSource === 'trigger' || (changeSource === 'auto' && whyNotLogical(facts, names) !== undefined);
-    return isByTriggers ? triggerFindingsOf(facts, names) : findingsOf(facts, names);
+    const reason = changeSource === 'auto' ? whyNotLogical(facts, names) : undefined;
+    return changeSource === 'trigger' || reason !== undefined
+      ? { source: 'trigger', reason, findings: triggerFindingsOf(facts, names) }
+      : { source: 'logical', findings: findingsOf(facts, names) };
   });
 }

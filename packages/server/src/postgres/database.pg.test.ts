@@ -56,6 +56,7 @@ describe('a database that is there', () => {
       { number: 2, name: 'row changes' },
       { number: 3, name: 'resume window' },
       { number: 4, name: 'messages from SQL' },
+      { number: 5, name: 'trigger source' },
     ]);
     expect(log.lines.map(({ message }) => message)).toEqual(['PostgreSQL is connected']);
   });

@@ -10,6 +10,7 @@ const SLEEP_MS = 5_000;
  */
 export class Nap {
   readonly #lock: () => string;
+  #mayBeWoken = false;
   #hasLock = false;
   #isWoken = false;
   #wake: (() => void) | undefined;
@@ -17,6 +18,18 @@ export class Nap {
   /** `lock`: the key of the lock, as SQL. */
   constructor(lock: () => string) {
     this.#lock = lock;
+  }
+
+  /**
+   * Another session. A transaction that has notified cannot be prepared for a commit in two phases: where there may be
+   * such, nobody is asked to.
+   */
+  async begin(session: Sql): Promise<void> {
+    this.#hasLock = false;
+    const [row] = await session.query<{ may: boolean }>(
+      `SELECT current_setting('max_prepared_transactions')::int = 0 AS may`,
+    );
+    this.#mayBeWoken = row?.may === true;
   }
 
   /** Ends the waiting, or the next one at once. */
@@ -35,6 +48,10 @@ export class Nap {
       await this.rise(session);
       return true;
     }
+    if (!this.#mayBeWoken) {
+      await this.#wait(ms);
+      return false;
+    }
     const [row] = await session.query<{ got: boolean }>(
       `SELECT pg_try_advisory_lock(${this.#lock()}) AS got`,
     );
@@ -48,11 +65,6 @@ export class Nap {
     if (!this.#hasLock) return;
     this.#hasLock = false;
     await session.query(`SELECT pg_advisory_unlock(${this.#lock()})`);
-  }
-
-  /** The session has ended, and the lock with it. */
-  end(): void {
-    this.#hasLock = false;
   }
 
   async #wait(ms: number): Promise<void> {

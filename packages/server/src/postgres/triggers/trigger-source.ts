@@ -158,6 +158,7 @@ export class TriggerSource implements ChangeSource {
     await this.#lead(session);
     if (this.#attempts.signal.aborted) return;
     await session.query('LISTEN table_changes');
+    await this.#nap.begin(session);
     await database.query(`DELETE FROM ${database.schema}.change_source`);
     await database.query(`INSERT INTO ${database.schema}.change_source VALUES ('trigger')`);
     if (await prepareTables()) this.#lost ??= 'tables were without their triggers';
@@ -385,7 +386,6 @@ export class TriggerSource implements ChangeSource {
   #cleanUp(): void {
     this.#session?.close();
     this.#session = undefined;
-    this.#nap.end();
     this.#acknowledgement?.stop();
     this.#decoder = new OutboxDecoder();
     for (const { reject } of this.#observers.splice(0)) reject(new Error('the stream has ended'));
