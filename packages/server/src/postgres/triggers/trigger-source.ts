@@ -48,6 +48,8 @@ const ALIVE_MS = 3_000;
 /** How long a reader that may not sleep waits, in ms: a little longer each time that it finds nothing. */
 const SHORTEST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
+/** Two batches begin no sooner one after the other, in ms. */
+const GATHER_MS = 10;
 /** How often the size of the outbox is looked at, in ms. */
 const SIZE_MS = 10_000;
 /** How many notifications of triggers that were made by hand may wait. */
@@ -218,6 +220,8 @@ export class TriggerSource implements ChangeSource {
         pause = SHORTEST_PAUSE_MS;
         await this.#nap.rise(session);
         await this.#hand(sink, outbox, taken);
+        // While much is written, few large batches cost less than many small ones.
+        await delay(Math.max(0, GATHER_MS - (performance.now() - began)));
       } else if (!(await this.#nap.sleep(session, pause))) {
         pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
       }
