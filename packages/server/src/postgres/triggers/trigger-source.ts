@@ -161,8 +161,9 @@ export class TriggerSource implements ChangeSource {
     if (this.#attempts.signal.aborted) return;
     await session.query('LISTEN table_changes');
     await this.#nap.begin(session);
-    await database.query(`DELETE FROM ${database.schema}.change_source`);
-    await database.query(`INSERT INTO ${database.schema}.change_source VALUES ('trigger')`);
+    await database.query(
+      `WITH gone AS (DELETE FROM ${database.schema}.change_source) INSERT INTO ${database.schema}.change_source VALUES ('trigger')`,
+    );
     if (await prepareTables()) this.#lost ??= 'tables were without their triggers';
     const store = new StreamStateStore(database, database.schema, OUTBOX_STREAM, newEpoch());
     const outbox = new Outbox(session, database.schema);
