@@ -263,6 +263,16 @@ describe.each(POSTGRES_VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s Postg
     ]);
   });
 
+  test('a transaction larger than a page comes whole and in order', async () => {
+    const server = await start();
+    await write('CREATE TABLE notes (id int PRIMARY KEY, content text)');
+    await subscribe(server, 'lobby', { table: 'notes' });
+    const ada = await join(server, 'lobby', ADA);
+    await write(`INSERT INTO notes SELECT n, repeat('x', 1000) FROM generate_series(1, 8000) n`);
+    const changes = await takeChanges(ada, 8_000);
+    expect(changes.map(({ new_record }) => new_record?.id)).toEqual(changes.map((_, n) => n + 1));
+  });
+
   test('a row too long for NOTIFY does not fail the INSERT', async () => {
     const server = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY, content text)');

@@ -1,4 +1,4 @@
-import { quoted } from '../../postgres/identifier.js';
+import { qualified, quoted } from '../../postgres/identifier.js';
 import type { Sql } from '../../postgres/sql.js';
 import { isMadeByHand } from '../../postgres/triggers/made-by-hand.js';
 
@@ -16,7 +16,7 @@ const NAME_BYTES = 63;
 /** Gives a table the triggers that tell of its changes, unless it carries one that somebody made by hand. */
 export async function makeTriggers(sql: Sql, ownSchema: string, table: Names): Promise<TriggerState> {
   const [found] = await sql.query<{ by_hand: boolean; count: number }>(
-    `SELECT ${isMadeByHand(ownSchema)} AS by_hand, (${OURS(ownSchema)} AND t.tgenabled = 'A')::int AS count
+    `SELECT ${isMadeByHand(ownSchema)} AS by_hand, (SELECT count(*)::int ${ours(ownSchema)} AND t.tgenabled = 'A') AS count
      FROM pg_class c WHERE c.oid = $1`,
     [table.oid],
   );
@@ -41,11 +41,9 @@ export async function makeTriggers(sql: Sql, ownSchema: string, table: Names): P
 
 /** Takes our triggers away; false where there are none. */
 export async function dropTriggers(sql: Sql, ownSchema: string, table: Names): Promise<boolean> {
-  const rows = await sql.query<{ name: string }>(
-    `SELECT t.tgname::text AS name FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-     WHERE t.tgrelid = $1 AND t.tgparentid = 0 AND p.proname = 'notify_table_changes' AND p.pronamespace = '${ownSchema}'::regnamespace`,
-    [table.oid],
-  );
+  const rows = await sql.query<{ name: string }>(`SELECT t.tgname::text AS name ${ours(ownSchema)}`, [
+    table.oid,
+  ]);
   for (const { name } of rows) await sql.query(`DROP TRIGGER ${quoted(name)} ON ${qualified(table)}`);
   return rows.length > 0;
 }
@@ -57,9 +55,6 @@ function triggerName(table: string, suffix: string): string {
   return table.slice(0, end) + suffix;
 }
 
-function qualified({ schema, name }: Names): string {
-  return `${quoted(schema)}.${quoted(name)}`;
-}
-
-const OURS = (ownSchema: string) => `SELECT count(*) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-  WHERE t.tgrelid = c.oid AND p.proname = 'notify_table_changes' AND p.pronamespace = '${ownSchema}'::regnamespace`;
+/** Our triggers of the table $1. */
+const ours = (schema: string) => `FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+  WHERE t.tgrelid = $1 AND t.tgparentid = 0 AND p.proname = 'notify_table_changes' AND p.pronamespace = '${schema}'::regnamespace`;

@@ -1,6 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { SourceChoice, SourceKind } from '../../postgres/chosen-source.js';
-import { quoted } from '../../postgres/identifier.js';
+import { qualified, quoted } from '../../postgres/identifier.js';
 import { ensurePublication } from '../../postgres/replication/slot.js';
 import { ensureSubscriberRole } from '../../postgres/replication/subscriber-role.js';
 import type { Sql } from '../../postgres/sql.js';
@@ -55,7 +55,6 @@ export class TableRegistry {
   readonly #filter: TableFilter;
   readonly #tables = new Map<number, OptedInTable>();
   readonly #listeners: TableListener[] = [];
-
   readonly #choice: Pick<SourceChoice, 'kind' | 'decide'>;
 
   /** `choice`: how changes are read, which a table is made ready for. */
@@ -338,10 +337,6 @@ function explained(error: unknown): unknown {
   }
   if (error.code !== '42501' && error.code !== '42704') return error;
   return new ProtocolError('TABLE_NOT_ALLOWED', { details: error.message });
-}
-
-function qualified({ schema, name }: { readonly schema: string; readonly name: string }): string {
-  return `${quoted(schema)}.${quoted(name)}`;
 }
 
 function notFound(schema: string, table: string): ProtocolError {

@@ -1,4 +1,4 @@
-import { quoted } from '../identifier.js';
+import { qualified } from '../identifier.js';
 import type { Sql } from '../sql.js';
 import { isMadeByHand } from './made-by-hand.js';
 
@@ -26,7 +26,7 @@ export async function storeNotification(sql: Sql, schema: string, payload: strin
     [notification.schema, notification.table],
   );
   if (table === undefined) return false;
-  const type = `${quoted(notification.schema)}.${quoted(notification.table)}`;
+  const type = qualified({ schema: notification.schema, name: notification.table });
   const row = (place: string) =>
     `CASE WHEN ${place}::json IS NOT NULL THEN json_populate_record(NULL::${type}, ${place}::json)::text END`;
   try {

@@ -71,8 +71,8 @@ export class Outbox {
     }));
   }
 
-  /** Forgets everything: what commits from now on comes behind `position`. Answers what is seen now. */
-  async clear(position: bigint): Promise<string> {
+  /** Forgets everything: what commits from now on comes behind `position`. */
+  async clear(position: bigint): Promise<void> {
     await this.#sql.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
     try {
       const [row] = await this.#sql.query<{ seen: string }>('SELECT pg_current_snapshot()::text AS seen');
@@ -81,7 +81,6 @@ export class Outbox {
       await this.#sql.query(`DELETE FROM ${this.#schema}.outbox_batches`);
       await this.#write({ start: position, end: position, seenBefore: seen, seen, shapes: {} });
       await this.#sql.query('COMMIT');
-      return seen;
     } catch (error) {
       await this.#sql.query('ROLLBACK').catch(() => undefined);
       throw error;

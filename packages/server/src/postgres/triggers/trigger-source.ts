@@ -74,6 +74,7 @@ export class TriggerSource implements ChangeSource {
   readonly #progress = { walEnd: 0n, safe: 0n, transactions: 0, receivedBytes: 0 };
   #retainedBytes = 0;
   #lagSeconds = 0;
+
   constructor(options: TriggerSourceOptions) {
     this.#options = options;
     this.#nap = new Nap(() => this.#lock('asleep'));
@@ -190,7 +191,7 @@ export class TriggerSource implements ChangeSource {
     opened();
     this.#attempts.succeeded();
     log.info({ epoch: state.epoch, ...(gap === undefined ? {} : { gap }) }, 'Row changes are streaming');
-    this.#acknowledgement = this.#acknowledgementOf(store, state, outbox, sink);
+    this.#acknowledgement = this.#acknowledgementOf(store, state, sink);
     this.#acknowledgement.start();
     for (const batch of kept) if (batch.end > state.acknowledged) await this.#hand(sink, outbox, batch);
     await this.#follow(session, sink, outbox, last.seen);
@@ -289,9 +290,9 @@ export class TriggerSource implements ChangeSource {
     const gap = kept === undefined ? undefined : this.#gap(kept, last, systemId, timeline);
     if (kept !== undefined && gap === undefined) return { state: kept };
     const acknowledged = kept?.acknowledged ?? FIRST;
-    await outbox.clear(last === undefined || last.end < acknowledged ? acknowledged : last.end);
+    const position = last === undefined || last.end < acknowledged ? acknowledged : last.end;
+    await outbox.clear(position);
     this.#lost = undefined;
-    const position = (await outbox.batches()).at(-1)?.end ?? 0n;
     const generation = (kept?.generation ?? 0) + 1;
     const memo = {};
     const state = {
@@ -313,13 +314,10 @@ export class TriggerSource implements ChangeSource {
     return this.#lost;
   }
 
-  #acknowledgementOf(
-    store: StreamStateStore,
-    state: StreamState,
-    outbox: Outbox,
-    sink: ChangeSink,
-  ): Acknowledgement {
-    const { log, window } = this.#options;
+  #acknowledgementOf(store: StreamStateStore, state: StreamState, sink: ChangeSink): Acknowledgement {
+    const { database, log, window } = this.#options;
+    // Not on the session of the reading, which may be within a transaction.
+    const outbox = new Outbox(database, database.schema);
     return new Acknowledgement({
       store,
       state,
@@ -357,7 +355,7 @@ export class TriggerSource implements ChangeSource {
         `SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
          WHERE l.locktype = 'advisory' AND l.granted AND (l.classid, l.objid) = (${OUTBOX_LOCKS}::oid, (hashtext('${this.#options.database.schema}.leader')::int8 & 4294967295)::oid)
            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-           AND a.state LIKE 'idle%' AND a.state_change < clock_timestamp() - interval '${STALE_MS} ms'`,
+           AND a.usename = current_user AND a.state LIKE 'idle%' AND a.state_change < clock_timestamp() - interval '${STALE_MS} ms'`,
       );
       await this.observe();
       await delay(FOLLOW_MS, undefined, { signal }).catch(() => undefined);
