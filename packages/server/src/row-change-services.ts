@@ -79,6 +79,8 @@ export class RowChangeServices {
   readonly #enableRls: boolean;
   readonly #log: Log;
   #adoption: NodeJS.Timeout | undefined;
+  /** The source whose rival has left something behind. */
+  #unsettled: SourceKind | undefined;
 
   constructor(options: RowChangeOptions) {
     const { settings, database, channels, encoder, tally, clock, log } = options;
@@ -233,7 +235,10 @@ export class RowChangeServices {
     this.#authorizer.start();
     this.subscriptions.start();
     this.stream.start();
-    const adopt = () => void this.tables.adoptPartitions().catch((error: unknown) => this.#failed(error));
+    const adopt = () => {
+      void this.tables.adoptPartitions().catch((error: unknown) => this.#failed(error));
+      if (this.#unsettled !== undefined) void this.#settle(this.#unsettled);
+    };
     this.#adoption = setInterval(adopt, ADOPT_MS).unref();
   }
 
@@ -295,27 +300,34 @@ export class RowChangeServices {
     this.stream.tell({ event: 'gap', payload: { scope: 'changes', reason }, tables: [oid] });
   }
 
-  /** What the other source needs is taken away: nobody would read it, and it would grow. */
+  /** What the other source needs is taken away: nobody would read it, and it would grow. Tried again until it is done. */
   async #settle(kind: SourceKind): Promise<void> {
-    const { database, slot } = this.#settling;
-    if (kind === 'trigger') {
-      await database
-        .query(
-          `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active`,
-          [slot],
-        )
-        .catch((error: unknown) => this.#failed(error));
-      return;
-    }
+    this.#unsettled = kind;
     try {
-      await this.tables.settle('logical');
-      await database.query(`DELETE FROM ${database.schema}.change_source`);
-      await database.query(`DELETE FROM ${database.schema}.streams WHERE slot = $1`, [OUTBOX_STREAM]);
-      for (const table of ['outbox', 'outbox_batches', 'outbox_shapes'])
-        await database.query(`DELETE FROM ${database.schema}.${table}`);
+      if (kind === 'trigger') await this.#dropSlot();
+      else await this.#dropOutbox();
+      this.#unsettled = undefined;
     } catch (error) {
       this.#failed(error);
     }
+  }
+
+  async #dropSlot(): Promise<void> {
+    const { database, slot } = this.#settling;
+    await database.query(
+      'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1',
+      [slot],
+    );
+  }
+
+  async #dropOutbox(): Promise<void> {
+    const { database } = this.#settling;
+    const { schema } = database;
+    await this.tables.settle('logical');
+    await database.query(`DELETE FROM ${schema}.change_source`);
+    await database.query(`DELETE FROM ${schema}.streams WHERE slot = $1`, [OUTBOX_STREAM]);
+    for (const table of ['outbox', 'outbox_batches', 'outbox_shapes'])
+      await database.query(`DELETE FROM ${schema}.${table}`);
   }
 
   async #channelDeleted(name: string): Promise<void> {

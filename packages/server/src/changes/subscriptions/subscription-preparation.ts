@@ -17,6 +17,8 @@ export interface SubscriptionPreparationParts {
     optIn(schema: string, table: string): Promise<OptInResult>;
     isOptedIn(oid: number): boolean;
     inspect(schema: string, table: string): Promise<{ readonly oid: number }>;
+    /** Old rows are whole, whatever the replica identity: they do not come from the log. */
+    readonly hasWholeOldRows: boolean;
   };
   readonly authorizer: Pick<Authorizer, 'facts' | 'rights' | 'forget'>;
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
@@ -79,7 +81,9 @@ export class SubscriptionPreparation {
       tableOid: oid,
       condition,
       active,
-      warnings: identityWarnings(facts, [...rights.reads, ...(condition?.columns ?? [])]),
+      warnings: this.#parts.tables.hasWholeOldRows
+        ? []
+        : identityWarnings(facts, [...rights.reads, ...(condition?.columns ?? [])]),
     };
   }
 }

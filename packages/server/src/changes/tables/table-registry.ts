@@ -70,6 +70,11 @@ export class TableRegistry {
     this.#filter = filter;
   }
 
+  /** Triggers tell old rows whole, whatever the replica identity. */
+  get hasWholeOldRows(): boolean {
+    return this.#choice.kind === 'trigger';
+  }
+
   onChange(listener: TableListener): void {
     this.#listeners.push(listener);
   }

@@ -367,7 +367,10 @@ export class TriggerSource implements ChangeSource {
   }
 
   #notified(payload: string): void {
-    if (payload !== '' && this.#notifications.length < MAX_NOTIFICATIONS) this.#notifications.push(payload);
+    if (payload !== '') {
+      if (this.#notifications.length < MAX_NOTIFICATIONS) this.#notifications.push(payload);
+      else this.#options.log.debug({}, 'More is notified than can be taken: a notification is dropped');
+    }
     this.#nap.wake();
   }
 
