@@ -100,6 +100,8 @@ test('the keyboard alone connects, writes, filters and disconnects, and its plac
   await keyboard.insertText(await server.token('alice'));
   await keyboard.press('Enter');
   await tab.isConnected();
+  // Entries are drawn a frame later, and the walk goes through them.
+  await tab.entry(/alice\s*you\s*joined/).waitFor();
 
   const walk: string[] = [];
   for (let step = 0; step < 20; step++) {
