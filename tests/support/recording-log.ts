@@ -1,7 +1,8 @@
 import type { Log } from '@goforward/realtime';
 
-/** A log that keeps warnings and errors, as text, and drops the rest. */
+/** A log that keeps information, warnings and errors, as text, and drops the rest. */
 export class RecordingLog implements Log {
+  readonly infos: string[] = [];
   readonly warnings: string[] = [];
   readonly errors: string[] = [];
 
@@ -9,8 +10,8 @@ export class RecordingLog implements Log {
     return;
   }
 
-  info(): void {
-    return;
+  info(fields: Record<string, unknown>, message: string): void {
+    this.infos.push(`${message} ${JSON.stringify(fields)}`);
   }
 
   warn(_fields: Record<string, unknown>, message: string): void {

@@ -89,6 +89,16 @@ describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (
     expect(events).toEqual([]);
   });
 
+  it('says what the slot keeps, once and not at every look', async () => {
+    await begin(40_000_000);
+    await watch.look();
+    expect(log.infos).toEqual([
+      expect.stringMatching(
+        /^What the replication slot keeps .*"retainedBytes":\d+,"budgetBytes":40000000,"xminAge":\d+/,
+      ),
+    ]);
+  });
+
   it('gives the slot up where it is told to', async () => {
     await begin(1_000, 'drop');
     await watch.look();

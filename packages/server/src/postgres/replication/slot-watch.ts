@@ -22,6 +22,8 @@ export interface SlotWatchParts {
 }
 
 const INTERVAL_MS = 5_000;
+/** After how many looks the log says again what the slot costs: an hour. */
+const TOLD_EVERY = 720;
 /** Shares of what the slot may keep. */
 const WARN_AT = 0.5;
 const SHRINK_AT = 0.8;
@@ -37,14 +39,16 @@ interface Seen {
 }
 
 /**
- * Looks at what the slot keeps: PostgreSQL's disk must not fill in silence. From half of the budget on the log says so,
- * from four fifths on nothing is kept for who comes back, and near its end the operator's choice is done.
+ * Looks at what the slot keeps: PostgreSQL's disk must not fill in silence. Every hour the log says how much that is;
+ * from half of the budget on it warns, from four fifths on nothing is kept for who comes back, and near its end the
+ * operator's choice is done.
  */
 export class SlotWatch {
   readonly #parts: SlotWatchParts;
   readonly #limits: WindowLimits;
   #timer: NodeJS.Timeout | undefined;
   #level = 0;
+  #looks = 0;
   retainedBytes = 0;
   /** Transactions that vacuum is held back by. */
   xminAge = 0;
@@ -84,13 +88,14 @@ export class SlotWatch {
     }
   }
 
-  #weigh({ retained, safe }: Seen): void {
+  #weigh({ retained, safe, xmin_age }: Seen): void {
     const { budgetBytes, window, log, slot, action, onOverflow } = this.#parts;
     const budget = safe === null ? budgetBytes : retained + Math.max(0, safe);
+    const facts = { slot, retainedBytes: retained, budgetBytes: budget, xminAge: xmin_age };
+    if (this.#looks++ % TOLD_EVERY === 0) log.info(facts, 'What the replication slot keeps');
     const share = retained / budget;
     const level = [WARN_AT, SHRINK_AT, ACT_AT].filter((at) => share >= at).length;
     if (level === this.#level) return;
-    const facts = { slot, retainedBytes: retained, budgetBytes: budget };
     if (level > this.#level)
       log.warn(
         facts,
