@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { tmpdir } from 'node:os';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { runCli } from '../support/cli.js';
 import { eventually } from '../support/eventually.js';
 import { createTestDatabase, POSTGRES_VERSIONS, sql } from '../support/postgres-database.js';
 import { ADA, BOB, MESSAGES, nextChange, subscribe, takeChanges } from '../support/row-changes.js';
@@ -250,6 +252,26 @@ describe.each(POSTGRES_VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s Postg
       expect(late.all('system', 'connected')[0]?.payload.recovered).toBe(false);
       await late.close();
     });
+  });
+
+  test('a trigger that somebody disabled is found by the doctor, and made anew with a gap at the next start', async () => {
+    const server = await start();
+    await write('CREATE TABLE notes (id int PRIMARY KEY)');
+    await subscribe(server, 'lobby', { table: 'notes' });
+    const ada = await join(server, 'lobby', ADA);
+    const cursor = encodeURIComponent(String(ada.all('system', 'connected')[0]?.payload.cursor));
+    const env = { DATABASE_URL: database.url, REALTIME_CHANGE_SOURCE: 'trigger' };
+    const doctor = () => runCli(['doctor'], { cwd: tmpdir(), env });
+    expect((await doctor()).stdout).not.toContain('GF123');
+    await write('ALTER TABLE notes DISABLE TRIGGER notes_changes_trigger; INSERT INTO notes VALUES (1)');
+    expect((await doctor()).stdout).toContain('changes of public.notes reach nobody');
+    await server.stop();
+    servers = [];
+    const late = await join(await start(), 'lobby', ADA, { query: `cursor=${cursor}` });
+    expect(late.all('system', 'connected')[0]?.payload.recovered).toBe(false);
+    await write('INSERT INTO notes VALUES (2)');
+    expect((await nextChange(late)).new_record).toEqual({ id: 2 });
+    expect((await doctor()).stdout).not.toContain('GF123');
   });
 
   test('messages from SQL come in the order of commits with row changes', async () => {

@@ -33,7 +33,7 @@ import type { RowChangeNumbers } from './metrics/metrics.js';
 import type { Tally } from './metrics/tally.js';
 import { ChosenSource, SourceChoice, type SourceKind } from './postgres/chosen-source.js';
 import type { Database } from './postgres/database.js';
-import type { PreflightNames } from './postgres/replication/preflight.js';
+import type { PreflightNames } from './postgres/replication/preflight-facts.js';
 import { ReplicationSource } from './postgres/replication/replication-source.js';
 import { OUTBOX_STREAM, TriggerSource } from './postgres/triggers/trigger-source.js';
 

@@ -1,11 +1,7 @@
 import type { Settings } from '../config/settings-table.js';
 import type { Finding } from '../postgres/change-source.js';
-import {
-  findingsOf,
-  preflightFacts,
-  triggerFindingsOf,
-  whyNotLogical,
-} from '../postgres/replication/preflight.js';
+import { findingsOf, triggerFindingsOf, whyNotLogical } from '../postgres/replication/preflight.js';
+import { preflightFacts } from '../postgres/replication/preflight-facts.js';
 import { ensureSubscriberRole } from '../postgres/replication/subscriber-role.js';
 import type { Command } from './command.js';
 import { settingsOfArguments } from './settings-of-arguments.js';

@@ -1,7 +1,8 @@
 import type { Log } from '../lib/log.js';
 import type { ChangeSink, ChangeSource, SourceState, SourceStats } from './change-source.js';
 import type { Database } from './database.js';
-import { type PreflightNames, preflightFacts, whyNotLogical } from './replication/preflight.js';
+import { whyNotLogical } from './replication/preflight.js';
+import { type PreflightNames, preflightFacts } from './replication/preflight-facts.js';
 
 export type SourceKind = 'logical' | 'trigger';
 

@@ -1,6 +1,6 @@
 import { qualified, quoted } from '../../postgres/identifier.js';
 import type { Sql } from '../../postgres/sql.js';
-import { isMadeByHand } from '../../postgres/triggers/made-by-hand.js';
+import { hasOurTriggers, isMadeByHand } from '../../postgres/triggers/trigger-conditions.js';
 
 interface Names {
   readonly oid: number;
@@ -15,14 +15,14 @@ const NAME_BYTES = 63;
 
 /** Gives a table the triggers that tell of its changes, unless it carries one that somebody made by hand. */
 export async function makeTriggers(sql: Sql, ownSchema: string, table: Names): Promise<TriggerState> {
-  const [found] = await sql.query<{ by_hand: boolean; count: number }>(
-    `SELECT ${isMadeByHand(ownSchema)} AS by_hand, (SELECT count(*)::int ${ours(ownSchema)} AND t.tgenabled = 'A') AS count
+  const [found] = await sql.query<{ by_hand: boolean; complete: boolean }>(
+    `SELECT ${isMadeByHand(ownSchema)} AS by_hand, ${hasOurTriggers(ownSchema)} AS complete
      FROM pg_class c WHERE c.oid = $1`,
     [table.oid],
   );
   if (found === undefined) return 'there';
   if (found.by_hand) return 'by hand';
-  if (found.count === 2) return 'there';
+  if (found.complete) return 'there';
   await dropTriggers(sql, ownSchema, table);
   const name = qualified(table);
   for (const [suffix, events] of [

@@ -1,12 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import {
-  findingsOf,
-  POOLER_FINDING,
-  type PreflightFacts,
-  triggerFindingsOf,
-  whyNotLogical,
-} from './preflight.js';
+import { findingsOf, POOLER_FINDING, triggerFindingsOf, whyNotLogical } from './preflight.js';
+import type { PreflightFacts } from './preflight-facts.js';
 
 const NAMES = { slot: 'realtime_slot', publication: 'realtime_publication', schema: 'realtime' };
 const SLOT = {
@@ -40,6 +35,7 @@ const READY: PreflightFacts = {
   unpublished: [],
   unidentified: [],
   byHand: [],
+  untriggered: [],
 };
 
 describe('what stands in the way of row changes', () => {
@@ -108,14 +104,22 @@ describe('what stands in the way of row changes', () => {
       walLevel: 'replica',
       mayReplicate: false,
       byHand: ['public.notes'],
+      untriggered: ['public.rooms'],
       publication: null,
     };
+    expect(findingsOf(facts, NAMES).map(({ code }) => code)).toEqual(['GF101', 'GF104']);
     expect(triggerFindingsOf(facts, NAMES)).toEqual([
       {
         code: 'GF122',
         severity: 'warning',
         title: expect.any(String),
         advice: expect.stringContaining('8,000 bytes'),
+      },
+      {
+        code: 'GF123',
+        severity: 'warning',
+        title: '1 tables lack a trigger that tells of their changes',
+        advice: expect.stringContaining('public.rooms'),
       },
     ]);
     expect(triggerFindingsOf({ ...READY, mayMakeTemporary: false }, NAMES).map(({ code }) => code)).toEqual([

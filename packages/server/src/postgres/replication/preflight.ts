@@ -1,124 +1,7 @@
 import type { Finding } from '../change-source.js';
 import { quoted } from '../identifier.js';
-import type { Sql } from '../sql.js';
-import { isMadeByHand } from '../triggers/made-by-hand.js';
+import type { PreflightFacts, PreflightNames } from './preflight-facts.js';
 import { SUBSCRIBER_ROLE } from './subscriber-role.js';
-
-/** What PostgreSQL says that matters to the reading of row changes. */
-export interface PreflightFacts {
-  readonly version: number;
-  readonly walLevel: string;
-  readonly isStandby: boolean;
-  readonly user: string;
-  readonly database: string;
-  readonly mayReplicate: boolean;
-  readonly maySetRole: boolean;
-  readonly mayCreateRole: boolean;
-  readonly hasSubscriberRole: boolean;
-  readonly mayCreate: boolean;
-  readonly mayMakeTemporary: boolean;
-  /** Whether policies do not apply to the role that rows are judged as. */
-  readonly subscriberBypassesRls: boolean;
-  readonly slots: { readonly used: number; readonly max: number };
-  readonly senders: { readonly used: number; readonly max: number };
-  readonly slot: SlotRow | null;
-  readonly publication: PublicationRow | null;
-  /** Tables that were opted in and are not in the publication. */
-  readonly unpublished: readonly string[];
-  /** Tables that were opted in and carry a trigger that somebody made by hand from the specification's SQL. */
-  readonly byHand: readonly string[];
-  /** Published tables without any replica identity: the application's own UPDATE and DELETE fail on them. */
-  readonly unidentified: readonly string[];
-}
-
-interface SlotRow {
-  readonly plugin: string | null;
-  readonly type: string;
-  readonly database: string | null;
-  readonly walStatus: string | null;
-  readonly isTemporary: boolean;
-  /** Bytes of log that it keeps, and that it may keep in addition (null: without limit). */
-  readonly retained: number | null;
-  readonly safe: number | null;
-}
-
-interface PublicationRow {
-  readonly isOurs: boolean;
-  readonly owner: string;
-  readonly viaRoot: boolean;
-  readonly isComplete: boolean;
-}
-
-export interface PreflightNames {
-  readonly slot: string;
-  readonly publication: string;
-  /** The schema of our tables. */
-  readonly schema: string;
-}
-
-/** Reads the facts in one query. */
-export async function preflightFacts(
-  sql: Sql,
-  { slot, publication, schema }: PreflightNames,
-): Promise<PreflightFacts> {
-  const [row] = await sql.query<{ facts: PreflightFacts }>(FACTS(schema), [
-    slot,
-    publication,
-    SUBSCRIBER_ROLE,
-  ]);
-  if (row === undefined) throw new Error('PostgreSQL answered nothing');
-  return row.facts;
-}
-
-const FACTS = (schema: string) => `
-  SELECT json_build_object(
-    'version', current_setting('server_version_num')::int,
-    'walLevel', current_setting('wal_level'),
-    'isStandby', pg_is_in_recovery(),
-    'user', current_user,
-    'database', current_database(),
-    'mayReplicate', me.rolreplication OR me.rolsuper,
-    'maySetRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND pg_has_role(me.oid, r.oid,
-      CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)),
-    'mayCreateRole', me.rolcreaterole OR me.rolsuper,
-    'hasSubscriberRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3),
-    'mayCreate', has_database_privilege(current_database(), 'CREATE'),
-    'mayMakeTemporary', has_database_privilege(current_database(), 'TEMPORARY'),
-    'subscriberBypassesRls', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND (r.rolbypassrls OR r.rolsuper)),
-    'slots', json_build_object(
-      'used', (SELECT count(*) FROM pg_replication_slots),
-      'max', current_setting('max_replication_slots')::int),
-    'senders', json_build_object(
-      'used', (SELECT count(*) FROM pg_stat_get_wal_senders()),
-      'max', current_setting('max_wal_senders')::int),
-    'slot', (
-      SELECT json_build_object('plugin', s.plugin, 'type', s.slot_type, 'database', s.database,
-        'walStatus', s.wal_status, 'isTemporary', s.temporary, 'safe', s.safe_wal_size,
-        'retained', CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - s.restart_lsn)::float8 END)
-      FROM pg_replication_slots s WHERE s.slot_name = $1),
-    'publication', (
-      SELECT json_build_object('isOurs', pg_has_role(me.oid, p.pubowner, 'USAGE'),
-        'owner', pg_get_userbyid(p.pubowner), 'viaRoot', p.pubviaroot,
-        'isComplete', p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate)
-      FROM pg_publication p WHERE p.pubname = $2),
-    'unpublished', (
-      SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')
-      FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE NOT EXISTS (
-        SELECT FROM pg_publication_rel pr JOIN pg_publication p ON p.oid = pr.prpubid
-        WHERE p.pubname = $2 AND pr.prrelid = c.oid)
-      AND NOT EXISTS (SELECT FROM pg_publication p WHERE p.pubname = $2 AND p.puballtables)),
-    'byHand', (
-      SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')
-      FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE ${isMadeByHand(schema)}),
-    'unidentified', (
-      SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')
-      FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE c.relkind = 'r' AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
-        SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)))
-  ) AS facts
-  FROM pg_roles me WHERE me.rolname = current_user`;
 
 /** How much a slot may keep where PostgreSQL sets no limit, in bytes. */
 export const WAL_BUDGET_BYTES = 4 * 1024 ** 3;
@@ -329,6 +212,16 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
             `Changes of ${byHand.join(', ')} come by NOTIFY: at most 8,000 bytes each, beyond which the INSERT itself fails, lost while no server listens, and any login can forge them. DROP TRIGGER on them, and POST /realtime/triggers/:table makes one that loses nothing.`,
           ),
   ],
+  [
+    'GF123',
+    ({ untriggered }) =>
+      untriggered.length === 0
+        ? undefined
+        : warning(
+            `${untriggered.length} tables lack a trigger that tells of their changes`,
+            `Somebody dropped or disabled it: changes of ${untriggered.join(', ')} reach nobody. Start the server again: it makes them anew, and tells its clients of the gap.`,
+          ),
+  ],
 ];
 
 /** The number of what only an attempt can show: something between us and PostgreSQL does not speak the replication protocol. */
@@ -349,6 +242,7 @@ const TRIGGER_CODES: ReadonlySet<string> = new Set([
   'GF117',
   'GF120',
   'GF122',
+  'GF123',
 ]);
 /** What makes logical decoding impossible, and may not be for the operator to mend. */
 const IMPOSSIBLE_CODES: ReadonlySet<string> = new Set(['GF101', 'GF104', 'GF105']);
@@ -366,7 +260,7 @@ export function whyNotLogical(facts: PreflightFacts, names: PreflightNames): str
 
 /** What stands in the way of reading row changes by logical decoding, and what will. */
 export function findingsOf(facts: PreflightFacts, names: PreflightNames): Finding[] {
-  return allFindings(facts, names).filter(({ code }) => code !== 'GF122');
+  return allFindings(facts, names).filter(({ code }) => code !== 'GF122' && code !== 'GF123');
 }
 
 function allFindings(facts: PreflightFacts, names: PreflightNames): Finding[] {

@@ -7,13 +7,8 @@ import { Acknowledgement } from './acknowledgement.js';
 import { Heartbeat } from './heartbeat.js';
 import { Liveness } from './liveness.js';
 import { type Lsn, parseLsn } from './lsn.js';
-import {
-  findingsOf,
-  POOLER_FINDING,
-  type PreflightNames,
-  preflightFacts,
-  WAL_BUDGET_BYTES,
-} from './preflight.js';
+import { findingsOf, POOLER_FINDING, WAL_BUDGET_BYTES } from './preflight.js';
+import { type PreflightNames, preflightFacts } from './preflight-facts.js';
 import { ReplicationConnection } from './replication-connection.js';
 import { ResumeWindow, type WindowLimits } from './resume-window.js';
 import { ensurePublication, ensureSlot } from './slot.js';

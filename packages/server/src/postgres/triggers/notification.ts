@@ -1,6 +1,6 @@
 import { qualified } from '../identifier.js';
 import type { Sql } from '../sql.js';
-import { isMadeByHand } from './made-by-hand.js';
+import { isMadeByHand } from './trigger-conditions.js';
 
 /** What the specification's function notifies of. */
 interface Notification {

@@ -4,12 +4,8 @@ import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../chan
 import type { Database } from '../database.js';
 import { OUTBOX_LOCKS } from '../migration-steps.js';
 import { Acknowledgement } from '../replication/acknowledgement.js';
-import {
-  POOLER_FINDING,
-  type PreflightNames,
-  preflightFacts,
-  triggerFindingsOf,
-} from '../replication/preflight.js';
+import { POOLER_FINDING, triggerFindingsOf } from '../replication/preflight.js';
+import { type PreflightNames, preflightFacts } from '../replication/preflight-facts.js';
 import { ResumeWindow, type WindowLimits } from '../replication/resume-window.js';
 import { type StreamState, StreamStateStore } from '../replication/stream-state.js';
 import { ensureSubscriberRole } from '../replication/subscriber-role.js';
