@@ -233,6 +233,8 @@ export const POOLER_FINDING: Finding = {
   ),
 };
 
+/** What matters only where changes are read by triggers. */
+const TRIGGER_ONLY_CODES: ReadonlySet<string> = new Set(['GF122', 'GF123']);
 /** What matters where changes are read by triggers as well. */
 const TRIGGER_CODES: ReadonlySet<string> = new Set([
   'GF102',
@@ -241,8 +243,7 @@ const TRIGGER_CODES: ReadonlySet<string> = new Set([
   'GF116',
   'GF117',
   'GF120',
-  'GF122',
-  'GF123',
+  ...TRIGGER_ONLY_CODES,
 ]);
 /** What makes logical decoding impossible, and may not be for the operator to mend. */
 const IMPOSSIBLE_CODES: ReadonlySet<string> = new Set(['GF101', 'GF104', 'GF105']);
@@ -260,7 +261,7 @@ export function whyNotLogical(facts: PreflightFacts, names: PreflightNames): str
 
 /** What stands in the way of reading row changes by logical decoding, and what will. */
 export function findingsOf(facts: PreflightFacts, names: PreflightNames): Finding[] {
-  return allFindings(facts, names).filter(({ code }) => code !== 'GF122' && code !== 'GF123');
+  return allFindings(facts, names).filter(({ code }) => !TRIGGER_ONLY_CODES.has(code));
 }
 
 function allFindings(facts: PreflightFacts, names: PreflightNames): Finding[] {
