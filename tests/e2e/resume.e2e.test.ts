@@ -126,6 +126,32 @@ describe('a connection that comes back with its cursor', () => {
     expect(ids(await client.take(1, 'database_change'))).toEqual([11]);
   });
 
+  test.each(['logical', 'trigger'])(
+    'gets nothing that was written before it came while nobody followed the table, after a restart either (%s)',
+    async (source) => {
+      const env = { REALTIME_CHANGE_SOURCE: source };
+      const before = await start(env);
+      const token = await before.token('root', 'admin');
+      await write('CREATE TABLE notes (id int PRIMARY KEY)');
+      await before.call('POST', '/realtime/triggers/notes', { token, body: {} });
+      await before.call('POST', '/realtime/channels', { token, body: { name: 'notes' } });
+      await insert(1, 1);
+      await eventually(async () => {
+        const { body } = await before.call('GET', '/realtime/stats', { token });
+        expect(body).toMatchObject({ database: { changes_read: 1 } });
+      });
+      const [, { cursor }] = await connect(before);
+      await subscribe(before, 'notes', { table: 'notes' });
+      await insert(2, 2);
+      await before.stop();
+      servers = [];
+      const server = await start(env, false);
+      const [again, { recovered }] = await connect(server, cursor);
+      expect(recovered).toBe(true);
+      expect(ids(await again.take(1, 'database_change'))).toEqual([2]);
+    },
+  );
+
   test('is told of a gap where the cursor is none, or of another history', async () => {
     const server = await startWithNotes();
     const [, { cursor }] = await connect(server);

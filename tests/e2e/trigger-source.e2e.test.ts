@@ -267,10 +267,11 @@ describe.each(POSTGRES_VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s Postg
     expect((await doctor()).stdout).toContain('changes of public.notes reach nobody');
     await server.stop();
     servers = [];
-    const late = await join(await start(), 'lobby', ADA, { query: `cursor=${cursor}` });
+    const late = await join(await start({}, false), 'lobby', ADA, { query: `cursor=${cursor}` });
     expect(late.all('system', 'connected')[0]?.payload.recovered).toBe(false);
     await write('INSERT INTO notes VALUES (2)');
     expect((await nextChange(late)).new_record).toEqual({ id: 2 });
+    expect(late.all('system', 'gap')).toHaveLength(1);
     expect((await doctor()).stdout).not.toContain('GF123');
   });
 

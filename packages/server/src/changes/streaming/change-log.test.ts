@@ -90,6 +90,26 @@ describe('what is handed out', () => {
   });
 });
 
+describe('where the log is', () => {
+  const at = () => changes.handedOut && `${changes.handedOut.commitLsn}/${changes.handedOut.index}`;
+
+  it('goes on with changes that nobody wants, also within a transaction', () => {
+    expect(at()).toBeUndefined();
+    transaction(10, [1], unwanted);
+    expect(at()).toBe('10/0');
+    transaction(20, [1, 1], unwanted, false);
+    expect(at()).toBe('20/1');
+  });
+
+  it('is not known while a change waits to be handed out', async () => {
+    transaction(10, [1]);
+    transaction(20, [1], unwanted);
+    expect(at()).toBeUndefined();
+    await next();
+    expect(at()).toBe('20/0');
+  });
+});
+
 describe('what comes again after a lost connection', () => {
   it('is skipped up to the last change that was taken, also within a transaction', async () => {
     transaction(10, [1, 1]);
@@ -103,22 +123,20 @@ describe('what comes again after a lost connection', () => {
     expect(all.flatMap(({ notice }) => notice?.event ?? [])).toEqual(['database_down', 'database_up']);
   });
 
-  it('is new where the history is another one, and a gap stands before it', async () => {
+  it('is new where the history is another one, and tells of a gap before it', async () => {
     transaction(10, [1]);
     changes.closed('connection lost');
     changes.opened({ epoch: 'e2', gap: 'the slot was recreated', memo: {}, end: 0n });
     transaction(10, [1]);
-    const all = [await next(), await next(), await next(), await next(), await next(), await next()];
+    const all = [await next(), await next(), await next(), await next(), await next()];
     expect(all.map(({ notice, history, epoch }) => notice?.event ?? history?.epoch ?? epoch)).toEqual([
       'e1',
       'database_down',
-      'e2',
       'database_up',
-      'gap',
+      'e2',
       'e2',
     ]);
-    expect(all[2]?.history).toEqual({ epoch: 'e2', memo: {}, end: 0n, hasGap: true });
-    expect(all[4]?.notice?.payload).toEqual({ scope: 'changes', reason: 'the slot was recreated' });
+    expect(all[3]?.history).toEqual({ epoch: 'e2', memo: {}, end: 0n, gap: 'the slot was recreated' });
   });
 });
 

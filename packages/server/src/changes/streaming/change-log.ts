@@ -76,6 +76,11 @@ export class ChangeLog implements ChangeSink {
     return this.#isOpen;
   }
 
+  /** The last change that came, whether anybody wanted it or not; undefined while one waits to be handed out. */
+  get handedOut(): Position | undefined {
+    return this.#routed === this.#slices.length ? this.#last : undefined;
+  }
+
   /** The oldest slice that a member still has to take. */
   get oldest(): Slice | undefined {
     return this.#slices[0];
@@ -127,14 +132,12 @@ export class ChangeLog implements ChangeSink {
 
   opened({ epoch, gap, memo, end }: OpenedStream): void {
     this.#isOpen = true;
-    if (epoch !== this.#epoch) {
-      this.#last = undefined;
-      this.#epoch = epoch;
-      this.#append({ history: { epoch, memo, end, hasGap: gap !== undefined } });
-    }
     if (this.#isToldDown) this.tell({ event: 'database_up', payload: {} });
     this.#isToldDown = false;
-    if (gap !== undefined) this.tell({ event: 'gap', payload: { scope: 'changes', reason: gap } });
+    if (epoch === this.#epoch) return;
+    this.#last = undefined;
+    this.#epoch = epoch;
+    this.#append({ history: { epoch, memo, end, ...(gap === undefined ? {} : { gap }) } });
   }
 
   closed(reason: string): void {

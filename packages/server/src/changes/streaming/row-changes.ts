@@ -145,9 +145,7 @@ export class RowChanges {
       this.#resume(member, channel, asked.position);
       return { cursor: formatCursor(asked), recovered: true, notices };
     }
-    // What is being handed out was decided on without this member.
-    const newest = this.#current === undefined ? this.#frontier : lastOf(this.#current, this.#frontier);
-    const position = laterOf(newest, this.#end);
+    const position = laterOf(this.#newest(), this.#end);
     this.#places.start(member, position);
     const gap = asked === undefined ? [] : [gapNotice(asked)];
     return {
@@ -160,8 +158,14 @@ export class RowChanges {
   /** The member gets no changes until `goOn`, and then those behind all that it has. Throws DATABASE_UNAVAILABLE before there is a history. */
   hold(member: Subscriber, channel: Channel): void {
     if (this.#epoch === '') throw new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: 1 } });
-    const newest = this.#current === undefined ? this.#frontier : lastOf(this.#current, this.#frontier);
+    const newest = this.#newest();
     this.#parts.replays.hold(member, channel, laterOf(newest, this.#places.of(member) ?? newest));
+  }
+
+  /** Whoever joins now gets what comes behind this. What is being handed out was decided on without them. */
+  #newest(): Position {
+    const handedOut = this.#current === undefined ? this.#frontier : lastOf(this.#current, this.#frontier);
+    return this.#parts.changes.handedOut ?? handedOut;
   }
 
   goOn(member: Subscriber): void {
@@ -249,7 +253,7 @@ export class RowChanges {
   }
 
   /** Another history: nobody can go on in the one before. */
-  #begin(slice: Slice, { epoch, memo, end, hasGap }: History): void {
+  #begin(slice: Slice, { epoch, memo, end, gap }: History): void {
     const { resumeLog, replays, delivery } = this.#parts;
     this.#epoch = epoch;
     this.#frontier = BEGINNING;
@@ -263,13 +267,14 @@ export class RowChanges {
       else {
         this.#places.start(member, asked.end === undefined ? this.#end : positionBefore(asked.end));
         // A gap that everybody is told of is told to this member with the others.
-        if (place !== undefined && !hasGap) {
+        if (place !== undefined && gap === undefined) {
           const { event, payload } = gapNotice(place);
           delivery.tell(member, event, payload, slice);
         }
       }
     }
     this.#undecided.clear();
+    if (gap !== undefined) this.#announce(slice, gapNotice(gap));
     this.#opened?.();
   }
 

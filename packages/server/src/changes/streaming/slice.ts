@@ -15,8 +15,8 @@ export interface History {
   readonly memo: SinkMemo;
   /** Where PostgreSQL's log ended just before. */
   readonly end: bigint;
-  /** Whether a gap is told right behind it. */
-  readonly hasGap: boolean;
+  /** Why changes were lost before it, where they were. */
+  readonly gap?: string;
 }
 
 /**
