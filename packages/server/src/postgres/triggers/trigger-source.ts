@@ -44,8 +44,11 @@ const ALIVE_MS = 3_000;
 /** How long a reader that may not sleep waits, in ms: a little longer each time that it finds nothing. */
 const SHORTEST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
-/** Two batches begin no sooner one after the other, in ms. */
-const GATHER_MS = 10;
+/** While much is written, few large batches cost writers less than many small ones: how long is gathered, in ms, */
+const SHORTEST_GATHERING_MS = 10;
+const LONGEST_GATHERING_MS = 100;
+/** and how many times as long as the batch before took. */
+const GATHERING_SHARE = 5;
 /** How often the size of the outbox is looked at, in ms. */
 const SIZE_MS = 10_000;
 /** How many notifications of triggers that were made by hand may wait. */
@@ -218,8 +221,10 @@ export class TriggerSource implements ChangeSource {
         pause = SHORTEST_PAUSE_MS;
         await this.#nap.rise(session);
         await this.#hand(sink, outbox, taken);
-        // While much is written, few large batches cost less than many small ones.
-        await delay(Math.max(0, GATHER_MS - (performance.now() - began)));
+        const took = performance.now() - began;
+        await delay(
+          Math.min(LONGEST_GATHERING_MS, Math.max(SHORTEST_GATHERING_MS - took, GATHERING_SHARE * took)),
+        );
       } else if (!(await this.#nap.sleep(session, pause))) {
         pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
       }
