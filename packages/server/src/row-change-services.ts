@@ -14,6 +14,7 @@ import { ChangeLog } from './changes/streaming/change-log.js';
 import { Delivery } from './changes/streaming/delivery.js';
 import { MemberFeeds } from './changes/streaming/member-feeds.js';
 import { RowChanges } from './changes/streaming/row-changes.js';
+import { Seats } from './changes/streaming/seats.js';
 import { SliceRouter } from './changes/streaming/slice-router.js';
 import { TableViews } from './changes/streaming/table-views.js';
 import { PostgresSubscriptionStore } from './changes/subscriptions/postgres-subscription-store.js';
@@ -148,7 +149,6 @@ export class RowChangeServices {
         authorizer: judge,
         personal,
         messages: this.#messages,
-        contexts: this.contexts,
         views: new TableViews(judge, formats),
         formats,
         encoder: new ChangeEncoder(textFrame),
@@ -157,10 +157,14 @@ export class RowChangeServices {
         tally,
       });
     };
+    const newSeats = () => new Seats({ contexts: this.contexts, personal, subscriptions });
+    const seats = newSeats();
+    personal.onChange((owner) => seats.move(owner));
     this.#feeds = feeds;
     this.#replays = new Replays({
       resumeLog,
       router: routerOf(replayAuthorizer),
+      newSeats,
       delivery,
       feeds,
       epoch: () => this.stream.epoch,
@@ -193,6 +197,7 @@ export class RowChangeServices {
       source: new ChosenSource({ choice, logical, trigger, settle: (kind) => this.#settle(kind), log }),
       changes,
       router: routerOf(authorizer),
+      seats,
       feeds,
       delivery,
       resumeLog,

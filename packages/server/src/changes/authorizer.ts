@@ -1,3 +1,5 @@
+import type { Exactness } from './compiling/compiled-expression.js';
+import type { Slot } from './compiling/predicate.js';
 import type { RowContext } from './row-context.js';
 import type { RowImage } from './row-image.js';
 import type { RoleRights, TableFacts } from './table-facts.js';
@@ -33,6 +35,19 @@ export interface Authorizer {
   facts(oid: number): Promise<TableFacts | undefined>;
   /** What `role` may do with the table. */
   rights(table: TableFacts, role: string): Promise<RoleRights>;
+  /** Whether a condition is evaluated in process; of policies the rights say it. */
+  exactCondition(table: TableFacts, condition: Condition): Promise<Exactness>;
+  /**
+   * What the slots of a role's compiled policies hold for each of these contexts; undefined for one for which some
+   * cannot be evaluated: PostgreSQL judges it.
+   */
+  fold(
+    table: TableFacts,
+    role: string,
+    contexts: readonly RowContext[],
+  ): Promise<readonly (readonly Slot[] | undefined)[]>;
+  /** Throws StaleFacts where something has changed that these facts, or rights to them, come from. */
+  verify(tables: readonly TableFacts[]): Promise<void>;
   /** The log said that something of this table has changed: what is known of it is read anew. */
   forget(oid: number): void;
   /** One verdict for each condition, over all rows, regardless of who asks. */

@@ -1,3 +1,5 @@
+import type { Exactness } from './compiling/compiled-expression.js';
+
 /** What the catalog says of one column that has not been dropped. */
 export interface ColumnFacts {
   readonly name: string;
@@ -7,6 +9,8 @@ export interface ColumnFacts {
   readonly type: string;
   /** The expression of a generated column, which the log does not carry; null for any other. */
   readonly generated: string | null;
+  /** What its values can be compared as outside of PostgreSQL (compiling/exact-values); null: as nothing. */
+  readonly family: string | null;
 }
 
 /** What the catalog says of a table at one moment. A change of any of it makes a new object. */
@@ -35,4 +39,6 @@ export interface RoleRights {
   readonly rows: 'all' | 'none' | 'judged';
   /** The names of the columns that the judgement reads; empty unless judged. */
   readonly reads: ReadonlySet<string>;
+  /** Where rows are judged. */
+  readonly judging: Exactness;
 }

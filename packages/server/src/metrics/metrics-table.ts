@@ -56,7 +56,7 @@ export const METRICS = {
   },
   realtime_changes_judged_total: {
     kind: 'counter',
-    help: 'Row changes that row level security policies were asked about: one for each change and channel.',
+    help: 'Versions of rows that row level security policies were asked about: one for each version and database role.',
   },
   realtime_changes_delivered_total: {
     kind: 'counter',
@@ -64,7 +64,7 @@ export const METRICS = {
   },
   realtime_changes_refused_total: {
     kind: 'counter',
-    help: 'Row changes that a subscription wanted and that rights or policies kept from a context: one for each.',
+    help: 'Row changes that a subscription wanted and that rights or policies kept from everybody of a database role.',
   },
   realtime_change_errors_total: {
     kind: 'counter',

@@ -1,7 +1,7 @@
 /**
  * SQL for one text that differs whenever something differs that facts of a table and rights to it come from: the
- * table, its columns, keys, policies and schema, and the roles and memberships of the cluster. `oid`: SQL of the
- * table's oid.
+ * table, its columns, keys, policies and schema, the roles and memberships of the cluster, and the functions and
+ * enums that somebody made. `oid`: SQL of the table's oid.
  */
 export function fingerprintSql(oid: string): string {
   return `(
@@ -16,6 +16,11 @@ export function fingerprintSql(oid: string): string {
         FROM pg_catalog.pg_index i WHERE i.indrelid = ${oid} AND (i.indisprimary OR i.indisreplident)),
       (SELECT string_agg(concat(p.oid, ':', p.xmin), ',' ORDER BY p.oid)
         FROM pg_catalog.pg_policy p WHERE p.polrelid = ${oid}),
+      (SELECT concat(count(*), ':', sum(pg_catalog.hashtextextended(concat(f.oid, ':', f.xmin), 0) >> 16))
+        FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace s ON s.oid = f.pronamespace
+        WHERE f.oid >= 16384 AND s.nspname NOT LIKE 'pg\\_temp\\_%'),
+      (SELECT concat(count(*), ':', sum(pg_catalog.hashtextextended(concat(e.oid, ':', e.xmin), 0) >> 16))
+        FROM pg_catalog.pg_enum e),
       (SELECT concat(count(*), ':', sum(pg_catalog.hashtextextended(m::text, 0) >> 16)) FROM pg_catalog.pg_auth_members m),
       (SELECT concat(count(*), ':', sum(pg_catalog.hashtextextended(
          concat(r.oid, r.rolname, r.rolsuper, r.rolbypassrls, r.rolinherit), 0) >> 16)) FROM pg_catalog.pg_roles r)

@@ -12,6 +12,8 @@ export interface JudgeSubject {
 /** A temporary function's text; `key` is equal for equal ones. */
 export interface JudgeFunction {
   readonly key: string;
+  /** What it answers with, as a list of columns. */
+  readonly columns: string;
   /** The statement that makes it. */
   definition(name: string): string;
 }
@@ -73,6 +75,49 @@ export function conditionsFunction(subject: JudgeSubject, conditions: readonly s
   return functionOf('conditions', subject, conditions, '"gf$rows" text', work);
 }
 
+/**
+ * Evaluates expressions that are the same for all rows, for each context. Answers by the context's number from 1 the
+ * JSON array of their values, or NULL where one of them raised an error.
+ */
+export function foldFunction(
+  { facts, fingerprint, role }: JudgeSubject,
+  values: readonly string[],
+): JudgeFunction {
+  // As in the contexts function, names are looked up as our own login, in a round that evaluates nothing.
+  const body = `
+#variable_conflict use_column
+DECLARE
+  "gf$i" int;
+  "gf$value" json;
+BEGIN
+  IF ${fingerprintSql(String(facts.oid))} IS DISTINCT FROM ${literal(fingerprint)} THEN RETURN; END IF;
+  FOR "gf$i" IN 0 .. cardinality("gf$users") LOOP
+    IF "gf$i" > 0 THEN
+      ${becoming(role, '"gf$i" = 1')}
+      PERFORM pg_catalog.set_config('app.current_user_id', "gf$users"["gf$i"], true),
+              pg_catalog.set_config('request.jwt.claims', "gf$claims"["gf$i"], true);
+    END IF;
+    BEGIN
+      SELECT pg_catalog.json_build_array(${values.join(', ')}) INTO "gf$value" WHERE "gf$i" > 0;
+    EXCEPTION WHEN query_canceled THEN
+      RAISE;
+    WHEN OTHERS THEN
+      "gf$value" := NULL;
+    END;
+    CONTINUE WHEN "gf$i" = 0;
+    context := "gf$i";
+    folded := "gf$value";
+    RETURN NEXT;
+  END LOOP;
+END`;
+  return {
+    key: JSON.stringify(['fold', facts.oid, fingerprint, role, ...values]),
+    columns: 'context, folded',
+    definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}("gf$users" text[], "gf$claims" text[])
+      RETURNS TABLE (context int, folded json) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
+  };
+}
+
 function functionOf(
   kind: string,
   { facts, fingerprint, role }: JudgeSubject,
@@ -99,6 +144,7 @@ BEGIN
 END`;
   return {
     key: JSON.stringify([kind, facts.oid, fingerprint, role, ...predicates]),
+    columns: 'context, visible, failed',
     definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}(${parameters})
       RETURNS TABLE (context int, visible int[], failed int[]) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
   };

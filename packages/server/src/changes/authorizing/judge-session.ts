@@ -53,7 +53,7 @@ export class JudgeSession {
       this.#names.set(judge.key, name);
     }
     const places = values.map((_, n) => `$${n + 1}`).join(', ');
-    return session.query<Row>(`SELECT context, visible, failed FROM pg_temp."${name}"(${places})`, values);
+    return session.query<Row>(`SELECT ${judge.columns} FROM pg_temp."${name}"(${places})`, values);
   }
 
   async #ready(): Promise<SqlSession> {

@@ -8,11 +8,15 @@ import {
   StaleFacts,
   type Verdict,
 } from '../authorizer.js';
-import { DEFAULT_DB_ROLE } from '../row-context.js';
+import type { Exactness, SlotLeaf } from '../compiling/compiled-expression.js';
+import { NotExact } from '../compiling/not-exact.js';
+import type { Slot } from '../compiling/predicate.js';
+import { DEFAULT_DB_ROLE, type RowContext } from '../row-context.js';
 import type { RowImage } from '../row-image.js';
 import type { RoleRights, TableFacts } from '../table-facts.js';
 import { rowArrayLiteral } from '../values/row-literal.js';
-import { conditionsFunction, contextsFunction, type JudgeFunction } from './judge-function.js';
+import { jsonOf } from './exact-expression.js';
+import { conditionsFunction, contextsFunction, foldFunction, type JudgeFunction } from './judge-function.js';
 import { JudgeSession } from './judge-session.js';
 import { TableCatalog } from './table-catalog.js';
 
@@ -31,11 +35,16 @@ const PUNISHED_MS = 30_000;
 /** How often the catalog is looked at, in ms; judgements look at it themselves. */
 const CHECK_MS = 2_000;
 const CONDITIONS_AT_ONCE = 50;
+const CONTEXTS_AT_ONCE = 500;
 
 interface AnswerRow {
   readonly context: number;
   readonly visible: readonly number[] | null;
   readonly failed: readonly number[] | null;
+}
+
+interface FoldedRow {
+  readonly folded: readonly (string | readonly (string | null)[] | null)[] | null;
 }
 
 /** One thing that is judged: a context, or a condition. */
@@ -79,8 +88,45 @@ export class PostgresAuthorizer implements Authorizer {
     return this.#catalog.rights(table, role);
   }
 
+  exactCondition(table: TableFacts, { sql }: Condition): Promise<Exactness> {
+    return this.#catalog.condition(table, sql);
+  }
+
   forget(oid: number): void {
     this.#catalog.forget(oid);
+  }
+
+  async verify(tables: readonly TableFacts[]): Promise<void> {
+    if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
+    // What is known by now may be of a later state than these facts.
+    for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
+  }
+
+  async fold(
+    table: TableFacts,
+    role: string,
+    contexts: readonly RowContext[],
+  ): Promise<readonly (readonly Slot[] | undefined)[]> {
+    const { judging } = await this.#catalog.rights(table, role);
+    if (!('compiled' in judging)) throw new Error('policies that are not compiled');
+    const { slots } = judging.compiled;
+    if (slots.length === 0) return contexts.map(() => []);
+    const { fingerprint } = this.#catalog.of(table);
+    const values = slots.map(({ leaf }) => jsonOf(leaf));
+    const judge = foldFunction({ facts: table, fingerprint, role }, values);
+    const folded: (readonly Slot[] | undefined)[] = [];
+    for (let n = 0; n < contexts.length; n += CONTEXTS_AT_ONCE) {
+      const some = contexts.slice(n, n + CONTEXTS_AT_ONCE);
+      const users = some.map(({ userId }) => userId);
+      const claims = some.map(({ claims: json }) => json);
+      const rows = await this.#session.call<FoldedRow>(judge, [users, claims], TOGETHER_MS);
+      if (rows.length < some.length) {
+        this.#catalog.forget(table.oid);
+        throw new StaleFacts();
+      }
+      folded.push(...rows.map((row) => slotsOf(row, slots)));
+    }
+    return folded;
   }
 
   async conditions(
@@ -185,6 +231,16 @@ export class PostgresAuthorizer implements Authorizer {
     const now = this.#clock();
     for (const [other, until] of this.#punished) if (until <= now) this.#punished.delete(other);
     this.#punished.set(key, now + PUNISHED_MS);
+  }
+}
+
+function slotsOf({ folded }: FoldedRow, slots: readonly SlotLeaf[]): readonly Slot[] | undefined {
+  if (folded === null) return undefined;
+  try {
+    return slots.map(({ read }, n) => read(folded[n] ?? null));
+  } catch (error) {
+    if (error instanceof NotExact) return undefined;
+    throw error;
   }
 }
 

@@ -1,11 +1,22 @@
 import type { Sql } from '../../postgres/sql.js';
+import type { Exactness } from '../compiling/compiled-expression.js';
 import type { RoleRights, TableFacts } from '../table-facts.js';
+import { compileExact } from './exact-expression.js';
 import { callsWithoutArguments, withContextFolded } from './policy-text.js';
 
 /** The rights of a role with the expression that its policies come to. */
 export interface CompiledRights extends RoleRights {
   /** SQL over a row of the table under its own name; null unless judged. */
   readonly predicate: string | null;
+  readonly policies: readonly Policy[];
+}
+
+/** One that applies to the role. */
+interface Policy {
+  readonly name: string;
+  readonly permissive: boolean;
+  /** As `pg_get_expr` prints it. */
+  readonly expression: string;
 }
 
 interface RightsRow {
@@ -14,7 +25,7 @@ interface RightsRow {
   readonly columns: readonly string[];
   /** Row level security is off for the table, or this role passes it by. */
   readonly passes_by: boolean;
-  readonly policies: readonly { readonly permissive: boolean; readonly expression: string }[];
+  readonly policies: readonly Policy[];
   readonly reads: readonly string[];
 }
 
@@ -25,6 +36,8 @@ const DENIED: CompiledRights = {
   rows: 'none',
   reads: NOTHING,
   predicate: null,
+  policies: [],
+  judging: { reason: 'it is denied' },
 };
 
 /** Reads what the role may do with the table. A role that does not exist may do nothing. */
@@ -36,16 +49,35 @@ export async function readRights(
 ): Promise<CompiledRights> {
   const [row] = await sql.query<RightsRow>(RIGHTS, [facts.oid, role]);
   if (row === undefined || !row.may_use_schema || !(row.may_select || row.columns.length > 0)) return DENIED;
-  const seen = { canSelect: true, columns: new Set(row.columns), reads: NOTHING, predicate: null };
+  const seen = { ...DENIED, canSelect: true, columns: new Set(row.columns) };
   if (row.passes_by || !applyPolicies) return { ...seen, rows: 'all' };
-  const predicate = composed(row.policies);
-  if (predicate === null) return { ...seen, rows: 'none' };
+  const { policies } = row;
+  const predicate = composed(policies);
+  if (predicate === null) return { ...seen, policies, rows: 'none' };
   return {
     ...seen,
+    policies,
     rows: 'judged',
+    judging: await judgingOf(sql, facts, policies, predicate),
     reads: columnsRead(facts, row, predicate),
     predicate: withContextFolded(predicate, await stableFunctions(sql, predicate)),
   };
+}
+
+/** In process where each policy is exact there. The reason names the first that is not. */
+async function judgingOf(
+  sql: Sql,
+  facts: TableFacts,
+  policies: readonly Policy[],
+  predicate: string,
+): Promise<Exactness> {
+  const whole = await compileExact(sql, facts, predicate);
+  if ('compiled' in whole) return whole;
+  for (const { name, expression } of policies) {
+    const alone = await compileExact(sql, facts, expression);
+    if ('reason' in alone) return { reason: `policy ${name}: ${alone.reason}` };
+  }
+  return whole;
 }
 
 /**
@@ -98,7 +130,7 @@ const RIGHTS = `
        AND pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')) AS columns,
     NOT c.relrowsecurity OR r.rolsuper OR r.rolbypassrls
       OR NOT c.relforcerowsecurity AND pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE') AS passes_by,
-    (SELECT coalesce(json_agg(json_build_object('permissive', p.polpermissive,
+    (SELECT coalesce(json_agg(json_build_object('name', p.polname, 'permissive', p.polpermissive,
         'expression', pg_catalog.pg_get_expr(p.polqual, p.polrelid)) ORDER BY p.polname), '[]')
      FROM applied p) AS policies,
     (SELECT coalesce(json_agg(DISTINCT a.attname), '[]')

@@ -1,5 +1,8 @@
 import type { Sql } from '../../postgres/sql.js';
+import type { Exactness } from '../compiling/compiled-expression.js';
+import { familySql } from '../compiling/exact-values.js';
 import type { ColumnFacts, TableFacts } from '../table-facts.js';
+import { compileExact } from './exact-expression.js';
 import { fingerprintSql } from './fingerprint.js';
 import { type CompiledRights, readRights } from './role-rights.js';
 
@@ -8,6 +11,8 @@ export interface KnownTable {
   readonly facts: TableFacts;
   readonly fingerprint: string;
   readonly rights: Map<string, Promise<CompiledRights>>;
+  /** By their SQL. */
+  readonly conditions: Map<string, Promise<Exactness>>;
 }
 
 /** What `pg_class` and its kin say of a table; undefined where there is none. */
@@ -56,29 +61,44 @@ export class TableCatalog {
     return compiled;
   }
 
+  /** Whether a condition is evaluated in process. */
+  condition(facts: TableFacts, sql: string): Promise<Exactness> {
+    const { conditions } = this.of(facts);
+    let compiled = conditions.get(sql);
+    if (compiled === undefined) {
+      compiled = compileExact(this.#sql, facts, sql);
+      conditions.set(sql, compiled);
+      compiled.catch(() => conditions.delete(sql));
+    }
+    return compiled;
+  }
+
   forget(oid: number): void {
     this.#tables.delete(oid);
   }
 
-  /** Forgets every table whose catalog entries have changed. */
-  async check(): Promise<void> {
-    const oids = [...this.#tables.keys()];
-    if (oids.length === 0) return;
+  /** Forgets every table (of these; missing: of all) whose catalog entries have changed. False: some have. */
+  async check(oids: readonly number[] = [...this.#tables.keys()]): Promise<boolean> {
+    if (oids.length === 0) return true;
     const rows = await this.#sql.query<{ oid: number; fingerprint: string }>(
       `SELECT given.oid::int8::float8 AS oid, ${fingerprintSql('given.oid')} AS fingerprint FROM unnest($1::oid[]) AS given(oid)`,
       [oids],
     );
+    let isSame = true;
     for (const { oid, fingerprint } of rows) {
       const known = await this.#tables.get(oid);
-      if (known?.fingerprint !== fingerprint) this.#tables.delete(oid);
+      if (known?.fingerprint === fingerprint) continue;
+      this.#tables.delete(oid);
+      isSame = false;
     }
+    return isSame;
   }
 
   async #read(oid: number): Promise<KnownTable | undefined> {
     const [row] = await this.#sql.query<TableRow>(FACTS, [oid]);
     if (row === undefined) return undefined;
     const { fingerprint, ...facts } = row;
-    const known = { facts, fingerprint, rights: new Map() };
+    const known = { facts, fingerprint, rights: new Map(), conditions: new Map() };
     this.#known.set(facts, known);
     return known;
   }
@@ -90,6 +110,7 @@ const COLUMN: Record<keyof ColumnFacts, string> = {
   typeOid: 'a.atttypid::int8',
   type: 'pg_catalog.format_type(a.atttypid, a.atttypmod)',
   generated: `CASE WHEN a.attgenerated <> '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END`,
+  family: familySql('a.atttypid', 'a.attcollation'),
 };
 
 /** Names and expressions come out qualified, since the session's search path is empty. */

@@ -90,8 +90,23 @@ export class ExpressionPrinter {
       case 'A_Indirection':
         return this.#subscript(node);
       default:
-        throw refusal(`A condition has no ${REFUSED[kind] ?? 'expressions of this kind'}`);
+        return this.printOther(kind, node);
     }
+  }
+
+  /** What a condition has not; a printer of more overrides it. */
+  protected printOther(kind: string, _node: Node): string {
+    throw refusal(`A condition has no ${REFUSED[kind] ?? 'expressions of this kind'}`);
+  }
+
+  /** What a condition cannot cast to: the type as SQL names it. */
+  protected otherType(names: readonly string[]): string {
+    throw refusal(`A condition cannot cast to ${names.join('.')}`);
+  }
+
+  /** A call of what a condition cannot call, with its arguments as they are printed. */
+  protected otherCall(names: readonly string[], _args: readonly unknown[]): string {
+    throw refusal(`A condition cannot call ${names.join('.')}()`);
   }
 
   #list(nodes: unknown): string {
@@ -161,14 +176,14 @@ export class ExpressionPrinter {
     const name = qualified.at(-1) ?? '';
     const isBuiltIn = qualified.length === 1 || (qualified.length === 2 && qualified[0] === 'pg_catalog');
     const more = unknownKeys(others, ['typemod', 'location']);
-    if (!isBuiltIn || !TYPES.has(name) || more.length > 0)
-      throw refusal(`A condition cannot cast to ${qualified.join('.')}`);
+    const isKnown = isBuiltIn && TYPES.has(name);
+    if (more.length > 0) throw refusal(`A condition cannot cast to ${qualified.join('.')}`);
     const word = asNode(asNode(asNode(asNode(arg).A_Const).sval)).sval;
     if (TIME_TYPES.has(name) && typeof word === 'string' && PRESENT.test(word))
       throw refusal(`A condition has no ${REFUSED.SQLValueFunction}`);
     const modifiers = asList(typmods ?? []).map((modifier) => this.print(modifier));
     const dimensions = asList(arrayBounds ?? []).map(() => '[]');
-    const type = `pg_catalog.${quotedName(name)}${modifiers.length > 0 ? `(${modifiers.join(', ')})` : ''}`;
+    const type = `${isKnown ? `pg_catalog.${quotedName(name)}` : this.otherType(qualified)}${modifiers.length > 0 ? `(${modifiers.join(', ')})` : ''}`;
     return `CAST(${this.print(arg)} AS ${type}${dimensions.join('')})`;
   }
 
@@ -178,9 +193,10 @@ export class ExpressionPrinter {
     const names = asList(funcname).map((part) => String(asNode(asNode(part).String).sval));
     const name = names.at(-1) ?? '';
     const isBuiltIn = names.length === 1 || (names.length === 2 && names[0] === 'pg_catalog');
-    if (!isBuiltIn || !FUNCTIONS.has(name)) throw refusal(`A condition cannot call ${names.join('.')}()`);
-    if (Object.keys(others).length > 0)
+    const isKnown = isBuiltIn && FUNCTIONS.has(name);
+    if (isKnown && Object.keys(others).length > 0)
       throw refusal('A condition has no aggregates and no window functions');
+    if (!isKnown) return this.otherCall(names, asList(args));
     return `pg_catalog.${quotedName(name)}(${this.#list(args ?? [])})`;
   }
 
@@ -234,7 +250,7 @@ function number(value: unknown): string {
   return text.startsWith('-') ? `(${text})` : text;
 }
 
-function quotedName(name: string): string {
+export function quotedName(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
@@ -245,14 +261,14 @@ function known(table: Readonly<Record<string, string>>, key: unknown): string {
 }
 
 /** What a node has beside what its kind is known to have: something that the printer would leave out. */
-function unknownKeys(node: Node, known: readonly string[]): string[] {
+export function unknownKeys(node: Node, known: readonly string[]): string[] {
   return Object.keys(node).filter((key) => !known.includes(key));
 }
 
-function asNode(value: unknown): Node {
+export function asNode(value: unknown): Node {
   return typeof value === 'object' && value !== null ? (value as Node) : {};
 }
 
-function asList(value: unknown): readonly unknown[] {
+export function asList(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
 }

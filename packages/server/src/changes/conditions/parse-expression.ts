@@ -32,7 +32,7 @@ export function parseExpression(text: string): Node {
   return onlyExpression(text);
 }
 
-/** As `parseExpression`, for what our own printer made. */
+/** As `parseExpression`, for what our own printer made, or PostgreSQL. */
 export function parsePrinted(text: string): Node {
   return onlyExpression(text);
 }

@@ -78,7 +78,7 @@ export class PersonalChanges {
     const id = subscriptions.newId();
     const begin = (seen?: RowSnapshot) => {
       if (!channel.audience.has(member)) return;
-      subscriptions.add(member, channel, {
+      subscriptions.add(member, {
         id,
         channelName: channel.name,
         filter,

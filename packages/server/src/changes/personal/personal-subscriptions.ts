@@ -1,5 +1,4 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import type { Channel } from '../../channels/channel.js';
 import type { Subscriber } from '../../channels/subscriber.js';
 import { IdSource } from '../../lib/ids.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -12,10 +11,21 @@ const NONE: ReadonlyMap<Subscriber, readonly Subscription[]> = new Map();
 export class PersonalSubscriptions {
   readonly #ids = new IdSource();
   readonly #byOwner = new Map<Subscriber, Map<string, Subscription>>();
-  readonly #channels = new Map<Subscriber, Channel>();
   readonly #byTable = new Map<number, Map<Subscriber, readonly Subscription[]>>();
   readonly #expected = new Map<number, number>();
   #size = 0;
+  #version = 0;
+  #onChange: (owner: Subscriber) => void = () => undefined;
+
+  /** Another one whenever any comes or goes. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** Calls back whenever those of a connection have changed. */
+  onChange(listener: (owner: Subscriber) => void): void {
+    this.#onChange = listener;
+  }
 
   get size(): number {
     return this.#size;
@@ -40,9 +50,8 @@ export class PersonalSubscriptions {
     });
   }
 
-  add(owner: Subscriber, channel: Channel, subscription: Subscription): void {
+  add(owner: Subscriber, subscription: Subscription): void {
     this.requireRoom(owner);
-    this.#channels.set(owner, channel);
     const own = this.#byOwner.get(owner) ?? new Map<string, Subscription>();
     own.set(subscription.id, subscription);
     this.#byOwner.set(owner, own);
@@ -59,10 +68,7 @@ export class PersonalSubscriptions {
       if (subscription === undefined || own?.delete(subscription.id) !== true) continue;
       this.#size -= 1;
       isGone = true;
-      if (own.size === 0) {
-        this.#byOwner.delete(owner);
-        this.#channels.delete(owner);
-      }
+      if (own.size === 0) this.#byOwner.delete(owner);
       this.#index(owner, subscription.tableOid);
     }
     return isGone;
@@ -77,11 +83,6 @@ export class PersonalSubscriptions {
   owners(tables?: readonly number[]): Iterable<Subscriber> {
     if (tables === undefined) return this.#byOwner.keys();
     return tables.flatMap((oid) => [...this.byTable(oid).keys()]);
-  }
-
-  /** The channel that the connection is a member of; only of one that has subscriptions. */
-  channelOf(owner: Subscriber): Channel | undefined {
-    return this.#channels.get(owner);
   }
 
   /** Somebody is about to subscribe to the table: its changes are kept until the answer is called. */
@@ -114,5 +115,7 @@ export class PersonalSubscriptions {
     else owners.delete(owner);
     if (owners.size === 0) this.#byTable.delete(oid);
     else this.#byTable.set(oid, owners);
+    this.#version += 1;
+    this.#onChange(owner);
   }
 }

@@ -6,12 +6,14 @@ import type { Delivery } from '../streaming/delivery.js';
 import type { MemberFeeds } from '../streaming/member-feeds.js';
 import { persevere } from '../streaming/persevere.js';
 import { comparePositions, type Position } from '../streaming/position.js';
+import type { Seats } from '../streaming/seats.js';
 import type { SliceRouter } from '../streaming/slice-router.js';
 import type { Page, ResumeLog } from './resume-log.js';
 
 export interface ReplaysParts {
   readonly resumeLog: ResumeLog;
   readonly router: SliceRouter;
+  readonly newSeats: () => Seats;
   readonly delivery: Delivery;
   readonly feeds: MemberFeeds;
   /** The history that is handed out at the moment. */
@@ -61,9 +63,10 @@ export class Replays {
     return this.#replays.size;
   }
 
-  /** Whether the member is still catching up: it gets nothing live. */
-  has(member: Subscriber): boolean {
-    return this.#replays.has(member);
+  /** Whether the member, still catching up, does not get what is handed out up to `last`: it will come to it. */
+  comesTo(member: Subscriber, last: Position): boolean {
+    const replay = this.#replays.get(member);
+    return replay !== undefined && comparePositions(replay.position, last) < 0;
   }
 
   /** The member has everything up to `position`. */
@@ -183,14 +186,10 @@ export class Replays {
     history: string,
   ): Promise<void> {
     const { router, delivery, epoch, log } = this.#parts;
-    const byChannel = new Map<Channel, Subscriber[]>();
-    for (const { member, replay } of cohort) {
-      const others = byChannel.get(replay.channel);
-      if (others === undefined) byChannel.set(replay.channel, [member]);
-      else others.push(member);
-    }
+    const seats = this.#parts.newSeats();
+    for (const { member, replay } of cohort) seats.join(member, replay.channel);
     const routed = await persevere(
-      () => router.route(history, page.changes, (channel) => byChannel.get(channel) ?? []),
+      () => router.route(history, page.changes, seats),
       this.#stopping.signal,
       (error) => log.error({ err: error }, 'Missed row changes could not be judged'),
     );

@@ -1,4 +1,5 @@
 import { readChange } from '../../postgres/replication/pgoutput.js';
+import { ExactRow } from '../compiling/predicate.js';
 import type { RowImage } from '../row-image.js';
 import type { TableChange } from './packed-changes.js';
 import type { TableView } from './table-view.js';
@@ -23,6 +24,7 @@ export class ChangeBatch {
   readonly view: TableView;
   readonly changes: DecodedChange[] = [];
   readonly rows: RowImage[] = [];
+  readonly #exact: ExactRow[] = [];
 
   constructor(view: TableView) {
     this.view = view;
@@ -55,6 +57,16 @@ export class ChangeBatch {
   knows(row: number, required: readonly number[]): boolean {
     const image = this.rows[row];
     return image !== undefined && required.every((place) => image[place] !== undefined);
+  }
+
+  /** The row as compiled expressions take it. */
+  exact(row: number): ExactRow {
+    let exact = this.#exact[row];
+    if (exact === undefined) {
+      exact = new ExactRow(this.rows[row] ?? []);
+      this.#exact[row] = exact;
+    }
+    return exact;
   }
 
   #row(image: RowImage | undefined): number {

@@ -39,19 +39,21 @@ export class Delivery {
     this.#parts = parts;
   }
 
-  /** Hands out messages of `changes`; a member gets those behind its place (undefined: all). */
+  /** Hands out messages of `changes`; a member gets those behind its place (undefined: all), or none at all. */
   deliver(
-    groups: readonly Group[],
+    groups: Iterable<Group>,
     changes: readonly StreamedChange[],
-    placeOf: (member: Subscriber) => Position | undefined,
+    placeOf: (member: Subscriber) => Position | 'nowhere' | undefined,
     hold: Hold,
   ): void {
     const pieces = new Pieces();
     for (const group of groups) {
-      for (const member of group.members) {
-        if (!group.channel.audience.has(member)) continue;
-        if (group.failed.size > 0) this.#tellFailures(member, group, hold);
+      const { channel, members } = group.seat;
+      for (const member of members) {
+        if (!channel.audience.has(member)) continue;
         const place = placeOf(member);
+        if (place === 'nowhere') continue;
+        if (group.failed.size > 0) this.#tellFailures(member, group, hold);
         const hasAll = place === undefined || isBehind(changes[0], place);
         const lists = hasAll ? group.lists : behind(group.lists, changes, place);
         const count = lists.reduce((sum, list) => sum + list.length, 0);

@@ -19,18 +19,14 @@ export class MemberPlaces {
     this.#starts.clear();
   }
 
-  /** Whether the member gets any of the changes from `first` to `last`. */
-  wants(member: Subscriber, first: Position, last: Position): boolean {
+  /**
+   * Behind which position the member gets changes; undefined: all. `first`: what is handed out begins there, and
+   * everything comes in order, so that whoever is before it gets all from now on.
+   */
+  of(member: Subscriber, first?: Position): Position | undefined {
     const start = this.#starts.get(member);
-    if (start === undefined) return true;
-    if (comparePositions(start, first) >= 0) return comparePositions(start, last) < 0;
-    // Everything comes in order, so that from now on it gets all.
+    if (start === undefined || first === undefined || comparePositions(start, first) >= 0) return start;
     this.#starts.delete(member);
-    return true;
-  }
-
-  /** Behind which position the member gets changes; undefined: all. */
-  of(member: Subscriber): Position | undefined {
-    return this.#starts.get(member);
+    return undefined;
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Subscription } from '../subscriptions/subscription.js';
-import type { Candidate } from './candidates.js';
 import { outcomeOf } from './outcome.js';
+import type { Candidate } from './wants.js';
 
 const wants = [{ id: 'sub' }] as unknown as readonly Subscription[];
 

@@ -1,5 +1,5 @@
 import type { Subscription } from '../subscriptions/subscription.js';
-import type { Candidate } from './candidates.js';
+import type { Candidate } from './wants.js';
 
 /** What a member gets of a change that it may see: which versions, and for which subscriptions. */
 export interface Outcome {

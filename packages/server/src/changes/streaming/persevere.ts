@@ -5,6 +5,8 @@ import { StaleFacts } from '../authorizer.js';
 /** Pauses before it is tried again, in ms. */
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1_000;
+/** The catalog is read again at once, but not without end. */
+const AT_ONCE = 20;
 /** What fails so often for a reason of its own is given up. */
 const ATTEMPTS = 3;
 
@@ -18,10 +20,12 @@ export async function persevere<T>(
   onFailure: (error: unknown) => void,
 ): Promise<T | undefined> {
   let pause = FIRST_PAUSE_MS;
+  let stale = 0;
   for (let failures = 0; !signal.aborted; ) {
     try {
       return await work();
     } catch (error) {
+      if (error instanceof StaleFacts && stale++ < AT_ONCE) continue;
       if (!mayPass(error)) {
         failures += 1;
         onFailure(error);

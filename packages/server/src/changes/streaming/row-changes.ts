@@ -25,6 +25,7 @@ import {
   parsePosition,
   positionBefore,
 } from './position.js';
+import type { Seats } from './seats.js';
 import type { History, Notice, Slice } from './slice.js';
 import type { SliceRouter } from './slice-router.js';
 
@@ -32,6 +33,8 @@ export interface RowChangesParts {
   readonly source: ChangeSource;
   readonly changes: ChangeLog;
   readonly router: SliceRouter;
+  /** Where all members sit. */
+  readonly seats: Seats;
   readonly feeds: MemberFeeds;
   readonly delivery: Delivery;
   readonly resumeLog: ResumeLog;
@@ -135,6 +138,7 @@ export class RowChanges {
 
   /** A member has joined; `cursor`: up to where it has everything. */
   joined(member: Subscriber, channel: Channel, cursor: string | undefined): Welcome {
+    this.#parts.seats.join(member, channel);
     const notices = this.#downNotices(channel);
     if (this.#epoch === '') {
       this.#undecided.set(member, { channel, cursor, end: this.#parts.source.observedEnd });
@@ -173,6 +177,7 @@ export class RowChanges {
   }
 
   left(member: Subscriber): void {
+    this.#parts.seats.leave(member);
     this.#parts.personal.remove(member);
     this.#undecided.delete(member);
     this.#places.left(member);
@@ -279,30 +284,32 @@ export class RowChanges {
   }
 
   async #handOut(slice: Slice): Promise<void> {
-    const { router, delivery, resumeLog, replays, subscriptions, log, tally } = this.#parts;
+    const { router, seats, delivery, resumeLog, replays, subscriptions, log, tally } = this.#parts;
     const { changes: packed } = slice;
     const { first, last } = packed;
     const changes = packed.read();
     this.#current = slice;
-    const wants = (member: Subscriber) => !replays.has(member) && this.#places.wants(member, first, last);
-    const membersOf = (channel: Channel) => [...channel.audience.members()].filter(wants);
-    const routed = await persevere(
-      () => router.route(slice.epoch, changes, membersOf),
-      this.#stopping.signal,
-      (error) => {
-        tally.changeErrors += 1;
-        log.error({ err: error }, 'Row changes could not be judged');
-      },
-    );
-    this.#current = undefined;
-    if (this.#stopping.signal.aborted) return;
-    if (routed === undefined) this.#giveUp(slice);
-    else {
-      delivery.deliver(routed.groups, changes, (member) => this.#places.of(member), slice);
-      for (const [subscription, own] of routed.delivered) subscriptions.counted(subscription, own.size);
-    }
-    resumeLog.append(packed);
-    this.#frontier = last;
+    await seats.hold(async () => {
+      const routed = await persevere(
+        () => router.route(slice.epoch, changes, seats),
+        this.#stopping.signal,
+        (error) => {
+          tally.changeErrors += 1;
+          log.error({ err: error }, 'Row changes could not be judged');
+        },
+      );
+      this.#current = undefined;
+      if (this.#stopping.signal.aborted) return;
+      if (routed === undefined) this.#giveUp(slice);
+      else {
+        const placeOf = (member: Subscriber) =>
+          replays.comesTo(member, last) ? 'nowhere' : this.#places.of(member, first);
+        delivery.deliver(routed.groups, changes, placeOf, slice);
+        for (const [subscription, own] of routed.delivered) subscriptions.counted(subscription, own.size);
+      }
+      resumeLog.append(packed);
+      this.#frontier = last;
+    });
   }
 
   /** A slice that cannot be judged reaches nobody, and whoever waits for its tables is told. */

@@ -1,21 +1,22 @@
 import type { Channel } from '../../channels/channel.js';
-import type { Subscriber } from '../../channels/subscriber.js';
 import type { WalRelation } from '../../postgres/change-source.js';
-import type { Authorizer, Condition, JudgeRequest, Verdict } from '../authorizer.js';
+import type { Authorizer, Verdict } from '../authorizer.js';
 import type { PersonalSubscriptions } from '../personal/personal-subscriptions.js';
-import type { RowContext, RowContexts } from '../row-context.js';
 import type { SqlMessages } from '../sql-messages.js';
 import type { Subscription } from '../subscriptions/subscription.js';
-import type { RoleRights } from '../table-facts.js';
+import type { RoleRights, TableFacts } from '../table-facts.js';
 import type { ValueFormats } from '../values/value-formats.js';
-import { type ConditionResults, candidatesOf } from './candidates.js';
 import type { ChangeEncoder } from './change-encoder.js';
-import { ChangeBatch, NO_ROW } from './decoded-change.js';
+import { ChangeBatch } from './decoded-change.js';
 import { Frames } from './frames.js';
 import { type Group, Groups } from './groups.js';
-import { type Delivered, ListWriter, type RolePart } from './list-writer.js';
+import { type Delivered, ListWriter } from './list-writer.js';
 import type { StreamedChange, StreamedMessage } from './packed-changes.js';
+import type { Place, RoleSeats, Seat, Seats, TableSeats } from './seats.js';
+import { Sight } from './sight.js';
+import { TableSubscriptions } from './table-subscriptions.js';
 import type { TableViews } from './table-views.js';
+import { Wants } from './wants.js';
 
 /** Counts what routing does; read when metrics are scraped. */
 interface RoutingTally {
@@ -26,11 +27,10 @@ interface RoutingTally {
 
 export interface SliceRouterParts {
   readonly authorizer: Authorizer;
-  readonly contexts: RowContexts;
   readonly views: TableViews;
   readonly formats: ValueFormats;
   readonly encoder: ChangeEncoder;
-  readonly personal: Pick<PersonalSubscriptions, 'isOwner' | 'byTable' | 'channelOf'>;
+  readonly personal: Pick<PersonalSubscriptions, 'byTable' | 'version'>;
   readonly messages: Pick<SqlMessages, 'read' | 'encode'>;
   readonly subscriptions: { byTable(oid: number): readonly Subscription[] };
   /** The channel, or undefined where it is no more. */
@@ -40,44 +40,56 @@ export interface SliceRouterParts {
 
 /** What becomes of a slice. */
 export interface Routed {
-  readonly groups: readonly Group[];
+  readonly groups: Iterable<Group>;
   readonly delivered: Delivered;
 }
 
-/** A channel's part in the changes of one table. */
-interface Part {
-  readonly subscriptions: readonly Subscription[];
-  readonly groups: readonly Group[];
+/** The subscriptions of a table as they were made ready, and what they were made of. */
+interface Prepared {
+  readonly facts: TableFacts;
+  readonly shared: readonly Subscription[];
+  /** Of the subscriptions of connections. */
+  readonly version: number;
+  readonly subscriptions: TableSubscriptions;
 }
 
-/** Decides, for one slice of changes, who gets what: subscription, condition, rights and policies, in this order. */
+/** Decides, for one slice of changes, who gets what: subscription, condition, rights and policies. */
 export class SliceRouter {
   readonly #parts: SliceRouterParts;
+  readonly #prepared = new Map<number, Prepared>();
 
   constructor(parts: SliceRouterParts) {
     this.#parts = parts;
   }
 
-  /** The groups of members with what each gets; `membersOf`: who is asked about. Throws StaleFacts when the catalog has changed meanwhile. */
-  async route(
-    epoch: string,
-    changes: readonly StreamedChange[],
-    membersOf: (channel: Channel) => Iterable<Subscriber>,
-  ): Promise<Routed> {
-    const { personal } = this.#parts;
-    const groups = new Groups(this.#parts.contexts, membersOf, (member) => personal.isOwner(member));
+  /** What each of these seats gets. Throws StaleFacts when the catalog has changed meanwhile. */
+  async route(epoch: string, changes: readonly StreamedChange[], seats: Seats): Promise<Routed> {
+    const { authorizer, encoder } = this.#parts;
+    const groups = new Groups();
     const delivered: Delivered = new Map();
-    for (const batch of await this.#batches(changes)) {
-      const frames = new Frames(epoch, batch.view, this.#parts.encoder);
-      await this.#routeBatch(batch, groups, new ListWriter(batch, frames, delivered));
+    const batches = (await this.#batches(changes)).flatMap((batch) => {
+      const listening = seats.ofTable(batch.view.facts.oid);
+      return listening.roles.size === 0 ? [] : [{ batch, listening }];
+    });
+    if (batches.length > 0) await authorizer.verify(batches.map(({ batch }) => batch.view.facts));
+    for (const { batch, listening } of batches) {
+      const writer = new ListWriter(new Frames(epoch, batch.view, encoder), delivered);
+      await this.#routeBatch(batch, listening, writer, groups);
+      writer.finish(groups);
     }
     for (const [position, change] of changes.entries())
-      if (change.kind === 'message') this.#routeMessage(epoch, change, position, groups);
+      if (change.kind === 'message') this.#routeMessage(epoch, change, position, seats, groups);
     return { groups: groups.all(), delivered };
   }
 
   /** What was sent by SQL goes to all members of its channel. */
-  #routeMessage(epoch: string, streamed: StreamedMessage, position: number, groups: Groups): void {
+  #routeMessage(
+    epoch: string,
+    streamed: StreamedMessage,
+    position: number,
+    seats: Seats,
+    groups: Groups,
+  ): void {
     const { messages, channel: find } = this.#parts;
     const { transaction, index, bytes, start, end } = streamed;
     const message = messages.read(bytes.subarray(start, end), transaction.xid);
@@ -85,7 +97,7 @@ export class SliceRouter {
     if (message === undefined || channel === undefined) return;
     const { commitLsn, commitTime } = transaction;
     const frame = messages.encode(message, { epoch, position: { commitLsn, index }, commitTime });
-    for (const group of groups.of(channel)) group.lists.push([{ position, frame }]);
+    for (const seat of seats.ofChannel(channel)) groups.of(seat).lists.push([{ position, frame }]);
   }
 
   /** The changes of a slice by table, decoded. Tables that are no more are left out. */
@@ -109,155 +121,134 @@ export class SliceRouter {
     return known;
   }
 
-  async #routeBatch(batch: ChangeBatch, groups: Groups, writer: ListWriter): Promise<void> {
-    const parts = this.#partsOf(batch, groups);
-    if (parts.length === 0) return;
-    const { authorizer } = this.#parts;
-    const results = await this.#askConditions(batch, parts);
-    const roles = new Set(parts.flatMap((part) => part.groups.map(({ context }) => context.role)));
-    for (const role of roles) {
-      const rights = await authorizer.rights(batch.view.facts, role);
-      await this.#routeRole(batch, roleParts(parts, role, rights, batch, results), rights, writer);
-    }
-  }
-
-  /** By channel, the subscriptions to the table and the members that hear of them. */
-  #partsOf({ view }: ChangeBatch, groups: Groups): Part[] {
-    const { subscriptions, personal, channel: find } = this.#parts;
-    const byChannel = new Map<string, Subscription[]>();
-    for (const subscription of subscriptions.byTable(view.facts.oid)) {
-      if (!subscription.active) continue;
-      const others = byChannel.get(subscription.channelName);
-      if (others === undefined) byChannel.set(subscription.channelName, [subscription]);
-      else others.push(subscription);
-    }
-    const owners = personal.byTable(view.facts.oid);
-    const channels = new Map<Channel, readonly Subscription[]>();
-    for (const [name, own] of byChannel) {
-      const channel = find(name);
-      if (channel !== undefined && channel.audience.size > 0) channels.set(channel, own);
-    }
-    for (const owner of owners.keys()) {
-      const channel = personal.channelOf(owner);
-      if (channel !== undefined && !channels.has(channel)) channels.set(channel, []);
-    }
-    const parts: Part[] = [];
-    for (const [channel, shared] of channels) {
-      const common: Group[] = [];
-      for (const group of groups.of(channel)) {
-        const own = group.owner === undefined ? undefined : owners.get(group.owner);
-        // What is wanted by the channel and by the member itself makes one message.
-        if (own === undefined) common.push(group);
-        else parts.push({ subscriptions: [...shared, ...own], groups: [group] });
-      }
-      if (common.length > 0 && shared.length > 0) parts.push({ subscriptions: shared, groups: common });
-    }
-    return parts;
-  }
-
-  async #askConditions(batch: ChangeBatch, parts: readonly Part[]): Promise<ConditionResults> {
-    const { authorizer, tally } = this.#parts;
-    const results = new Map<string, { holds: Set<number>; unknown: Set<number> }>();
-    const conditions = new Map<string, Condition>();
-    for (const { subscriptions } of parts) {
-      for (const { condition } of subscriptions)
-        if (condition !== null) conditions.set(condition.sql, condition);
-    }
-    if (conditions.size === 0 || batch.rows.length === 0) return results;
-    const asked = [...conditions.values()];
-    const verdicts = await authorizer.conditions(batch.view.facts, batch.rows, asked);
-    const failed = new Set<string>();
-    for (const [n, { sql, columns }] of asked.entries()) {
-      const required = batch.view.requirement(columns);
-      const holds = new Set<number>();
-      const unknown = new Set<number>();
-      for (let row = 0; row < batch.rows.length; row++) {
-        if (required === null || !batch.knows(row, required)) unknown.add(row);
-        else if (verdicts[n]?.visible.has(row)) holds.add(row);
-        else if (verdicts[n]?.failed.has(row)) failed.add(sql);
-      }
-      results.set(sql, { holds, unknown });
-    }
-    tally.changeErrors += failed.size;
-    for (const { groups, subscriptions } of parts) {
-      for (const subscription of subscriptions) {
-        if (subscription.condition === null || !failed.has(subscription.condition.sql)) continue;
-        for (const group of groups) group.failed.set(subscription, batch.view.facts);
-      }
-    }
-    return results;
-  }
-
-  /** Asks what the contexts of one role may see, and gives every group its messages. */
-  async #routeRole(
+  async #routeBatch(
     batch: ChangeBatch,
-    parts: readonly RolePart[],
+    listening: TableSeats,
+    writer: ListWriter,
+    groups: Groups,
+  ): Promise<void> {
+    const { authorizer, tally } = this.#parts;
+    const { facts } = batch.view;
+    const subscriptions = await this.#subscriptionsOf(facts);
+    if (subscriptions.isEmpty) return;
+    const answers = await this.#askConditions(batch, subscriptions, listening, groups);
+    for (const [role, seats] of listening.roles) {
+      const rights = await authorizer.rights(facts, role);
+      const wants = new Wants(batch, subscriptions, answers, rights);
+      if (!rights.canSelect || rights.rows === 'none')
+        tally.changesRefused += batch.changes.filter((change) => wants.isWanted(change)).length;
+      else if (rights.rows === 'all') giveAll(batch, subscriptions, wants, seats, rights, writer);
+      else await this.#routeJudged(batch, wants, seats, rights, writer, groups);
+    }
+  }
+
+  /** The subscriptions to a table, of channels and of connections, ready to be held against rows. */
+  async #subscriptionsOf(facts: TableFacts): Promise<TableSubscriptions> {
+    const { authorizer, personal, subscriptions: registry } = this.#parts;
+    const shared = registry.byTable(facts.oid);
+    const { version } = personal;
+    const known = this.#prepared.get(facts.oid);
+    if (known?.facts === facts && known.shared === shared && known.version === version)
+      return known.subscriptions;
+    const all: [Place, Subscription][] = [];
+    for (const subscription of shared)
+      if (subscription.active) all.push([subscription.channelName, subscription]);
+    for (const [owner, some] of personal.byTable(facts.oid))
+      for (const subscription of some) all.push([owner, subscription]);
+    const subscriptions = await TableSubscriptions.of(authorizer, facts, all);
+    this.#prepared.set(facts.oid, { facts, shared, version, subscriptions });
+    return subscriptions;
+  }
+
+  /** What PostgreSQL says of the conditions that only it evaluates; whoever has one that fails is told. */
+  async #askConditions(
+    batch: ChangeBatch,
+    subscriptions: TableSubscriptions,
+    listening: TableSeats,
+    groups: Groups,
+  ): Promise<ReadonlyMap<string, Verdict>> {
+    const { authorizer, tally } = this.#parts;
+    const { asked } = subscriptions;
+    const answers = new Map<string, Verdict>();
+    if (asked.length === 0 || batch.rows.length === 0) return answers;
+    const verdicts = await authorizer.conditions(batch.view.facts, batch.rows, asked);
+    for (const [n, { sql, columns }] of asked.entries()) {
+      const verdict = verdicts[n];
+      if (verdict === undefined) throw new Error('a condition without a verdict');
+      answers.set(sql, verdict);
+      const required = batch.view.requirement(columns);
+      if (![...verdict.failed].some((row) => required !== null && batch.knows(row, required))) continue;
+      tally.changeErrors += 1;
+      for (const { place, subscription } of subscriptions.withCondition(sql))
+        for (const seats of listening.roles.values())
+          for (const seat of seats.at(place)) groups.of(seat).failed.set(subscription, batch.view.facts);
+    }
+    return answers;
+  }
+
+  /** Gives everybody what the policies show them. */
+  async #routeJudged(
+    batch: ChangeBatch,
+    wants: Wants,
+    seats: RoleSeats,
     rights: RoleRights,
     writer: ListWriter,
+    groups: Groups,
   ): Promise<void> {
-    const { tally } = this.#parts;
-    const count = parts.reduce((sum, { candidates }) => sum + candidates.length, 0);
-    if (count === 0) return;
-    if (!rights.canSelect || rights.rows === 'none') {
-      tally.changesRefused += count;
-      return;
+    const { authorizer, tally } = this.#parts;
+    const sight = await Sight.of(authorizer, batch, wants, seats, rights);
+    for (const change of batch.changes) {
+      let isRefused = true;
+      for (const listener of sight.ofChange(change)) {
+        const isVisible = (row: number) => sight.isVisible(listener, row);
+        for (const seat of listener.seats) {
+          const candidate = wants.of(change, seat);
+          if (candidate !== undefined && writer.give(seat, candidate, rights, isVisible)) isRefused = false;
+        }
+      }
+      if (isRefused && wants.isWanted(change)) tally.changesRefused += 1;
     }
-    if (rights.rows === 'all') {
-      for (const part of parts) writer.giveAll(part, rights);
-      return;
-    }
-    const required = batch.view.requirement(rights.reads);
-    const isKnown = (row: number) => required !== null && row !== NO_ROW && batch.knows(row, required);
-    const requests = requestsOf(parts, isKnown);
-    const verdicts = new Map<string, Verdict>();
-    if (requests.length > 0) {
-      tally.changesJudged += count;
-      const answers = await this.#parts.authorizer.judge(batch.view.facts, batch.rows, requests);
-      for (const [n, { context }] of requests.entries()) {
-        const verdict = answers[n];
-        if (verdict === undefined) throw new Error('a context without a verdict');
-        verdicts.set(context.key, verdict);
-        tally.changeErrors += verdict.failed.size;
+    tally.changesJudged += sight.judged;
+    for (const [listener, rows] of sight.failed) {
+      tally.changeErrors += rows.size;
+      for (const change of batch.changes) {
+        if (!rows.has(change.oldRow) && !rows.has(change.newRow)) continue;
+        for (const seat of listener.seats) {
+          const candidate = wants.of(change, seat);
+          for (const subscription of [...(candidate?.oldWanted ?? []), ...(candidate?.newWanted ?? [])])
+            groups.of(seat).failed.set(subscription, batch.view.facts);
+        }
       }
     }
-    for (const part of parts) tally.changesRefused += writer.giveJudged(part, rights, verdicts, isKnown);
   }
 }
 
-/** The part of each channel that concerns members of one role. A condition on a column that it may not read would be an oracle. */
-function roleParts(
-  parts: readonly Part[],
-  role: string,
-  { columns }: RoleRights,
+/** Row level security does not apply: what a channel wants all its members get, in one list. */
+function giveAll(
   batch: ChangeBatch,
-  results: ConditionResults,
-): RolePart[] {
-  return parts.map(({ subscriptions, groups }) => {
-    const allowed = subscriptions.filter(({ condition }) =>
-      (condition?.columns ?? []).every((name) => columns.has(name)),
+  subscriptions: TableSubscriptions,
+  wants: Wants,
+  seats: RoleSeats,
+  rights: RoleRights,
+  writer: ListWriter,
+): void {
+  for (const change of batch.changes) {
+    const places = new Set<Place>(
+      change.streamed.kind === 'truncate' ? subscriptions.places : subscriptions.withAlways,
     );
-    return {
-      groups: groups.filter(({ context }) => context.role === role),
-      candidates: candidatesOf(batch.changes, allowed, results),
-    };
-  });
-}
-
-/** One request for each context, of all rows that matter in any of its channels. */
-function requestsOf(parts: readonly RolePart[], isKnown: (row: number) => boolean): JudgeRequest[] {
-  const asked = new Map<string, { context: RowContext; rows: Set<number> }>();
-  for (const { groups, candidates } of parts) {
-    const rows = new Set<number>();
-    for (const { change, oldWanted, newWanted } of candidates) {
-      if (oldWanted.length > 0 && isKnown(change.oldRow)) rows.add(change.oldRow);
-      if (newWanted.length > 0 && isKnown(change.newRow)) rows.add(change.newRow);
+    for (const place of wants.conditionalPlaces(change)) places.add(place);
+    const alone = new Set<Seat>();
+    for (const place of places) {
+      const common = typeof place === 'string' ? seats.common.get(place) : undefined;
+      const [first] = common ?? [];
+      const candidate = first === undefined ? undefined : wants.of(change, first);
+      if (common !== undefined && candidate !== undefined) writer.giveAll(common, candidate, rights);
+      for (const seat of seats.at(place)) if (seat.owner !== undefined) alone.add(seat);
     }
-    if (rows.size === 0) continue;
-    for (const { context } of groups) {
-      const request = asked.get(context.key);
-      if (request === undefined) asked.set(context.key, { context, rows });
-      else if (request.rows !== rows) request.rows = new Set([...request.rows, ...rows]);
+    // What is wanted by the channel and by the member itself makes one message.
+    for (const seat of alone) {
+      const candidate = wants.of(change, seat);
+      if (candidate !== undefined) writer.give(seat, candidate, rights, () => true);
     }
   }
-  return [...asked.values()].map(({ context, rows }) => ({ context, rows: [...rows] }));
 }

@@ -1,0 +1,21 @@
+import type { Leaf, LeafAnswer } from './leaf.js';
+import type { Predicate, Slot } from './predicate.js';
+
+/** A leaf that differs by context, and how its value is read. */
+export interface SlotLeaf {
+  readonly leaf: Leaf;
+  /** Of the text that PostgreSQL made of it. Throws NotExact for one that it would not take. */
+  readonly read: (text: LeafAnswer['value']) => Slot;
+}
+
+export interface CompiledExpression {
+  readonly predicate: Predicate;
+  readonly slots: readonly SlotLeaf[];
+}
+
+/** An expression that is evaluated in process, or why only PostgreSQL can: the end of a sentence about it. */
+export type Exactness = Compiled | { readonly reason: string };
+
+export interface Compiled {
+  readonly compiled: CompiledExpression;
+}

@@ -1,0 +1,135 @@
+/**
+ * Values that are compared outside of PostgreSQL as it compares them. A family is what compares with each other; what
+ * has none is compared by PostgreSQL alone: floating point, text order, char(n), intervals, JSON, arrays, domains.
+ */
+export interface Family {
+  readonly name: string;
+  /** False: only whether two are equal is known. */
+  readonly isOrdered: boolean;
+  /** Of the text that PostgreSQL writes; equal for equal values. */
+  readonly parse: (text: string) => Value;
+  /** Below 0 where `a` comes first. */
+  readonly compare: (a: Value, b: Value) => number;
+}
+
+export type Value = string | bigint;
+
+/** The built-in types by their oids, each with the name that SQL has for it. */
+const BUILT_IN: ReadonlyMap<number, readonly [family: string, type: string]> = new Map([
+  [16, ['bool', 'bool']],
+  [20, ['number', 'int8']],
+  [21, ['number', 'int2']],
+  [23, ['number', 'int4']],
+  [25, ['text', 'text']],
+  [1043, ['text', 'varchar']],
+  [1082, ['date', 'date']],
+  [1114, ['timestamp', 'timestamp']],
+  [1184, ['timestamptz', 'timestamptz']],
+  [1700, ['number', 'numeric']],
+  [2950, ['uuid', 'uuid']],
+]);
+
+const FAMILIES: ReadonlyMap<string, Family> = new Map(
+  [
+    family('bool', (text) => (text.startsWith('t') ? 't' : 'f')),
+    family('uuid', (text) => text),
+    family('text', (text) => text, false),
+    { name: 'number', isOrdered: true, parse: canonicalNumber, compare: compareNumbers },
+    family('date', microseconds),
+    family('timestamp', microseconds),
+    family('timestamptz', microseconds),
+  ].map((known) => [known.name, known]),
+);
+
+/** SQL for the name of the family of a column's or an expression's type, or NULL; `type`: its oid, `collation`: its collation's. */
+export function familySql(type: string, collation?: string): string {
+  const cases = [...BUILT_IN].map(([oid, [name]]) => `WHEN ${oid} THEN '${name}'`);
+  const isText = `${type} IN (25, 1043)`;
+  const isEqualByBytes =
+    collation === undefined
+      ? 'true'
+      : `(SELECT c.collisdeterministic FROM pg_catalog.pg_collation c WHERE c.oid = ${collation})`;
+  return `CASE WHEN ${isText} AND NOT ${isEqualByBytes} THEN NULL
+    ELSE CASE ${type}::int8 ${cases.join(' ')}
+      ELSE (SELECT 'enum ' || t.oid FROM pg_catalog.pg_type t WHERE t.oid = ${type} AND t.typtype = 'e') END END`;
+}
+
+/** The family of that name; one of an enum compares its labels. */
+export function familyOf(name: string): Family {
+  return FAMILIES.get(name) ?? family(name, (text) => text, false);
+}
+
+/** What SQL calls the type that an untyped literal beside a value of this type has; undefined for an enum. */
+export function plainTypeName(oid: number): string | undefined {
+  const name = BUILT_IN.get(oid)?.[1];
+  return name === undefined ? undefined : `pg_catalog.${name}`;
+}
+
+function family(name: string, parse: (text: string) => Value, isOrdered = true): Family {
+  return { name, isOrdered, parse, compare: (a, b) => (a < b ? -1 : a > b ? 1 : 0) };
+}
+
+const NUMBER = /^(-?)0*(\d+?)(?:\.(\d*?)0*)?$/;
+/** NaN is equal to itself and greater than everything else. */
+const SPECIAL: readonly string[] = ['-Infinity', '', 'Infinity', 'NaN'];
+
+/** Without zeros that mean nothing: 1.50 and 1.5 are one number. */
+function canonicalNumber(text: string): string {
+  const [, sign = '', whole = '', fraction = ''] = NUMBER.exec(text) ?? [];
+  if (whole === '') return text;
+  const digits = fraction === '' ? whole : `${whole}.${fraction}`;
+  return digits === '0' ? digits : sign + digits;
+}
+
+function compareNumbers(a: Value, b: Value): number {
+  const [left, right] = [String(a), String(b)];
+  const rank = rankOf(left) - rankOf(right);
+  if (rank !== 0 || rankOf(left) !== 1) return rank;
+  const isNegative = left.startsWith('-');
+  if (isNegative !== right.startsWith('-')) return isNegative ? -1 : 1;
+  return isNegative ? compareDigits(right.slice(1), left.slice(1)) : compareDigits(left, right);
+}
+
+function rankOf(number: string): number {
+  const rank = SPECIAL.indexOf(number);
+  return rank === -1 ? 1 : rank;
+}
+
+function compareDigits(a: string, b: string): number {
+  const [left = '', right = ''] = [a.split('.')[0], b.split('.')[0]];
+  if (left.length !== right.length) return left.length - right.length;
+  // Of equally long whole parts the texts are ordered as the numbers are, fractions as well.
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+const TIME =
+  /^(\d{4,})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(?:([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?)?)?( BC)?$/;
+const INFINITY = 1n << 70n;
+const DAY = 86_400_000_000n;
+
+/** Of a date or a time as the ISO style writes it, since 1970. Infinities are before and after everything. */
+function microseconds(text: string): bigint {
+  if (text === 'infinity') return INFINITY;
+  if (text === '-infinity') return -INFINITY;
+  const [, y, mo, d, h = '0', mi = '0', s = '0', fraction = '', sign, zh = '0', zm = '0', zs = '0', era] =
+    TIME.exec(text) ?? [];
+  if (y === undefined) throw new Error('a date or a time in another style');
+  const year = era === undefined ? Number(y) : 1 - Number(y);
+  const seconds = BigInt(Number(h) * 3600 + Number(mi) * 60 + Number(s));
+  const zone = BigInt(Number(zh) * 3600 + Number(zm) * 60 + Number(zs)) * (sign === '-' ? -1n : 1n);
+  return (
+    daysSince1970(year, Number(mo), Number(d)) * DAY +
+    (seconds - zone) * 1_000_000n +
+    BigInt(fraction.padEnd(6, '0'))
+  );
+}
+
+/** In the proleptic Gregorian calendar, in which PostgreSQL counts. */
+function daysSince1970(year: number, month: number, day: number): bigint {
+  const y = month <= 2 ? year - 1 : year;
+  const era = Math.floor(y / 400);
+  const yearOfEra = y - era * 400;
+  const dayOfYear = Math.floor((153 * (month + (month > 2 ? -3 : 9)) + 2) / 5) + day - 1;
+  const dayOfEra = yearOfEra * 365 + Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100) + dayOfYear;
+  return BigInt(era * 146_097 + dayOfEra - 719_468);
+}

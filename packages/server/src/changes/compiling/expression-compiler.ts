@@ -1,0 +1,351 @@
+import { asList, asNode } from '../conditions/expression-printer.js';
+import type { Node } from '../conditions/parse-expression.js';
+import type { ColumnFacts } from '../table-facts.js';
+import type { CompiledExpression, SlotLeaf } from './compiled-expression.js';
+import { ContextPrinter, type KnownNames, wrappedIn } from './context-printer.js';
+import { type Family, familyOf, plainTypeName } from './exact-values.js';
+import { type Leaf, type LeafAnswer, plainAnswer, TEXT_TYPES } from './leaf.js';
+import { isPattern } from './like-pattern.js';
+import { NotExact } from './not-exact.js';
+import type { Comparison, List, Operand, Predicate, Slot } from './predicate.js';
+
+/** An expression of which the leaves are known, and not yet their types. */
+export interface Draft {
+  readonly leaves: readonly Leaf[];
+  /** `answers`: one for each leaf. Throws NotExact. */
+  finish(answers: readonly LeafAnswer[]): CompiledExpression;
+}
+
+type Answers = (leaf: number) => Operand | List;
+type Drafted<T> = (answers: Answers) => T;
+
+/** Types of single values of which it can be told whether they are NULL, and no more. */
+const NULL_TESTED: ReadonlySet<number> = new Set([
+  17, 114, 650, 700, 701, 829, 869, 1042, 1083, 1186, 1266, 3802,
+]);
+const OPERATORS: ReadonlySet<string> = new Set(['=', '<>', '<', '<=', '>', '>=']);
+const NUMBER_RANK: ReadonlyMap<string, number> = new Map([
+  ['int2', 1],
+  ['int4', 2],
+  ['int8', 3],
+  ['numeric', 4],
+]);
+const NUMBER_OIDS: ReadonlyMap<number, number> = new Map([
+  [21, 1],
+  [23, 2],
+  [20, 3],
+  [1700, 4],
+]);
+/** What any NULL is: it compares with everything. */
+const ANY: Family = { name: 'null', isOrdered: true, parse: (text) => text, compare: () => 0 };
+
+/** Reads an expression's parse tree. Throws NotExact where only PostgreSQL can evaluate it. */
+export function draftOf(
+  tree: Node,
+  table: { readonly name: string; readonly columns: readonly ColumnFacts[] },
+  known: KnownNames,
+): Draft {
+  const drafter = new Drafter(table, known);
+  const root = drafter.predicate(tree);
+  return { leaves: drafter.leaves, finish: (answers) => finished(root, drafter, answers) };
+}
+
+function finished(
+  root: Drafted<Predicate>,
+  drafter: Drafter,
+  answers: readonly LeafAnswer[],
+): CompiledExpression {
+  const slots: SlotLeaf[] = [];
+  const operands = drafter.leaves.map((leaf, n) => {
+    const answer = answers[n];
+    if (answer === undefined) throw new Error('a leaf without an answer');
+    if (answer.family === null)
+      throw new NotExact('it compares values of a type that only PostgreSQL compares');
+    const family = familyOf(answer.family);
+    const isPatternLeaf = drafter.patterns.has(n);
+    const read = (text: LeafAnswer['value']) => slotOf(text, family, isPatternLeaf);
+    if (leaf.isConstant) {
+      const value = read(answer.value);
+      if (leaf.isList) return { kind: 'constants', values: value, family } as List & { family: Family };
+      return { kind: 'constant', value, family } as Operand;
+    }
+    slots.push({ leaf, read });
+    return { kind: 'slot', slot: slots.length - 1, family } as Operand | List;
+  });
+  const predicate = root((leaf) => {
+    const operand = operands[leaf];
+    if (operand === undefined) throw new Error('an unknown leaf');
+    return operand;
+  });
+  return { predicate, slots };
+}
+
+function slotOf(text: LeafAnswer['value'], family: Family, isPatternLeaf: boolean): Slot {
+  if (text === null) return null;
+  if (typeof text !== 'string') return text.map((one) => (one === null ? null : family.parse(one)));
+  if (isPatternLeaf && !isPattern(text)) throw new NotExact('a pattern ends in the middle of an escape');
+  return family.parse(text);
+}
+
+class Drafter {
+  readonly leaves: Leaf[] = [];
+  /** Those that are patterns of LIKE. */
+  readonly patterns = new Set<number>();
+  readonly #table: { readonly name: string; readonly columns: readonly ColumnFacts[] };
+  readonly #known: KnownNames;
+
+  constructor(table: { readonly name: string; readonly columns: readonly ColumnFacts[] }, known: KnownNames) {
+    this.#table = table;
+    this.#known = known;
+  }
+
+  predicate(tree: Node): Drafted<Predicate> {
+    const [kind, node] = only(tree);
+    if (kind === 'BoolExpr') return this.#logic(node);
+    if (kind === 'SubLink') {
+      const inner = wrappedIn(node);
+      if (inner !== undefined) return this.predicate(inner);
+    }
+    if (!hasColumns(tree)) return this.#holds(this.#leaf(tree));
+    switch (kind) {
+      case 'ColumnRef':
+        return this.#holds(this.#operand(tree));
+      case 'A_Expr':
+        return this.#operation(node);
+      case 'NullTest':
+        return negatedIf(node.nulltesttype === 'IS_NOT_NULL', this.#isNull(asNode(node.arg)));
+      case 'BooleanTest':
+        return this.#booleanTest(node);
+      default:
+        throw new NotExact('it has an expression that only PostgreSQL evaluates');
+    }
+  }
+
+  #logic({ boolop, args }: Node): Drafted<Predicate> {
+    const parts = asList(args).map((part) => this.predicate(asNode(part)));
+    const [first] = parts;
+    if (boolop === 'NOT_EXPR' && first !== undefined) return negatedIf(true, first);
+    const kind = boolop === 'AND_EXPR' ? 'and' : 'or';
+    return (answers) => ({ kind, parts: parts.map((part) => part(answers)) });
+  }
+
+  #holds(operand: Drafted<Operand>): Drafted<Predicate> {
+    return (answers) => ({ kind: 'holds', operand: ofFamily(operand(answers), 'bool') });
+  }
+
+  #isNull(tree: Node): Drafted<Predicate> {
+    const column = this.#column(tree);
+    if (column !== undefined && column.family === null && NULL_TESTED.has(column.typeOid)) {
+      const place = this.#table.columns.indexOf(column);
+      return () => ({ kind: 'isNull', operand: { kind: 'column', place, family: ANY } });
+    }
+    const operand = this.#operand(tree);
+    return (answers) => ({ kind: 'isNull', operand: operand(answers) });
+  }
+
+  #booleanTest({ arg, booltesttype }: Node): Drafted<Predicate> {
+    const part = this.predicate(asNode(arg));
+    const words = String(booltesttype);
+    const truth = words.endsWith('TRUE') ? true : words.endsWith('FALSE') ? false : null;
+    return negatedIf(words.startsWith('IS_NOT'), (answers) => ({ kind: 'is', part: part(answers), truth }));
+  }
+
+  #operation(node: Node): Drafted<Predicate> {
+    const { kind, lexpr, rexpr } = node;
+    const operator = asList(node.name)
+      .map((part) => String(asNode(asNode(part).String).sval))
+      .join('.');
+    const [left, right] = [asNode(lexpr), asNode(rexpr)];
+    switch (kind) {
+      case 'AEXPR_OP':
+        if (operator === '~~' || operator === '!~~') return this.#like(left, right, operator === '!~~');
+        return this.#comparison(operator, left, right);
+      case 'AEXPR_LIKE':
+        return this.#like(left, right, operator === '!~~');
+      case 'AEXPR_DISTINCT':
+      case 'AEXPR_NOT_DISTINCT': {
+        const [a, b] = this.#pair(left, right);
+        return negatedIf(kind === 'AEXPR_NOT_DISTINCT', (answers) => ({
+          kind: 'distinct',
+          ...comparable(a(answers), b(answers), false),
+        }));
+      }
+      case 'AEXPR_IN':
+        return negatedIf(operator === '<>', this.#in(left, asList(asNode(asNode(rexpr).List).items)));
+      case 'AEXPR_OP_ANY':
+        if (operator === '=') return this.#any(left, right);
+        break;
+      case 'AEXPR_OP_ALL':
+        if (operator === '<>') return negatedIf(true, this.#any(left, right));
+        break;
+      case 'AEXPR_BETWEEN':
+      case 'AEXPR_NOT_BETWEEN': {
+        const [from, to] = asList(asNode(asNode(rexpr).List).items).map(asNode);
+        const parts = [this.#comparison('>=', left, asNode(from)), this.#comparison('<=', left, asNode(to))];
+        return negatedIf(kind === 'AEXPR_NOT_BETWEEN', (answers) => ({
+          kind: 'and',
+          parts: parts.map((part) => part(answers)),
+        }));
+      }
+    }
+    throw new NotExact(`it has the operator ${operator}`);
+  }
+
+  #comparison(operator: string, left: Node, right: Node): Drafted<Predicate> {
+    if (!OPERATORS.has(operator)) throw new NotExact(`it has the operator ${operator}`);
+    const [a, b] = this.#pair(left, right);
+    const isOrder = operator !== '=' && operator !== '<>';
+    return (answers) => ({
+      kind: 'compare',
+      operator: operator as Comparison,
+      ...comparable(a(answers), b(answers), isOrder),
+    });
+  }
+
+  #like(left: Node, right: Node, isNegated: boolean): Drafted<Predicate> {
+    const [text, pattern] = [this.#operand(left, right), this.#operand(right, left)];
+    if (hasColumns(right)) throw new NotExact('it has a pattern that is a column');
+    this.patterns.add(this.leaves.length - 1);
+    return negatedIf(isNegated, (answers) => ({
+      kind: 'like',
+      left: ofFamily(text(answers), 'text'),
+      right: ofFamily(pattern(answers), 'text'),
+    }));
+  }
+
+  #in(left: Node, items: readonly unknown[]): Drafted<Predicate> {
+    const one = this.#operand(left);
+    const others = items.map((item) => this.#operand(asNode(item), left));
+    return (answers) => {
+      const operand = one(answers);
+      const values = others.map((other) => comparable(operand, other(answers), false).right);
+      const constants = values.flatMap((value) => (value.kind === 'constant' ? [value.value] : []));
+      if (constants.length === values.length)
+        return { kind: 'any', left: operand, list: { kind: 'constants', values: constants } };
+      return {
+        kind: 'or',
+        parts: values.map((right) => ({ kind: 'compare', operator: '=', left: operand, right })),
+      };
+    };
+  }
+
+  #any(left: Node, right: Node): Drafted<Predicate> {
+    if (hasColumns(right)) throw new NotExact('it looks into an array of the row');
+    const operand = this.#operand(left);
+    const list = this.#leafOf(right, true);
+    return (answers) => {
+      const values = answers(list) as List & { readonly family: Family };
+      const own = operand(answers);
+      comparable(own, { kind: 'constant', value: null, family: values.family }, false);
+      return { kind: 'any', left: own, list: values };
+    };
+  }
+
+  #pair(left: Node, right: Node): [Drafted<Operand>, Drafted<Operand>] {
+    return [this.#operand(left, right), this.#operand(right, left)];
+  }
+
+  /** `beside`: what it is compared with, which gives an untyped literal its type. */
+  #operand(tree: Node, beside?: Node): Drafted<Operand> {
+    if (!hasColumns(tree)) return this.#leaf(tree, beside);
+    const column = this.#column(tree);
+    if (column !== undefined) return this.#columnOperand(column, column.family);
+    const [kind, node] = only(tree);
+    if (kind === 'TypeCast') return this.#castColumn(node);
+    throw new NotExact('it computes with columns');
+  }
+
+  #columnOperand(column: ColumnFacts, family: string | null, asText = false): Drafted<Operand> {
+    if (family === null)
+      throw new NotExact(`column ${column.name} is of a type that only PostgreSQL compares (${column.type})`);
+    const operand: Operand = {
+      kind: 'column',
+      place: this.#table.columns.indexOf(column),
+      family: familyOf(family),
+      ...(asText ? { asText } : {}),
+    };
+    return () => operand;
+  }
+
+  /** A cast that leaves the value what it is. */
+  #castColumn({ arg, typeName }: Node): Drafted<Operand> {
+    const column = this.#column(asNode(arg));
+    const { names, typmods, arrayBounds } = asNode(typeName);
+    const type = String(asNode(asNode(asList(names).at(-1)).String).sval);
+    const isPlain = typmods === undefined && arrayBounds === undefined;
+    if (column !== undefined && isPlain) {
+      const { family, typeOid } = column;
+      if (family === 'text' && TEXT_TYPES.has(type)) return this.#columnOperand(column, family);
+      const [from, to] = [NUMBER_OIDS.get(typeOid), NUMBER_RANK.get(type)];
+      if (from !== undefined && to !== undefined && from <= to) return this.#columnOperand(column, family);
+      const isText = family === 'uuid' || family?.startsWith('enum ') || (from !== undefined && from < 4);
+      if (isText && TEXT_TYPES.has(type)) return this.#columnOperand(column, 'text', true);
+    }
+    throw new NotExact(`it casts a column to ${type}`);
+  }
+
+  #leaf(tree: Node, beside?: Node): Drafted<Operand> {
+    const constant = asNode(asNode(tree).A_Const);
+    if (constant.isnull === true) return () => ({ kind: 'constant', value: null, family: ANY });
+    const isUntyped = constant.sval !== undefined;
+    const type = isUntyped && beside !== undefined ? this.#typeBeside(beside) : undefined;
+    const leaf = this.#leafOf(tree, false, type);
+    return (answers) => answers(leaf) as Operand;
+  }
+
+  #leafOf(tree: Node, isList: boolean, type?: string): number {
+    const printer = new ContextPrinter(this.#known);
+    const text = printer.print(tree);
+    const sql = type === undefined ? text : `CAST(${text} AS ${type})`;
+    const answer = plainAnswer(tree, type);
+    const leaf = { sql, isList, isConstant: printer.isConstant };
+    return this.leaves.push(answer === undefined ? leaf : { ...leaf, answer }) - 1;
+  }
+
+  /** The type that an untyped literal beside this has. */
+  #typeBeside(tree: Node): string {
+    const column = this.#column(tree);
+    if (column === undefined) return 'pg_catalog.text';
+    return plainTypeName(column.typeOid) ?? column.type;
+  }
+
+  #column(tree: Node): ColumnFacts | undefined {
+    const fields = asList(asNode(tree.ColumnRef).fields).map((field) => asNode(asNode(field).String).sval);
+    const isOurs = fields.length === 1 || (fields.length === 2 && fields[0] === this.#table.name);
+    if (!isOurs) return undefined;
+    const column = this.#table.columns.find(({ name }) => name === fields.at(-1));
+    if (column?.generated != null) throw new NotExact(`column ${column.name} is generated`);
+    return column;
+  }
+}
+
+function negatedIf(isNegated: boolean, part: Drafted<Predicate>): Drafted<Predicate> {
+  return isNegated ? (answers) => ({ kind: 'not', part: part(answers) }) : part;
+}
+
+function comparable(left: Operand, right: Operand, isOrder: boolean): { left: Operand; right: Operand } {
+  const [a, b] = [left.family, right.family];
+  if (a !== ANY && b !== ANY && a.name !== b.name)
+    throw new NotExact('it compares values of types that only PostgreSQL compares with each other');
+  if (isOrder && !(a.isOrdered && b.isOrdered)) throw new NotExact('it has the order of texts');
+  return { left, right };
+}
+
+function ofFamily(operand: Operand, name: string): Operand {
+  if (operand.family !== ANY && operand.family.name !== name)
+    throw new NotExact(`it takes a value as ${name} that is none`);
+  return operand;
+}
+
+function hasColumns(tree: unknown): boolean {
+  if (Array.isArray(tree)) return tree.some(hasColumns);
+  if (typeof tree !== 'object' || tree === null) return false;
+  return Object.entries(tree).some(
+    ([key, value]) => key === 'ColumnRef' || key === 'fromClause' || hasColumns(value),
+  );
+}
+
+function only(tree: Node): [kind: string, node: Node] {
+  const [[kind, node] = ['', undefined]] = Object.entries(tree);
+  return [kind, asNode(node)];
+}

@@ -1,0 +1,214 @@
+import type { RowImage } from '../row-image.js';
+import type { Family, Value } from './exact-values.js';
+import { isLike } from './like-pattern.js';
+
+/** SQL's three truth values; null is unknown. */
+type Truth = boolean | null;
+
+/** What a slot holds for one context: a value, a list of them, or NULL. */
+export type Slot = Value | readonly (Value | null)[] | null;
+
+/** A value: a column of the row, or what is the same for all rows and differs at most by context. */
+export type Operand =
+  | {
+      readonly kind: 'column';
+      readonly place: number;
+      readonly family: Family;
+      /** Its text is the value: it is cast. */
+      readonly asText?: true;
+    }
+  | { readonly kind: 'slot'; readonly slot: number; readonly family: Family }
+  | { readonly kind: 'constant'; readonly value: Value | null; readonly family: Family };
+
+/** Several values: of a context, or the same for all. */
+export type List =
+  | { readonly kind: 'slot'; readonly slot: number }
+  | { readonly kind: 'constants'; readonly values: readonly (Value | null)[] | null };
+
+export type Comparison = '=' | '<>' | '<' | '<=' | '>' | '>=';
+
+/** A boolean expression that is evaluated outside of PostgreSQL exactly as it does. */
+export type Predicate =
+  | { readonly kind: 'and' | 'or'; readonly parts: readonly Predicate[] }
+  | { readonly kind: 'not'; readonly part: Predicate }
+  | {
+      readonly kind: 'compare';
+      readonly operator: Comparison;
+      readonly left: Operand;
+      readonly right: Operand;
+    }
+  | { readonly kind: 'distinct'; readonly left: Operand; readonly right: Operand }
+  | { readonly kind: 'any'; readonly left: Operand; readonly list: List }
+  | { readonly kind: 'like'; readonly left: Operand; readonly right: Operand }
+  | { readonly kind: 'isNull'; readonly operand: Operand }
+  | { readonly kind: 'is'; readonly part: Predicate; readonly truth: Truth }
+  | { readonly kind: 'holds'; readonly operand: Operand };
+
+export type Test = (row: ExactRow, slots: readonly Slot[]) => Truth;
+
+/** A row whose values are read once, however often they are compared. */
+export class ExactRow {
+  readonly #image: RowImage;
+  readonly #values: (Value | null | undefined)[] = [];
+
+  constructor(image: RowImage) {
+    this.#image = image;
+  }
+
+  text(place: number): string | null {
+    const text = this.#image[place];
+    if (text === undefined) throw new Error('a value that is not known');
+    return text;
+  }
+
+  value(place: number, family: Family): Value | null {
+    let value = this.#values[place];
+    if (value === undefined) {
+      const text = this.text(place);
+      value = text === null ? null : family.parse(text);
+      this.#values[place] = value;
+    }
+    return value;
+  }
+}
+
+const TRUE = 't';
+
+/** The predicate as a function: nothing is looked up when it is called. */
+export function testOf(predicate: Predicate): Test {
+  switch (predicate.kind) {
+    case 'and':
+      return junction(predicate.parts.map(testOf), false);
+    case 'or':
+      return junction(predicate.parts.map(testOf), true);
+    case 'not': {
+      const part = testOf(predicate.part);
+      return (row, slots) => {
+        const truth = part(row, slots);
+        return truth === null ? null : !truth;
+      };
+    }
+    case 'compare':
+      return comparison(predicate.operator, predicate.left, predicate.right);
+    case 'distinct': {
+      const [left, right] = [reader(predicate.left), reader(predicate.right)];
+      return (row, slots) => left(row, slots) !== right(row, slots);
+    }
+    case 'any':
+      return membership(predicate.left, predicate.list);
+    case 'like': {
+      const [left, right] = [reader(predicate.left), reader(predicate.right)];
+      return (row, slots) => {
+        const text = left(row, slots);
+        const pattern = right(row, slots);
+        return text === null || pattern === null ? null : isLike(String(text), String(pattern));
+      };
+    }
+    case 'isNull': {
+      const read = reader(predicate.operand);
+      return (row, slots) => read(row, slots) === null;
+    }
+    case 'is': {
+      const part = testOf(predicate.part);
+      return (row, slots) => part(row, slots) === predicate.truth;
+    }
+    case 'holds': {
+      const read = reader(predicate.operand);
+      return (row, slots) => {
+        const value = read(row, slots);
+        return value === null ? null : value === TRUE;
+      };
+    }
+  }
+}
+
+/** AND and OR: the deciding value decides, else unknown if any part is. */
+function junction(parts: readonly Test[], deciding: boolean): Test {
+  return (row, slots) => {
+    let result: Truth = !deciding;
+    for (const part of parts) {
+      const truth = part(row, slots);
+      if (truth === deciding) return deciding;
+      if (truth === null) result = null;
+    }
+    return result;
+  };
+}
+
+function reader(operand: Operand): (row: ExactRow, slots: readonly Slot[]) => Value | null {
+  switch (operand.kind) {
+    case 'column': {
+      const { place, family, asText } = operand;
+      return asText ? (row) => row.text(place) : (row) => row.value(place, family);
+    }
+    case 'slot':
+      return (_, slots) => slots[operand.slot] as Value | null;
+    case 'constant':
+      return () => operand.value;
+  }
+}
+
+const DECISIONS: Readonly<Record<Comparison, (order: number) => boolean>> = {
+  '=': (order) => order === 0,
+  '<>': (order) => order !== 0,
+  '<': (order) => order < 0,
+  '<=': (order) => order <= 0,
+  '>': (order) => order > 0,
+  '>=': (order) => order >= 0,
+};
+
+function comparison(operator: Comparison, a: Operand, b: Operand): Test {
+  const [left, right] = [reader(a), reader(b)];
+  const { compare } = a.family;
+  const decide = DECISIONS[operator];
+  return (row, slots) => {
+    const one = left(row, slots);
+    if (one === null) return null;
+    const other = right(row, slots);
+    return other === null ? null : decide(compare(one, other));
+  };
+}
+
+function membership(operand: Operand, list: List): Test {
+  const read = reader(operand);
+  const isSlot = list.kind === 'slot';
+  return (row, slots) => {
+    const values = isSlot ? (slots[list.slot] as readonly (Value | null)[] | null) : list.values;
+    if (values === null) return null;
+    const value = read(row, slots);
+    // Of an empty list nothing is a member, not even NULL.
+    if (values.length === 0) return false;
+    if (value === null) return null;
+    if (values.includes(value)) return true;
+    return values.includes(null) ? null : false;
+  };
+}
+
+/** Whether anything in it differs by row, or by context. */
+export function dependsOn(predicate: Predicate): { readonly row: boolean; readonly context: boolean } {
+  const parts = partsOf(predicate);
+  return {
+    row: parts.some((part) => part.kind === 'column'),
+    context: parts.some((part) => part.kind === 'slot'),
+  };
+}
+
+function partsOf(predicate: Predicate): readonly (Operand | List)[] {
+  switch (predicate.kind) {
+    case 'and':
+    case 'or':
+      return predicate.parts.flatMap(partsOf);
+    case 'not':
+    case 'is':
+      return partsOf(predicate.part);
+    case 'compare':
+    case 'distinct':
+    case 'like':
+      return [predicate.left, predicate.right];
+    case 'any':
+      return [predicate.left, predicate.list];
+    case 'isNull':
+    case 'holds':
+      return [predicate.operand];
+  }
+}

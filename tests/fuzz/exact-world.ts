@@ -1,0 +1,269 @@
+import fc from 'fast-check';
+
+/** One column of each type that is compared in process, and some that PostgreSQL alone compares. */
+export const TABLE = `
+  CREATE TYPE mood AS ENUM ('sad', 'ok', 'Happy day');
+  CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+  CREATE TABLE exact (id int PRIMARY KEY, k int4, s int2, l int8, n numeric, b bool, u uuid, t text, v varchar(10), d date, ts timestamp,
+    tz timestamptz, e mood, f float8, c char(3), i text COLLATE folded);
+  ALTER TABLE exact ENABLE ROW LEVEL SECURITY;
+  CREATE FUNCTION uid() RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT nullif(current_setting('request.jwt.claims', true)::json ->> 'sub', '')::uuid $$;
+  CREATE FUNCTION org() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('request.jwt.claims', true)::json ->> 'org' $$;`;
+
+export const COLUMNS = [
+  'id',
+  'k',
+  's',
+  'l',
+  'n',
+  'b',
+  'u',
+  't',
+  'v',
+  'd',
+  'ts',
+  'tz',
+  'e',
+  'f',
+  'c',
+  'i',
+] as const;
+
+const UUIDS = ['11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222'];
+const TEXTS = ['', 'x', 'x ', 'X', 'xy', 'a%b', 'é', 'e\u0301', '\u{1f600}', "o'hara \\", UUIDS[0] ?? ''];
+const NUMBERS = ['-1', '0', '1', '2', '10'];
+const VALUES: Readonly<Record<string, readonly string[]>> = {
+  k: [...NUMBERS, '2147483647', '-2147483648'],
+  s: [...NUMBERS, '32767'],
+  l: [...NUMBERS, '9223372036854775807', '-9223372036854775808', '9007199254740993'],
+  n: [
+    ...NUMBERS,
+    '1.50',
+    '1.5',
+    '-0.0',
+    'NaN',
+    'Infinity',
+    '-Infinity',
+    '9007199254740993.1',
+    '0.000000000000000000001',
+  ],
+  b: ['t', 'f'],
+  u: UUIDS,
+  t: TEXTS,
+  v: TEXTS.map((text) => text.slice(0, 10)),
+  d: ['2025-06-01', '2025-06-02', 'infinity', '-infinity', '0044-03-15 BC', '5874897-12-31'],
+  ts: [
+    '2025-06-01 00:00:00',
+    '2025-06-01 00:00:00.000001',
+    'infinity',
+    '0044-03-15 12:00:00 BC',
+    '294276-12-31 23:59:59.999999',
+  ],
+  tz: [
+    '2025-06-01 00:00:00+00',
+    '2025-06-01 02:00:00+02',
+    '-infinity',
+    '1883-11-18 12:00:00-05:50:36',
+    '0001-01-01 00:00:00+00 BC',
+  ],
+  e: ['sad', 'ok', 'Happy day'],
+  f: ['0.1', 'NaN'],
+  c: ['a', 'abc'],
+  i: ['x', 'X'],
+};
+const TYPES: Readonly<Record<string, string>> = {
+  k: 'int4',
+  s: 'int2',
+  l: 'int8',
+  n: 'numeric',
+  b: 'bool',
+  u: 'uuid',
+  t: 'text',
+  v: 'varchar',
+  d: 'date',
+  ts: 'timestamp',
+  tz: 'timestamptz',
+  e: 'public.mood',
+  f: 'float8',
+  c: 'bpchar',
+  i: 'text',
+};
+/** Columns whose values compare with each other. */
+const KINS: Readonly<Record<string, readonly string[]>> = {
+  k: ['k', 's', 'l', 'n'],
+  s: ['k', 's', 'l', 'n'],
+  l: ['k', 's', 'l', 'n'],
+  n: ['k', 's', 'l', 'n'],
+  t: ['t', 'v'],
+  v: ['t', 'v'],
+};
+
+const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
+const claim = (name: string) => `(current_setting('request.jwt.claims', true)::json ->> '${name}')`;
+const column = fc.constantFrom(...COLUMNS.slice(1));
+const ordered = fc.constantFrom('k', 's', 'l', 'n', 'u', 'd', 'ts', 'tz');
+/** Mostly of the types that are exact. */
+const common = fc.constantFrom('k', 'k', 's', 'l', 'n', 'u', 'u', 't', 't', 'v', 'd', 'ts', 'tz', 'e', 'b');
+
+function constant(name: string): fc.Arbitrary<string> {
+  const value = fc.constantFrom(...(VALUES[name] ?? []));
+  const cast = value.map((text) => `${quoted(text)}::${TYPES[name]}`);
+  const isNumber = KINS[name]?.includes('n') === true;
+  return fc.oneof(
+    cast,
+    cast,
+    isNumber ? fc.constantFrom('1', '2', '-1', '1.5') : value.map(quoted),
+    fc.constant('NULL'),
+  );
+}
+
+/** What depends on who asks. */
+function ofContext(name: string): fc.Arbitrary<string> {
+  if (name === 'u')
+    return fc.constantFrom('uid()', '(SELECT uid())', `current_setting('app.current_user_id', true)::uuid`);
+  if (KINS[name]?.includes('t') === true)
+    return fc.constantFrom(
+      'org()',
+      `current_setting('app.current_user_id')`,
+      claim('org'),
+      `lower(${claim('org')})`,
+    );
+  if (KINS[name]?.includes('n') === true)
+    return fc.constantFrom(`${claim('level')}::int`, `${claim('level')}::numeric`);
+  if (name === 'e') return fc.constant(`${claim('mood')}::public.mood`);
+  return fc.constant(`${claim('when')}::${TYPES[name]}`);
+}
+
+function other(name: string): fc.Arbitrary<string> {
+  return fc.oneof(
+    { weight: 3, arbitrary: ofContext(name) },
+    { weight: 3, arbitrary: constant(name) },
+    { weight: 1, arbitrary: fc.constantFrom(...(KINS[name] ?? [name])) },
+  );
+}
+
+const OPERATORS = ['=', '=', '=', '<>', '<', '<=', '>', '>='];
+/** Texts are equal or not; their order is beyond the border. */
+const EQUALITY = [...Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? '<>' : '=')), '<'];
+const TEXTUAL: ReadonlySet<string> = new Set(['t', 'v', 'e']);
+const PATTERNS = ['%', 'x%', '_', '%x', '%b', 'a\\%b', '%\\', 'X_', '%é%'];
+
+function atom(operand: (name: string) => fc.Arbitrary<string>): fc.Arbitrary<string> {
+  const of = (names: fc.Arbitrary<string>, make: (name: string) => fc.Arbitrary<string>) => names.chain(make);
+  const comparison = of(common, (name) =>
+    fc
+      .tuple(fc.constantFrom(...(TEXTUAL.has(name) ? EQUALITY : OPERATORS)), operand(name), fc.boolean())
+      .map(([operator, right, isTurned]) =>
+        isTurned ? `${right} ${operator} ${name}` : `${name} ${operator} ${right}`,
+      ),
+  );
+  return fc.oneof(
+    { weight: 12, arbitrary: comparison },
+    of(common, (name) =>
+      fc
+        .tuple(fc.constantFrom('IN', 'NOT IN'), fc.array(operand(name), { minLength: 1, maxLength: 3 }))
+        .map(([word, list]) => `${name} ${word} (${list.join(', ')})`),
+    ),
+    of(common, (name) => operand(name).map((right) => `${name} IS NOT DISTINCT FROM ${right}`)),
+    of(ordered, (name) =>
+      fc
+        .tuple(fc.constantFrom('BETWEEN', 'NOT BETWEEN'), operand(name), operand(name))
+        .map(([word, from, to]) => `${name} ${word} ${from} AND ${to}`),
+    ),
+    fc.tuple(column, fc.constantFrom('IS NULL', 'IS NOT NULL')).map((parts) => parts.join(' ')),
+    fc.constantFrom(
+      'b',
+      'b IS NOT TRUE',
+      'b IS UNKNOWN',
+      'true',
+      'k::text = s::text',
+      'e::text = t',
+      `u::text = t`,
+    ),
+    fc
+      .tuple(fc.constantFrom('t', 'v'), fc.constantFrom('LIKE', 'NOT LIKE'), fc.constantFrom(...PATTERNS))
+      .map(([name, word, pattern]) => `${name} ${word} ${quoted(pattern)}`),
+    // Beyond the border: PostgreSQL's own.
+    fc.constantFrom(
+      `t < 'x'`,
+      'f > 0',
+      `c = 'a'`,
+      `i = 'x'`,
+      `lower(t) = 'x'`,
+      'k + 1 = l',
+      `t ~ '^x'`,
+      'k % 2 = 0',
+    ),
+  );
+}
+
+/** Of atoms, up to so many levels deep. */
+function tree(leaf: fc.Arbitrary<string>, depth: number): fc.Arbitrary<string> {
+  if (depth === 0) return leaf;
+  const inner = tree(leaf, depth - 1);
+  const pair = fc.tuple(inner, inner);
+  return fc.oneof(
+    { weight: 3, arbitrary: leaf },
+    { weight: 3, arbitrary: pair.map(([a, b]) => `(${a}) AND (${b})`) },
+    { weight: 3, arbitrary: pair.map(([a, b]) => `(${a}) OR (${b})`) },
+    { weight: 1, arbitrary: inner.map((a) => `NOT (${a})`) },
+    { weight: 1, arbitrary: inner.map((a) => `(${a}) IS NOT TRUE`) },
+  );
+}
+
+const CONTEXT_ATOMS = fc.oneof(
+  { weight: 6, arbitrary: atom(other) },
+  fc.constantFrom(
+    `${claim('admin')}::bool`,
+    `org() = 'x'`,
+    `current_user = 'realtime_subscriber'`,
+    `t = ANY (string_to_array(${claim('list')}, ','))`,
+    `u = ANY (string_to_array(${claim('list')}, ',')::uuid[])`,
+    `k <> ALL (string_to_array(${claim('levels')}, ',')::int[])`,
+  ),
+);
+
+export interface ExactWorld {
+  readonly policies: readonly { readonly isRestrictive: boolean; readonly expression: string }[];
+  readonly condition: string;
+  /** By column, without the id. */
+  readonly rows: readonly (readonly (string | null)[])[];
+  readonly contexts: readonly { readonly userId: string; readonly claims: string }[];
+}
+
+const row = fc.tuple(
+  ...COLUMNS.slice(1).map((name) =>
+    fc.option(fc.constantFrom(...(VALUES[name] ?? [])), { nil: null, freq: 5 }),
+  ),
+);
+
+const claims = fc.record(
+  {
+    sub: fc.constantFrom(...UUIDS, '', 'none'),
+    org: fc.constantFrom(...TEXTS),
+    level: fc.constantFrom(...NUMBERS, '1.5', 'x'),
+    mood: fc.constantFrom('sad', 'Happy day', 'angry'),
+    when: fc.constantFrom('2025-06-01', 'infinity', 'never', 't'),
+    admin: fc.constantFrom('true', 'false', 'maybe'),
+    list: fc.constantFrom('', 'x', `x,xy,${UUIDS[0]}`, UUIDS.join()),
+    levels: fc.constantFrom('', '1', '1,2,10', 'NULL'),
+  },
+  { requiredKeys: [] },
+);
+
+export const exactWorld: fc.Arbitrary<ExactWorld> = fc.record({
+  policies: fc.array(fc.record({ isRestrictive: fc.boolean(), expression: tree(CONTEXT_ATOMS, 2) }), {
+    minLength: 1,
+    maxLength: 3,
+  }),
+  condition: tree(atom(constant), 2),
+  rows: fc.array(row, { minLength: 10, maxLength: 20 }),
+  contexts: fc.array(
+    fc.record({
+      userId: fc.constantFrom(...UUIDS, 'ada', ''),
+      claims: claims.map((all) => JSON.stringify(all)),
+    }),
+    { minLength: 4, maxLength: 8 },
+  ),
+});
