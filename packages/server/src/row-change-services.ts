@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path';
 import { PostgresAuthorizer } from './changes/authorizing/postgres-authorizer.js';
 import { checkCondition } from './changes/conditions/check-condition.js';
+import { type RoleTier, TIERS, type Tier, tiersOf } from './changes/explaining/tiers.js';
 import { PersonalChanges } from './changes/personal/personal-changes.js';
 import { PersonalSubscriptions } from './changes/personal/personal-subscriptions.js';
 import { SnapshotReader } from './changes/personal/snapshot-reader.js';
@@ -78,6 +79,9 @@ export class RowChangeServices {
   readonly #isWanted: (oid: number) => boolean;
   readonly #changes: ChangeLog;
   readonly #enableRls: boolean;
+  readonly #dbRoles: readonly string[];
+  /** How many tables are judged in which tier, for the default role. */
+  #tierCounts: ReadonlyMap<Tier, number> = new Map();
   readonly #log: Log;
   #adoption: NodeJS.Timeout | undefined;
   /** The source whose rival has left something behind. */
@@ -87,6 +91,7 @@ export class RowChangeServices {
     const { settings, database, channels, encoder, tally, clock, log } = options;
     this.#log = log;
     this.#enableRls = settings.enableRls;
+    this.#dbRoles = settings.dbRoles;
     this.contexts = new RowContexts(settings.dbRoles);
     const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock });
     this.#authorizer = authorizer;
@@ -241,6 +246,7 @@ export class RowChangeServices {
     this.subscriptions.start();
     this.stream.start();
     const adopt = () => {
+      void this.#countTiers().catch((error: unknown) => this.#failed(error));
       void this.tables.adoptPartitions().catch((error: unknown) => this.#failed(error));
       if (this.#unsettled !== undefined) void this.#settle(this.#unsettled);
     };
@@ -254,6 +260,11 @@ export class RowChangeServices {
     this.#authorizer.stop();
     this.#replayAuthorizer.stop();
     this.#windowFile.close();
+  }
+
+  /** How rows of a table are judged, for each role that may be asked for. */
+  tiers(oid: number): Promise<readonly RoleTier[]> {
+    return tiersOf(this.#authorizer, oid, this.#dbRoles);
   }
 
   /** How changes are read; before that is decided, as they usually are. */
@@ -277,6 +288,7 @@ export class RowChangeServices {
       windowFileBytes: this.#resumeLog.bytes.file,
       subscriptions: this.subscriptions.size,
       tables: this.tables.list().length,
+      tiers: TIERS.map((tier) => [tier, this.#tierCounts.get(tier) ?? 0] as const),
     };
   }
 
@@ -294,6 +306,7 @@ export class RowChangeServices {
     this.#authorizer.forget(oid);
     const hadSubscribers = this.#isWanted(oid);
     try {
+      await this.#countTiers();
       await this.subscriptions.refresh();
       // Whoever is away now cannot be told with the others.
       if (event === 'opted in' && hadSubscribers) await this.stream.missed(oid);
@@ -303,6 +316,15 @@ export class RowChangeServices {
     if (!hadSubscribers) return;
     const reason = event === 'opted in' ? 'the table is set up again' : 'the table was taken out';
     this.stream.tell({ event: 'gap', payload: { scope: 'changes', reason }, tables: [oid] });
+  }
+
+  async #countTiers(): Promise<void> {
+    const counts = new Map<Tier, number>();
+    for (const { oid } of this.tables.list()) {
+      const [tier] = await tiersOf(this.#authorizer, oid, []);
+      if (tier !== undefined) counts.set(tier.tier, (counts.get(tier.tier) ?? 0) + 1);
+    }
+    this.#tierCounts = counts;
   }
 
   /** What the other source needs is taken away: nobody would read it, and it would grow. Tried again until it is done. */

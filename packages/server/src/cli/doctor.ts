@@ -1,5 +1,8 @@
+import { PostgresAuthorizer } from '../changes/authorizing/postgres-authorizer.js';
+import { type RoleTier, tiersOf } from '../changes/explaining/tiers.js';
 import type { Settings } from '../config/settings-table.js';
 import type { Finding } from '../postgres/change-source.js';
+import type { Database } from '../postgres/database.js';
 import { findingsOf, triggerFindingsOf, whyNotLogical } from '../postgres/replication/preflight.js';
 import { preflightFacts } from '../postgres/replication/preflight-facts.js';
 import { ensureSubscriberRole } from '../postgres/replication/subscriber-role.js';
@@ -18,13 +21,15 @@ it runs, and prints every finding with its number and the SQL or setting that me
 as start. Exits 0 when nothing is wrong (warnings aside), else 1.`,
   run: async (args) => {
     const { settings } = settingsOfArguments(args).loaded;
-    const { findings, source, reason } = await examine(settings);
+    const { findings, source, reason, tables } = await examine(settings);
     if (source === 'trigger')
       process.stdout.write(
         `Row changes are read by triggers: ${reason ?? 'REALTIME_CHANGE_SOURCE says so'}.\n`,
       );
     for (const { code, severity, title, advice } of findings)
       process.stdout.write(`${code} ${severity}: ${title}\n  ${advice}\n`);
+    for (const { table, role, tier, reason: why } of tables)
+      process.stdout.write(`${table} for ${role}: ${tier}, ${why}.\n`);
     if (findings.length === 0) process.stdout.write('Nothing keeps row changes from being read.\n');
     return findings.some(({ severity }) => severity === 'error') ? 1 : 0;
   },
@@ -35,6 +40,8 @@ interface Examined {
   readonly source: 'logical' | 'trigger';
   /** Why auto chose triggers. */
   readonly reason?: string | undefined;
+  /** How rows of the tables that are set up are judged. */
+  readonly tables: readonly (RoleTier & { readonly table: string })[];
 }
 
 function examine(settings: Settings): Promise<Examined> {
@@ -46,10 +53,28 @@ function examine(settings: Settings): Promise<Examined> {
       schema: database.schema,
     };
     const facts = await preflightFacts(database, names);
+    const tables = await tablesOf(database, settings);
     const { changeSource } = settings;
     const reason = changeSource === 'auto' ? whyNotLogical(facts, names) : undefined;
     return changeSource === 'trigger' || reason !== undefined
-      ? { source: 'trigger', reason, findings: triggerFindingsOf(facts, names) }
-      : { source: 'logical', findings: findingsOf(facts, names) };
+      ? { source: 'trigger', reason, findings: triggerFindingsOf(facts, names), tables }
+      : { source: 'logical', findings: findingsOf(facts, names), tables };
   });
+}
+
+async function tablesOf(database: Database, settings: Settings): Promise<Examined['tables']> {
+  const { enableRls, dbRoles } = settings;
+  const [kept] = await database.query<{ is: boolean }>('SELECT to_regclass($1) IS NOT NULL AS is', [
+    `${database.schema}.tables`,
+  ]);
+  if (kept?.is !== true) return [];
+  const authorizer = new PostgresAuthorizer({ database, enableRls, clock: Date.now });
+  const rows = await database.query<{ oid: number; name: string }>(
+    `SELECT c.oid::int8::float8 AS oid, n.nspname || '.' || c.relname AS name
+     FROM ${database.schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY 2`,
+  );
+  const tables: (RoleTier & { readonly table: string })[] = [];
+  for (const { oid, name } of rows)
+    for (const tier of await tiersOf(authorizer, oid, dbRoles)) tables.push({ table: name, ...tier });
+  return tables;
 }

@@ -167,6 +167,16 @@ export const TriggerList = Type.Object({
       source: Type.String(),
       active: Type.Boolean({ description: 'false: the table is no more' }),
       subscriptions: Type.Integer(),
+      visibility: Type.Array(
+        Type.Object({
+          role: Type.String({ description: 'a database role that rows are judged as' }),
+          tier: Type.String({
+            description:
+              'INDEXED: rows are looked up; COMPILED: judged in process; POSTGRES: judged by PostgreSQL; OPEN: row level security does not apply; CLOSED: no row reaches the role',
+          }),
+          reason: Type.String(),
+        }),
+      ),
       created_at: Type.String(),
     }),
   ),

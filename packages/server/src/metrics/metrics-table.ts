@@ -54,6 +54,11 @@ export const METRICS = {
     kind: 'counter',
     help: 'Row changes read from PostgreSQL, also of tables that nobody subscribes to.',
   },
+  realtime_change_tables_by_tier: {
+    kind: 'gauge',
+    help: 'Tables that are set up, by how their rows are judged for realtime_subscriber (INDEXED, COMPILED, POSTGRES, OPEN, CLOSED); looked at when a table is set up, and every ten seconds.',
+    labels: ['tier'],
+  },
   realtime_changes_judged_total: {
     kind: 'counter',
     help: 'Versions of rows that row level security policies were asked about: one for each version and database role.',

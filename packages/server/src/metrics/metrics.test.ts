@@ -19,6 +19,7 @@ function setUp(streams = true) {
     windowFileBytes: 19,
     subscriptions: 15,
     tables: 16,
+    tiers: [['INDEXED', 17]] as const,
   };
   const metrics = new Metrics(tally, {
     connections: () => now.connections,
@@ -63,6 +64,10 @@ describe('a scrape', () => {
     expect(await metrics.text()).toContain(`\n${name} 7\n`);
     tally[field] += 2;
     expect(await metrics.text()).toContain(`\n${name} 9\n`);
+  });
+
+  test('counts tables by how their rows are judged', async () => {
+    expect(await setUp().metrics.text()).toContain('\nrealtime_change_tables_by_tier{tier="INDEXED"} 17\n');
   });
 
   test('asks for the state of the moment', async () => {

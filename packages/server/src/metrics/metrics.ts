@@ -25,6 +25,8 @@ export interface RowChangeNumbers {
   readonly windowFileBytes: number;
   readonly subscriptions: number;
   readonly tables: number;
+  /** How many tables there are in each tier. */
+  readonly tiers: Iterable<readonly [string, number]>;
 }
 
 const FAN_OUT_BUCKETS = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
@@ -55,6 +57,7 @@ export class Metrics {
     ofRowChanges('realtime_resume_window_file_bytes', ({ windowFileBytes }) => windowFileBytes);
     ofRowChanges('realtime_subscriptions', ({ subscriptions }) => subscriptions);
     ofRowChanges('realtime_tables', ({ tables }) => tables);
+    this.#tiers(() => rowChanges?.().tiers ?? []);
     this.#counter('realtime_changes_read_total', () => tally.changesRead);
     this.#counter('realtime_changes_judged_total', () => tally.changesJudged);
     this.#counter('realtime_changes_delivered_total', () => tally.changesDelivered);
@@ -103,6 +106,16 @@ export class Metrics {
       ...this.#row(name),
       collect() {
         this.set(read());
+      },
+    });
+  }
+
+  #tiers(read: () => Iterable<readonly [string, number]>): void {
+    new Gauge({
+      ...this.#row('realtime_change_tables_by_tier'),
+      labelNames: ['tier'],
+      collect() {
+        for (const [tier, count] of read()) this.set({ tier }, count);
       },
     });
   }

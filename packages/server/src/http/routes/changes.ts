@@ -1,6 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Identity } from '../../auth/identity.js';
 import { type ChangeFilter, FILTER_EVENTS } from '../../changes/change-filter.js';
+import type { RoleTier } from '../../changes/explaining/tiers.js';
 import type { RowContexts } from '../../changes/row-context.js';
 import type { Subscriber, SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
 import type { TableRegistry } from '../../changes/tables/table-registry.js';
@@ -28,6 +29,8 @@ interface RowChangeParts {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly contexts: RowContexts;
+  /** How rows of a table are judged, for each role. */
+  tiers(oid: number): Promise<readonly RoleTier[]>;
   /** How changes are read. */
   readonly sourceKind: 'logical' | 'trigger';
 }
@@ -87,15 +90,19 @@ function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
     summary: 'List the tables that are set up',
   } as const;
   app.get('/realtime/triggers', route(listing, {}, { 200: TriggerList }), async () => {
-    const { tables, subscriptions, sourceKind } = enabled(rowChanges);
-    const triggers = tables.list().map(({ oid, schema, name, active, optedInAt }) => ({
-      table: name,
-      schema,
-      source: sourceKind,
-      active,
-      subscriptions: subscriptions.byTable(oid).length,
-      created_at: optedInAt.toISOString(),
-    }));
+    const changes = enabled(rowChanges);
+    const { tables, subscriptions, sourceKind } = changes;
+    const triggers = [];
+    for (const { oid, schema, name, active, optedInAt } of tables.list())
+      triggers.push({
+        table: name,
+        schema,
+        source: sourceKind,
+        active,
+        subscriptions: subscriptions.byTable(oid).length,
+        visibility: [...(await changes.tiers(oid))],
+        created_at: optedInAt.toISOString(),
+      });
     return { triggers, total: triggers.length };
   });
 }

@@ -1,0 +1,52 @@
+import type { Authorizer } from '../authorizer.js';
+import { candidateKeys } from '../compiling/candidate-keys.js';
+import { DEFAULT_DB_ROLE } from '../row-context.js';
+import type { RoleRights, TableFacts } from '../table-facts.js';
+
+/**
+ * How rows of a table are judged for a role. OPEN: row level security does not apply; CLOSED: no row reaches it;
+ * INDEXED: a row is looked up; COMPILED: everybody is held against a row, in process; POSTGRES: PostgreSQL judges.
+ */
+export type Tier = (typeof TIERS)[number];
+
+export const TIERS = ['OPEN', 'CLOSED', 'INDEXED', 'COMPILED', 'POSTGRES'] as const;
+
+export interface RoleTier {
+  readonly role: string;
+  readonly tier: Tier;
+  /** Why, in a few words. */
+  readonly reason: string;
+}
+
+/** The tier of each role that rows are judged as; empty where the table is no more. */
+export async function tiersOf(
+  authorizer: Pick<Authorizer, 'facts' | 'rights'>,
+  oid: number,
+  dbRoles: readonly string[],
+): Promise<RoleTier[]> {
+  const facts = await authorizer.facts(oid);
+  if (facts === undefined) return [];
+  const tiers: RoleTier[] = [];
+  for (const role of new Set([DEFAULT_DB_ROLE, ...dbRoles]))
+    tiers.push({ role, ...tierOf(facts, await authorizer.rights(facts, role)) });
+  return tiers;
+}
+
+export function tierOf(facts: TableFacts, rights: RoleRights): Omit<RoleTier, 'role'> {
+  if (!rights.canSelect) return { tier: 'CLOSED', reason: 'the role may not read the table' };
+  if (rights.rows === 'none') return { tier: 'CLOSED', reason: 'no policy lets a row pass' };
+  if (rights.rows === 'all') return { tier: 'OPEN', reason: 'row level security does not apply' };
+  const { judging } = rights;
+  if ('reason' in judging) return { tier: 'POSTGRES', reason: judging.reason };
+  const keys = candidateKeys(judging.compiled.predicate);
+  if (keys === undefined)
+    return { tier: 'COMPILED', reason: 'no column has to be equal to something of who asks' };
+  const columns = keys.flatMap((key) =>
+    key.kind === 'equal' ? [facts.columns[key.column.place]?.name] : [],
+  );
+  const reason =
+    columns.length === 0
+      ? 'the policies do not compare the row with who asks'
+      : `rows are looked up by ${[...new Set(columns)].join(', ')}`;
+  return { tier: 'INDEXED', reason };
+}

@@ -1,0 +1,129 @@
+import { tmpdir } from 'node:os';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { runCli } from '../support/cli.js';
+import { eventually } from '../support/eventually.js';
+import { ADA, BOB, nextChange, run, subscribe } from '../support/row-changes.js';
+import { join, type TestClient } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+let server: TestServer;
+let admin: string;
+beforeEach(async () => {
+  server = await startRowChangeServer();
+  admin = await server.token('root', 'admin');
+  await run(
+    server,
+    `CREATE TABLE notes (id int PRIMARY KEY, owner uuid, rank int, body text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+     CREATE FUNCTION uid() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT (current_setting('request.jwt.claims', true)::jsonb ->> 'sub')::uuid $$;
+     CREATE POLICY p ON notes USING (owner = (SELECT uid()))`,
+  );
+  await subscribe(server, 'lobby', { table: 'notes' });
+});
+afterEach(() => server.stop());
+
+async function tier(): Promise<[tier: string, reason: string]> {
+  const { body } = await server.call('GET', '/realtime/triggers', { token: admin });
+  const [table] = body.triggers as unknown as [
+    { visibility: [{ role: string; tier: string; reason: string }] },
+  ];
+  const [first] = table.visibility;
+  expect(first.role).toBe('realtime_subscriber');
+  return [first.tier, first.reason];
+}
+
+let rows = 0;
+
+/** Who gets a row that is Ada's, of rank 1. */
+async function readers(clients: readonly TestClient[]): Promise<boolean[]> {
+  const id = ++rows;
+  await run(
+    server,
+    `INSERT INTO notes VALUES (${id}, '${ADA}', 1, 'x'); SELECT realtime.send('lobby', 'end', '{}')`,
+  );
+  const got: boolean[] = [];
+  for (const client of clients) {
+    await client.next('message', 'end');
+    got.push(client.all('database_change').some(({ payload }) => payload.change.new_record?.id === id));
+  }
+  return got;
+}
+
+test.each([
+  [`owner = (SELECT uid())`, 'INDEXED', 'rows are looked up by owner', [true, false]],
+  [`owner = uid() AND rank < 5`, 'INDEXED', 'rows are looked up by owner', [true, false]],
+  [`owner = uid() OR body = 'public'`, 'INDEXED', 'rows are looked up by owner', [true, false]],
+  [`true`, 'INDEXED', 'the policies do not compare the row with who asks', [true, true]],
+  [`owner <> uid()`, 'COMPILED', 'no column has to be equal to something of who asks', [false, true]],
+  [`owner = uid() AND body ~ '^x'`, 'POSTGRES', 'policy p: it has the operator ~', [true, false]],
+  [`owner = uid() AND lower(body) = 'x'`, 'POSTGRES', 'policy p: it computes with columns', [true, false]],
+  [
+    `EXISTS (SELECT WHERE owner = uid())`,
+    'POSTGRES',
+    'policy p: it has an expression that only PostgreSQL evaluates',
+    [true, false],
+  ],
+])('a policy %s is judged as %s: %s', async (policy, wanted, reason, seen) => {
+  const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
+  expect(await tier()).toEqual(['INDEXED', 'rows are looked up by owner']);
+  await run(server, `ALTER POLICY p ON notes USING (${policy})`);
+  expect(await readers(clients)).toEqual(seen);
+  expect(await tier()).toEqual([wanted, reason]);
+});
+
+test('a role that no policy concerns gets nothing, one whose policies do not apply everything', async () => {
+  const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
+  await run(server, 'DROP POLICY p ON notes');
+  expect(await readers(clients)).toEqual([false, false]);
+  expect(await tier()).toEqual(['CLOSED', 'no policy lets a row pass']);
+  await run(server, 'ALTER TABLE notes DISABLE ROW LEVEL SECURITY');
+  expect(await readers(clients)).toEqual([true, true]);
+  expect(await tier()).toEqual(['OPEN', 'row level security does not apply']);
+});
+
+test('a function that policies call, and that becomes another one, counts from the next change on', async () => {
+  const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
+  expect(await readers(clients)).toEqual([true, false]);
+  await run(
+    server,
+    `CREATE OR REPLACE FUNCTION uid() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT '${ADA}'::uuid $$`,
+  );
+  expect(await readers(clients)).toEqual([true, true]);
+});
+
+test('a role that gets another one counts from the next change on', async () => {
+  const role = `team_${Math.random().toString(36).slice(2, 10)}`;
+  await run(server, `CREATE ROLE ${role}; ALTER POLICY p ON notes TO ${role} USING (owner = uid())`);
+  try {
+    const clients = [await join(server, 'lobby', ADA)];
+    expect(await readers(clients)).toEqual([false]);
+    await run(server, `GRANT ${role} TO realtime_subscriber WITH INHERIT TRUE`);
+    expect(await readers(clients)).toEqual([true]);
+    await run(server, `REVOKE ${role} FROM realtime_subscriber`);
+    expect(await readers(clients)).toEqual([false]);
+  } finally {
+    await run(server, `DROP POLICY p ON notes; DROP ROLE ${role}`);
+  }
+});
+
+test('the doctor and the metrics tell how tables are judged', async () => {
+  const env = { DATABASE_URL: server.databaseUrl };
+  const { stdout } = await runCli(['doctor'], { cwd: tmpdir(), env });
+  expect(stdout).toContain('public.notes for realtime_subscriber: INDEXED, rows are looked up by owner.');
+  await eventually(async () => {
+    const { text } = await server.call('GET', '/metrics', { token: admin });
+    expect(text).toMatch(/^realtime_change_tables_by_tier\{tier="INDEXED"\} 1$/m);
+  }, 12_000);
+});
+
+test('a member who moves to a subscription of its own misses nothing', async () => {
+  const ada = await join(server, 'lobby', ADA);
+  ada.send({
+    type: 'subscribe',
+    event: 'database_changes',
+    ref: '1',
+    payload: { table: 'notes' },
+  });
+  await ada.next('reply');
+  await run(server, `INSERT INTO notes VALUES (1000, '${ADA}', 1, 'x')`);
+  expect((await nextChange(ada)).new_record).toMatchObject({ id: 1000 });
+});
