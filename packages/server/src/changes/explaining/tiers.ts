@@ -32,7 +32,7 @@ export async function tiersOf(
   return tiers;
 }
 
-export function tierOf(facts: TableFacts, rights: RoleRights): Omit<RoleTier, 'role'> {
+function tierOf(facts: TableFacts, rights: RoleRights): Omit<RoleTier, 'role'> {
   if (!rights.canSelect) return { tier: 'CLOSED', reason: 'the role may not read the table' };
   if (rights.rows === 'none') return { tier: 'CLOSED', reason: 'no policy lets a row pass' };
   if (rights.rows === 'all') return { tier: 'OPEN', reason: 'row level security does not apply' };
