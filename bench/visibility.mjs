@@ -28,6 +28,8 @@ const CHANGES_A_TRANSACTION = 100;
 const ONE_BY_ONE_CHANGES = 10;
 /** Changes that nobody is to get. */
 const IDLE_CHANGES = 5_000;
+/** Members of a room, which has the id of the first of them. */
+const ROOM = 10;
 const PLOT = fileURLToPath(new URL('./visibility.svg', import.meta.url));
 
 /** The same rows to the same users, each change to one of them, in three tiers; and membership of a room, of ten members each. */
@@ -49,6 +51,13 @@ const PATTERNS = [
     policy: `coalesce(user_id) = current_setting('app.current_user_id')::uuid`,
     changes: (members) => (members > 1_000 ? 1_000 : 5_000),
     targets: { 1000: 3_000 },
+  },
+  {
+    name: 'membership, INDEXED',
+    policy: `user_id IN (SELECT m.room FROM room_members m WHERE m.usr = current_setting('app.current_user_id')::uuid)`,
+    changes: () => 10_000,
+    readers: ROOM,
+    targets: { 1000: 10_000 },
   },
 ];
 
@@ -117,7 +126,7 @@ export async function run({ rounds = 1 }) {
   writeFileSync(
     PLOT,
     logPlot({
-      title: 'What a row change costs that one of the members may see',
+      title: 'What a row change costs that one of the members may see (of a room: ten)',
       x: 'members',
       y: 'microseconds of CPU of the server, WAL to socket',
       lines,
@@ -134,11 +143,11 @@ async function measure(server, members) {
   let add = () => {};
   const sockets = [];
   for (const user of users) sockets.push(await joinAs(server, 'bench', user, () => add()));
-  const write = async (count) => {
+  const write = async (count, readers) => {
     for (let n = 0; n < count; n += CHANGES_A_TRANSACTION) {
       const owners = Array.from(
         { length: Math.min(count, CHANGES_A_TRANSACTION) },
-        (_, i) => users[(n + i) % members],
+        (_, i) => users[((n + i) * readers) % members],
       );
       await client.query(
         `INSERT INTO messages (content, user_id) SELECT 'a message of some thirty letters', u FROM unnest($1::uuid[]) u`,
@@ -147,21 +156,30 @@ async function measure(server, members) {
     }
   };
   const patterns = [];
-  for (const { policy, changes } of PATTERNS) {
+  await client.query(
+    'CREATE TABLE room_members (room uuid, usr uuid, PRIMARY KEY (room, usr)); GRANT SELECT ON room_members TO realtime_subscriber',
+  );
+  await client.query('INSERT INTO room_members SELECT * FROM unnest($1::uuid[], $2::uuid[])', [
+    users.map((_, n) => users[n - (n % ROOM)]),
+    users,
+  ]);
+  await optIn(server, 'room_members');
+  for (const { policy, changes, readers = 1 } of PATTERNS) {
     await client.query(`ALTER POLICY messages_select_policy ON messages USING (${policy})`);
     // The first change finds the policy changed.
-    const first = counter(1);
+    const first = counter(readers);
     add = first.add;
-    await write(1);
+    await write(1, readers);
     await first.done;
     const count = changes(members);
-    const all = counter(count);
+    const all = counter(count * readers);
     add = all.add;
     const before = cpuSeconds(server.pid);
-    const seconds = await catchUp(server, () => write(count), all.done);
+    const seconds = await catchUp(server, () => write(count, readers), all.done);
     patterns.push({ rate: count / seconds, cpu: count / Math.max(0.01, cpuSeconds(server.pid) - before) });
   }
   for (const socket of sockets) socket.leave();
+  await client.query(`ALTER POLICY messages_select_policy ON messages USING (${PATTERNS[0].policy})`);
   const slow = members === 1_000 ? await oneByOne(client, users) : undefined;
   await client.end();
   return { patterns, oneByOne: slow === undefined ? undefined : ONE_BY_ONE_CHANGES / slow };

@@ -59,7 +59,7 @@ test.each([
   [
     `EXISTS (SELECT WHERE owner = uid())`,
     'POSTGRES',
-    'policy p: it has an expression that only PostgreSQL evaluates',
+    'policy p: it has a sub-select that is not of one or 2 tables',
     [true, false],
   ],
 ])('a policy %s is judged as %s: %s', async (policy, wanted, reason, seen) => {

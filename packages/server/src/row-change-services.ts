@@ -37,6 +37,8 @@ import { ChosenSource, SourceChoice, type SourceKind } from './postgres/chosen-s
 import type { Database } from './postgres/database.js';
 import type { PreflightNames } from './postgres/replication/preflight-facts.js';
 import { ReplicationSource } from './postgres/replication/replication-source.js';
+import { isPublished } from './postgres/replication/slot.js';
+import { hasOurTriggers } from './postgres/triggers/trigger-conditions.js';
 import { OUTBOX_STREAM, TriggerSource } from './postgres/triggers/trigger-source.js';
 
 export interface RowChangeOptions {
@@ -93,7 +95,9 @@ export class RowChangeServices {
     this.#enableRls = settings.enableRls;
     this.#dbRoles = settings.dbRoles;
     this.contexts = new RowContexts(settings.dbRoles);
-    const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock });
+    const isStreamed = () =>
+      this.sourceKind === 'trigger' ? hasOurTriggers(database.schema) : isPublished(settings.publicationName);
+    const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock, isStreamed });
     this.#authorizer = authorizer;
     // Who catches up is judged beside what is live, so that the one does not wait for the other.
     const replayAuthorizer = new PostgresAuthorizer(
@@ -140,7 +144,7 @@ export class RowChangeServices {
     this.#resumeLog = resumeLog;
     const changes = new ChangeLog({
       maxBytes: CHANGE_LOG_BYTES,
-      isWanted: (oid) => this.#isWanted(oid),
+      isWanted: (oid) => this.#isWanted(oid) || authorizer.isWatched(oid),
       forget: (lsn) => this.stream.forget(lsn),
       tally,
     });
@@ -203,6 +207,7 @@ export class RowChangeServices {
       changes,
       router: routerOf(authorizer),
       seats,
+      isWatched: (oid) => authorizer.isWatched(oid),
       feeds,
       delivery,
       resumeLog,
@@ -303,7 +308,7 @@ export class RowChangeServices {
 
   /** Members of channels that wait for its changes are told that there is a hole before and behind. */
   async #tableChanged(oid: number, event: 'opted in' | 'opted out'): Promise<void> {
-    this.#authorizer.forget(oid);
+    this.#authorizer.forgetAll();
     const hadSubscribers = this.#isWanted(oid);
     try {
       await this.#countTiers();

@@ -46,8 +46,11 @@ export interface Authorizer {
     role: string,
     contexts: readonly RowContext[],
   ): Promise<readonly (readonly Slot[] | undefined)[]>;
-  /** Throws StaleFacts where something has changed that these facts, or rights to them, come from. */
-  verify(tables: readonly TableFacts[]): Promise<void>;
+  /**
+   * Throws StaleFacts where something has changed that these facts, or rights to them, come from, and while others do
+   * not see yet what these transactions did, of which the log has told already.
+   */
+  verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void>;
   /** The log said that something of this table has changed: what is known of it is read anew. */
   forget(oid: number): void;
   /** One verdict for each condition, over all rows, regardless of who asks. */

@@ -1,6 +1,6 @@
 import type { Sql } from '../../postgres/sql.js';
 import type { Exactness } from '../compiling/compiled-expression.js';
-import { ContextPrinter, type KnownNames } from '../compiling/context-printer.js';
+import { ContextPrinter, type KnownNames, type MemberTable } from '../compiling/context-printer.js';
 import { familySql } from '../compiling/exact-values.js';
 import { draftOf } from '../compiling/expression-compiler.js';
 import type { Leaf, LeafAnswer } from '../compiling/leaf.js';
@@ -12,12 +12,20 @@ import type { TableFacts } from '../table-facts.js';
 /** Functions that call functions that call functions: not further than this. */
 const MAX_CALLS_DEEP = 5;
 
+/** The table that a sub-select is of, or why it cannot be evaluated in process: the end of a sentence about it. */
+export type MemberTables = (schema: string, name: string) => Promise<MemberTable | string>;
+
 /** Compiles an expression over a table's row, as `pg_get_expr` or our own printer wrote it. */
-export async function compileExact(sql: Sql, table: TableFacts, expression: string): Promise<Exactness> {
+export async function compileExact(
+  sql: Sql,
+  table: TableFacts,
+  expression: string,
+  memberTables: MemberTables,
+): Promise<Exactness> {
   try {
     await loadParser();
     const tree = parsePrinted(expression);
-    const draft = draftOf(tree, table, await knownNames(sql, tree));
+    const draft = draftOf(tree, table, await knownNames(sql, tree, memberTables));
     return { compiled: draft.finish(await answersOf(sql, draft.leaves)) };
   } catch (error) {
     if (error instanceof NotExact) return { reason: error.message };
@@ -63,12 +71,15 @@ function isAboutTheExpression(error: unknown): boolean {
   return error instanceof Error && 'code' in error && !/^(?:08|53|57|58|XX)/.test(String(error.code));
 }
 
-const NO_NAMES: KnownNames = { functions: new Set(), enums: new Set() };
+const NO_NAMES: KnownNames = { functions: new Set(), enums: new Set(), tables: new Map() };
 
 /** Of the functions and types that an expression names, those that are known to be the context's alone. */
-async function knownNames(sql: Sql, tree: Node): Promise<KnownNames> {
+async function knownNames(sql: Sql, tree: Node, memberTables: MemberTables): Promise<KnownNames> {
   const named = namesIn(tree);
-  if (named.functions.length + named.types.length === 0) return NO_NAMES;
+  if (named.functions.length + named.types.length + named.tables.length === 0) return NO_NAMES;
+  const tables = new Map<string, MemberTable | string>();
+  for (const [schema, name] of named.tables)
+    tables.set(`${schema}.${name}`, await memberTables(schema, name));
   const enums = await sql.query<{ name: string }>(
     `SELECT named.name FROM unnest($1::text[]) AS named(name)
      JOIN pg_catalog.pg_type t ON t.oid = pg_catalog.to_regtype(named.name) AND t.typtype = 'e'`,
@@ -76,7 +87,7 @@ async function knownNames(sql: Sql, tree: Node): Promise<KnownNames> {
   );
   const functions = new Set<string>();
   await addContextFunctions(sql, named.functions, functions, 0);
-  return { functions, enums: new Set(enums.map(({ name }) => name)) };
+  return { functions, enums: new Set(enums.map(({ name }) => name)), tables };
 }
 
 /** A function is known by its definition: an expression of settings, constants and functions of the same kind. */
@@ -105,7 +116,7 @@ async function addContextFunctions(
       );
       const inner = namesIn(tree).functions.filter((other) => !known.has(other));
       await addContextFunctions(sql, inner, known, depth + 1);
-      new ContextPrinter({ functions: known, enums: new Set() }).print(tree);
+      new ContextPrinter({ ...NO_NAMES, functions: known }).print(tree);
       known.add(name);
     } catch (error) {
       if (!(error instanceof NotExact) && !(error instanceof Error && error.name === 'ProtocolError'))
@@ -114,20 +125,27 @@ async function addContextFunctions(
   }
 }
 
-function namesIn(tree: unknown): { readonly functions: string[]; readonly types: string[] } {
+function namesIn(tree: unknown): {
+  readonly functions: string[];
+  readonly types: string[];
+  readonly tables: readonly (readonly [schema: string, name: string])[];
+} {
   const functions = new Set<string>();
   const types = new Set<string>();
+  const tables: [string, string][] = [];
   const visit = (node: unknown): void => {
     if (Array.isArray(node)) for (const part of node) visit(part);
     if (typeof node !== 'object' || node === null || Array.isArray(node)) return;
-    const { FuncCall, TypeCast } = node as Node;
+    const { FuncCall, TypeCast, RangeVar } = node as Node;
+    const { schemaname, relname } = asNode(RangeVar);
+    if (typeof schemaname === 'string' && typeof relname === 'string') tables.push([schemaname, relname]);
     if (FuncCall !== undefined) functions.add(nameOf(asNode(FuncCall).funcname));
     const type = TypeCast === undefined ? '' : nameOf(asNode(asNode(TypeCast).typeName).names);
     if (type.includes('.') && !type.startsWith('pg_catalog.')) types.add(type);
     for (const part of Object.values(node)) visit(part);
   };
   visit(tree);
-  return { functions: [...functions], types: [...types] };
+  return { functions: [...functions], types: [...types], tables };
 }
 
 /** The parts of a name, joined by dots. */

@@ -1,6 +1,6 @@
 /**
  * SQL for one text that differs whenever something differs that facts of a table and rights to it come from: the
- * table, its columns, keys, policies and schema, the roles and memberships of the cluster, and the functions and
+ * table, its columns, keys, policies, publications, triggers and schema, the roles and memberships of the cluster, and the functions and
  * enums that somebody made. `oid`: SQL of the table's oid.
  */
 export function fingerprintSql(oid: string): string {
@@ -16,6 +16,12 @@ export function fingerprintSql(oid: string): string {
         FROM pg_catalog.pg_index i WHERE i.indrelid = ${oid} AND (i.indisprimary OR i.indisreplident)),
       (SELECT string_agg(concat(p.oid, ':', p.xmin), ',' ORDER BY p.oid)
         FROM pg_catalog.pg_policy p WHERE p.polrelid = ${oid}),
+      (SELECT string_agg(concat(b.oid, ':', b.xmin), ',' ORDER BY b.oid)
+        FROM pg_catalog.pg_publication_rel b WHERE b.prrelid = ${oid}),
+      (SELECT string_agg(concat(b.oid, ':', b.xmin), ',' ORDER BY b.oid) FROM pg_catalog.pg_publication b),
+      (SELECT string_agg(concat(g.oid, ':', g.xmin), ',' ORDER BY g.oid)
+        FROM pg_catalog.pg_trigger g WHERE g.tgrelid = ${oid} AND NOT g.tgisinternal),
+      (SELECT count(*) FROM pg_catalog.pg_inherits h WHERE h.inhparent = ${oid}),
       (SELECT concat(count(*), ':', sum(pg_catalog.hashtextextended(concat(f.oid, ':', f.xmin), 0) >> 16))
         FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace s ON s.oid = f.pronamespace
         WHERE f.oid >= 16384 AND s.nspname NOT LIKE 'pg\\_temp\\_%'),

@@ -25,6 +25,8 @@ export interface PostgresAuthorizerOptions {
   /** False: policies are not applied; rights to tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
+  /** SQL for whether all changes of the table `c` are told by the stream; missing: of none. */
+  readonly isStreamed?: () => string;
 }
 
 /** How long a judgement may take: of many contexts at once, and of one that was too slow among others, in ms. */
@@ -43,6 +45,10 @@ interface AnswerRow {
   readonly failed: readonly number[] | null;
 }
 
+interface Folded {
+  readonly slots: readonly Slot[] | undefined;
+}
+
 interface FoldedRow {
   readonly folded: readonly (string | readonly (string | null)[] | null)[] | null;
 }
@@ -58,15 +64,23 @@ interface Item {
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: JudgeSession;
+  readonly #database: Sql;
+  /** What slots hold that depends on the context alone. */
+  readonly #folded = new WeakMap<Exactness, WeakMap<RowContext, Folded>>();
   readonly #clock: Clock;
   /** What was too slow, and until when it counts as failed. */
   readonly #punished = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
 
   /** `beside`: one whose catalog is used, beside which this one judges in a session of its own. */
-  constructor({ database, enableRls, clock }: PostgresAuthorizerOptions, beside?: PostgresAuthorizer) {
+  constructor(
+    { database, enableRls, clock, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
+    beside?: PostgresAuthorizer,
+  ) {
     this.#clock = clock;
-    this.#catalog = beside === undefined ? new TableCatalog(database, enableRls) : beside.#catalog;
+    this.#database = database;
+    this.#catalog =
+      beside === undefined ? new TableCatalog(database, enableRls, isStreamed) : beside.#catalog;
     this.#session = new JudgeSession(() => database.openSession('judge'));
   }
 
@@ -96,7 +110,17 @@ export class PostgresAuthorizer implements Authorizer {
     this.#catalog.forget(oid);
   }
 
-  async verify(tables: readonly TableFacts[]): Promise<void> {
+  forgetAll(): void {
+    this.#catalog.forgetAll();
+  }
+
+  /** Whether what was read from this table is relied on: then its changes must come. */
+  isWatched(oid: number): boolean {
+    return this.#catalog.watched.has(oid);
+  }
+
+  async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
+    if (!(await areVisible(this.#database, xids))) throw new StaleFacts();
     if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
     // What is known by now may be of a later state than these facts.
     for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
@@ -109,8 +133,24 @@ export class PostgresAuthorizer implements Authorizer {
   ): Promise<readonly (readonly Slot[] | undefined)[]> {
     const { judging } = await this.#catalog.rights(table, role);
     if (!('compiled' in judging)) throw new Error('policies that are not compiled');
-    const { slots } = judging.compiled;
+    const { slots, memberships } = judging.compiled;
     if (slots.length === 0) return contexts.map(() => []);
+    // What is read from tables is another thing each time.
+    if (memberships.length > 0) return this.#fold(table, role, slots, contexts);
+    const known = this.#folded.get(judging) ?? new WeakMap<RowContext, Folded>();
+    this.#folded.set(judging, known);
+    const unknown = contexts.filter((context) => !known.has(context));
+    const found = await this.#fold(table, role, slots, unknown);
+    for (const [n, context] of unknown.entries()) known.set(context, { slots: found[n] });
+    return contexts.map((context) => known.get(context)?.slots);
+  }
+
+  async #fold(
+    table: TableFacts,
+    role: string,
+    slots: readonly SlotLeaf[],
+    contexts: readonly RowContext[],
+  ): Promise<readonly (readonly Slot[] | undefined)[]> {
     const { fingerprint } = this.#catalog.of(table);
     const values = slots.map(({ leaf }) => jsonOf(leaf));
     const judge = foldFunction({ facts: table, fingerprint, role }, values);
@@ -242,6 +282,21 @@ function slotsOf({ folded }: FoldedRow, slots: readonly SlotLeaf[]): readonly Sl
     if (error instanceof NotExact) return undefined;
     throw error;
   }
+}
+
+/**
+ * A commit is in the log a moment before others see what it did: whether everybody sees these transactions, by the
+ * lower halves of their numbers.
+ */
+async function areVisible(sql: Sql, xids: readonly number[]): Promise<boolean> {
+  if (xids.length === 0) return true;
+  const [row] = await sql.query<{ visible: boolean }>(
+    `SELECT bool_and(pg_catalog.pg_visible_in_snapshot((newest.xid - (newest.xid - given.xid) % 4294967296)::text::xid8, newest.snapshot)) AS visible
+     FROM (SELECT s AS snapshot, pg_catalog.pg_snapshot_xmax(s)::text::numeric AS xid FROM pg_catalog.pg_current_snapshot() s) newest,
+       unnest($1::numeric[]) AS given(xid) WHERE given.xid <= newest.xid`,
+    [xids],
+  );
+  return row?.visible !== false;
 }
 
 /** Places from 0 of numbers from 1. */

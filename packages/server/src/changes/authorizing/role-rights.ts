@@ -1,7 +1,7 @@
 import type { Sql } from '../../postgres/sql.js';
 import type { Exactness } from '../compiling/compiled-expression.js';
 import type { RoleRights, TableFacts } from '../table-facts.js';
-import { compileExact } from './exact-expression.js';
+import { compileExact, type MemberTables } from './exact-expression.js';
 import { callsWithoutArguments, withContextFolded } from './policy-text.js';
 
 /** The rights of a role with the expression that its policies come to. */
@@ -46,6 +46,7 @@ export async function readRights(
   facts: TableFacts,
   role: string,
   applyPolicies: boolean,
+  memberTables: MemberTables,
 ): Promise<CompiledRights> {
   const [row] = await sql.query<RightsRow>(RIGHTS, [facts.oid, role]);
   if (row === undefined || !row.may_use_schema || !(row.may_select || row.columns.length > 0)) return DENIED;
@@ -58,7 +59,7 @@ export async function readRights(
     ...seen,
     policies,
     rows: 'judged',
-    judging: await judgingOf(sql, facts, policies, predicate),
+    judging: await judgingOf(sql, facts, policies, predicate, memberTables),
     reads: columnsRead(facts, row, predicate),
     predicate: withContextFolded(predicate, await stableFunctions(sql, predicate)),
   };
@@ -70,11 +71,12 @@ async function judgingOf(
   facts: TableFacts,
   policies: readonly Policy[],
   predicate: string,
+  memberTables: MemberTables,
 ): Promise<Exactness> {
-  const whole = await compileExact(sql, facts, predicate);
+  const whole = await compileExact(sql, facts, predicate, memberTables);
   if ('compiled' in whole) return whole;
   for (const { name, expression } of policies) {
-    const alone = await compileExact(sql, facts, expression);
+    const alone = await compileExact(sql, facts, expression, memberTables);
     if ('reason' in alone) return { reason: `policy ${name}: ${alone.reason}` };
   }
   return whole;

@@ -2,7 +2,7 @@ import type { Sql } from '../../postgres/sql.js';
 import type { Exactness } from '../compiling/compiled-expression.js';
 import { familySql } from '../compiling/exact-values.js';
 import type { ColumnFacts, TableFacts } from '../table-facts.js';
-import { compileExact } from './exact-expression.js';
+import { compileExact, type MemberTables } from './exact-expression.js';
 import { fingerprintSql } from './fingerprint.js';
 import { type CompiledRights, readRights } from './role-rights.js';
 
@@ -13,6 +13,8 @@ export interface KnownTable {
   readonly rights: Map<string, Promise<CompiledRights>>;
   /** By their SQL. */
   readonly conditions: Map<string, Promise<Exactness>>;
+  /** The tables that compiled policies look into, by oid, and what their fingerprints were. */
+  readonly memberships: Map<number, string>;
 }
 
 /** What `pg_class` and its kin say of a table; undefined where there is none. */
@@ -26,11 +28,22 @@ export class TableCatalog {
   readonly #applyPolicies: boolean;
   readonly #tables = new Map<number, Promise<KnownTable | undefined>>();
   readonly #known = new WeakMap<TableFacts, KnownTable>();
+  readonly #watched = new Set<number>();
+  readonly #isStreamed: () => string;
 
-  /** `applyPolicies` false: row level security is left out of the rights. */
-  constructor(sql: Sql, applyPolicies: boolean) {
+  /**
+   * `applyPolicies` false: row level security is left out of the rights. `isStreamed`: SQL for whether all changes of the
+   * table `c` are told by the stream.
+   */
+  constructor(sql: Sql, applyPolicies: boolean, isStreamed: () => string) {
     this.#sql = sql;
     this.#applyPolicies = applyPolicies;
+    this.#isStreamed = isStreamed;
+  }
+
+  /** The tables whose changes must be heard of, since what was read from them is relied on. */
+  get watched(): ReadonlySet<number> {
+    return this.#watched;
   }
 
   table(oid: number): Promise<KnownTable | undefined> {
@@ -54,7 +67,7 @@ export class TableCatalog {
     const { rights } = this.of(facts);
     let compiled = rights.get(role);
     if (compiled === undefined) {
-      compiled = readRights(this.#sql, facts, role, this.#applyPolicies);
+      compiled = this.#readRights(facts, role);
       rights.set(role, compiled);
       compiled.catch(() => rights.delete(role));
     }
@@ -66,7 +79,7 @@ export class TableCatalog {
     const { conditions } = this.of(facts);
     let compiled = conditions.get(sql);
     if (compiled === undefined) {
-      compiled = compileExact(this.#sql, facts, sql);
+      compiled = compileExact(this.#sql, facts, sql, NO_TABLES);
       conditions.set(sql, compiled);
       compiled.catch(() => conditions.delete(sql));
     }
@@ -77,32 +90,87 @@ export class TableCatalog {
     this.#tables.delete(oid);
   }
 
+  /** Another table is streamed, or no more. */
+  forgetAll(): void {
+    this.#tables.clear();
+  }
+
   /** Forgets every table (of these; missing: of all) whose catalog entries have changed. False: some have. */
   async check(oids: readonly number[] = [...this.#tables.keys()]): Promise<boolean> {
-    if (oids.length === 0) return true;
+    const members = new Map<number, KnownTable[]>();
+    for (const oid of oids) {
+      const known = await this.#tables.get(oid);
+      for (const member of known?.memberships.keys() ?? [])
+        members.set(member, [...(members.get(member) ?? []), ...(known === undefined ? [] : [known])]);
+    }
+    const asked = [...new Set([...oids, ...members.keys()])];
+    if (asked.length === 0) return true;
     const rows = await this.#sql.query<{ oid: number; fingerprint: string }>(
       `SELECT given.oid::int8::float8 AS oid, ${fingerprintSql('given.oid')} AS fingerprint FROM unnest($1::oid[]) AS given(oid)`,
-      [oids],
+      [asked],
     );
     let isSame = true;
     for (const { oid, fingerprint } of rows) {
+      for (const { facts, memberships } of members.get(oid) ?? []) {
+        if (memberships.get(oid) === fingerprint) continue;
+        this.#tables.delete(facts.oid);
+        isSame = false;
+      }
       const known = await this.#tables.get(oid);
-      if (known?.fingerprint === fingerprint) continue;
+      if (known?.fingerprint === fingerprint || !oids.includes(oid)) continue;
       this.#tables.delete(oid);
       isSame = false;
     }
     return isSame;
   }
 
+  async #readRights(facts: TableFacts, role: string): Promise<CompiledRights> {
+    const { memberships } = this.of(facts);
+    const members: MemberTables = async (schema, name) => {
+      const member = await this.#memberTable(schema, name, role);
+      if (typeof member === 'string') return member;
+      memberships.set(member.facts.oid, member.fingerprint);
+      return member.facts;
+    };
+    const rights = await readRights(this.#sql, facts, role, this.#applyPolicies, members);
+    if ('compiled' in rights.judging)
+      for (const { oid } of rights.judging.compiled.memberships) this.#watched.add(oid);
+    return rights;
+  }
+
+  /** A table that memberships can be read from, or why not. What of it a role sees must depend on its rows alone. */
+  async #memberTable(schema: string, name: string, role: string): Promise<KnownTable | string> {
+    const [row] = await this.#sql.query<{ oid: number; plain: boolean; streamed: boolean }>(
+      `SELECT c.oid::int8::float8 AS oid,
+         c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS plain,
+         ${this.#isStreamed()} AS streamed
+       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE n.nspname = $1 AND c.relname = $2`,
+      [schema, name],
+    );
+    if (row?.plain !== true) return 'is no table of its own';
+    if (!row.streamed) return 'is not set up for row changes';
+    const known = await this.#read(row.oid);
+    if (known === undefined) return 'is no table of its own';
+    const rights = await readRights(this.#sql, known.facts, role, this.#applyPolicies, NO_TABLES);
+    if (!rights.canSelect || rights.rows === 'none') return 'the role may not read';
+    if (rights.rows === 'judged' && 'reason' in rights.judging)
+      return 'has policies that only PostgreSQL can judge';
+    return known;
+  }
+
   async #read(oid: number): Promise<KnownTable | undefined> {
     const [row] = await this.#sql.query<TableRow>(FACTS, [oid]);
     if (row === undefined) return undefined;
     const { fingerprint, ...facts } = row;
-    const known = { facts, fingerprint, rights: new Map(), conditions: new Map() };
+    const known = { facts, fingerprint, rights: new Map(), conditions: new Map(), memberships: new Map() };
     this.#known.set(facts, known);
     return known;
   }
 }
+
+const NO_TABLES: MemberTables = async () => 'is another table';
 
 const COLUMN: Record<keyof ColumnFacts, string> = {
   name: 'a.attname',

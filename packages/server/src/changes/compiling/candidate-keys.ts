@@ -85,7 +85,7 @@ export function valueKey(predicate: Predicate): ValueKey | undefined {
     case 'any': {
       const { left, list } = predicate;
       if (left.kind !== 'column' || list.kind !== 'constants') return undefined;
-      return { column: left, values: (list.values ?? []).filter((value) => value !== null) };
+      return { column: left, values: [...(list.list?.values ?? [])] };
     }
     case 'or':
     case 'not':

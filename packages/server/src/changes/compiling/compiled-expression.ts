@@ -11,6 +11,15 @@ export interface SlotLeaf {
 export interface CompiledExpression {
   readonly predicate: Predicate;
   readonly slots: readonly SlotLeaf[];
+  /** What slots are lists from. */
+  readonly memberships: readonly Membership[];
+}
+
+/** A table that a slot's list comes from: the list is another one when that table changes. */
+export interface Membership {
+  readonly oid: number;
+  /** Over a row of that table: for whom the list is another one when the row comes or goes; undefined: for everybody. */
+  readonly concerns: Predicate | undefined;
 }
 
 /** An expression that is evaluated in process, or why only PostgreSQL can: the end of a sentence about it. */

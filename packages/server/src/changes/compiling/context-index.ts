@@ -32,6 +32,11 @@ export class ContextIndex<T> {
     this.#contextTests = tests('context');
   }
 
+  /** The places of the columns by which rows are looked up. */
+  get columns(): readonly number[] {
+    return (this.#values ?? []).map(({ key }) => key.column.place);
+  }
+
   /** Whether rows are looked up. */
   get isIndexed(): boolean {
     return this.#values !== undefined;
@@ -94,7 +99,7 @@ export class ContextIndex<T> {
 const NO_ROW = new ExactRow([]);
 const NO_SLOTS: readonly Slot[] = [];
 
-function valuesOf(slot: Slot | undefined): readonly Value[] {
+function valuesOf(slot: Slot | undefined): Iterable<Value> {
   if (slot === undefined || slot === null) return [];
-  return typeof slot === 'object' ? slot.filter((value) => value !== null) : [slot];
+  return typeof slot === 'object' ? slot.values : [slot];
 }

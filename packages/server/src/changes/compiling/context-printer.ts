@@ -6,6 +6,7 @@ import {
   unknownKeys,
 } from '../conditions/expression-printer.js';
 import type { Node } from '../conditions/parse-expression.js';
+import type { TableFacts } from '../table-facts.js';
 import { NotExact } from './not-exact.js';
 
 /** What an expression may use beside the built-in functions: names as they stand in it, joined by a dot. */
@@ -13,7 +14,12 @@ export interface KnownNames {
   /** Functions without arguments whose result depends on a context's settings alone. */
   readonly functions: ReadonlySet<string>;
   readonly enums: ReadonlySet<string>;
+  /** Tables that a sub-select may be of, by schema and name, or why it may not. */
+  readonly tables: ReadonlyMap<string, MemberTable | string>;
 }
+
+/** A table whose changes are told, so that what was read from it is known to be what is there. */
+export type MemberTable = Pick<TableFacts, 'oid' | 'columns'>;
 
 const SETTING = /^[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+$/i;
 /** Functions of their arguments alone that conditions have no need of. */

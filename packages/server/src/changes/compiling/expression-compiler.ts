@@ -1,13 +1,14 @@
 import { asList, asNode } from '../conditions/expression-printer.js';
 import type { Node } from '../conditions/parse-expression.js';
 import type { ColumnFacts } from '../table-facts.js';
-import type { CompiledExpression, SlotLeaf } from './compiled-expression.js';
+import type { CompiledExpression, Membership, SlotLeaf } from './compiled-expression.js';
 import { ContextPrinter, type KnownNames, wrappedIn } from './context-printer.js';
 import { type Family, familyOf, plainTypeName } from './exact-values.js';
 import { type Leaf, type LeafAnswer, plainAnswer, TEXT_TYPES } from './leaf.js';
 import { isPattern } from './like-pattern.js';
 import { NotExact } from './not-exact.js';
-import type { Comparison, List, Operand, Predicate, Slot } from './predicate.js';
+import { type Comparison, type List, listOf, type Operand, type Predicate, type Slot } from './predicate.js';
+import { hasColumns, subSelectOf } from './sub-select.js';
 
 /** An expression of which the leaves are known, and not yet their types. */
 export interface Draft {
@@ -23,6 +24,8 @@ type Drafted<T> = (answers: Answers) => T;
 const NULL_TESTED: ReadonlySet<number> = new Set([
   17, 114, 650, 700, 701, 829, 869, 1042, 1083, 1186, 1266, 3802,
 ]);
+/** A longer list is left to PostgreSQL. */
+const MAX_LIST = 10_000;
 const OPERATORS: ReadonlySet<string> = new Set(['=', '<>', '<', '<=', '>', '>=']);
 const NUMBER_RANK: ReadonlyMap<string, number> = new Map([
   ['int2', 1],
@@ -66,23 +69,27 @@ function finished(
     const read = (text: LeafAnswer['value']) => slotOf(text, family, isPatternLeaf);
     if (leaf.isConstant) {
       const value = read(answer.value);
-      if (leaf.isList) return { kind: 'constants', values: value, family } as List & { family: Family };
+      if (leaf.isList) return { kind: 'constants', list: value, family } as List & { family: Family };
       return { kind: 'constant', value, family } as Operand;
     }
     slots.push({ leaf, read });
     return { kind: 'slot', slot: slots.length - 1, family } as Operand | List;
   });
-  const predicate = root((leaf) => {
+  const answer = (leaf: number) => {
     const operand = operands[leaf];
     if (operand === undefined) throw new Error('an unknown leaf');
     return operand;
-  });
-  return { predicate, slots };
+  };
+  const predicate = root(answer);
+  return { predicate, slots, memberships: drafter.memberships.map((membership) => membership(answer)) };
 }
 
 function slotOf(text: LeafAnswer['value'], family: Family, isPatternLeaf: boolean): Slot {
   if (text === null) return null;
-  if (typeof text !== 'string') return text.map((one) => (one === null ? null : family.parse(one)));
+  if (typeof text !== 'string') {
+    if (text.length > MAX_LIST) throw new NotExact('a list is too long');
+    return listOf(text.map((one) => (one === null ? null : family.parse(one))));
+  }
   if (isPatternLeaf && !isPattern(text)) throw new NotExact('a pattern ends in the middle of an escape');
   return family.parse(text);
 }
@@ -91,6 +98,7 @@ class Drafter {
   readonly leaves: Leaf[] = [];
   /** Those that are patterns of LIKE. */
   readonly patterns = new Set<number>();
+  readonly memberships: Drafted<Membership>[] = [];
   readonly #table: { readonly name: string; readonly columns: readonly ColumnFacts[] };
   readonly #known: KnownNames;
 
@@ -104,7 +112,7 @@ class Drafter {
     if (kind === 'BoolExpr') return this.#logic(node);
     if (kind === 'SubLink') {
       const inner = wrappedIn(node);
-      if (inner !== undefined) return this.predicate(inner);
+      return inner === undefined ? this.#membership(node) : this.predicate(inner);
     }
     if (!hasColumns(tree)) return this.#holds(this.#leaf(tree));
     switch (kind) {
@@ -119,6 +127,32 @@ class Drafter {
       default:
         throw new NotExact('it has an expression that only PostgreSQL evaluates');
     }
+  }
+
+  /** A column is in a list that is read from other tables, or a row there has its value. */
+  #membership(sublink: Node): Drafted<Predicate> {
+    const select = subSelectOf(sublink, this.#table.name, this.#known);
+    // PostgreSQL is not asked for the type: planning the sub-select would evaluate the settings, and fail without them.
+    const answer = { family: select.family, value: null };
+    const list = this.leaves.push({ sql: select.sql, isList: true, isConstant: false, answer }) - 1;
+    for (const { oid, key } of select.tables) {
+      if (key === undefined) {
+        this.memberships.push(() => ({ oid, concerns: undefined }));
+        continue;
+      }
+      const { column, place, context } = key;
+      const type = plainTypeName(column.typeOid) ?? column.type;
+      const leaf = this.#leafOf(context, false, isUntyped(context) ? type : undefined);
+      this.memberships.push((answers) => {
+        const right = answers(leaf) as Operand;
+        if (column.family !== right.family.name) return { oid, concerns: undefined };
+        const left: Operand = { kind: 'column', place, family: right.family };
+        return { oid, concerns: { kind: 'compare', operator: '=', left, right } };
+      });
+    }
+    const isMember = this.#among(select.outer, list);
+    if (!select.isExists) return isMember;
+    return (answers) => ({ kind: 'is', part: isMember(answers), truth: true });
   }
 
   #logic({ boolop, args }: Node): Drafted<Predicate> {
@@ -221,7 +255,7 @@ class Drafter {
       const values = others.map((other) => comparable(operand, other(answers), false).right);
       const constants = values.flatMap((value) => (value.kind === 'constant' ? [value.value] : []));
       if (constants.length === values.length)
-        return { kind: 'any', left: operand, list: { kind: 'constants', values: constants } };
+        return { kind: 'any', left: operand, list: { kind: 'constants', list: listOf(constants) } };
       return {
         kind: 'or',
         parts: values.map((right) => ({ kind: 'compare', operator: '=', left: operand, right })),
@@ -231,8 +265,11 @@ class Drafter {
 
   #any(left: Node, right: Node): Drafted<Predicate> {
     if (hasColumns(right)) throw new NotExact('it looks into an array of the row');
+    return this.#among(left, this.#leafOf(right, true));
+  }
+
+  #among(left: Node, list: number): Drafted<Predicate> {
     const operand = this.#operand(left);
-    const list = this.#leafOf(right, true);
     return (answers) => {
       const values = answers(list) as List & { readonly family: Family };
       const own = operand(answers);
@@ -287,8 +324,7 @@ class Drafter {
   #leaf(tree: Node, beside?: Node): Drafted<Operand> {
     const constant = asNode(asNode(tree).A_Const);
     if (constant.isnull === true) return () => ({ kind: 'constant', value: null, family: ANY });
-    const isUntyped = constant.sval !== undefined;
-    const type = isUntyped && beside !== undefined ? this.#typeBeside(beside) : undefined;
+    const type = isUntyped(tree) && beside !== undefined ? this.#typeBeside(beside) : undefined;
     const leaf = this.#leafOf(tree, false, type);
     return (answers) => answers(leaf) as Operand;
   }
@@ -319,6 +355,10 @@ class Drafter {
   }
 }
 
+function isUntyped(tree: Node): boolean {
+  return asNode(tree.A_Const).sval !== undefined;
+}
+
 function negatedIf(isNegated: boolean, part: Drafted<Predicate>): Drafted<Predicate> {
   return isNegated ? (answers) => ({ kind: 'not', part: part(answers) }) : part;
 }
@@ -335,14 +375,6 @@ function ofFamily(operand: Operand, name: string): Operand {
   if (operand.family !== ANY && operand.family.name !== name)
     throw new NotExact(`it takes a value as ${name} that is none`);
   return operand;
-}
-
-function hasColumns(tree: unknown): boolean {
-  if (Array.isArray(tree)) return tree.some(hasColumns);
-  if (typeof tree !== 'object' || tree === null) return false;
-  return Object.entries(tree).some(
-    ([key, value]) => key === 'ColumnRef' || key === 'fromClause' || hasColumns(value),
-  );
 }
 
 function only(tree: Node): [kind: string, node: Node] {

@@ -5,8 +5,14 @@ import { isLike } from './like-pattern.js';
 /** SQL's three truth values; null is unknown. */
 type Truth = boolean | null;
 
+/** A list of values, as `= ANY` looks into it. */
+export interface ValueList {
+  readonly values: ReadonlySet<Value>;
+  readonly hasNull: boolean;
+}
+
 /** What a slot holds for one context: a value, a list of them, or NULL. */
-export type Slot = Value | readonly (Value | null)[] | null;
+export type Slot = Value | ValueList | null;
 
 /** A value: a column of the row, or what is the same for all rows and differs at most by context. */
 export type Operand =
@@ -23,7 +29,7 @@ export type Operand =
 /** Several values: of a context, or the same for all. */
 export type List =
   | { readonly kind: 'slot'; readonly slot: number }
-  | { readonly kind: 'constants'; readonly values: readonly (Value | null)[] | null };
+  | { readonly kind: 'constants'; readonly list: ValueList | null };
 
 export type Comparison = '=' | '<>' | '<' | '<=' | '>' | '>=';
 
@@ -135,6 +141,12 @@ function junction(parts: readonly Test[], deciding: boolean): Test {
   };
 }
 
+/** A list of values, NULL among them or not. */
+export function listOf(values: readonly (Value | null)[]): ValueList {
+  const known = values.filter((value) => value !== null);
+  return { values: new Set(known), hasNull: known.length < values.length };
+}
+
 function reader(operand: Operand): (row: ExactRow, slots: readonly Slot[]) => Value | null {
   switch (operand.kind) {
     case 'column': {
@@ -173,14 +185,14 @@ function membership(operand: Operand, list: List): Test {
   const read = reader(operand);
   const isSlot = list.kind === 'slot';
   return (row, slots) => {
-    const values = isSlot ? (slots[list.slot] as readonly (Value | null)[] | null) : list.values;
-    if (values === null) return null;
+    const among = isSlot ? (slots[list.slot] as ValueList | null) : list.list;
+    if (among === null) return null;
+    const { values, hasNull } = among;
     const value = read(row, slots);
     // Of an empty list nothing is a member, not even NULL.
-    if (values.length === 0) return false;
+    if (values.size === 0 && !hasNull) return false;
     if (value === null) return null;
-    if (values.includes(value)) return true;
-    return values.includes(null) ? null : false;
+    return values.has(value) ? true : hasNull ? null : false;
   };
 }
 

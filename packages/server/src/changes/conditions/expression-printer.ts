@@ -70,7 +70,7 @@ export class ExpressionPrinter {
       case 'A_Const':
         return constant(node);
       case 'ColumnRef':
-        return this.#column(node);
+        return this.printColumn(node);
       case 'NullTest':
         return `(${this.print(node.arg)} ${known(NULL_TESTS, node.nulltesttype)})`;
       case 'BooleanTest':
@@ -155,7 +155,7 @@ export class ExpressionPrinter {
     }
   }
 
-  #column({ fields }: Node): string {
+  protected printColumn({ fields }: Node): string {
     const names = asList(fields).map((field) => asNode(asNode(field).String).sval);
     const [name] = names;
     if (names.length !== 1 || typeof name !== 'string')

@@ -53,14 +53,33 @@ describe('what is handed out', () => {
     expect(places(await waiting)).toEqual(['10/0']);
   });
 
-  it('is a part of a transaction that is still being read', async () => {
-    transaction(10, [5, 5], messages, false);
+  it('is a part of a transaction that is still being read only where that is larger than a slice', async () => {
+    transaction(
+      10,
+      Array.from({ length: 513 }, () => 5),
+      messages,
+      false,
+    );
     const first = await next();
+    expect(first.changes.count).toBe(512);
     first.release();
+    const rest = next();
     changes.change('insert', messages, Buffer.alloc(5));
     changes.commit(11n);
-    expect(places(await next())).toEqual(['10/2']);
+    expect(places(await rest)).toEqual(['10/512', '10/513']);
     expect(source.acknowledged).toEqual([]);
+  });
+
+  it('tells whether its last transaction goes on with changes of a table', async () => {
+    const isWatched = (oid: number) => oid === 1;
+    const many = Array.from({ length: 512 }, () => 1);
+    const goesOn = async () => changes.goesOnWith((await next()).changes.last, isWatched);
+    transaction(10, [...many, 1], messages);
+    expect([await goesOn(), await goesOn()]).toEqual([true, false]);
+    transaction(20, [...many, 1], messages, false);
+    expect(changes.goesOnWith((await next()).changes.last, () => false)).toBe(true);
+    changes.commit(21n);
+    expect(await goesOn()).toBe(false);
   });
 
   it('is cut into slices of bounded length and bounded size', async () => {

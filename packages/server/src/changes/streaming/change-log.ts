@@ -81,6 +81,19 @@ export class ChangeLog implements ChangeSink {
     return this.#routed === this.#slices.length ? this.#last : undefined;
   }
 
+  /**
+   * Whether the transaction of the last change of the slice that was handed out last goes on with changes of one of these
+   * tables, as far as is known: what is not read yet may have some.
+   */
+  goesOnWith({ commitLsn }: Position, isWatched: (oid: number) => boolean): boolean {
+    for (const { changes } of this.#slices.slice(this.#routed)) {
+      if (changes.count === 0 || changes.first.commitLsn !== commitLsn) return false;
+      if (changes.relations.some(({ oid }) => isWatched(oid))) return true;
+      if (changes.last.commitLsn !== commitLsn) return false;
+    }
+    return this.#transaction?.commitLsn === commitLsn;
+  }
+
   /** The oldest slice that a member still has to take. */
   get oldest(): Slice | undefined {
     return this.#slices[0];
@@ -102,7 +115,7 @@ export class ChangeLog implements ChangeSink {
    * handed it to everyone.
    */
   async next(): Promise<Slice | undefined> {
-    while (this.#routed === this.#slices.length && !this.#hasEnded) {
+    while (!this.#isReady && !this.#hasEnded) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
@@ -112,6 +125,16 @@ export class ChangeLog implements ChangeSink {
     this.#routed += 1;
     this.#routedBytes += slice?.changes.length ?? 0;
     return slice;
+  }
+
+  /** Transactions are handed out whole, but for those that are larger than a slice: their rest comes at once. */
+  get #isReady(): boolean {
+    const waiting = this.#slices.length - this.#routed;
+    if (waiting !== 1) return waiting > 1;
+    const last = this.#slices.at(-1)?.changes;
+    const isOpen =
+      last !== undefined && last.count > 0 && last.last.commitLsn === this.#transaction?.commitLsn;
+    return !isOpen || this.#index > SLICE_CHANGES;
   }
 
   /** Nothing is handed out any more. */
@@ -180,6 +203,7 @@ export class ChangeLog implements ChangeSink {
     const last = this.#slices.at(-1);
     if (last === undefined) this.#source?.acknowledge(endLsn);
     else last.endLsn = endLsn;
+    this.#wakeUp();
   }
 
   /** Takes a change in, unless it came before or nobody wants it. */
@@ -188,6 +212,7 @@ export class ChangeLog implements ChangeSink {
     if (transaction === undefined) throw new Error('a change outside of a transaction');
     const place = { commitLsn: transaction.commitLsn, index: this.#index++ };
     this.#options.tally.changesRead += 1;
+    if (place.index === SLICE_CHANGES) this.#wakeUp();
     if (this.#last !== undefined && comparePositions(place, this.#last) <= 0) return;
     this.#last = place;
     if (relation !== undefined && !this.#options.isWanted(relation.oid)) return;
@@ -217,9 +242,13 @@ export class ChangeLog implements ChangeSink {
   #append(told: { notice?: Notice; history?: History } = {}): Slice {
     const slice = new Slice(this.#epoch, told, () => this.#clear());
     this.#slices.push(slice);
+    this.#wakeUp();
+    return slice;
+  }
+
+  #wakeUp(): void {
     this.#wake?.();
     this.#wake = undefined;
-    return slice;
   }
 
   /** Forgets what is done from the beginning on. */

@@ -35,6 +35,8 @@ export interface RowChangesParts {
   readonly router: SliceRouter;
   /** Where all members sit. */
   readonly seats: Seats;
+  /** Whether memberships are read from the table. */
+  readonly isWatched: (oid: number) => boolean;
   readonly feeds: MemberFeeds;
   readonly delivery: Delivery;
   readonly resumeLog: ResumeLog;
@@ -85,6 +87,8 @@ export class RowChanges {
   #frontier = BEGINNING;
   /** Where the log ended when this history began: what is read again of what was before is for those who missed it. */
   #end = BEGINNING;
+  /** The last transaction, by its commit, of which a part was handed out before the rest was there. */
+  #distrusted: bigint | undefined;
   /** What is being handed out. */
   #current: Slice | undefined;
   #opened: (() => void) | undefined;
@@ -264,6 +268,8 @@ export class RowChanges {
     this.#frontier = BEGINNING;
     this.#end = positionBefore(end);
     this.#places.clear();
+    this.#parts.seats.distrust();
+    this.#distrusted = undefined;
     replays.clear();
     resumeLog.reset(forgottenOf(memo));
     for (const [member, asked] of this.#undecided) {
@@ -289,6 +295,11 @@ export class RowChanges {
     const { first, last } = packed;
     const changes = packed.read();
     this.#current = slice;
+    // What a transaction that goes on will do to memberships is there already, and its changes are not.
+    if (last.commitLsn !== this.#distrusted && this.#parts.changes.goesOnWith(last, this.#parts.isWatched)) {
+      this.#distrusted = last.commitLsn;
+      seats.distrust();
+    }
     await seats.hold(async () => {
       const routed = await persevere(
         () => router.route(slice.epoch, changes, seats),

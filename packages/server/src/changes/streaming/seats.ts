@@ -6,6 +6,7 @@ import type { Slot } from '../compiling/predicate.js';
 import type { PersonalSubscriptions } from '../personal/personal-subscriptions.js';
 import type { RowContext, RowContexts } from '../row-context.js';
 import type { Subscription } from '../subscriptions/subscription.js';
+import { type ChangeBatch, NO_ROW } from './decoded-change.js';
 
 /** The members of one channel with one context: they get the same. One with subscriptions of its own sits alone. */
 export interface Seat {
@@ -106,6 +107,23 @@ export class Seats {
     return known.seats;
   }
 
+  /**
+   * Rows of a table have changed, from which memberships may be read: they are read anew, of whom that concerns. False:
+   * none are read from it.
+   */
+  changed(batch: ChangeBatch): boolean {
+    const { oid } = batch.view.facts;
+    let isReadFrom = false;
+    for (const { seats } of this.#tables.values())
+      for (const role of seats.roles.values()) if (role.changed(oid, batch)) isReadFrom = true;
+    return isReadFrom;
+  }
+
+  /** Memberships may have changed without a word: all are read anew. */
+  distrust(): void {
+    for (const { seats } of this.#tables.values()) for (const role of seats.roles.values()) role.distrust();
+  }
+
   #when(move: () => void): void {
     if (this.#waiting === undefined) move();
     else this.#waiting.push(move);
@@ -190,6 +208,8 @@ interface Indexed {
   readonly waiting: Set<Listener>;
   /** PostgreSQL judges them. */
   readonly beyond: Set<Listener>;
+  /** By the tables that memberships are read from: whom a row there concerns; undefined: everybody. */
+  readonly concerned: readonly { readonly oid: number; readonly index: ContextIndex<Listener> | undefined }[];
 }
 
 /** Who may hear of one table as one database role. */
@@ -229,9 +249,35 @@ export class RoleSeats {
     listener?.seats.delete(seat);
     if (listener === undefined || listener.seats.size > 0) return;
     this.listeners.delete(context.key);
-    this.#indexed?.index.remove(listener);
+    this.#leave(listener);
     this.#indexed?.waiting.delete(listener);
+  }
+
+  /** Rows of a table have changed that memberships may be read from: whom they concern is asked for anew. False: none are. */
+  changed(oid: number, batch: ChangeBatch): boolean {
+    const concerned = (this.#indexed?.concerned ?? []).filter((concern) => concern.oid === oid);
+    for (const { index } of concerned) {
+      const listeners = index === undefined ? undefined : listenersOf(index, batch);
+      for (const listener of listeners ?? this.listeners.values()) this.#doubt(listener);
+    }
+    return concerned.length > 0;
+  }
+
+  /** Memberships may have changed without a word. */
+  distrust(): void {
+    if ((this.#indexed?.concerned ?? []).length === 0) return;
+    for (const listener of this.listeners.values()) this.#doubt(listener);
+  }
+
+  #doubt(listener: Listener): void {
+    this.#leave(listener);
+    this.#indexed?.waiting.add(listener);
+  }
+
+  #leave(listener: Listener): void {
+    this.#indexed?.index.remove(listener);
     this.#indexed?.beyond.delete(listener);
+    for (const { index } of this.#indexed?.concerned ?? []) index?.remove(listener);
   }
 
   /** The seats that a place is about: of a channel by its name, or of a connection. */
@@ -245,8 +291,17 @@ export class RoleSeats {
   async indexed(judging: Compiled, fold: Fold): Promise<Indexed> {
     let indexed = this.#indexed;
     if (indexed?.judging !== judging) {
-      const index = new ContextIndex<Listener>(judging.compiled.predicate);
-      indexed = { judging, index, waiting: new Set(this.listeners.values()), beyond: new Set() };
+      const { predicate, memberships } = judging.compiled;
+      indexed = {
+        judging,
+        index: new ContextIndex<Listener>(predicate),
+        waiting: new Set(this.listeners.values()),
+        beyond: new Set(),
+        concerned: memberships.map(({ oid, concerns }) => ({
+          oid,
+          index: concerns === undefined ? undefined : new ContextIndex<Listener>(concerns),
+        })),
+      };
       this.#indexed = indexed;
     }
     const coming = [...indexed.waiting];
@@ -256,8 +311,25 @@ export class RoleSeats {
       indexed.waiting.delete(listener);
       const own = slots[n];
       if (own === undefined) indexed.beyond.add(listener);
-      else indexed.index.add(listener, own);
+      else
+        for (const index of [indexed.index, ...indexed.concerned.map((concern) => concern.index)])
+          index?.add(listener, own);
     }
     return indexed;
   }
+}
+
+/** Whom one of the changes concerns; undefined: everybody. */
+function listenersOf(index: ContextIndex<Listener>, batch: ChangeBatch): Set<Listener> | undefined {
+  const found = new Set<Listener>();
+  for (const { streamed, oldRow, newRow } of batch.changes) {
+    // Nothing is known of the rows of a TRUNCATE, and of an old version that the log does not have.
+    if (streamed.kind === 'truncate' || (streamed.kind !== 'insert' && oldRow === NO_ROW)) return undefined;
+    for (const row of [oldRow, newRow]) {
+      if (row === NO_ROW) continue;
+      if (!index.columns.every((place) => batch.knows(row, [place]))) return undefined;
+      for (const listener of index.find(batch.exact(row))) found.add(listener);
+    }
+  }
+  return found;
 }

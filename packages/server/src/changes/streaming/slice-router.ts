@@ -67,11 +67,16 @@ export class SliceRouter {
     const { authorizer, encoder } = this.#parts;
     const groups = new Groups();
     const delivered: Delivered = new Map();
-    const batches = (await this.#batches(changes)).flatMap((batch) => {
+    const all = await this.#batches(changes);
+    const batches = all.flatMap((batch) => {
       const listening = seats.ofTable(batch.view.facts.oid);
       return listening.roles.size === 0 ? [] : [{ batch, listening }];
     });
-    if (batches.length > 0) await authorizer.verify(batches.map(({ batch }) => batch.view.facts));
+    const isMembership = all.map((batch) => seats.changed(batch)).includes(true);
+    if (batches.length > 0 || isMembership) {
+      const tables = batches.map(({ batch }) => batch.view.facts);
+      await authorizer.verify(tables, xidsOf(changes));
+    }
     for (const { batch, listening } of batches) {
       const writer = new ListWriter(new Frames(epoch, batch.view, encoder), delivered);
       await this.#routeBatch(batch, listening, writer, groups);
@@ -221,6 +226,10 @@ export class SliceRouter {
       }
     }
   }
+}
+
+function xidsOf(changes: readonly StreamedChange[]): number[] {
+  return [...new Set(changes.map(({ transaction }) => transaction.xid))];
 }
 
 /** Row level security does not apply: what a channel wants all its members get, in one list. */

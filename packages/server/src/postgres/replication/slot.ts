@@ -20,6 +20,14 @@ export async function ensurePublication(sql: Sql, name: string): Promise<number>
   return made;
 }
 
+/** SQL for whether all changes of the table `c` are published, whole. */
+export function isPublished(publication: string): string {
+  return `EXISTS (SELECT FROM pg_catalog.pg_publication p
+    WHERE p.pubname = '${publication.replaceAll("'", "''")}' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+      AND (p.puballtables OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r
+        WHERE r.prpubid = p.oid AND r.prrelid = c.oid AND to_jsonb(r) ->> 'prqual' IS NULL AND to_jsonb(r) ->> 'prattrs' IS NULL)))`;
+}
+
 async function publicationOid(sql: Sql, name: string): Promise<number | undefined> {
   const [row] = await sql.query<{ oid: number }>('SELECT oid FROM pg_publication WHERE pubname = $1', [name]);
   return row?.oid;
