@@ -23,12 +23,13 @@ afterEach(() => server.stop());
 
 async function tier(): Promise<[tier: string, reason: string]> {
   const { body } = await server.call('GET', '/realtime/triggers', { token: admin });
-  const [table] = body.triggers as unknown as [
-    { visibility: [{ role: string; tier: string; reason: string }] },
-  ];
-  const [first] = table.visibility;
-  expect(first.role).toBe('realtime_subscriber');
-  return [first.tier, first.reason];
+  const tables = body.triggers as unknown as {
+    table: string;
+    visibility: [{ role: string; tier: string; reason: string }];
+  }[];
+  const [first] = tables.find(({ table }) => table === 'notes')?.visibility ?? [];
+  expect(first?.role).toBe('realtime_subscriber');
+  return [first?.tier ?? '', first?.reason ?? ''];
 }
 
 let rows = 0;
@@ -70,6 +71,60 @@ test.each([
   expect(await tier()).toEqual([wanted, reason]);
 });
 
+const SUPABASE = `
+  CREATE SCHEMA auth;
+  CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS $$
+    select coalesce(nullif(current_setting('request.jwt.claim.sub', true), ''),
+      (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'))::uuid $$;
+  CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $$
+    select coalesce(nullif(current_setting('request.jwt.claim', true), ''), nullif(current_setting('request.jwt.claims', true), ''))::jsonb $$;
+  CREATE TABLE members (room int, usr uuid, PRIMARY KEY (room, usr)); GRANT SELECT ON members TO realtime_subscriber;
+  INSERT INTO members VALUES (1, '${ADA}');
+  DROP POLICY p ON notes;`;
+
+test.each([
+  ['owner', 'USING (owner = (SELECT auth.uid()))', 'rows are looked up by owner', [true, false]],
+  [
+    'tenant',
+    `USING (owner = ((SELECT auth.jwt()) ->> 'sub')::uuid)`,
+    'rows are looked up by owner',
+    [true, false],
+  ],
+  [
+    'room membership',
+    'USING (rank IN (SELECT room FROM members WHERE usr = (SELECT auth.uid())))',
+    'rows are looked up by rank',
+    [true, false],
+  ],
+  [
+    'roles',
+    `USING (((SELECT auth.jwt()) ->> 'sub') = '${ADA}')`,
+    'the policies do not compare the row with who asks',
+    [true, false],
+  ],
+  [
+    'public rows',
+    `USING (body = 'x' OR owner = (SELECT auth.uid()))`,
+    'rows are looked up by owner',
+    [true, true],
+  ],
+  [
+    'soft delete',
+    `USING (owner = auth.uid()); CREATE POLICY gone ON notes AS RESTRICTIVE USING (body IS NOT NULL)`,
+    'rows are looked up by owner',
+    [true, false],
+  ],
+])(
+  'the pattern of the guide is looked up, with the functions of Supabase: %s',
+  async (_, policy, reason, seen) => {
+    await run(server, `${SUPABASE} CREATE POLICY p ON notes ${policy}`);
+    await server.call('POST', '/realtime/triggers/members', { token: admin, body: {} });
+    const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
+    expect(await readers(clients)).toEqual(seen);
+    expect((await tier()).at(1)).toBe(reason);
+  },
+);
+
 test('a role that no policy concerns gets nothing, one whose policies do not apply everything', async () => {
   const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
   await run(server, 'DROP POLICY p ON notes');
@@ -78,6 +133,28 @@ test('a role that no policy concerns gets nothing, one whose policies do not app
   await run(server, 'ALTER TABLE notes DISABLE ROW LEVEL SECURITY');
   expect(await readers(clients)).toEqual([true, true]);
   expect(await tier()).toEqual(['OPEN', 'row level security does not apply']);
+});
+
+test.each(['BYPASSRLS', 'SUPERUSER'])('nobody is judged as a role with %s', async (attribute) => {
+  await run(server, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY`);
+  const clients = [await join(server, 'lobby', ADA)];
+  expect(await readers(clients)).toEqual([true]);
+  const role = `beyond_${Math.random().toString(36).slice(2, 10)}`;
+  await run(server, `CREATE ROLE ${role} ${attribute}; GRANT SELECT ON notes TO ${role}`);
+  const other = await startRowChangeServer(
+    { DATABASE_URL: server.databaseUrl, REALTIME_DB_ROLES: role, REALTIME_REPLICATION_SLOT: role },
+    {},
+  );
+  try {
+    const token = await other.token('root', 'admin');
+    const { body } = await other.call('GET', '/realtime/triggers', { token });
+    expect(JSON.stringify(body.triggers)).toContain(
+      `{"role":"${role}","tier":"CLOSED","reason":"the role is a superuser or has BYPASSRLS, and nobody is judged as such a role"}`,
+    );
+  } finally {
+    await other.stop();
+    await run(server, `SELECT pg_drop_replication_slot('${role}'); DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  }
 });
 
 test('a function that policies call, and that becomes another one, counts from the next change on', async () => {

@@ -22,6 +22,7 @@ interface Policy {
 interface RightsRow {
   readonly may_use_schema: boolean;
   readonly may_select: boolean;
+  readonly is_beyond_policies: boolean;
   readonly columns: readonly string[];
   /** Row level security is off for the table, or this role passes it by. */
   readonly passes_by: boolean;
@@ -37,7 +38,12 @@ const DENIED: CompiledRights = {
   reads: NOTHING,
   predicate: null,
   policies: [],
-  judging: { reason: 'it is denied' },
+  judging: { reason: 'the role may not read the table' },
+};
+/** Nobody subscribes as a role to which no policy applies, by an oversight least of all. */
+const BEYOND_POLICIES: CompiledRights = {
+  ...DENIED,
+  judging: { reason: 'the role is a superuser or has BYPASSRLS, and nobody is judged as such a role' },
 };
 
 /** Reads what the role may do with the table. A role that does not exist may do nothing. */
@@ -50,6 +56,7 @@ export async function readRights(
 ): Promise<CompiledRights> {
   const [row] = await sql.query<RightsRow>(RIGHTS, [facts.oid, role]);
   if (row === undefined || !row.may_use_schema || !(row.may_select || row.columns.length > 0)) return DENIED;
+  if (row.is_beyond_policies && applyPolicies) return BEYOND_POLICIES;
   const seen = { ...DENIED, canSelect: true, columns: new Set(row.columns) };
   if (row.passes_by || !applyPolicies) return { ...seen, rows: 'all' };
   const { policies } = row;
@@ -130,7 +137,8 @@ const RIGHTS = `
     (SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
        AND pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')) AS columns,
-    NOT c.relrowsecurity OR r.rolsuper OR r.rolbypassrls
+    r.rolsuper OR r.rolbypassrls AS is_beyond_policies,
+    NOT c.relrowsecurity
       OR NOT c.relforcerowsecurity AND pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE') AS passes_by,
     (SELECT coalesce(json_agg(json_build_object('name', p.polname, 'permissive', p.polpermissive,
         'expression', pg_catalog.pg_get_expr(p.polqual, p.polrelid)) ORDER BY p.polname), '[]')

@@ -33,10 +33,10 @@ export async function tiersOf(
 }
 
 function tierOf(facts: TableFacts, rights: RoleRights): Omit<RoleTier, 'role'> {
-  if (!rights.canSelect) return { tier: 'CLOSED', reason: 'the role may not read the table' };
+  const { judging } = rights;
+  if (!rights.canSelect) return { tier: 'CLOSED', reason: 'reason' in judging ? judging.reason : '' };
   if (rights.rows === 'none') return { tier: 'CLOSED', reason: 'no policy lets a row pass' };
   if (rights.rows === 'all') return { tier: 'OPEN', reason: 'row level security does not apply' };
-  const { judging } = rights;
   if ('reason' in judging) return { tier: 'POSTGRES', reason: judging.reason };
   const keys = candidateKeys(judging.compiled.predicate);
   if (keys === undefined)

@@ -70,6 +70,13 @@ describe('what is handed out', () => {
     expect(source.acknowledged).toEqual([]);
   });
 
+  it('does not wait for a transaction that goes on with much that nobody wants', async () => {
+    transaction(10, [1], messages, false);
+    const waiting = next();
+    for (let n = 0; n < 512; n++) changes.change('insert', unwanted, Buffer.alloc(1));
+    expect(places(await waiting)).toEqual(['10/0']);
+  });
+
   it('tells whether its last transaction goes on with changes of a table', async () => {
     const isWatched = (oid: number) => oid === 1;
     const many = Array.from({ length: 512 }, () => 1);

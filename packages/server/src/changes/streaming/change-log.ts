@@ -49,6 +49,8 @@ export class ChangeLog implements ChangeSink {
   #isToldDown = false;
   #transaction: WalBegin | undefined;
   #index = 0;
+  /** Changes that nobody wants, since the last one that was taken in. */
+  #passed = 0;
   /** The last transactions that were read. */
   readonly #recent = new Set<number>();
   /** The last change that was taken in, of this epoch: what comes again after a lost connection is skipped up to it. */
@@ -134,7 +136,8 @@ export class ChangeLog implements ChangeSink {
     const last = this.#slices.at(-1)?.changes;
     const isOpen =
       last !== undefined && last.count > 0 && last.last.commitLsn === this.#transaction?.commitLsn;
-    return !isOpen || this.#index > SLICE_CHANGES;
+    // Others do not wait for much that nobody wants.
+    return !isOpen || this.#passed >= SLICE_CHANGES;
   }
 
   /** Nothing is handed out any more. */
@@ -212,10 +215,14 @@ export class ChangeLog implements ChangeSink {
     if (transaction === undefined) throw new Error('a change outside of a transaction');
     const place = { commitLsn: transaction.commitLsn, index: this.#index++ };
     this.#options.tally.changesRead += 1;
-    if (place.index === SLICE_CHANGES) this.#wakeUp();
     if (this.#last !== undefined && comparePositions(place, this.#last) <= 0) return;
     this.#last = place;
-    if (relation !== undefined && !this.#options.isWanted(relation.oid)) return;
+    if (relation !== undefined && !this.#options.isWanted(relation.oid)) {
+      this.#passed += 1;
+      if (this.#passed === SLICE_CHANGES) this.#wakeUp();
+      return;
+    }
+    this.#passed = 0;
     const slice = this.#open(message?.length ?? 0);
     const before = slice.changes.length;
     slice.changes.add(kind, relation, transaction, place.index, message);

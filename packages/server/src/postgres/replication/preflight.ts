@@ -186,7 +186,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       subscriberBypassesRls
         ? warning(
             `row level security does not apply to ${SUBSCRIBER_ROLE}`,
-            `Every member gets every row of the tables that are opted in. ALTER ROLE ${SUBSCRIBER_ROLE} NOSUPERUSER NOBYPASSRLS;`,
+            `Nobody is judged as such a role: no row change reaches anybody. ALTER ROLE ${SUBSCRIBER_ROLE} NOSUPERUSER NOBYPASSRLS;`,
           )
         : undefined,
   ],
