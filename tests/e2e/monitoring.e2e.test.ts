@@ -62,6 +62,7 @@ describe('/openapi.json', () => {
     '/realtime/subscriptions': ['get'],
     '/realtime/subscriptions/{id}': ['delete'],
     '/realtime/triggers': ['get'],
+    '/realtime/explain': ['post'],
     '/realtime/triggers/{table}': ['delete', 'post'],
     '/realtime/stats': ['get'],
     '/metrics': ['get'],

@@ -97,7 +97,7 @@ async function compared(
   oid: number,
   mutate: (predicate: Predicate) => Predicate,
 ): Promise<{ ours: number[][]; truth: number[][] } | undefined> {
-  authorizer.forget(oid);
+  await authorizer.current(oid);
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
   const rights = await authorizer.rights(facts, DEFAULT_DB_ROLE);

@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path';
 import { PostgresAuthorizer } from './changes/authorizing/postgres-authorizer.js';
 import { checkCondition } from './changes/conditions/check-condition.js';
+import { Explainer, type ExplainRequest, type Explanation } from './changes/explaining/explainer.js';
 import { type RoleTier, TIERS, type Tier, tiersOf } from './changes/explaining/tiers.js';
 import { PersonalChanges } from './changes/personal/personal-changes.js';
 import { PersonalSubscriptions } from './changes/personal/personal-subscriptions.js';
@@ -82,6 +83,7 @@ export class RowChangeServices {
   readonly #changes: ChangeLog;
   readonly #enableRls: boolean;
   readonly #dbRoles: readonly string[];
+  readonly #explainer: Explainer;
   /** How many tables are judged in which tier, for the default role. */
   #tierCounts: ReadonlyMap<Tier, number> = new Map();
   readonly #log: Log;
@@ -122,6 +124,14 @@ export class RowChangeServices {
     const preparation = new SubscriptionPreparation({
       tables: this.tables,
       authorizer,
+      checkCondition: (table, role, text) => checkCondition(database, table, role, text),
+    });
+    this.#explainer = new Explainer({
+      database,
+      // Beside what is live, which does not wait for it.
+      authorizer: replayAuthorizer,
+      contexts: this.contexts,
+      inspect: (schema, table) => this.tables.inspect(schema, table),
       checkCondition: (table, role, text) => checkCondition(database, table, role, text),
     });
     const store = new PostgresSubscriptionStore(database);
@@ -265,6 +275,11 @@ export class RowChangeServices {
     this.#authorizer.stop();
     this.#replayAuthorizer.stop();
     this.#windowFile.close();
+  }
+
+  /** Why somebody gets a row, or does not. */
+  explain(request: ExplainRequest): Promise<Explanation> {
+    return this.#explainer.explain(request);
   }
 
   /** How rows of a table are judged, for each role that may be asked for. */

@@ -33,6 +33,8 @@ export interface Condition {
 export interface Authorizer {
   /** The facts of a table by its oid; undefined where it is no more. */
   facts(oid: number): Promise<TableFacts | undefined>;
+  /** As `facts`, and of now: PostgreSQL is asked whether they still hold. */
+  current(oid: number): Promise<TableFacts | undefined>;
   /** What `role` may do with the table. */
   rights(table: TableFacts, role: string): Promise<RoleRights>;
   /** Whether a condition is evaluated in process; of policies the rights say it. */
@@ -51,8 +53,6 @@ export interface Authorizer {
    * not see yet what these transactions did, of which the log has told already.
    */
   verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void>;
-  /** The log said that something of this table has changed: what is known of it is read anew. */
-  forget(oid: number): void;
   /** One verdict for each condition, over all rows, regardless of who asks. */
   conditions(
     table: TableFacts,

@@ -39,6 +39,16 @@ export interface RoleRights {
   readonly rows: 'all' | 'none' | 'judged';
   /** The names of the columns that the judgement reads; empty unless judged. */
   readonly reads: ReadonlySet<string>;
+  /** The policies that apply to it. */
+  readonly policies: readonly Policy[];
   /** Where rows are judged. */
   readonly judging: Exactness;
+}
+
+/** One that applies to the role. */
+export interface Policy {
+  readonly name: string;
+  readonly permissive: boolean;
+  /** As `pg_get_expr` prints it. */
+  readonly expression: string;
 }

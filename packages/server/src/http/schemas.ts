@@ -113,6 +113,45 @@ export const NewSubscription = Type.Object(filterFields, CLOSED);
 
 const Filter = Type.Object({ ...filterFields, schema: Name, events: FilterEvents });
 
+const AnyValues = Type.Record(Type.String(), Type.Unknown());
+
+export const ExplainQuestion = Type.Object(
+  {
+    subscription_id: Type.Optional(
+      Type.String({ description: 'a subscription of a channel, whose table and condition are asked about' }),
+    ),
+    table: Type.Optional(Name),
+    schema: Type.Optional(Name),
+    condition: Type.Optional(Type.String()),
+    user: AnyValues,
+    key: Type.Optional(AnyValues),
+    row: Type.Optional(AnyValues),
+  },
+  CLOSED,
+);
+
+export const Explained = Type.Object({
+  visible: Type.Boolean({ description: 'whether the user gets the row, where somebody listens' }),
+  reasons: Type.Array(Type.String()),
+  user_id: Type.String(),
+  role: Type.String(),
+  tier: Type.String(),
+  tier_reason: Type.String(),
+  policies: Type.Array(
+    Type.Object({
+      name: Type.String(),
+      permissive: Type.Boolean(),
+      expression: Type.String(),
+      result: Type.String({ description: 'true, false, null or error' }),
+    }),
+  ),
+  condition: Type.Optional(Type.Object({ text: Type.String(), holds: Type.Boolean() })),
+  columns_left_out: Type.Array(Type.String()),
+  listening: Type.Optional(
+    Type.Integer({ description: "connections of the user in the subscription's channel" }),
+  ),
+});
+
 export const Subscribed = Type.Object({
   message: Type.String(),
   channel: Type.String(),

@@ -98,6 +98,11 @@ export class PostgresAuthorizer implements Authorizer {
     return (await this.#catalog.table(oid))?.facts;
   }
 
+  async current(oid: number): Promise<TableFacts | undefined> {
+    await this.#catalog.check([oid]);
+    return this.facts(oid);
+  }
+
   rights(table: TableFacts, role: string): Promise<RoleRights> {
     return this.#catalog.rights(table, role);
   }

@@ -1,6 +1,6 @@
 import type { Sql } from '../../postgres/sql.js';
 import type { Exactness } from '../compiling/compiled-expression.js';
-import type { RoleRights, TableFacts } from '../table-facts.js';
+import type { Policy, RoleRights, TableFacts } from '../table-facts.js';
 import { compileExact, type MemberTables } from './exact-expression.js';
 import { callsWithoutArguments, withContextFolded } from './policy-text.js';
 
@@ -8,15 +8,6 @@ import { callsWithoutArguments, withContextFolded } from './policy-text.js';
 export interface CompiledRights extends RoleRights {
   /** SQL over a row of the table under its own name; null unless judged. */
   readonly predicate: string | null;
-  readonly policies: readonly Policy[];
-}
-
-/** One that applies to the role. */
-interface Policy {
-  readonly name: string;
-  readonly permissive: boolean;
-  /** As `pg_get_expr` prints it. */
-  readonly expression: string;
 }
 
 interface RightsRow {

@@ -51,16 +51,16 @@ function equality(a: Operand, b: Operand): readonly CandidateKey[] | undefined {
   return [{ kind: 'equal', column: a, slot: b.slot }];
 }
 
-/** Of the parts of an AND one is enough: the one that leaves the fewest. What is true of a row leaves everybody. */
+/** Of the parts of an AND one is enough: the one that leaves the fewest. What is about the row alone leaves everybody. */
 function cheapest(
   ways: readonly (readonly CandidateKey[] | undefined)[],
 ): readonly CandidateKey[] | undefined {
-  const useful = ways.filter((way) => way?.every(({ kind }) => kind !== 'row'));
+  const useful = ways.filter((way) => way?.some(({ kind }) => kind !== 'row'));
   return useful.toSorted((a, b) => cost(a) - cost(b))[0];
 }
 
 function cost(way: readonly CandidateKey[] | undefined): number {
-  return (way ?? []).reduce((sum, { kind }) => sum + (kind === 'context' ? 100 : 1), 0);
+  return (way ?? []).reduce((sum, { kind }) => sum + (kind === 'equal' ? 1 : 100), 0);
 }
 
 /** For a predicate that is the same for everybody: a column that must have one of these values for it to be true. */

@@ -74,8 +74,8 @@ export class ContextIndex<T> {
 
   /** For whom it is true. The columns that it reads must be known. */
   find(row: ExactRow): Iterable<T> {
-    if (this.#values === undefined) return this.#tested(row, [this.#all]);
-    if (this.#rowTests.some((test) => test(row, NO_SLOTS) === true)) return this.#all.keys();
+    const isForAll = this.#rowTests.some((test) => test(row, NO_SLOTS) === true);
+    if (this.#values === undefined || isForAll) return this.#tested(row, [this.#all]);
     const candidates: ReadonlyMap<T, readonly Slot[]>[] = [];
     if (this.#whateverRow.size > 0) candidates.push(this.#whateverRow);
     for (const { key, byValue } of this.#values) {

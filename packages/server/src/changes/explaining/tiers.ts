@@ -32,7 +32,7 @@ export async function tiersOf(
   return tiers;
 }
 
-function tierOf(facts: TableFacts, rights: RoleRights): Omit<RoleTier, 'role'> {
+export function tierOf(facts: TableFacts, rights: RoleRights): Omit<RoleTier, 'role'> {
   const { judging } = rights;
   if (!rights.canSelect) return { tier: 'CLOSED', reason: 'reason' in judging ? judging.reason : '' };
   if (rights.rows === 'none') return { tier: 'CLOSED', reason: 'no policy lets a row pass' };

@@ -3,13 +3,13 @@ import type { Authorizer } from '../authorizer.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import { TableView } from './table-view.js';
 
-/** The view of each relation that the log has described, as the catalog is now. */
+/** The view of each relation that the log has described, as the catalog is known. */
 export class TableViews {
-  readonly #authorizer: Pick<Authorizer, 'facts' | 'forget'>;
+  readonly #authorizer: Pick<Authorizer, 'facts'>;
   readonly #formats: ValueFormats;
   readonly #views = new WeakMap<WalRelation, TableView>();
 
-  constructor(authorizer: Pick<Authorizer, 'facts' | 'forget'>, formats: ValueFormats) {
+  constructor(authorizer: Pick<Authorizer, 'facts'>, formats: ValueFormats) {
     this.#authorizer = authorizer;
     this.#formats = formats;
   }
@@ -17,8 +17,6 @@ export class TableViews {
   /** Undefined when the table is no more. */
   async of(relation: WalRelation): Promise<TableView | undefined> {
     const known = this.#views.get(relation);
-    // PostgreSQL describes a relation anew when its definition, its policies or the rights to it have changed.
-    if (known === undefined) this.#authorizer.forget(relation.oid);
     const facts = await this.#authorizer.facts(relation.oid);
     if (facts === undefined) return undefined;
     if (known?.facts === facts) return known;

@@ -20,7 +20,7 @@ export interface SubscriptionPreparationParts {
     /** Old rows are whole, whatever the replica identity: they do not come from the log. */
     readonly hasWholeOldRows: boolean;
   };
-  readonly authorizer: Pick<Authorizer, 'facts' | 'rights' | 'forget'>;
+  readonly authorizer: Pick<Authorizer, 'current' | 'rights'>;
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
 }
 
@@ -63,8 +63,8 @@ export class SubscriptionPreparation {
 
   async #fit(oid: number, filter: ChangeFilter, role: string, needsRights: boolean): Promise<PreparedFilter> {
     const { authorizer, tables, checkCondition } = this.#parts;
-    authorizer.forget(oid); // the answer is to be of now, and what was granted a moment ago must count
-    const facts = await authorizer.facts(oid);
+    // What was granted a moment ago must count.
+    const facts = await authorizer.current(oid);
     if (facts === undefined) throw failed(`Table '${filter.table}' does not exist`);
     requireColumns(facts, filter);
     const active = tables.isOptedIn(oid);

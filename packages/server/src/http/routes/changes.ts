@@ -1,6 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Identity } from '../../auth/identity.js';
 import { type ChangeFilter, FILTER_EVENTS } from '../../changes/change-filter.js';
+import type { ExplainRequest, Explanation } from '../../changes/explaining/explainer.js';
 import type { RoleTier } from '../../changes/explaining/tiers.js';
 import type { RowContexts } from '../../changes/row-context.js';
 import type { Subscriber, SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
@@ -12,6 +13,8 @@ import { type App, route } from '../route.js';
 import {
   ChannelParams,
   Done,
+  Explained,
+  ExplainQuestion,
   NewSubscription,
   NewTrigger,
   Subscribed,
@@ -31,6 +34,7 @@ interface RowChangeParts {
   readonly contexts: RowContexts;
   /** How rows of a table are judged, for each role. */
   tiers(oid: number): Promise<readonly RoleTier[]>;
+  explain(request: ExplainRequest): Promise<Explanation>;
   /** How changes are read. */
   readonly sourceKind: 'logical' | 'trigger';
 }
@@ -45,6 +49,7 @@ export interface ChangeRouteParts {
 /** Setting tables up for row changes, and subscribing channels to them. */
 export function changeRoutes(app: App, parts: ChangeRouteParts): void {
   triggerRoutes(app, parts);
+  explainRoute(app, parts);
   subscriptionRoutes(app, parts);
 }
 
@@ -105,6 +110,43 @@ function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
       });
     return { triggers, total: triggers.length };
   });
+}
+
+function explainRoute(app: App, { channels, rowChanges }: ChangeRouteParts): void {
+  const explaining = {
+    access: 'server-admin',
+    tag: 'Row changes',
+    summary: 'Tell why a user gets a row, or does not',
+    description:
+      'About a subscription, or a table and a condition: for a row that is there (`key`: values by column) or any other (`row`), and a user by the claims of a token.',
+  } as const;
+  app.post(
+    '/realtime/explain',
+    route(explaining, { body: ExplainQuestion }, { 200: Explained }),
+    async (request) => {
+      const changes = enabled(rowChanges);
+      const { subscription_id: id, user, key, row, ...asked } = request.body;
+      const subscription = id === undefined ? undefined : changes.subscriptions.get(id);
+      const { table = '', schema = 'public', condition } = { ...asked, ...subscription?.filter };
+      const explanation = await changes.explain({
+        table,
+        schema,
+        user,
+        ...(condition === undefined ? {} : { condition }),
+        ...(key === undefined ? {} : { key }),
+        ...(row === undefined ? {} : { row }),
+      });
+      const answer = {
+        ...explanation,
+        reasons: [...explanation.reasons],
+        policies: [...explanation.policies],
+        columns_left_out: [...explanation.columns_left_out],
+      };
+      if (subscription === undefined) return answer;
+      const channel = channels.find(subscription.channelName);
+      return { ...answer, listening: channel?.audience.connectionsOf(explanation.user_id) ?? 0 };
+    },
+  );
 }
 
 function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
