@@ -157,6 +157,21 @@ test.each(['BYPASSRLS', 'SUPERUSER'])('nobody is judged as a role with %s', asyn
   }
 });
 
+test('everybody hears of each TRUNCATE, also of two at once', async () => {
+  const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
+  await run(
+    server,
+    `BEGIN; TRUNCATE notes; TRUNCATE notes; SELECT realtime.send('lobby', 'end', '{}'); COMMIT`,
+  );
+  for (const client of clients) {
+    await client.next('message', 'end');
+    expect(client.all('database_change').map(({ event }) => event)).toEqual([
+      'TRUNCATE.notes',
+      'TRUNCATE.notes',
+    ]);
+  }
+});
+
 test('a function that policies call, and that becomes another one, counts from the next change on', async () => {
   const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
   expect(await readers(clients)).toEqual([true, false]);

@@ -13,13 +13,13 @@ export class Sight {
   /** The rows whose judgement raised an error, for those for whom it did. */
   readonly failed = new Map<Listener, ReadonlySet<number>>();
   readonly #isKnown: (row: number) => boolean;
-  readonly #everybody: Iterable<Listener>;
+  readonly #everybody: ReadonlyMap<string, Listener>;
   readonly #seeing = new Map<number, Set<Listener>>();
 
   private constructor(batch: ChangeBatch, wants: Wants, seats: RoleSeats, rights: RoleRights) {
     const required = batch.view.requirement(rights.reads);
     this.#isKnown = (row) => required !== null && row !== NO_ROW && batch.knows(row, required);
-    this.#everybody = seats.listeners.values();
+    this.#everybody = seats.listeners;
     const wanted = batch.changes.filter((change) => wants.isWanted(change));
     for (const { oldRow, newRow } of wanted)
       for (const row of [oldRow, newRow]) if (this.#isKnown(row)) this.#seeing.set(row, new Set());
@@ -53,7 +53,7 @@ export class Sight {
 
   /** Everybody who sees a version of the row; of a TRUNCATE everybody hears. */
   ofChange({ streamed, oldRow, newRow }: DecodedChange): Iterable<Listener> {
-    if (streamed.kind === 'truncate') return this.#everybody;
+    if (streamed.kind === 'truncate') return this.#everybody.values();
     const old = this.#seeing.get(oldRow) ?? NOBODY;
     const now = this.#seeing.get(newRow) ?? NOBODY;
     if (old.size === 0) return now;
