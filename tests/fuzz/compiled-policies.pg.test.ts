@@ -8,9 +8,8 @@ import { parseCondition } from '../../packages/server/src/changes/conditions/con
 import { loadParser } from '../../packages/server/src/changes/conditions/parse-expression.js';
 import { DEFAULT_DB_ROLE, type RowContext } from '../../packages/server/src/changes/row-context.js';
 import type { RowImage } from '../../packages/server/src/changes/row-image.js';
-import { silentLog } from '../../packages/server/src/lib/log.js';
-import { Database } from '../../packages/server/src/postgres/database.js';
-import { ensureSubscriberRole } from '../../packages/server/src/postgres/replication/subscriber-role.js';
+import type { Database } from '../../packages/server/src/postgres/database.js';
+import { connectedDatabase } from '../support/connected-database.js';
 import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-database.js';
 import { COLUMNS, type ExactWorld, exactWorld, TABLE } from './exact-world.js';
 
@@ -45,14 +44,7 @@ const counts = { cases: 0, visible: 0, compiled: 0, indexed: 0, worlds: 0, condi
 beforeAll(async () => {
   await loadParser();
   test = await createTestDatabase();
-  database = new Database({
-    url: test.url,
-    log: silentLog,
-    maxReconnectDelayMs: 100,
-    onReady: async () => undefined,
-  });
-  await database.start();
-  await ensureSubscriberRole(database);
+  database = await connectedDatabase(test.url);
   await sql(test.url, `${TABLE}; ${TRUTH}; GRANT SELECT ON exact TO ${DEFAULT_DB_ROLE}`);
   authorizer = new PostgresAuthorizer({ database, enableRls: true, clock: Date.now });
 });

@@ -5,9 +5,8 @@ import { PostgresAuthorizer } from '../../packages/server/src/changes/authorizin
 import { parseCondition } from '../../packages/server/src/changes/conditions/condition.js';
 import { loadParser } from '../../packages/server/src/changes/conditions/parse-expression.js';
 import { DEFAULT_DB_ROLE } from '../../packages/server/src/changes/row-context.js';
-import { silentLog } from '../../packages/server/src/lib/log.js';
-import { Database } from '../../packages/server/src/postgres/database.js';
-import { ensureSubscriberRole } from '../../packages/server/src/postgres/replication/subscriber-role.js';
+import type { Database } from '../../packages/server/src/postgres/database.js';
+import { connectedDatabase } from '../support/connected-database.js';
 import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-database.js';
 import { Random } from './random.js';
 import { FOUNDATION, makeWorld, type World } from './world.js';
@@ -53,14 +52,7 @@ let roles: string[];
 beforeAll(async () => {
   await loadParser();
   test = await createTestDatabase();
-  database = new Database({
-    url: test.url,
-    log: silentLog,
-    maxReconnectDelayMs: 100,
-    onReady: async () => undefined,
-  });
-  await database.start();
-  await ensureSubscriberRole(database);
+  database = await connectedDatabase(test.url);
   const suffix = randomBytes(4).toString('hex');
   const [one, two] = [`fuzz_one_${suffix}`, `fuzz_two_${suffix}`];
   roles = [DEFAULT_DB_ROLE, one, two];

@@ -1,13 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { connectedDatabase } from '../../../../../tests/support/connected-database.js';
 import {
   createTestDatabase,
   POSTGRES_VERSIONS,
   sql,
   type TestDatabase,
 } from '../../../../../tests/support/postgres-database.js';
-import { silentLog } from '../../lib/log.js';
-import { Database } from '../../postgres/database.js';
-import { ensureSubscriberRole } from '../../postgres/replication/subscriber-role.js';
+import type { Database } from '../../postgres/database.js';
 import { StaleFacts } from '../authorizer.js';
 import { DEFAULT_DB_ROLE, type RowContext } from '../row-context.js';
 import { PostgresAuthorizer } from './postgres-authorizer.js';
@@ -23,14 +22,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
 
   beforeAll(async () => {
     test = await createTestDatabase(version);
-    database = new Database({
-      url: test.url,
-      log: silentLog,
-      maxReconnectDelayMs: 100,
-      onReady: async () => undefined,
-    });
-    await database.start();
-    await ensureSubscriberRole(database);
+    database = await connectedDatabase(test.url);
   });
 
   beforeEach(() => {
@@ -143,8 +135,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     const { name, oid } = await table('id int PRIMARY KEY, user_id uuid, x int', OWN);
     await seen(oid, [['1', ADA, null]], [context(ADA)]);
     await sql(test.url, `ALTER TABLE ${name} DROP COLUMN x; DROP TABLE ${name}`);
-    authorizer.forget(oid);
-    expect(await authorizer.facts(oid)).toBeUndefined();
+    expect(await authorizer.current(oid)).toBeUndefined();
   });
 
   it('cuts off a policy that takes too long, and the others are judged', async () => {

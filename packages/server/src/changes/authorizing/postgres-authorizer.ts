@@ -111,10 +111,6 @@ export class PostgresAuthorizer implements Authorizer {
     return this.#catalog.condition(table, sql);
   }
 
-  forget(oid: number): void {
-    this.#catalog.forget(oid);
-  }
-
   forgetAll(): void {
     this.#catalog.forgetAll();
   }

@@ -1,0 +1,16 @@
+import { silentLog } from '../../packages/server/src/lib/log.js';
+import { Database } from '../../packages/server/src/postgres/database.js';
+import { ensureSubscriberRole } from '../../packages/server/src/postgres/replication/subscriber-role.js';
+
+/** The server's own database object on a test database, with the role that subscribers are judged as. */
+export async function connectedDatabase(url: string): Promise<Database> {
+  const database = new Database({
+    url,
+    log: silentLog,
+    maxReconnectDelayMs: 100,
+    onReady: async () => undefined,
+  });
+  await database.start();
+  await ensureSubscriberRole(database);
+  return database;
+}
