@@ -48,6 +48,12 @@ export const ChangeUnsubscription = Type.Object(
   { additionalProperties: false },
 );
 
+/** The payload of `auth`/`refresh`: another token of the same user. */
+export const TokenRefresh = Type.Object(
+  { token: Type.String({ minLength: 1 }) },
+  { additionalProperties: false },
+);
+
 /** One user's presence: the user's own keys and the server's `last_seen`. */
 export const PresenceState = Type.Object(
   { status: Type.Optional(Type.Unknown()), last_seen: Timestamp },
@@ -181,7 +187,14 @@ export const SERVER_MESSAGES = {
     'diff',
     Type.Object({ joins: PresenceMap, updates: PresenceMap, leaves: PresenceMap }),
   ),
-  'reply/ok': serverMessage('reply', 'ok', Type.Object({ subscription_id: Type.Optional(Type.String()) })),
+  'reply/ok': serverMessage(
+    'reply',
+    'ok',
+    Type.Object({
+      subscription_id: Type.Optional(Type.String()),
+      token_expires_at: Type.Optional(Timestamp),
+    }),
+  ),
   'reply/error': serverMessage('reply', 'error', ErrorBody),
   'pong/pong': serverMessage('pong', 'pong', Type.Object({})),
 } as const;

@@ -120,7 +120,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     turn,
     wheel,
     encoder,
-    dispatch: new MessageDispatch({ join, broadcaster, presence, rowChanges: rowChanges?.personal }),
+    dispatch: new MessageDispatch({ join, broadcaster, verifier, permissions, presence, rowChanges }),
     messageRate,
     tally,
     log,

@@ -70,7 +70,6 @@ const PING = pingFrame();
  */
 export class Connection implements Session, SocketOwner, Timed {
   readonly id: string;
-  readonly identity: Identity;
   readonly address: string;
   readonly echo: boolean;
   readonly presence: PresenceMode;
@@ -78,6 +77,7 @@ export class Connection implements Session, SocketOwner, Timed {
   channel: Channel | undefined;
   wheelSlot = -1;
   wheelAt = 0;
+  #identity: Identity;
   readonly #environment: ConnectionEnvironment;
   readonly #socket: Socket;
   readonly #outbox: Outbox;
@@ -90,7 +90,7 @@ export class Connection implements Session, SocketOwner, Timed {
 
   constructor(socket: Socket, options: ConnectionOptions, environment: ConnectionEnvironment) {
     this.id = options.id;
-    this.identity = options.identity;
+    this.#identity = options.identity;
     this.address = options.address;
     this.echo = options.echo;
     this.presence = options.presence;
@@ -106,8 +106,12 @@ export class Connection implements Session, SocketOwner, Timed {
     this.#lastPing = this.#lastHeard;
   }
 
+  get identity(): Identity {
+    return this.#identity;
+  }
+
   get userId(): string {
-    return this.identity.userId;
+    return this.#identity.userId;
   }
 
   get isOpen(): boolean {
@@ -118,6 +122,12 @@ export class Connection implements Session, SocketOwner, Timed {
   watch(): void {
     if (this.#state !== 'open') return; // cut off while it joined: its time to read the last words runs already
     this.#environment.wheel.schedule(this, this.due(this.#environment.clock()));
+  }
+
+  authenticated(identity: Identity): void {
+    this.#identity = identity;
+    this.#expiryTold = false;
+    this.watch();
   }
 
   push(bytes: Buffer): void {
@@ -216,7 +226,6 @@ export class Connection implements Session, SocketOwner, Timed {
     this.close(ERRORS.CHANNEL_CLOSED.close, error.body.reason);
   }
 
-  /** Tells the error and closes with its code. */
   closeWith(error: ProtocolError): void {
     if (this.#state !== 'open') return;
     this.#environment.tally.refused(error.code);

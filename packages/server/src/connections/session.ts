@@ -1,4 +1,5 @@
-import type { ClientMessage, ServerMessageType } from '@goforward/realtime-protocol';
+import type { ClientMessage, ProtocolError, ServerMessageType } from '@goforward/realtime-protocol';
+import type { Identity } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { Subscriber } from '../channels/subscriber.js';
 
@@ -6,6 +7,10 @@ import type { Subscriber } from '../channels/subscriber.js';
 export interface Session extends Subscriber {
   /** The channel that it is a member of. */
   channel: Channel | undefined;
+  /** The same user goes on with other claims, until another time. */
+  authenticated(identity: Identity): void;
+  /** Tells the error and closes with its code. */
+  closeWith(error: ProtocolError): void;
   /** A message for this connection alone; it comes after everything that its channel was sent before. */
   send(type: ServerMessageType, event: string, payload: unknown, ref?: ClientMessage['ref']): void;
 }

@@ -3,7 +3,7 @@ import { ChangeSubscription, ChangeUnsubscription } from '@goforward/realtime-pr
 import { Compile } from 'typebox/compile';
 import { FILTER_EVENTS } from '../changes/change-filter.js';
 import type { PersonalChanges } from '../changes/personal/personal-changes.js';
-import { firstProblem } from '../lib/problem.js';
+import { misshapen, requireEvent } from './request-shape.js';
 import type { Verb } from './verb.js';
 
 const subscription = Compile(ChangeSubscription);
@@ -12,7 +12,7 @@ const unsubscription = Compile(ChangeUnsubscription);
 /** `subscribe`/`database_changes`: row changes for this connection alone. Undefined where row changes are off. */
 export function subscribe(changes: PersonalChanges | undefined): Verb {
   return async ({ session, channel, message }) => {
-    requireEvent(message.event);
+    requireEvent(message, 'database_changes');
     if (!subscription.Check(message.payload)) throw misshapen(subscription, message.payload);
     const {
       table,
@@ -36,7 +36,7 @@ export function subscribe(changes: PersonalChanges | undefined): Verb {
 /** `unsubscribe`/`database_changes`: ends one of them, or all. */
 export function unsubscribe(changes: PersonalChanges | undefined): Verb {
   return ({ session, message }) => {
-    requireEvent(message.event);
+    requireEvent(message, 'database_changes');
     const { payload = {} } = message;
     if (!unsubscription.Check(payload)) throw misshapen(unsubscription, payload);
     enabled(changes).unsubscribe(session, payload.id);
@@ -47,17 +47,4 @@ export function unsubscribe(changes: PersonalChanges | undefined): Verb {
 function enabled(changes: PersonalChanges | undefined): PersonalChanges {
   if (changes !== undefined) return changes;
   throw new ProtocolError('FEATURE_DISABLED', { fields: { feature: 'db_streaming' } });
-}
-
-function requireEvent(event: string): void {
-  if (event === 'database_changes') return;
-  throw new ProtocolError('VALIDATION_FAILED', {
-    details: 'event: one subscribes to database_changes',
-    fields: { field: 'event' },
-  });
-}
-
-function misshapen(validator: Parameters<typeof firstProblem>[0], payload: unknown): ProtocolError {
-  const { field, details } = firstProblem(validator, payload, 'payload');
-  return new ProtocolError('VALIDATION_FAILED', { details, fields: { field } });
 }

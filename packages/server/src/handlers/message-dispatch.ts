@@ -1,14 +1,13 @@
 import { type ClientMessage, ProtocolError } from '@goforward/realtime-protocol';
-import type { PersonalChanges } from '../changes/personal/personal-changes.js';
 import type { Broadcaster } from '../channels/broadcaster.js';
 import type { Dispatch } from '../connections/dispatch.js';
 import type { Session } from '../connections/session.js';
-import type { PresenceTracker } from '../presence/presence-tracker.js';
 import { subscribe, unsubscribe } from './database-changes.js';
 import type { Join } from './join.js';
 import { ping } from './ping.js';
 import { presence } from './presence.js';
 import { publish } from './publish.js';
+import { type RefreshParts, refresh } from './refresh.js';
 import type { Verb } from './verb.js';
 
 /** Hands each message to the handler of its type: the list of everything that a client can say. */
@@ -16,22 +15,18 @@ export class MessageDispatch implements Dispatch {
   readonly #verbs: ReadonlyMap<string, Verb>;
   readonly #join: Join;
 
-  constructor(parts: {
-    join: Join;
-    broadcaster: Broadcaster;
-    presence: PresenceTracker;
-    /** Undefined where row changes are off. */
-    rowChanges: PersonalChanges | undefined;
-  }) {
+  constructor(parts: RefreshParts & { readonly join: Join; readonly broadcaster: Broadcaster }) {
     this.#join = parts.join;
     const publishing = publish(parts.broadcaster, parts.presence);
+    const personal = parts.rowChanges?.personal;
     this.#verbs = new Map([
       ['broadcast', publishing],
       ['message', publishing],
       ['presence', presence(parts.broadcaster, parts.presence)],
-      ['subscribe', subscribe(parts.rowChanges)],
-      ['unsubscribe', unsubscribe(parts.rowChanges)],
+      ['subscribe', subscribe(personal)],
+      ['unsubscribe', unsubscribe(personal)],
       ['ping', ping],
+      ['auth', refresh(parts)],
     ]);
   }
 

@@ -3,9 +3,10 @@ import type { Channel } from '../../channels/channel.js';
 import type { MessageEncoder } from '../../channels/message-encoder.js';
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Clock } from '../../lib/clock.js';
+import { InOrder } from '../../lib/in-order.js';
 import type { Authorizer } from '../authorizer.js';
 import type { ChangeFilter } from '../change-filter.js';
-import type { RowContexts } from '../row-context.js';
+import type { RowContext, RowContexts } from '../row-context.js';
 import type { Delivery } from '../streaming/delivery.js';
 import type { SubscriptionPreparation } from '../subscriptions/subscription-preparation.js';
 import type { PersonalSubscriptions } from './personal-subscriptions.js';
@@ -38,8 +39,8 @@ const NO_HOLD = { hold: () => undefined, release: () => undefined, taken: 0 };
 /** Row changes for one connection alone, with the rows that there are before them where it wants these. */
 export class PersonalChanges {
   readonly #parts: PersonalChangesParts;
-  /** What each connection waits for: its snapshots come one after the other. */
-  readonly #last = new WeakMap<Subscriber, Promise<unknown>>();
+  /** The snapshots of a connection come one after the other. */
+  readonly #inOrder = new InOrder<Subscriber>();
 
   constructor(parts: PersonalChangesParts) {
     this.#parts = parts;
@@ -47,13 +48,7 @@ export class PersonalChanges {
 
   /** Answers the id of the subscription. What it brings comes after the answer. Throws DB_SUBSCRIPTION_FAILED. */
   subscribe(member: Subscriber, channel: Channel, request: PersonalRequest): Promise<string> {
-    const before = this.#last.get(member) ?? Promise.resolve();
-    const work = before.then(() => this.#subscribe(member, channel, request));
-    this.#last.set(
-      member,
-      work.catch(() => undefined),
-    );
-    return work;
+    return this.#inOrder.run(member, () => this.#subscribe(member, channel, request));
   }
 
   /** Ends one subscription, or all; throws SUBSCRIPTION_NOT_FOUND. */
@@ -62,14 +57,44 @@ export class PersonalChanges {
     throw new ProtocolError('SUBSCRIPTION_NOT_FOUND', { error: `subscription ${id} not found` });
   }
 
-  async #subscribe(
+  /** The member's claims are others: what it may no longer subscribe to ends, and it is told why. */
+  async reauthorized(member: Subscriber): Promise<void> {
+    const { subscriptions, preparation, contexts, delivery } = this.#parts;
+    const { role } = contexts.of(member.identity);
+    for (const subscription of subscriptions.of(member)) {
+      const { id, filter } = subscription;
+      if (subscription.role === role) continue;
+      try {
+        const { tableOid, condition } = await preparation.forSubscriber(filter, {
+          role,
+          isServerAdmin: false,
+        });
+        subscriptions.replace(member, { ...subscription, role, tableOid, condition });
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        if (!subscriptions.remove(member, id)) continue;
+        delivery.tell(member, 'error', { ...error.body, subscription_id: id }, NO_HOLD);
+      }
+    }
+  }
+
+  async #subscribe(member: Subscriber, channel: Channel, request: PersonalRequest): Promise<string> {
+    const { subscriptions, contexts } = this.#parts;
+    subscriptions.requireRoom(member);
+    for (;;) {
+      const id = await this.#subscribeAs(contexts.of(member.identity), member, channel, request);
+      if (id !== undefined) return id;
+    }
+  }
+
+  /** Answers undefined, and has done nothing, where the member's claims have become others meanwhile. */
+  async #subscribeAs(
+    context: RowContext,
     member: Subscriber,
     channel: Channel,
     { filter, snapshot }: PersonalRequest,
-  ): Promise<string> {
+  ): Promise<string | undefined> {
     const { subscriptions, preparation, contexts } = this.#parts;
-    subscriptions.requireRoom(member);
-    const context = contexts.of(member.identity);
     const { tableOid, condition } = await preparation.forSubscriber(filter, {
       role: context.role,
       isServerAdmin: false,
@@ -77,7 +102,8 @@ export class PersonalChanges {
     if (tableOid === undefined) throw new Error('a prepared filter without a table');
     const id = subscriptions.newId();
     const begin = (seen?: RowSnapshot) => {
-      if (!channel.audience.has(member)) return;
+      if (contexts.of(member.identity).key !== context.key) return undefined;
+      if (!channel.audience.has(member)) return id;
       subscriptions.add(member, {
         id,
         channelName: channel.name,
@@ -92,14 +118,13 @@ export class PersonalChanges {
         lastActivity: null,
         ...(seen === undefined ? {} : { seen }),
       });
-    };
-    if (!snapshot) {
-      begin();
       return id;
-    }
+    };
+    if (!snapshot) return begin();
     const { stream, authorizer, reader } = this.#parts;
     // From here on its changes are kept, and the member gets none, until the rows are there.
     const expected = subscriptions.expect(tableOid);
+    let begun: string | undefined;
     try {
       stream.hold(member, channel);
       const table = await authorizer.facts(tableOid);
@@ -114,19 +139,18 @@ export class PersonalChanges {
         condition,
         ...(columns === undefined ? {} : { columns }),
       });
-      begin(rows.seen);
+      begun = begin(rows.seen);
       // Behind the answer.
-      setImmediate(() => {
-        if (channel.audience.has(member)) this.#send(member, id, rows);
-        stream.goOn(member);
-      });
-    } catch (error) {
-      stream.goOn(member);
-      throw error;
+      if (begun !== undefined)
+        setImmediate(() => {
+          if (channel.audience.has(member)) this.#send(member, id, rows);
+          stream.goOn(member);
+        });
+      return begun;
     } finally {
+      if (begun === undefined) stream.goOn(member);
       expected();
     }
-    return id;
   }
 
   #send(member: Subscriber, id: string, { pages }: TableSnapshot): void {

@@ -59,6 +59,20 @@ export class PersonalSubscriptions {
     this.#index(owner, subscription.tableOid);
   }
 
+  /** Puts another in the place of the one with its id, if that is still there. */
+  replace(owner: Subscriber, subscription: Subscription): void {
+    const own = this.#byOwner.get(owner);
+    const before = own?.get(subscription.id);
+    if (own === undefined || before === undefined) return;
+    own.set(subscription.id, subscription);
+    this.#index(owner, before.tableOid);
+    this.#index(owner, subscription.tableOid);
+  }
+
+  of(owner: Subscriber): readonly Subscription[] {
+    return [...(this.#byOwner.get(owner)?.values() ?? [])];
+  }
+
   /** Ends one, or (without an id) all; false when there is none. */
   remove(owner: Subscriber, id?: string): boolean {
     const own = this.#byOwner.get(owner);

@@ -65,6 +65,11 @@ export class Delivery {
     }
   }
 
+  /** The member is told again of what fails: its claims are others. */
+  forgetTold(member: Subscriber): void {
+    this.#told.delete(member);
+  }
+
   /** Hands a member a message of the server. */
   tell(member: Subscriber, event: string, payload: unknown, hold: Hold): void {
     this.#parts.feeds.deliver(member, [this.system(event, payload)], hold);

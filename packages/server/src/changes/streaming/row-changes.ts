@@ -180,6 +180,12 @@ export class RowChanges {
     this.#parts.replays.goOn(member);
   }
 
+  /** The member's claims are others: they count for whatever is decided from here on. */
+  reauthorized(member: Subscriber): void {
+    this.#parts.seats.move(member);
+    this.#parts.delivery.forgetTold(member);
+  }
+
   left(member: Subscriber): void {
     this.#parts.seats.leave(member);
     this.#parts.personal.remove(member);

@@ -1,0 +1,70 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { TokenRefresh } from '@goforward/realtime-protocol/schemas';
+import { Compile } from 'typebox/compile';
+import type { Identity } from '../auth/identity.js';
+import type { PersonalChanges } from '../changes/personal/personal-changes.js';
+import type { Channel } from '../channels/channel.js';
+import type { Permissions } from '../channels/permissions.js';
+import type { Subscriber } from '../channels/subscriber.js';
+import type { Session } from '../connections/session.js';
+import { InOrder } from '../lib/in-order.js';
+import type { PresenceTracker } from '../presence/presence-tracker.js';
+import { misshapen, requireEvent } from './request-shape.js';
+import type { Verb } from './verb.js';
+
+export interface RefreshParts {
+  readonly verifier: { verify(token: string): Promise<Identity> };
+  readonly permissions: Permissions;
+  readonly presence: PresenceTracker;
+  /** Undefined where row changes are off. */
+  readonly rowChanges:
+    | { readonly stream: { reauthorized(member: Subscriber): void }; readonly personal: PersonalChanges }
+    | undefined;
+}
+
+const refreshing = Compile(TokenRefresh);
+
+/**
+ * `auth`/`refresh`: the connection goes on with another token of the same user. What that no longer allows ends: the
+ * connection, when the channel may not be read; subscriptions of its own, each with the reason.
+ */
+export function refresh({ verifier, permissions, presence, rowChanges }: RefreshParts): Verb {
+  // Keys may have to be fetched for one token and not for the next: the last one sent is the one that counts.
+  const inOrder = new InOrder<Session>();
+
+  function authenticate(session: Session, channel: Channel, identity: Identity): void {
+    const mayWrite = (member: Subscriber) => permissions.allows(member.identity, 'write', channel.config);
+    const could = mayWrite(session);
+    session.authenticated(identity);
+    try {
+      permissions.require(identity, 'read', channel.config);
+    } catch (error) {
+      if (error instanceof ProtocolError) session.closeWith(error);
+      throw error;
+    }
+    if (!presence.enabled || could === mayWrite(session)) return;
+    const { userId } = session;
+    if (!could) {
+      if (session.presence !== 'none') presence.join(channel, userId);
+    } else if (![...channel.audience.members()].some((other) => other.userId === userId && mayWrite(other)))
+      presence.leave(channel, userId);
+  }
+
+  return ({ session, channel, message }) => {
+    requireEvent(message, 'refresh');
+    const { payload } = message;
+    if (!refreshing.Check(payload)) throw misshapen(refreshing, payload);
+    return inOrder.run(session, async () => {
+      const identity = await verifier.verify(payload.token);
+      if (identity.userId !== session.userId)
+        throw new ProtocolError('AUTH_FAILED', { details: 'The token is of another user' });
+      // It has left meanwhile, and nobody waits for an answer.
+      if (session.channel !== channel) return {};
+      authenticate(session, channel, identity);
+      rowChanges?.stream.reauthorized(session);
+      await rowChanges?.personal.reauthorized(session);
+      const { expiresAt } = identity;
+      return expiresAt === null ? {} : { token_expires_at: new Date(expiresAt).toISOString() };
+    });
+  };
+}
