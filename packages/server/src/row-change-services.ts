@@ -2,6 +2,7 @@ import { join, resolve } from 'node:path';
 import { PostgresAuthorizer } from './changes/authorizing/postgres-authorizer.js';
 import { checkCondition } from './changes/conditions/check-condition.js';
 import { Explainer, type ExplainRequest, type Explanation } from './changes/explaining/explainer.js';
+import { SubscriptionReports } from './changes/explaining/subscription-reports.js';
 import { type RoleTier, TIERS, type Tier, tiersOf } from './changes/explaining/tiers.js';
 import { PersonalChanges } from './changes/personal/personal-changes.js';
 import { PersonalSubscriptions } from './changes/personal/personal-subscriptions.js';
@@ -19,6 +20,7 @@ import { RowChanges } from './changes/streaming/row-changes.js';
 import { Seats } from './changes/streaming/seats.js';
 import { SliceRouter } from './changes/streaming/slice-router.js';
 import { TableViews } from './changes/streaming/table-views.js';
+import { ChangeCounts } from './changes/subscriptions/change-counts.js';
 import { PostgresSubscriptionStore } from './changes/subscriptions/postgres-subscription-store.js';
 import { SubscriptionPreparation } from './changes/subscriptions/subscription-preparation.js';
 import { SubscriptionRegistry } from './changes/subscriptions/subscription-registry.js';
@@ -66,6 +68,7 @@ const EPOCH_LENGTH = 8;
 export class RowChangeServices {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
+  readonly reports: SubscriptionReports;
   readonly contexts: RowContexts;
   readonly stream: RowChanges;
   readonly personal: PersonalChanges;
@@ -134,9 +137,11 @@ export class RowChangeServices {
       inspect: (schema, table) => this.tables.inspect(schema, table),
       checkCondition: (table, role, text) => checkCondition(database, table, role, text),
     });
+    const counts = new ChangeCounts(clock);
     const store = new PostgresSubscriptionStore(database);
-    const subscriptions = new SubscriptionRegistry({ store, preparation, clock, log });
+    const subscriptions = new SubscriptionRegistry({ store, preparation, counts, clock, log });
     this.subscriptions = subscriptions;
+    this.reports = new SubscriptionReports({ shared: subscriptions, personal, counts });
     this.#messages = new SqlMessages({
       database,
       enabled: settings.enableBroadcast,
@@ -224,6 +229,7 @@ export class RowChangeServices {
       replays: this.#replays,
       personal,
       subscriptions,
+      counts,
       channel,
       tally,
       log,
@@ -231,6 +237,7 @@ export class RowChangeServices {
     this.personal = new PersonalChanges({
       subscriptions: personal,
       preparation,
+      counts,
       authorizer,
       contexts: this.contexts,
       reader: new SnapshotReader({

@@ -160,20 +160,42 @@ export const Subscribed = Type.Object({
   warnings: Type.Optional(Type.Array(Type.String())),
 });
 
+const KnownSubscription = Type.Object({
+  id: Type.String(),
+  channel_name: Type.String(),
+  filter: Filter,
+  user_id: Type.String(),
+  created_at: Type.String(),
+  last_activity: Type.Union([Type.String(), Type.Null()]),
+  message_count: Type.Integer({ description: 'changes that were sent to at least one member' }),
+  active: Type.Boolean({ description: 'false while its table is not set up' }),
+});
+
 export const SubscriptionList = Type.Object({
-  subscriptions: Type.Array(
-    Type.Object({
-      id: Type.String(),
-      channel_name: Type.String(),
-      filter: Filter,
-      user_id: Type.String(),
-      created_at: Type.String(),
-      last_activity: Type.Union([Type.String(), Type.Null()]),
-      message_count: Type.Integer({ description: 'changes that were sent to at least one member' }),
-      active: Type.Boolean({ description: 'false while its table is not set up' }),
-    }),
-  ),
+  subscriptions: Type.Array(KnownSubscription),
   total: Type.Integer(),
+});
+
+const changes = (description: string) => Type.Integer({ description });
+
+export const ReportedSubscription = Type.Object({
+  ...KnownSubscription.properties,
+  connection_id: Type.Optional(Type.String({ description: 'the connection whose own it is' })),
+  counts: Type.Object(
+    {
+      since: Type.String(),
+      delivered: changes('sent to at least one member'),
+      condition: changes('not wanted by its condition'),
+      policy: changes('wanted, and shown to nobody by the policies'),
+      privilege: changes('wanted, and nobody there has a database role that may read it'),
+      error: changes('held back, since a policy or the condition raised an error'),
+      unheard: changes('wanted, and nobody was there'),
+    },
+    {
+      description:
+        'changes of its table and events, while anybody listened to the table: each is one of these',
+    },
+  ),
 });
 
 export const SubscriptionParams = Type.Object({ id: Type.String() });

@@ -8,6 +8,7 @@ import type { Authorizer } from '../authorizer.js';
 import type { ChangeFilter } from '../change-filter.js';
 import type { RowContext, RowContexts } from '../row-context.js';
 import type { Delivery } from '../streaming/delivery.js';
+import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { SubscriptionPreparation } from '../subscriptions/subscription-preparation.js';
 import type { PersonalSubscriptions } from './personal-subscriptions.js';
 import type { RowSnapshot } from './row-snapshot.js';
@@ -16,6 +17,7 @@ import type { SnapshotReader, TableSnapshot } from './snapshot-reader.js';
 export interface PersonalChangesParts {
   readonly subscriptions: PersonalSubscriptions;
   readonly preparation: SubscriptionPreparation;
+  readonly counts: ChangeCounts;
   readonly authorizer: Pick<Authorizer, 'facts' | 'rights'>;
   readonly contexts: RowContexts;
   readonly reader: SnapshotReader;
@@ -114,6 +116,7 @@ export class PersonalChanges {
         tableOid,
         condition,
         active: true,
+        counts: this.#parts.counts.begin(tableOid),
         messageCount: 0,
         lastActivity: null,
         ...(seen === undefined ? {} : { seen }),

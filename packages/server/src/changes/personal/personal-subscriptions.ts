@@ -69,6 +69,15 @@ export class PersonalSubscriptions {
     this.#index(owner, subscription.tableOid);
   }
 
+  /** The one with this id, whoever has it. */
+  find(id: string): { readonly owner: Subscriber; readonly subscription: Subscription } | undefined {
+    for (const [owner, own] of this.#byOwner) {
+      const subscription = own.get(id);
+      if (subscription !== undefined) return { owner, subscription };
+    }
+    return undefined;
+  }
+
   of(owner: Subscriber): readonly Subscription[] {
     return [...(this.#byOwner.get(owner)?.values() ?? [])];
   }

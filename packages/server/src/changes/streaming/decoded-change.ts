@@ -1,4 +1,5 @@
 import { readChange } from '../../postgres/replication/pgoutput.js';
+import type { FilterEvent } from '../change-filter.js';
 import { ExactRow } from '../compiling/predicate.js';
 import type { RowImage } from '../row-image.js';
 import type { TableChange } from './packed-changes.js';
@@ -17,6 +18,13 @@ export interface DecodedChange {
   /** Their indexes among the rows of the batch, or NO_ROW. */
   readonly oldRow: number;
   readonly newRow: number;
+}
+
+const EVENTS = { insert: 'INSERT', update: 'UPDATE', delete: 'DELETE', truncate: undefined } as const;
+
+/** What the change is for a filter; undefined: a TRUNCATE, which no filter is about. */
+export function eventOf({ streamed: { kind } }: DecodedChange): FilterEvent | undefined {
+  return EVENTS[kind];
 }
 
 /** The changes of one table in a slice, and their row versions as the authorizer takes them. */

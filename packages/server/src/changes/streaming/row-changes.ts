@@ -7,6 +7,7 @@ import type { ChangeSource, SinkMemo } from '../../postgres/change-source.js';
 import type { PersonalSubscriptions } from '../personal/personal-subscriptions.js';
 import type { Replays } from '../resuming/replays.js';
 import type { Forgotten, ResumeLog } from '../resuming/resume-log.js';
+import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { ChangeLog } from './change-log.js';
 import type { Delivery } from './delivery.js';
@@ -47,6 +48,8 @@ export interface RowChangesParts {
     ofChannel(name: string): readonly Subscription[];
     counted(subscription: Subscription, changes: number): void;
   };
+  /** What became of changes, by subscription. */
+  readonly counts: Pick<ChangeCounts, 'add'>;
   readonly channel: (name: string) => Channel | undefined;
   readonly tally: { changeErrors: number };
   readonly log: Log;
@@ -296,7 +299,7 @@ export class RowChanges {
   }
 
   async #handOut(slice: Slice): Promise<void> {
-    const { router, seats, delivery, resumeLog, replays, subscriptions, log, tally } = this.#parts;
+    const { router, seats, delivery, resumeLog, replays, subscriptions, counts, log, tally } = this.#parts;
     const { changes: packed } = slice;
     const { first, last } = packed;
     const changes = packed.read();
@@ -323,6 +326,7 @@ export class RowChanges {
           replays.comesTo(member, last) ? 'nowhere' : this.#places.of(member, first);
         delivery.deliver(routed.groups, changes, placeOf, slice);
         for (const [subscription, own] of routed.delivered) subscriptions.counted(subscription, own.size);
+        counts.add(routed.outcomes);
       }
       resumeLog.append(packed);
       this.#frontier = last;

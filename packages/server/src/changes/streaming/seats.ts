@@ -280,6 +280,11 @@ export class RoleSeats {
     for (const { index } of this.#indexed?.concerned ?? []) index?.remove(listener);
   }
 
+  hasAny(place: Place): boolean {
+    if (typeof place === 'string') return this.common.has(place) || this.own.has(place);
+    return this.owners.has(place);
+  }
+
   /** The seats that a place is about: of a channel by its name, or of a connection. */
   at(place: Place): Iterable<Seat> {
     if (typeof place === 'string') return [...(this.common.get(place) ?? []), ...(this.own.get(place) ?? [])];

@@ -3,6 +3,7 @@ import type { WalRelation } from '../../postgres/change-source.js';
 import type { Authorizer, Verdict } from '../authorizer.js';
 import type { PersonalSubscriptions } from '../personal/personal-subscriptions.js';
 import type { SqlMessages } from '../sql-messages.js';
+import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { RoleRights, TableFacts } from '../table-facts.js';
 import type { ValueFormats } from '../values/value-formats.js';
@@ -14,9 +15,10 @@ import { type Delivered, ListWriter } from './list-writer.js';
 import type { StreamedChange, StreamedMessage } from './packed-changes.js';
 import type { Place, RoleSeats, Seat, Seats, TableSeats } from './seats.js';
 import { Sight } from './sight.js';
-import { TableSubscriptions } from './table-subscriptions.js';
+import { SliceOutcomes, type Standing } from './slice-outcomes.js';
+import { type Entry, TableSubscriptions } from './table-subscriptions.js';
 import type { TableViews } from './table-views.js';
-import { Wants } from './wants.js';
+import { isOffered, Wants } from './wants.js';
 
 /** Counts what routing does; read when metrics are scraped. */
 interface RoutingTally {
@@ -42,6 +44,14 @@ export interface SliceRouterParts {
 export interface Routed {
   readonly groups: Iterable<Group>;
   readonly delivered: Delivered;
+  readonly outcomes: ChangeOutcomes;
+}
+
+/** What is gathered of a slice. */
+interface Gathering {
+  readonly groups: Groups;
+  readonly delivered: Delivered;
+  readonly outcomes: SliceOutcomes;
 }
 
 /** The subscriptions of a table as they were made ready, and what they were made of. */
@@ -65,8 +75,8 @@ export class SliceRouter {
   /** What each of these seats gets. Throws StaleFacts when the catalog has changed meanwhile. */
   async route(epoch: string, changes: readonly StreamedChange[], seats: Seats): Promise<Routed> {
     const { authorizer, encoder } = this.#parts;
-    const groups = new Groups();
-    const delivered: Delivered = new Map();
+    const into: Gathering = { groups: new Groups(), delivered: new Map(), outcomes: new SliceOutcomes() };
+    const { groups, delivered, outcomes } = into;
     const all = await this.#batches(changes);
     const batches = all.flatMap((batch) => {
       const listening = seats.ofTable(batch.view.facts.oid);
@@ -79,12 +89,12 @@ export class SliceRouter {
     }
     for (const { batch, listening } of batches) {
       const writer = new ListWriter(new Frames(epoch, batch.view, encoder), delivered);
-      await this.#routeBatch(batch, listening, writer, groups);
+      await this.#routeBatch(batch, listening, writer, into);
       writer.finish(groups);
     }
     for (const [position, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, position, seats, groups);
-    return { groups: groups.all(), delivered };
+    return { groups: groups.all(), delivered, outcomes: outcomes.finish(delivered) };
   }
 
   /** What was sent by SQL goes to all members of its channel. */
@@ -130,21 +140,28 @@ export class SliceRouter {
     batch: ChangeBatch,
     listening: TableSeats,
     writer: ListWriter,
-    groups: Groups,
+    into: Gathering,
   ): Promise<void> {
     const { authorizer, tally } = this.#parts;
     const { facts } = batch.view;
     const subscriptions = await this.#subscriptionsOf(facts);
     if (subscriptions.isEmpty) return;
-    const answers = await this.#askConditions(batch, subscriptions, listening, groups);
+    const answers = await this.#askConditions(batch, subscriptions, listening, into);
+    const wantsOf = (columns: ReadonlySet<string>) => new Wants(batch, subscriptions, answers, columns);
+    const all = wantsOf(new Set(facts.columns.map(({ name }) => name)));
+    const asked: Asked[] = [];
     for (const [role, seats] of listening.roles) {
       const rights = await authorizer.rights(facts, role);
-      const wants = new Wants(batch, subscriptions, answers, rights);
+      const wants = facts.columns.every(({ name }) => rights.columns.has(name))
+        ? all
+        : wantsOf(rights.columns);
+      asked.push({ seats, rights });
       if (!rights.canSelect || rights.rows === 'none')
         tally.changesRefused += batch.changes.filter((change) => wants.isWanted(change)).length;
       else if (rights.rows === 'all') giveAll(batch, subscriptions, wants, seats, rights, writer);
-      else await this.#routeJudged(batch, wants, seats, rights, writer, groups);
+      else await this.#routeJudged(batch, wants, seats, rights, writer, into);
     }
+    into.outcomes.add(batch, subscriptions, all, (entry) => standingOf(entry, asked));
   }
 
   /** The subscriptions to a table, of channels and of connections, ready to be held against rows. */
@@ -170,7 +187,7 @@ export class SliceRouter {
     batch: ChangeBatch,
     subscriptions: TableSubscriptions,
     listening: TableSeats,
-    groups: Groups,
+    { groups, outcomes }: Gathering,
   ): Promise<ReadonlyMap<string, Verdict>> {
     const { authorizer, tally } = this.#parts;
     const { asked } = subscriptions;
@@ -182,11 +199,17 @@ export class SliceRouter {
       if (verdict === undefined) throw new Error('a condition without a verdict');
       answers.set(sql, verdict);
       const required = batch.view.requirement(columns);
-      if (![...verdict.failed].some((row) => required !== null && batch.knows(row, required))) continue;
+      const hasFailed = (row: number) =>
+        verdict.failed.has(row) && required !== null && batch.knows(row, required);
+      const failed = batch.changes.filter(({ oldRow, newRow }) => hasFailed(oldRow) || hasFailed(newRow));
+      if (failed.length === 0) continue;
       tally.changeErrors += 1;
-      for (const { place, subscription } of subscriptions.withCondition(sql))
+      for (const { place, subscription } of subscriptions.withCondition(sql)) {
+        for (const change of failed)
+          if (isOffered(subscription, change)) outcomes.conditionFailed(subscription, change);
         for (const seats of listening.roles.values())
           for (const seat of seats.at(place)) groups.of(seat).failed.set(subscription, batch.view.facts);
+      }
     }
     return answers;
   }
@@ -198,7 +221,7 @@ export class SliceRouter {
     seats: RoleSeats,
     rights: RoleRights,
     writer: ListWriter,
-    groups: Groups,
+    { groups, outcomes }: Gathering,
   ): Promise<void> {
     const { authorizer, tally } = this.#parts;
     const sight = await Sight.of(authorizer, batch, wants, seats, rights);
@@ -220,12 +243,29 @@ export class SliceRouter {
         if (!rows.has(change.oldRow) && !rows.has(change.newRow)) continue;
         for (const seat of listener.seats) {
           const candidate = wants.of(change, seat);
-          for (const subscription of [...(candidate?.oldWanted ?? []), ...(candidate?.newWanted ?? [])])
+          for (const subscription of [...(candidate?.oldWanted ?? []), ...(candidate?.newWanted ?? [])]) {
             groups.of(seat).failed.set(subscription, batch.view.facts);
+            outcomes.policyFailed(subscription, change);
+          }
         }
       }
     }
   }
+}
+
+/** Those of one role who listen, and what they may. */
+interface Asked {
+  readonly seats: RoleSeats;
+  readonly rights: RoleRights;
+}
+
+/** Why nobody gets what a subscription wants, if nobody does. */
+function standingOf({ place, subscription }: Entry, asked: readonly Asked[]): Standing {
+  const there = asked.filter(({ seats }) => seats.hasAny(place));
+  if (there.length === 0) return 'unheard';
+  const read = subscription.condition?.columns ?? [];
+  const mayAsk = ({ rights }: Asked) => rights.canSelect && read.every((name) => rights.columns.has(name));
+  return there.some(mayAsk) ? 'policy' : 'privilege';
 }
 
 function xidsOf(changes: readonly StreamedChange[]): number[] {

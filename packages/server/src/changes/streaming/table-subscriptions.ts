@@ -94,6 +94,11 @@ export class TableSubscriptions {
     return this.#always.get(place) ?? NONE;
   }
 
+  /** All that are for every row. */
+  unconditional(): readonly Entry[] {
+    return [...this.#always.values()].flat();
+  }
+
   get withAlways(): Iterable<Place> {
     return this.#always.keys();
   }

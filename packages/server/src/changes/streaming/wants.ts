@@ -1,8 +1,6 @@
 import type { Verdict } from '../authorizer.js';
-import type { FilterEvent } from '../change-filter.js';
 import type { Subscription } from '../subscriptions/subscription.js';
-import type { RoleRights } from '../table-facts.js';
-import { type ChangeBatch, type DecodedChange, NO_ROW } from './decoded-change.js';
+import { type ChangeBatch, type DecodedChange, eventOf, NO_ROW } from './decoded-change.js';
 import type { Place, Seat } from './seats.js';
 import type { Entry, TableSubscriptions } from './table-subscriptions.js';
 
@@ -17,10 +15,13 @@ export interface Candidate {
 }
 
 const NONE: readonly Subscription[] = [];
-const EVENTS = { insert: 'INSERT', update: 'UPDATE', delete: 'DELETE' } as const satisfies Record<
-  string,
-  FilterEvent
->;
+
+/** Whether the change is one that the subscription is about, and not in the snapshot that it began with. */
+export function isOffered({ filter, seen }: Subscription, change: DecodedChange): boolean {
+  const event = eventOf(change);
+  if (event === undefined || !filter.events.includes(event)) return false;
+  return seen?.sees(change.streamed.transaction.xid) !== true;
+}
 
 /**
  * What of a batch is wanted by the subscriptions of channels and of connections, as far as one role may know: a
@@ -31,7 +32,8 @@ export class Wants {
   readonly #subscriptions: TableSubscriptions;
   /** What PostgreSQL said of conditions, by their SQL. */
   readonly #answers: ReadonlyMap<string, Verdict>;
-  readonly #rights: RoleRights;
+  /** The names of those that the role may read. */
+  readonly #columns: ReadonlySet<string>;
   readonly #sets = new SubscriptionSets();
   /** The places of the columns that conditions read. */
   readonly #required = new Map<readonly string[], readonly number[] | null>();
@@ -42,12 +44,12 @@ export class Wants {
     batch: ChangeBatch,
     subscriptions: TableSubscriptions,
     answers: ReadonlyMap<string, Verdict>,
-    rights: RoleRights,
+    columns: ReadonlySet<string>,
   ) {
     this.#batch = batch;
     this.#subscriptions = subscriptions;
     this.#answers = answers;
-    this.#rights = rights;
+    this.#columns = columns;
   }
 
   /** Whether anybody wants the change. */
@@ -59,6 +61,13 @@ export class Wants {
   /** The places that want the change by a condition; those that want every change are `subscriptions.withAlways`. */
   conditionalPlaces(change: DecodedChange): Iterable<Place> {
     return this.#matchingOf(change).keys();
+  }
+
+  /** The subscriptions that want the change by a condition. */
+  matching(change: DecodedChange): readonly Entry[] {
+    return [...this.#matchingOf(change).values()]
+      .flat()
+      .filter((entry) => isOffered(entry.subscription, change));
   }
 
   /** What the members of a seat want of a change; undefined: nothing. */
@@ -76,20 +85,16 @@ export class Wants {
   }
 
   #candidate(change: DecodedChange, places: readonly Place[]): Candidate | undefined {
-    const { kind } = change.streamed;
     const subscriptions = this.#subscriptions;
-    if (kind === 'truncate') {
+    if (change.streamed.kind === 'truncate') {
       const all = this.#sets.of(places.flatMap((place) => subscriptions.of(place)));
       return all.length === 0 ? undefined : { change, oldWanted: all, newWanted: NONE, isOldUnknown: false };
     }
     const matching = this.#matchingOf(change);
-    const { xid } = change.streamed.transaction;
     const interested: Entry[] = [];
     for (const place of places) {
-      for (const entry of [...subscriptions.always(place), ...(matching.get(place) ?? [])]) {
-        const { filter, seen } = entry.subscription;
-        if (filter.events.includes(EVENTS[kind]) && seen?.sees(xid) !== true) interested.push(entry);
-      }
+      for (const entry of [...subscriptions.always(place), ...(matching.get(place) ?? [])])
+        if (isOffered(entry.subscription, change)) interested.push(entry);
     }
     if (interested.length === 0) return undefined;
     interested.sort((a, b) => a.order - b.order);
@@ -119,7 +124,7 @@ export class Wants {
   }
 
   #mayAsk(columns: readonly string[]): boolean {
-    return columns.every((name) => this.#rights.columns.has(name));
+    return columns.every((name) => this.#columns.has(name));
   }
 
   #knows(row: number, columns: readonly string[]): boolean {

@@ -3,6 +3,7 @@ import type { Clock } from '../../lib/clock.js';
 import { IdSource } from '../../lib/ids.js';
 import type { Log } from '../../lib/log.js';
 import type { ChangeFilter } from '../change-filter.js';
+import type { ChangeCounts } from './change-counts.js';
 import type { Subscription } from './subscription.js';
 import type { PreparedFilter, SubscriptionPreparation } from './subscription-preparation.js';
 import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
@@ -10,6 +11,7 @@ import type { StoredSubscription, SubscriptionStore } from './subscription-store
 export interface SubscriptionRegistryParts {
   readonly store: SubscriptionStore;
   readonly preparation: SubscriptionPreparation;
+  readonly counts: ChangeCounts;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -92,6 +94,10 @@ export class SubscriptionRegistry {
     return this.#byTable.has(oid);
   }
 
+  find(id: string): Subscription | undefined {
+    return this.#all.get(id);
+  }
+
   /** The subscription, or SUBSCRIPTION_NOT_FOUND. */
   get(id: string): Subscription {
     const subscription = this.#all.get(id);
@@ -136,13 +142,14 @@ export class SubscriptionRegistry {
       messageCount: 0,
       lastActivity: null,
     });
-    const entry = known() ?? entryOf(stored, prepared);
+    const entry = known() ?? this.#entryOf(stored, prepared);
     this.#all.set(entry.id, entry);
     this.#index();
     return { subscription: entry, warnings };
   }
 
   #prepared(entry: Entry, prepared: PreparedFilter | undefined): void {
+    if (entry.tableOid !== prepared?.tableOid) entry.counts = this.#parts.counts.begin(prepared?.tableOid);
     entry.tableOid = prepared?.tableOid;
     entry.condition = prepared?.condition ?? null;
     entry.active = prepared?.active ?? false;
@@ -194,10 +201,15 @@ export class SubscriptionRegistry {
   }
 
   async #revived(stored: StoredSubscription): Promise<Entry> {
-    return entryOf(
+    return this.#entryOf(
       stored,
       (await this.#prepare(stored)) ?? { tableOid: undefined, condition: null, active: false },
     );
+  }
+
+  #entryOf(stored: StoredSubscription, prepared: Omit<PreparedFilter, 'warnings'>): Entry {
+    const { tableOid, condition, active } = prepared;
+    return { ...stored, tableOid, condition, active, counts: this.#parts.counts.begin(tableOid) };
   }
 
   /** Undefined where the filter no longer fits its table. */
@@ -235,11 +247,6 @@ export class SubscriptionRegistry {
     }
     this.#byTable = byTable;
   }
-}
-
-function entryOf(stored: StoredSubscription, prepared: Omit<PreparedFilter, 'warnings'>): Entry {
-  const { tableOid, condition, active } = prepared;
-  return { ...stored, tableOid, condition, active };
 }
 
 /** Equal for filters that want the same. */

@@ -1,5 +1,6 @@
 import type { Condition } from '../authorizer.js';
 import type { ChangeFilter } from '../change-filter.js';
+import type { SubscriptionCounts } from './change-counts.js';
 
 /** Which row changes go to the members of a channel. */
 export interface Subscription {
@@ -17,6 +18,8 @@ export interface Subscription {
   readonly seen?: { sees(xid: number): boolean };
   /** False: nothing is sent, since its table is not opted in, or its condition fits the table no more. */
   readonly active: boolean;
+  /** What became of changes since this server knows it. */
+  readonly counts: SubscriptionCounts;
   /** Changes that were sent to at least one member, and when the last was. */
   readonly messageCount: number;
   readonly lastActivity: Date | null;

@@ -2,8 +2,10 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Identity } from '../../auth/identity.js';
 import { type ChangeFilter, FILTER_EVENTS } from '../../changes/change-filter.js';
 import type { ExplainRequest, Explanation } from '../../changes/explaining/explainer.js';
+import type { SubscriptionReports } from '../../changes/explaining/subscription-reports.js';
 import type { RoleTier } from '../../changes/explaining/tiers.js';
 import type { RowContexts } from '../../changes/row-context.js';
+import type { Subscription } from '../../changes/subscriptions/subscription.js';
 import type { Subscriber, SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
 import type { TableRegistry } from '../../changes/tables/table-registry.js';
 import type { ChannelRegistry } from '../../channels/channel-registry.js';
@@ -17,6 +19,7 @@ import {
   ExplainQuestion,
   NewSubscription,
   NewTrigger,
+  ReportedSubscription,
   Subscribed,
   SubscriptionList,
   SubscriptionParams,
@@ -31,6 +34,7 @@ import {
 interface RowChangeParts {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
+  readonly reports: SubscriptionReports;
   readonly contexts: RowContexts;
   /** How rows of a table are judged, for each role. */
   tiers(oid: number): Promise<readonly RoleTier[]>;
@@ -126,7 +130,8 @@ function explainRoute(app: App, { channels, rowChanges }: ChangeRouteParts): voi
     async (request) => {
       const changes = enabled(rowChanges);
       const { subscription_id: id, user, key, row, ...asked } = request.body;
-      const subscription = id === undefined ? undefined : changes.subscriptions.get(id);
+      const report = id === undefined ? undefined : changes.reports.of(id);
+      const subscription = report?.subscription;
       const { table = '', schema = 'public', condition } = { ...asked, ...subscription?.filter };
       const explanation = await changes.explain({
         table,
@@ -142,9 +147,13 @@ function explainRoute(app: App, { channels, rowChanges }: ChangeRouteParts): voi
         policies: [...explanation.policies],
         columns_left_out: [...explanation.columns_left_out],
       };
-      if (subscription === undefined) return answer;
-      const channel = channels.find(subscription.channelName);
-      return { ...answer, listening: channel?.audience.connectionsOf(explanation.user_id) ?? 0 };
+      if (report === undefined) return answer;
+      const { user_id: userId } = explanation;
+      const channel = channels.find(report.subscription.channelName);
+      const isOwners = report.owner?.userId === userId;
+      const listening =
+        report.owner === undefined ? channel?.audience.connectionsOf(userId) : Number(isOwners);
+      return { ...answer, listening: listening ?? 0 };
     },
   );
 }
@@ -193,19 +202,31 @@ function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
       .subscriptions.list()
       .filter(({ userId }) => isAdmin || userId === identity.userId);
     return {
-      subscriptions: own.map((subscription) => ({
-        id: subscription.id,
-        channel_name: subscription.channelName,
-        filter: subscription.filter,
-        user_id: subscription.userId,
-        created_at: subscription.createdAt.toISOString(),
-        last_activity: subscription.lastActivity?.toISOString() ?? null,
-        message_count: subscription.messageCount,
-        active: subscription.active,
-      })),
+      subscriptions: own.map(described),
       total: own.length,
     };
   });
+
+  const telling = {
+    access: 'server-admin',
+    tag: 'Row changes',
+    summary: 'Tell what became of the changes of a subscription',
+    description:
+      "Of a channel, or of a connection's own. The counts are those of this node since it knows the subscription. For server admins alone: what policies held back is nobody else's business.",
+  } as const;
+  app.get(
+    '/realtime/subscriptions/:id',
+    route(telling, { params: SubscriptionParams }, { 200: ReportedSubscription }),
+    async (request) => {
+      const { subscription, owner, counts } = enabled(rowChanges).reports.of(request.params.id);
+      const { since, ...numbers } = counts;
+      return {
+        ...described(subscription),
+        ...(owner === undefined ? {} : { connection_id: owner.id, message_count: counts.delivered }),
+        counts: { ...numbers, since: since.toISOString() },
+      };
+    },
+  );
 
   const ending = {
     access: 'token',
@@ -224,6 +245,19 @@ function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
       return { message: 'subscription removed successfully' };
     },
   );
+}
+
+function described(subscription: Subscription) {
+  return {
+    id: subscription.id,
+    channel_name: subscription.channelName,
+    filter: subscription.filter,
+    user_id: subscription.userId,
+    created_at: subscription.createdAt.toISOString(),
+    last_activity: subscription.lastActivity?.toISOString() ?? null,
+    message_count: subscription.messageCount,
+    active: subscription.active,
+  };
 }
 
 /** Subscribes a channel, which stays from now on; the answer is that of `POST …/subscribe`. */

@@ -1,0 +1,113 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ADA, BOB, run, subscribe } from '../support/row-changes.js';
+import { join, type TestClient } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+let server: TestServer;
+beforeEach(async () => {
+  server = await startRowChangeServer();
+  await run(
+    server,
+    `CREATE TABLE notes (id int PRIMARY KEY, owner uuid, rank int, body text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+     CREATE POLICY own ON notes USING (owner = current_setting('app.current_user_id')::uuid AND 1 / rank >= 0)`,
+  );
+});
+afterEach(() => server.stop());
+
+async function report(id: string, role = 'admin') {
+  const { status, body } = await server.call('GET', `/realtime/subscriptions/${id}`, {
+    token: await server.token('root', role),
+  });
+  return { status, body: body as unknown as Record<string, unknown> & { counts: Record<string, unknown> } };
+}
+
+/** The counts that are not zero. */
+async function counts(id: string): Promise<object> {
+  const { since, ...numbers } = (await report(id)).body.counts;
+  expect(Date.parse(String(since))).toBeGreaterThan(0);
+  return Object.fromEntries(Object.entries(numbers).filter(([, count]) => count !== 0));
+}
+
+/** Runs statements; what they changed has come when this resolves. */
+async function change(client: TestClient, statements: string): Promise<void> {
+  await run(server, `${statements}; SELECT realtime.send('lobby', 'end', '{}')`);
+  await client.next('message', 'end');
+}
+
+const insert = (id: number, owner: string, rank = 1) =>
+  `INSERT INTO notes VALUES (${id}, '${owner}', ${rank}, 'x')`;
+
+test('what became of the changes of a subscription: each counts once, by its reason', async () => {
+  const all = await subscribe(server, 'lobby', { table: 'notes' });
+  const some = await subscribe(server, 'lobby', { table: 'notes', condition: 'id > 10', events: ['INSERT'] });
+  const empty = await subscribe(server, 'nobody', { table: 'notes' });
+  const odd = await subscribe(server, 'lobby', { table: 'notes', condition: '10 / (id - 3) > 0' });
+  const client = await join(server, 'lobby', ADA);
+  await change(client, `${insert(1, ADA)}; ${insert(2, BOB)}; ${insert(3, ADA)}; ${insert(11, BOB)}`);
+  expect(await counts(all)).toEqual({ delivered: 2, policy: 2 });
+  expect(await counts(some)).toEqual({ condition: 3, policy: 1 });
+  expect(await counts(empty)).toEqual({ unheard: 4 });
+  expect(await counts(odd)).toEqual({ condition: 2, error: 1, policy: 1 });
+  await change(
+    client,
+    `UPDATE notes SET body = 'y' WHERE id > 10; ${insert(12, ADA, 0)}; ${insert(13, ADA)}`,
+  );
+  expect(await counts(all)).toEqual({ delivered: 3, policy: 3, error: 1 });
+  expect(await counts(some)).toEqual({ condition: 3, policy: 1, error: 1, delivered: 1 });
+  await change(client, `REVOKE SELECT ON notes FROM realtime_subscriber; ${insert(14, ADA)}`);
+  expect(await counts(all)).toEqual({ delivered: 3, policy: 3, error: 1, privilege: 1 });
+  expect(await counts(some)).toEqual({ condition: 3, policy: 1, error: 1, delivered: 1, privilege: 1 });
+  expect(await counts(empty)).toEqual({ unheard: 8 });
+});
+
+test('a condition on a column that nobody may read any more holds back by privilege', async () => {
+  await run(server, 'ALTER POLICY own ON notes USING (true)');
+  const id = await subscribe(server, 'lobby', { table: 'notes', condition: 'rank = 1' });
+  const client = await join(server, 'lobby', ADA);
+  await change(client, insert(1, ADA));
+  await change(
+    client,
+    `REVOKE SELECT ON notes FROM realtime_subscriber; GRANT SELECT (id) ON notes TO realtime_subscriber; ${insert(2, ADA)}`,
+  );
+  expect(await counts(id)).toEqual({ delivered: 1, privilege: 1 });
+});
+
+test('a connection’s own has them too, and its connection', async () => {
+  await subscribe(server, 'other', { table: 'notes' });
+  const client = await join(server, 'lobby', ADA);
+  client.send({
+    type: 'subscribe',
+    event: 'database_changes',
+    payload: { table: 'notes', snapshot: true, condition: 'rank = 1' },
+    ref: 1,
+  });
+  const id = (await client.next('reply', 'ok')).payload.subscription_id ?? '';
+  await change(client, `${insert(1, ADA)}; ${insert(2, BOB)}; ${insert(3, ADA, 2)}`);
+  expect(await counts(id)).toEqual({ delivered: 1, policy: 1, condition: 1 });
+  const { connection_id } = client.all('system', 'connected')[0]?.payload ?? {};
+  expect((await report(id)).body).toMatchObject({ id, connection_id, user_id: ADA, message_count: 1 });
+  const { body } = await server.call('POST', '/realtime/explain', {
+    token: await server.token('root', 'admin'),
+    body: { subscription_id: id, user: { sub: ADA }, key: { id: 3 } },
+  });
+  expect(body).toMatchObject({ visible: false, listening: 1, condition: { text: 'rank = 1', holds: false } });
+  await client.close();
+});
+
+test('the answer is that of the list and the counts, for server admins alone', async () => {
+  const id = await subscribe(server, 'lobby', { table: 'notes' });
+  const { body } = await report(id);
+  expect(body).toMatchObject({
+    id,
+    channel_name: 'lobby',
+    filter: { table: 'notes' },
+    message_count: 0,
+    active: true,
+  });
+  expect(body).not.toHaveProperty('connection_id');
+  expect((await report(id, 'user')).status).toBe(403);
+  expect((await report('sub_0_none')).body).toMatchObject({
+    code: 'SUBSCRIPTION_NOT_FOUND',
+    error: 'subscription sub_0_none not found',
+  });
+});
