@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ADA, BOB, run, subscribe } from '../support/row-changes.js';
 import { join } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
@@ -108,4 +108,87 @@ test('what is asked wrongly is an error in words, and only a server admin may as
   ];
   for (const body of wrong) expect((await explain(body)).status).toBe(400);
   expect((await explain({ table: 'notes', user, key: { id: 1 } }, 'user')).status).toBe(403);
+});
+
+describe('a change, by its cursor', () => {
+  /** Runs a statement, and answers the cursor of the change that a server with all rights to see hears of. */
+  async function cursorOf(statement: string): Promise<string> {
+    const witness = await join(server, 'witness', ADA);
+    await run(server, statement);
+    const { cursor = '' } = await witness.next('database_change');
+    await witness.close();
+    return cursor;
+  }
+
+  beforeEach(async () => {
+    // What everybody sees, so that there is a cursor: the policies are put in force again before it is asked about.
+    await subscribe(server, 'witness', { table: 'notes' });
+    await run(server, `CREATE POLICY witness ON notes USING (true); DROP POLICY kept ON notes`);
+  });
+
+  const ask = async (at: string, others: object = {}, user: object = { sub: ADA }) => {
+    await run(server, 'DROP POLICY IF EXISTS witness ON notes');
+    const { status, body } = await explain({ at, user, ...others });
+    return { status, ...body } as Record<string, unknown>;
+  };
+
+  test('tells what the user gets of it, and why, for both versions', async () => {
+    const at = await cursorOf(`UPDATE notes SET owner = '${BOB}' WHERE id = 1`);
+    const ada = await ask(at);
+    expect(ada).toMatchObject({
+      visible: true,
+      change: { event: 'UPDATE', gets: 'lost', old_version: { visible: true } },
+      reasons: [
+        'New version: No policy lets it pass: own (false), public (false).',
+        'Old version: These policies let it pass: own (true).',
+      ],
+    });
+    expect(results(ada)).toEqual({ own: 'false', public: 'false' });
+    expect(await ask(at, {}, { sub: BOB })).toMatchObject({ change: { gets: 'gained' }, visible: true });
+    const nobody = await ask(at, {}, { sub: '33333333-3333-4333-8333-333333333333' });
+    expect(nobody).toMatchObject({ change: { event: 'UPDATE', gets: 'nothing' }, visible: false });
+    expect(await ask(at, { subscription_id: id })).toMatchObject({
+      condition: { text: 'id < 3', holds: true },
+      listening: 0,
+    });
+  });
+
+  test.each([
+    [`INSERT INTO notes VALUES (9, '${ADA}', 'x', 's')`, { event: 'INSERT', gets: 'INSERT' }],
+    [`DELETE FROM notes WHERE id = 1`, { event: 'DELETE', gets: 'DELETE' }],
+    [`DELETE FROM notes WHERE id = 2`, { event: 'DELETE', gets: 'nothing' }],
+    [`TRUNCATE notes`, { event: 'TRUNCATE', gets: 'TRUNCATE' }],
+  ])('%s', async (statement, change) => {
+    const answer = await ask(await cursorOf(statement));
+    expect(answer.change).toEqual(change);
+    expect(answer.visible).toBe(change.gets !== 'nothing');
+  });
+
+  test('of an event or a table that the subscription is not for, and of nothing at all', async () => {
+    const inserts = await subscribe(server, 'lobby', { table: 'notes', events: ['INSERT'] });
+    const at = await cursorOf(`UPDATE notes SET body = 'y' WHERE id = 1`);
+    expect(await ask(at, { subscription_id: inserts })).toMatchObject({
+      visible: false,
+      reasons: ['The subscription is not for UPDATE.'],
+      change: { event: 'UPDATE', gets: 'nothing' },
+    });
+    await run(server, 'CREATE TABLE others (id int PRIMARY KEY)');
+    expect(await ask(at, { table: 'others' })).toMatchObject({
+      status: 400,
+      details: "The change is one of 'notes', not of 'others'",
+    });
+    const [epoch, lsn] = [at.slice(0, at.indexOf(':')), at.slice(at.indexOf(':') + 1)];
+    for (const wrong of ['x', `none:${lsn}`, `${epoch}:0/1/0`, `${epoch}:FF/FF/0`])
+      expect(await ask(wrong)).toMatchObject({ status: 400, code: 'VALIDATION_FAILED', field: 'at' });
+  });
+
+  test('with the values of generated columns, which the log does not carry', async () => {
+    await run(
+      server,
+      `ALTER TABLE notes ADD mine text GENERATED ALWAYS AS (body || '!') STORED; ALTER POLICY public ON notes USING (mine = 'yes!')`,
+    );
+    const at = await cursorOf(`INSERT INTO notes VALUES (9, '${BOB}', 'yes', 's')`);
+    const answer = await ask(at);
+    expect(answer).toMatchObject({ visible: true, reasons: ['These policies let it pass: public (true).'] });
+  });
 });

@@ -60,7 +60,7 @@ describe('/openapi.json', () => {
     '/realtime/channels/{name}/ws': ['get'],
     '/realtime/channels/{name}/subscribe': ['post'],
     '/realtime/subscriptions': ['get'],
-    '/realtime/subscriptions/{id}': ['delete'],
+    '/realtime/subscriptions/{id}': ['delete', 'get'],
     '/realtime/triggers': ['get'],
     '/realtime/explain': ['post'],
     '/realtime/triggers/{table}': ['delete', 'post'],

@@ -2,6 +2,7 @@ import { join, resolve } from 'node:path';
 import { PostgresAuthorizer } from './changes/authorizing/postgres-authorizer.js';
 import { checkCondition } from './changes/conditions/check-condition.js';
 import { Explainer, type ExplainRequest, type Explanation } from './changes/explaining/explainer.js';
+import { PastChanges } from './changes/explaining/past-changes.js';
 import { SubscriptionReports } from './changes/explaining/subscription-reports.js';
 import { type RoleTier, TIERS, type Tier, tiersOf } from './changes/explaining/tiers.js';
 import { PersonalChanges } from './changes/personal/personal-changes.js';
@@ -41,8 +42,9 @@ import type { Database } from './postgres/database.js';
 import type { PreflightNames } from './postgres/replication/preflight-facts.js';
 import { ReplicationSource } from './postgres/replication/replication-source.js';
 import { isPublished } from './postgres/replication/slot.js';
+import { RivalRemains } from './postgres/rival-remains.js';
 import { hasOurTriggers } from './postgres/triggers/trigger-conditions.js';
-import { OUTBOX_STREAM, TriggerSource } from './postgres/triggers/trigger-source.js';
+import { TriggerSource } from './postgres/triggers/trigger-source.js';
 
 export interface RowChangeOptions {
   readonly settings: Settings;
@@ -73,7 +75,7 @@ export class RowChangeServices {
   readonly stream: RowChanges;
   readonly personal: PersonalChanges;
   readonly #choice: SourceChoice;
-  readonly #settling: { readonly database: Database; readonly slot: string };
+  readonly #rivalRemains: RivalRemains;
   readonly #authorizer: PostgresAuthorizer;
   readonly #replayAuthorizer: PostgresAuthorizer;
   readonly #resumeLog: ResumeLog;
@@ -91,8 +93,6 @@ export class RowChangeServices {
   #tierCounts: ReadonlyMap<Tier, number> = new Map();
   readonly #log: Log;
   #adoption: NodeJS.Timeout | undefined;
-  /** The source whose rival has left something behind. */
-  #unsettled: SourceKind | undefined;
 
   constructor(options: RowChangeOptions) {
     const { settings, database, channels, encoder, tally, clock, log } = options;
@@ -120,21 +120,18 @@ export class RowChangeServices {
     });
     const choice = new SourceChoice({ wanted: settings.changeSource, database, names, log });
     this.#choice = choice;
-    this.#settling = { database, slot: settings.replicationSlot };
     this.tables = new TableRegistry(database, settings.publicationName, filter, choice);
+    this.#rivalRemains = new RivalRemains({
+      database,
+      slot: settings.replicationSlot,
+      dropTriggers: () => this.tables.settle('logical'),
+      log,
+    });
     const personal = new PersonalSubscriptions();
     this.#isWanted = (oid) => subscriptions.isWanted(oid) || personal.isWanted(oid);
     const preparation = new SubscriptionPreparation({
       tables: this.tables,
       authorizer,
-      checkCondition: (table, role, text) => checkCondition(database, table, role, text),
-    });
-    this.#explainer = new Explainer({
-      database,
-      // Beside what is live, which does not wait for it.
-      authorizer: replayAuthorizer,
-      contexts: this.contexts,
-      inspect: (schema, table) => this.tables.inspect(schema, table),
       checkCondition: (table, role, text) => checkCondition(database, table, role, text),
     });
     const counts = new ChangeCounts(clock);
@@ -157,6 +154,16 @@ export class RowChangeServices {
       log,
     });
     this.#resumeLog = resumeLog;
+    const views = new TableViews(replayAuthorizer, new ValueFormats(database));
+    this.#explainer = new Explainer({
+      database,
+      // Beside what is live, which does not wait for it.
+      authorizer: replayAuthorizer,
+      contexts: this.contexts,
+      past: new PastChanges({ resumeLog, views, epoch: () => this.stream.epoch }),
+      inspect: (schema, table) => this.tables.inspect(schema, table),
+      checkCondition: (table, role, text) => checkCondition(database, table, role, text),
+    });
     const changes = new ChangeLog({
       maxBytes: CHANGE_LOG_BYTES,
       isWanted: (oid) => this.#isWanted(oid) || authorizer.isWatched(oid),
@@ -218,7 +225,13 @@ export class RowChangeServices {
       prepareTables: () => this.tables.settle('trigger'),
     });
     this.stream = new RowChanges({
-      source: new ChosenSource({ choice, logical, trigger, settle: (kind) => this.#settle(kind), log }),
+      source: new ChosenSource({
+        choice,
+        logical,
+        trigger,
+        settle: (kind) => this.#rivalRemains.takeAway(kind),
+        log,
+      }),
       changes,
       router: routerOf(authorizer),
       seats,
@@ -270,7 +283,7 @@ export class RowChangeServices {
     const adopt = () => {
       void this.#countTiers().catch((error: unknown) => this.#failed(error));
       void this.tables.adoptPartitions().catch((error: unknown) => this.#failed(error));
-      if (this.#unsettled !== undefined) void this.#settle(this.#unsettled);
+      void this.#rivalRemains.retry();
     };
     this.#adoption = setInterval(adopt, ADOPT_MS).unref();
   }
@@ -352,36 +365,6 @@ export class RowChangeServices {
       if (tier !== undefined) counts.set(tier.tier, (counts.get(tier.tier) ?? 0) + 1);
     }
     this.#tierCounts = counts;
-  }
-
-  /** What the other source needs is taken away: nobody would read it, and it would grow. Tried again until it is done. */
-  async #settle(kind: SourceKind): Promise<void> {
-    this.#unsettled = kind;
-    try {
-      if (kind === 'trigger') await this.#dropSlot();
-      else await this.#dropOutbox();
-      this.#unsettled = undefined;
-    } catch (error) {
-      this.#failed(error);
-    }
-  }
-
-  async #dropSlot(): Promise<void> {
-    const { database, slot } = this.#settling;
-    await database.query(
-      'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1',
-      [slot],
-    );
-  }
-
-  async #dropOutbox(): Promise<void> {
-    const { database } = this.#settling;
-    const { schema } = database;
-    await this.tables.settle('logical');
-    await database.query(`DELETE FROM ${schema}.change_source`);
-    await database.query(`DELETE FROM ${schema}.streams WHERE slot = $1`, [OUTBOX_STREAM]);
-    for (const table of ['outbox', 'outbox_batches', 'outbox_shapes'])
-      await database.query(`DELETE FROM ${schema}.${table}`);
   }
 
   async #channelDeleted(name: string): Promise<void> {

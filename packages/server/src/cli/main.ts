@@ -3,11 +3,12 @@ import { serverVersion } from '../version.js';
 import type { Command } from './command.js';
 import { config } from './config.js';
 import { doctor } from './doctor.js';
+import { explain } from './explain.js';
 import { slot } from './slot.js';
 import { start } from './start.js';
 import { token } from './token.js';
 
-const COMMANDS: readonly Command[] = [start, token, config, doctor, slot];
+const COMMANDS: readonly Command[] = [start, token, config, doctor, slot, explain];
 
 /** Runs the command that the arguments name, and answers the exit code. */
 async function main(args: readonly string[]): Promise<number> {

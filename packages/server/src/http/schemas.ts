@@ -126,17 +126,14 @@ export const ExplainQuestion = Type.Object(
     user: AnyValues,
     key: Type.Optional(AnyValues),
     row: Type.Optional(AnyValues),
+    at: Type.Optional(Type.String({ description: 'the cursor of a change' })),
   },
   CLOSED,
 );
 
-export const Explained = Type.Object({
-  visible: Type.Boolean({ description: 'whether the user gets the row, where somebody listens' }),
+const explainedVersion = {
+  visible: Type.Boolean({ description: 'whether the user gets it, where somebody listens' }),
   reasons: Type.Array(Type.String()),
-  user_id: Type.String(),
-  role: Type.String(),
-  tier: Type.String(),
-  tier_reason: Type.String(),
   policies: Type.Array(
     Type.Object({
       name: Type.String(),
@@ -146,7 +143,28 @@ export const Explained = Type.Object({
     }),
   ),
   condition: Type.Optional(Type.Object({ text: Type.String(), holds: Type.Boolean() })),
+};
+
+export const Explained = Type.Object({
+  ...explainedVersion,
+  user_id: Type.String(),
+  role: Type.String(),
+  tier: Type.String(),
+  tier_reason: Type.String(),
   columns_left_out: Type.Array(Type.String()),
+  change: Type.Optional(
+    Type.Object(
+      {
+        event: Type.String(),
+        gets: Type.String({
+          description:
+            'the event; gained or lost, where an UPDATE moves the row into view or out of it; or nothing',
+        }),
+        old_version: Type.Optional(Type.Object(explainedVersion)),
+      },
+      { description: 'of a change, which the answer is about: of its new version, of a DELETE the old one' },
+    ),
+  ),
   listening: Type.Optional(
     Type.Integer({ description: "connections of the user in the subscription's channel" }),
   ),

@@ -1,18 +1,20 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type Identity, identityOf } from '../../auth/identity.js';
-import { quoted } from '../../postgres/identifier.js';
-import { recordFields } from '../../postgres/record-text.js';
 import type { Sql } from '../../postgres/sql.js';
 import type { Authorizer, Condition } from '../authorizer.js';
+import type { FilterEvent } from '../change-filter.js';
 import type { RowContext, RowContexts } from '../row-context.js';
 import type { RowImage } from '../row-image.js';
-import type { Policy, RoleRights, TableFacts } from '../table-facts.js';
+import type { RoleRights, TableFacts } from '../table-facts.js';
+import { ExplainedRows, type PolicyResult } from './explained-rows.js';
+import type { PastChange, PastChanges } from './past-changes.js';
 import { tierOf } from './tiers.js';
 
 export interface ExplainerParts {
   readonly database: Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
   readonly authorizer: Authorizer;
   readonly contexts: RowContexts;
+  readonly past: PastChanges;
   readonly inspect: (schema: string, table: string) => Promise<{ readonly oid: number }>;
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
 }
@@ -20,54 +22,79 @@ export interface ExplainerParts {
 /** Whom and what it is asked about. */
 export interface ExplainRequest {
   readonly schema: string;
-  readonly table: string;
+  /** May be missing with `at`. */
+  readonly table?: string;
   readonly condition?: string;
+  /** The events that are subscribed to; missing: all. */
+  readonly events?: readonly FilterEvent[];
   /** The claims of the user's token. */
   readonly user: Readonly<Record<string, unknown>>;
   /** Values by column: of a row that is there, or the row itself. */
   readonly key?: Readonly<Record<string, unknown>>;
   readonly row?: Readonly<Record<string, unknown>>;
+  /** The cursor of a change: its row versions. */
+  readonly at?: string;
 }
 
-/** What an expression comes to. */
-type Result = 'true' | 'false' | 'null' | 'error';
-
-export interface Explanation {
+/** What becomes of one row version, and why. */
+interface Version {
   readonly visible: boolean;
-  /** Why, in sentences. */
+  /** In sentences. */
   readonly reasons: readonly string[];
+  readonly policies: readonly PolicyResult[];
+  readonly condition?: { readonly text: string; readonly holds: boolean };
+}
+
+/** What the user gets of a change. */
+type Gets = 'INSERT' | 'UPDATE' | 'DELETE' | 'TRUNCATE' | 'gained' | 'lost' | 'nothing';
+
+/** The answer; about a change it is that of the new version (of a DELETE the old one), and the other one is beside it. */
+export interface Explanation extends Version {
   readonly user_id: string;
   readonly role: string;
   readonly tier: string;
   readonly tier_reason: string;
-  readonly policies: readonly {
-    readonly name: string;
-    readonly permissive: boolean;
-    readonly expression: string;
-    readonly result: Result;
-  }[];
-  readonly condition?: { readonly text: string; readonly holds: boolean };
   /** Columns that the role may not read. */
   readonly columns_left_out: readonly string[];
+  readonly change?: { readonly event: string; readonly gets: Gets; readonly old_version?: Version };
 }
 
-const TIMEOUT_MS = 1_000;
+/** Whom it is about, and by which rights and condition they are judged. */
+interface Case {
+  readonly facts: TableFacts;
+  readonly rights: RoleRights;
+  readonly context: RowContext;
+  readonly tierReason: string;
+  readonly condition: Condition | undefined;
+  /** As it was asked. */
+  readonly text: string | undefined;
+}
 
 /** Tells why a user gets a version of a row, or does not. */
 export class Explainer {
   readonly #parts: ExplainerParts;
+  readonly #rows: ExplainedRows;
 
   constructor(parts: ExplainerParts) {
     this.#parts = parts;
+    this.#rows = new ExplainedRows(parts.database);
   }
 
-  /** Throws TABLE_NOT_FOUND, VALIDATION_FAILED for claims that name no user, and DB_SUBSCRIPTION_FAILED for a row that is none. */
+  /**
+   * As rights, policies and memberships are now. Throws TABLE_NOT_FOUND, VALIDATION_FAILED for claims that name no user
+   * and a cursor of no change, and DB_SUBSCRIPTION_FAILED for a row that is none.
+   */
   async explain(request: ExplainRequest): Promise<Explanation> {
-    const { authorizer, contexts, inspect, checkCondition } = this.#parts;
+    const { authorizer, contexts, past, inspect, checkCondition } = this.#parts;
     const identity = userOf(request.user);
     const context = contexts.of(identity);
-    const { oid } = await inspect(request.schema, request.table);
-    const facts = await authorizer.current(oid);
+    const { schema, table, at, condition: text } = request;
+    const change = at === undefined ? undefined : await past.at(at);
+    if (change === undefined && table === undefined) throw failed('A table is needed');
+    const asked = table === undefined ? undefined : await inspect(schema, table);
+    if (asked !== undefined && change !== undefined && asked.oid !== change.facts.oid)
+      throw failed(`The change is one of '${change.facts.name}', not of '${table}'`);
+    const facts = await authorizer.current(asked?.oid ?? change?.facts.oid ?? 0);
     if (facts === undefined) throw new ProtocolError('TABLE_NOT_FOUND');
     const rights = await authorizer.rights(facts, context.role);
     const { tier, reason } = tierOf(facts, rights);
@@ -78,85 +105,78 @@ export class Explainer {
       tier_reason: reason,
       columns_left_out: facts.columns.flatMap(({ name }) => (rights.columns.has(name) ? [] : [name])),
     };
-    const json = await this.#row(facts, request);
-    if (json === undefined)
-      return { visible: false, reasons: ['There is no row with this key.'], policies: [], ...about };
-    const image = await this.#image(facts, json);
-    const policies = await this.#policies(facts, rights, context, json);
-    const isVisible = await this.#isVisible(facts, rights, context, image);
-    const { condition: text } = request;
     const condition = text === undefined ? undefined : await checkCondition(facts, context.role, text);
+    const own = { facts, rights, context, tierReason: reason, condition, text };
+    if (change !== undefined) return { ...(await this.#change(own, change, request.events)), ...about };
+    const image = await this.#rows.find(facts, request);
+    if (image === undefined)
+      return { visible: false, reasons: ['There is no row with this key.'], policies: [], ...about };
+    return { ...(await this.#version(own, image)), ...about };
+  }
+
+  async #change(
+    own: Case,
+    { kind, old: oldImage, new: newImage }: PastChange,
+    events: readonly FilterEvent[] | undefined,
+  ): Promise<Version & Pick<Explanation, 'change'>> {
+    const event = kind.toUpperCase() as Uppercase<typeof kind>;
+    const nothing = (reason: string) =>
+      ({ visible: false, reasons: [reason], policies: [], change: { event, gets: 'nothing' } }) as const;
+    if (event === 'TRUNCATE') {
+      if (!own.rights.canSelect || own.rights.rows === 'none') return nothing(sentence(own.tierReason));
+      const reasons = ['A TRUNCATE goes to everybody who may read the table.'];
+      return { visible: true, reasons, policies: [], change: { event, gets: event } };
+    }
+    if (events?.includes(event) === false) return nothing(`The subscription is not for ${event}.`);
+    const now = newImage === undefined ? undefined : await this.#version(own, newImage);
+    const before = oldImage === undefined ? undefined : await this.#version(own, oldImage);
+    if (now === undefined && before === undefined)
+      return nothing('The log does not have the version of the row.');
+    const gets = getsOf(event, now?.visible === true, before?.visible);
+    const told = now ?? before ?? nothing('');
+    return {
+      ...told,
+      visible: gets !== 'nothing',
+      reasons: [
+        ...(now?.reasons ?? []).map((text) => (before === undefined ? text : `New version: ${text}`)),
+        ...(before?.reasons ?? []).map((text) => (now === undefined ? text : `Old version: ${text}`)),
+      ],
+      change: { event, gets, ...(now === undefined || before === undefined ? {} : { old_version: before }) },
+    };
+  }
+
+  async #version(own: Case, image: RowImage): Promise<Version> {
+    const { authorizer } = this.#parts;
+    const { facts, rights, context, condition, text } = own;
+    const reads = [...rights.reads, ...(condition?.columns ?? [])];
+    const unknown = facts.columns.filter(
+      ({ name, generated }, at) => reads.includes(name) && generated === null && image[at] === undefined,
+    );
+    if (unknown.length > 0) {
+      const names = unknown.map(({ name }) => name).join(', ');
+      return {
+        visible: false,
+        reasons: [`The log does not have what is read of it: ${names}.`],
+        policies: [],
+      };
+    }
+    const policies = await this.#rows.policies(facts, rights.policies, context, image);
+    const passes = await this.#passes(own, image);
     const [verdict] = condition === undefined ? [] : await authorizer.conditions(facts, [image], [condition]);
     const holds = verdict?.visible.has(0);
     return {
-      visible: isVisible && holds !== false,
+      visible: passes && holds !== false,
       reasons: [
-        ...reasonsOf(rights, reason, policies, isVisible),
+        ...reasonsOf(own, policies, passes),
         ...(holds === false ? ['The condition is not true of the row.'] : []),
       ],
       policies,
       ...(text === undefined ? {} : { condition: { text, holds: holds === true } }),
-      ...about,
     };
   }
 
-  /** The row as JSON; undefined: there is none. */
-  async #row(facts: TableFacts, { key, row }: ExplainRequest): Promise<string | undefined> {
-    if (row !== undefined) return JSON.stringify(row);
-    const given = Object.entries(key ?? {});
-    for (const [name] of given)
-      if (facts.columns.every((column) => column.name !== name))
-        throw failed(`Column '${name}' does not exist in table '${facts.name}'`);
-    if (given.length === 0) throw failed('A key or a row is needed');
-    const where = given.map(([name], n) => `t.${quoted(name)}::text = $${n + 1}`);
-    const [found] = await this.#parts.database.query<{ row: string }>(
-      `SELECT pg_catalog.to_jsonb(t)::text AS row FROM ${nameOf(facts)} AS t WHERE ${where.join(' AND ')} LIMIT 1`,
-      given.map(([, value]) => String(value)),
-    );
-    return found?.row;
-  }
-
-  async #image(facts: TableFacts, json: string): Promise<RowImage> {
-    try {
-      const [row] = await this.#parts.database.query<{ record: string }>(
-        `SELECT r::text AS record FROM pg_catalog.jsonb_populate_record(NULL::${nameOf(facts)}, $1::jsonb) AS r`,
-        [json],
-      );
-      return recordFields(row?.record ?? '()');
-    } catch (error) {
-      if (error instanceof ProtocolError) throw error;
-      throw failed(`This is no row of '${facts.name}'`);
-    }
-  }
-
-  /** What each policy comes to, one by one. */
-  async #policies(
-    facts: TableFacts,
-    rights: RoleRights,
-    context: RowContext,
-    json: string,
-  ): Promise<Explanation['policies']> {
-    if (rights.policies.length === 0) return [];
-    return this.#parts.database.transaction(async (sql) => {
-      await sql.query(
-        `SELECT set_config('app.current_user_id', $1, true), set_config('request.jwt.claims', $2, true),
-                set_config('statement_timeout', '${TIMEOUT_MS}', true)`,
-        [context.userId, context.claims],
-      );
-      await sql.query(`SET LOCAL ROLE ${quoted(context.role)}`);
-      const results = [];
-      for (const policy of rights.policies)
-        results.push({ ...policy, result: await resultOf(sql, facts, policy, json) });
-      return results;
-    });
-  }
-
-  async #isVisible(
-    facts: TableFacts,
-    rights: RoleRights,
-    context: RowContext,
-    image: RowImage,
-  ): Promise<boolean> {
+  /** Whether rights and policies let the version pass. */
+  async #passes({ facts, rights, context }: Case, image: RowImage): Promise<boolean> {
     if (!rights.canSelect || rights.rows === 'none') return false;
     if (rights.rows === 'all') return true;
     const [verdict] = await this.#parts.authorizer.judge(facts, [image], [{ context, rows: [0] }]);
@@ -164,36 +184,26 @@ export class Explainer {
   }
 }
 
-async function resultOf(sql: Sql, facts: TableFacts, { expression }: Policy, json: string): Promise<Result> {
-  await sql.query('SAVEPOINT policy');
-  try {
-    const [row] = await sql.query<{ holds: boolean | null }>(
-      `SELECT (${expression}) AS holds FROM pg_catalog.jsonb_populate_record(NULL::${nameOf(facts)}, $1::jsonb) AS ${quoted(facts.name)}`,
-      [json],
-    );
-    return row?.holds === true ? 'true' : row?.holds === false ? 'false' : 'null';
-  } catch (error) {
-    if (error instanceof ProtocolError) throw error;
-    return 'error';
-  } finally {
-    await sql.query('ROLLBACK TO policy');
-  }
+/** `before`: undefined where the old version is not known. */
+function getsOf(event: 'INSERT' | 'UPDATE' | 'DELETE', now: boolean, before: boolean | undefined): Gets {
+  if (event === 'INSERT') return now ? event : 'nothing';
+  if (event === 'DELETE') return before === true ? event : 'nothing';
+  if (now) return before === false ? 'gained' : event;
+  return before === true ? 'lost' : 'nothing';
 }
 
 function reasonsOf(
-  rights: RoleRights,
-  tierReason: string,
-  policies: Explanation['policies'],
-  isVisible: boolean,
+  { rights, tierReason }: Case,
+  policies: readonly PolicyResult[],
+  passes: boolean,
 ): string[] {
-  if (!rights.canSelect || rights.rows !== 'judged')
-    return [`${tierReason[0]?.toUpperCase()}${tierReason.slice(1)}.`];
+  if (!rights.canSelect || rights.rows !== 'judged') return [sentence(tierReason)];
   const named = (isPermissive: boolean, isTrue: boolean) =>
     policies
       .filter(({ permissive, result }) => permissive === isPermissive && (result === 'true') === isTrue)
       .map(({ name, result }) => `${name} (${result})`)
       .join(', ');
-  if (isVisible) return [`These policies let it pass: ${named(true, true)}.`];
+  if (passes) return [`These policies let it pass: ${named(true, true)}.`];
   const [letting, holding] = [named(true, true), named(false, false)];
   return [
     ...(letting === '' ? [`No policy lets it pass: ${named(true, false)}.`] : []),
@@ -201,15 +211,15 @@ function reasonsOf(
   ];
 }
 
+function sentence(text: string): string {
+  return `${text[0]?.toUpperCase()}${text.slice(1)}.`;
+}
+
 function userOf(claims: Readonly<Record<string, unknown>>): Identity {
   const identity = identityOf(claims);
   if (identity === null)
     throw new ProtocolError('VALIDATION_FAILED', { details: 'The claims name no user: sub or user_id' });
   return identity;
-}
-
-function nameOf({ schema, name }: TableFacts): string {
-  return `${quoted(schema)}.${quoted(name)}`;
 }
 
 function failed(details: string): ProtocolError {

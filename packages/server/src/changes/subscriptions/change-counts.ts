@@ -1,6 +1,5 @@
 import type { Clock } from '../../lib/clock.js';
-import type { FilterEvent } from '../change-filter.js';
-import type { Subscription } from './subscription.js';
+import type { ChangeFilter, FilterEvent } from '../change-filter.js';
 
 /** What became of the changes that a subscription wanted; a change counts once, as the first of these that it was. */
 const OUTCOMES = ['delivered', 'error', 'policy', 'privilege', 'unheard'] as const;
@@ -15,6 +14,14 @@ export interface SubscriptionCounts {
   /** How many changes of its table there had been by then. */
   readonly before: EventCounts;
   readonly outcomes: Record<Outcome, number>;
+}
+
+/** A subscription, as far as it matters here. */
+interface Counted {
+  readonly counts: SubscriptionCounts;
+  /** Its table. */
+  readonly tableOid: number | undefined;
+  readonly filter: ChangeFilter;
 }
 
 /** What became of changes: those of tables by oid, and of each subscription those that it wanted. */
@@ -60,7 +67,7 @@ export class ChangeCounts {
   }
 
   /** The changes, of the subscription's table and events, that its condition did not want. */
-  unwanted({ counts: { before, outcomes }, tableOid, filter }: Subscription): number {
+  unwanted({ counts: { before, outcomes }, tableOid, filter }: Counted): number {
     const now = this.#of(tableOid);
     const all = filter.events.reduce((sum, event) => sum + now[event] - before[event], 0);
     return all - OUTCOMES.reduce((sum, outcome) => sum + outcomes[outcome], 0);

@@ -122,38 +122,27 @@ function explainRoute(app: App, { channels, rowChanges }: ChangeRouteParts): voi
     tag: 'Row changes',
     summary: 'Tell why a user gets a row, or does not',
     description:
-      'About a subscription, or a table and a condition: for a row that is there (`key`: values by column) or any other (`row`), and a user by the claims of a token.',
+      'About a subscription, or a table and a condition, and a user by the claims of a token: for a row that is there (`key`: values by column), any other (`row`), or a change of the resume window (`at`: the cursor of its message). As rights and policies are now.',
   } as const;
   app.post(
     '/realtime/explain',
     route(explaining, { body: ExplainQuestion }, { 200: Explained }),
     async (request) => {
       const changes = enabled(rowChanges);
-      const { subscription_id: id, user, key, row, ...asked } = request.body;
+      const { subscription_id: id, ...asked } = request.body;
       const report = id === undefined ? undefined : changes.reports.of(id);
-      const subscription = report?.subscription;
-      const { table = '', schema = 'public', condition } = { ...asked, ...subscription?.filter };
       const explanation = await changes.explain({
-        table,
-        schema,
-        user,
-        ...(condition === undefined ? {} : { condition }),
-        ...(key === undefined ? {} : { key }),
-        ...(row === undefined ? {} : { row }),
+        schema: 'public',
+        ...asked,
+        ...report?.subscription.filter,
       });
-      const answer = {
-        ...explanation,
-        reasons: [...explanation.reasons],
-        policies: [...explanation.policies],
-        columns_left_out: [...explanation.columns_left_out],
-      };
-      if (report === undefined) return answer;
+      if (report === undefined) return explanation;
       const { user_id: userId } = explanation;
       const channel = channels.find(report.subscription.channelName);
       const isOwners = report.owner?.userId === userId;
       const listening =
         report.owner === undefined ? channel?.audience.connectionsOf(userId) : Number(isOwners);
-      return { ...answer, listening: listening ?? 0 };
+      return { ...explanation, listening: listening ?? 0 };
     },
   );
 }

@@ -1,0 +1,61 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { readChange } from '../../postgres/replication/pgoutput.js';
+import type { ResumeLog } from '../resuming/resume-log.js';
+import type { RowImage } from '../row-image.js';
+import { comparePositions, parseCursor } from '../streaming/position.js';
+import type { TableViews } from '../streaming/table-views.js';
+import type { TableFacts } from '../table-facts.js';
+
+export interface PastChangesParts {
+  readonly resumeLog: Pick<ResumeLog, 'read'>;
+  readonly views: TableViews;
+  /** The history that is handed out at the moment. */
+  readonly epoch: () => string;
+}
+
+/** A change that was handed out, its row versions in the order of the catalog's columns. */
+export interface PastChange {
+  readonly facts: TableFacts;
+  readonly kind: 'insert' | 'update' | 'delete' | 'truncate';
+  readonly old: RowImage | undefined;
+  readonly new: RowImage | undefined;
+}
+
+/** Finds changes of the resume window by the cursor of their message. */
+export class PastChanges {
+  readonly #parts: PastChangesParts;
+
+  constructor(parts: PastChangesParts) {
+    this.#parts = parts;
+  }
+
+  /** Throws VALIDATION_FAILED where there is none. */
+  async at(text: string): Promise<PastChange> {
+    const { resumeLog, views, epoch } = this.#parts;
+    const cursor = parseCursor(text);
+    if (cursor === undefined) throw none('is no cursor');
+    if (cursor.epoch !== epoch()) throw none('is of another history of the changes');
+    const { position } = cursor;
+    const { commitLsn, index } = position;
+    const page = await resumeLog.read({ commitLsn, index: index - 1 });
+    const change = page?.changes.find(
+      (found) =>
+        comparePositions({ commitLsn: found.transaction.commitLsn, index: found.index }, position) === 0,
+    );
+    if (change === undefined) throw none('is of no change in the resume window');
+    if (change.kind === 'message')
+      throw none('is of a message that was sent by SQL, which goes to everybody');
+    const view = await views.of(change.relation);
+    if (view === undefined) throw none('is of a change of a table that is no more');
+    const { facts } = view;
+    if (change.kind === 'truncate') return { facts, kind: 'truncate', old: undefined, new: undefined };
+    const read = readChange(change.bytes, change.relation, change.start, change.end);
+    const image = (version: RowImage | undefined) =>
+      version === undefined ? undefined : view.factsImage(version);
+    return { facts, kind: change.kind, old: image(read.old), new: image(read.new) };
+  }
+}
+
+function none(problem: string): ProtocolError {
+  return new ProtocolError('VALIDATION_FAILED', { details: `at: ${problem}`, fields: { field: 'at' } });
+}

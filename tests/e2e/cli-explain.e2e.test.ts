@@ -1,0 +1,92 @@
+import { tmpdir } from 'node:os';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Finished, runCli } from '../support/cli.js';
+import { ADA, BOB, run, subscribe } from '../support/row-changes.js';
+import { join } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+let server: TestServer;
+let subscription: string;
+beforeAll(async () => {
+  server = await startRowChangeServer();
+  await run(
+    server,
+    `CREATE TABLE notes (id int PRIMARY KEY, owner uuid, secret text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+     CREATE POLICY own ON notes USING (owner = current_setting('app.current_user_id')::uuid);
+     INSERT INTO notes VALUES (1, '${ADA}', 's')`,
+  );
+  subscription = await subscribe(server, 'lobby', { table: 'notes', condition: 'id < 3' });
+});
+afterAll(() => server.stop());
+
+async function explain(...args: string[]): Promise<Finished> {
+  const token = await server.token('root', 'admin');
+  return runCli(['explain', '--url', server.url, '--token', token, ...args], { cwd: tmpdir(), env: {} });
+}
+
+test('a user who gets a row, in words', async () => {
+  const client = await join(server, 'lobby', ADA);
+  const answer = await explain('--user', ADA, '--subscription', subscription, '--key', '{"id": 1}');
+  expect(answer).toMatchObject({ code: 0, stderr: '' });
+  expect(answer.stdout.split('\n')).toEqual([
+    `${ADA} (as realtime_subscriber) gets the row.`,
+    '  These policies let it pass: own (true).',
+    `policy own: true   (owner = (current_setting('app.current_user_id'::text))::uuid)`,
+    'condition: true   id < 3',
+    'judged: INDEXED, rows are looked up by owner',
+    'listening: 1 connection',
+    '',
+  ]);
+  await client.close();
+});
+
+test('one who does not, as JSON, and a change by its cursor', async () => {
+  const row = JSON.stringify({ id: 2, owner: ADA });
+  const { code, stdout } = await explain(
+    '--claims',
+    `{"user_id": "${BOB}"}`,
+    '--table',
+    'notes',
+    '--row',
+    row,
+    '--format',
+    'json',
+  );
+  expect([code, JSON.parse(stdout)]).toEqual([
+    1,
+    expect.objectContaining({
+      visible: false,
+      user_id: BOB,
+      reasons: ['No policy lets it pass: own (false).'],
+    }),
+  ]);
+  const client = await join(server, 'lobby', ADA);
+  await run(server, `UPDATE notes SET owner = '${BOB}'`);
+  const { cursor = '' } = await client.next('database_change');
+  const lost = await explain('--user', ADA, '--at', cursor);
+  expect([lost.code, lost.stdout.split('\n')[0]]).toEqual([
+    0,
+    `${ADA} (as realtime_subscriber) gets the UPDATE, as one that is lost.`,
+  ]);
+});
+
+test.each([
+  [['--table', 'notes', '--key', '{"id": 1}'], 'One of --user and --claims is needed.'],
+  [['--user', 'a', '--key', '{"id": 1}'], '--subscription or --table is needed.'],
+  [['--user', 'a', '--table', 'notes'], 'One of --key, --row and --at is needed.'],
+  [['--user', 'a', '--table', 'notes', '--key', 'x'], '--key must be JSON, such as {"id": 7}.'],
+  [
+    ['--user', 'a', '--table', 'none', '--key', '{"id": 1}'],
+    "The server answered 404: Table 'none' does not exist.",
+  ],
+  [
+    ['--user', 'a', '--table', 'notes', '--key', '{"id": 1}', '--format', 'xml'],
+    '--format must be text or json.',
+  ],
+  [
+    ['--user', 'a', '--table', 'notes', '--key', '{"id": 1}', '--url', 'http://127.0.0.1:1'],
+    'There is no answer from http://127.0.0.1:1. Is the server running? --url names another address.',
+  ],
+])('a wrong question %j: %s', async (args, message) => {
+  expect(await explain(...args)).toEqual({ code: 2, stdout: '', stderr: `${message}\n` });
+});
