@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { tmpdir } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { runCli } from '../support/cli.js';
 import { eventually } from '../support/eventually.js';
 import { createTestDatabase, dropSlot, POSTGRES_VERSIONS, sql } from '../support/postgres-database.js';
 import { ADA, BOB, MESSAGES, nextChange, subscribe } from '../support/row-changes.js';
@@ -76,6 +78,26 @@ describe.each(POSTGRES_VERSIONS)('a login without superuser on the %s PostgreSQL
     await expect(
       asLogin(`SET ROLE realtime_subscriber; INSERT INTO app.messages (content) VALUES ('x')`),
     ).rejects.toThrow('permission denied');
+  });
+
+  test('that owns tables is told that policies do not apply to it, nor to roles like it', async () => {
+    const running = await start();
+    await asLogin(MESSAGES);
+    await subscribe(running, 'mine', { table: 'messages', schema: 'app' });
+    const doctor = async (roles: string) => {
+      const env = { DATABASE_URL: url, REALTIME_REPLICATION_SLOT: slot, REALTIME_DB_ROLES: roles };
+      const { stdout } = await runCli(['doctor'], { cwd: tmpdir(), env });
+      return stdout;
+    };
+    const plain = await doctor('');
+    expect(plain).toContain("GF126 warning: row level security does not apply to the server's login");
+    expect(plain).not.toContain('GF125');
+    const listed = await doctor(`${login},ghost_of_nobody`);
+    expect(listed).toContain(`get every row: ${login} on app.messages.`);
+    expect(listed).toContain('GF124 warning: 1 roles of REALTIME_DB_ROLES cannot be used');
+    expect(listed).toContain('ghost_of_nobody does not exist');
+    await asLogin('ALTER TABLE messages FORCE ROW LEVEL SECURITY');
+    expect(await doctor(login)).toContain('Nothing keeps row changes from being read.');
   });
 
   test('that may not replicate is told with the number of the finding, and goes on when it may', async () => {

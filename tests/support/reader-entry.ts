@@ -82,6 +82,7 @@ const source = new ReplicationSource({
   database,
   slot,
   publication: 'test_publication',
+  dbRoles: [],
   heartbeatMs: 200,
   window: { ms: 0, bytes: 0 },
   walLimitAction: 'keep',

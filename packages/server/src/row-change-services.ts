@@ -117,6 +117,7 @@ export class RowChangeServices {
       slot: settings.replicationSlot,
       publication: settings.publicationName,
       schema: database.schema,
+      dbRoles: settings.dbRoles,
     });
     const choice = new SourceChoice({ wanted: settings.changeSource, database, names, log });
     this.#choice = choice;
@@ -216,6 +217,7 @@ export class RowChangeServices {
       ...reading,
       slot: settings.replicationSlot,
       publication: settings.publicationName,
+      dbRoles: settings.dbRoles,
       heartbeatMs: settings.heartbeatInterval,
       walLimitAction: settings.walLimitAction,
     });

@@ -51,6 +51,7 @@ function examine(settings: Settings): Promise<Examined> {
       slot: settings.replicationSlot,
       publication: settings.publicationName,
       schema: database.schema,
+      dbRoles: settings.dbRoles,
     };
     const facts = await preflightFacts(database, names);
     const tables = await tablesOf(database, settings);

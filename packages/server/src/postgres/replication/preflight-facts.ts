@@ -27,6 +27,12 @@ export interface PreflightFacts {
   readonly byHand: readonly string[];
   /** Tables that were opted in while triggers are the source, and lack one of theirs. */
   readonly untriggered: readonly string[];
+  /** Roles of REALTIME_DB_ROLES that nobody can be judged as, and why. */
+  readonly unusableRoles: readonly string[];
+  /** Tables whose policies do not apply to a role that is judged, since it may do what their owner may: `<role> on <table>`. */
+  readonly owned: readonly string[];
+  /** Tables whose policies do not apply to our login for the same reason; none where no policies apply to it at all. */
+  readonly ownedByLogin: readonly string[];
   /** Published tables without any replica identity: the application's own UPDATE and DELETE fail on them. */
   readonly unidentified: readonly string[];
 }
@@ -54,21 +60,29 @@ export interface PreflightNames {
   readonly publication: string;
   /** The schema of our tables. */
   readonly schema: string;
+  /** The roles of REALTIME_DB_ROLES. */
+  readonly dbRoles: readonly string[];
 }
 
 /** Reads the facts in one query. */
 export async function preflightFacts(
   sql: Sql,
-  { slot, publication, schema }: PreflightNames,
+  { slot, publication, schema, dbRoles }: PreflightNames,
 ): Promise<PreflightFacts> {
   const [row] = await sql.query<{ facts: PreflightFacts }>(FACTS(schema), [
     slot,
     publication,
     SUBSCRIBER_ROLE,
+    dbRoles,
   ]);
   if (row === undefined) throw new Error('PostgreSQL answered nothing');
   return row.facts;
 }
+
+/** The right to become a role. */
+const MAY_SET = `CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END`;
+/** Whether the policies of the table `c` do not apply to its owner. */
+const IS_UNFORCED = 'c.relrowsecurity AND NOT c.relforcerowsecurity';
 
 const FACTS = (schema: string) => `
   SELECT json_build_object(
@@ -78,8 +92,7 @@ const FACTS = (schema: string) => `
     'user', current_user,
     'database', current_database(),
     'mayReplicate', me.rolreplication OR me.rolsuper,
-    'maySetRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND pg_has_role(me.oid, r.oid,
-      CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)),
+    'maySetRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND pg_has_role(me.oid, r.oid, ${MAY_SET})),
     'mayCreateRole', me.rolcreaterole OR me.rolsuper,
     'hasSubscriberRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3),
     'mayCreate', has_database_privilege(current_database(), 'CREATE'),
@@ -113,6 +126,22 @@ const FACTS = (schema: string) => `
       schema,
       `EXISTS (SELECT FROM ${schema}.change_source WHERE name = 'trigger')
       AND NOT ${isMadeByHand(schema)} AND NOT ${hasOurTriggers(schema)}`,
+    )},
+    'unusableRoles', (
+      SELECT coalesce(json_agg(format('%I %s', given.name, why)), '[]')
+      FROM unnest($4::text[]) AS given(name) LEFT JOIN pg_roles r ON r.rolname = given.name,
+        LATERAL (SELECT CASE WHEN r.oid IS NULL THEN 'does not exist'
+          WHEN r.rolsuper OR r.rolbypassrls THEN 'is a superuser or has BYPASSRLS'
+          WHEN NOT pg_has_role(me.oid, r.oid, ${MAY_SET}) THEN format('is not granted to %I', current_user) END) AS q(why)
+      WHERE why IS NOT NULL),
+    'owned', (
+      SELECT coalesce(json_agg(format('%I on %I.%I', r.rolname, n.nspname, c.relname)), '[]')
+      FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_roles r ON r.rolname = ANY ($3::text || $4::text[])
+      WHERE ${IS_UNFORCED} AND NOT r.rolsuper AND NOT r.rolbypassrls AND pg_has_role(r.oid, c.relowner, 'USAGE')),
+    'ownedByLogin', ${tablesWhere(
+      schema,
+      `${IS_UNFORCED} AND NOT me.rolsuper AND NOT me.rolbypassrls AND pg_has_role(me.oid, c.relowner, 'USAGE')`,
     )},
     'unidentified', ${tablesWhere(
       schema,

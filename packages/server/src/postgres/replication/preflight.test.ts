@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { findingsOf, POOLER_FINDING, triggerFindingsOf, whyNotLogical } from './preflight.js';
 import type { PreflightFacts } from './preflight-facts.js';
 
-const NAMES = { slot: 'realtime_slot', publication: 'realtime_publication', schema: 'realtime' };
+const NAMES = { slot: 'realtime_slot', publication: 'realtime_publication', schema: 'realtime', dbRoles: [] };
 const SLOT = {
   plugin: 'pgoutput',
   type: 'logical',
@@ -36,6 +36,9 @@ const READY: PreflightFacts = {
   unidentified: [],
   byHand: [],
   untriggered: [],
+  unusableRoles: [],
+  owned: [],
+  ownedByLogin: [],
 };
 
 describe('what stands in the way of row changes', () => {
@@ -80,6 +83,14 @@ describe('what stands in the way of row changes', () => {
     ],
     ['GF120', 'warning', { subscriberBypassesRls: true }, 'NOSUPERUSER NOBYPASSRLS'],
     ['GF121', 'warning', { slot: { ...SLOT, retained: 3 * 1024 ** 3 } }, 'slot reset'],
+    ['GF124', 'warning', { unusableRoles: ['ghost does not exist'] }, 'ghost does not exist'],
+    ['GF125', 'warning', { owned: ['app on public.notes'] }, 'app on public.notes. ALTER TABLE … FORCE'],
+    [
+      'GF126',
+      'warning',
+      { ownedByLogin: ['public.notes'] },
+      'logs in as "app" sees every row of public.notes',
+    ],
     [
       'GF121',
       'warning',

@@ -222,6 +222,36 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
             `Somebody dropped or disabled it: changes of ${untriggered.join(', ')} reach nobody. Start the server again: it makes them anew, and tells its clients of the gap.`,
           ),
   ],
+  [
+    'GF124',
+    ({ unusableRoles }) =>
+      unusableRoles.length === 0
+        ? undefined
+        : warning(
+            `${unusableRoles.length} roles of REALTIME_DB_ROLES cannot be used`,
+            `No row change reaches a user whose token chooses one of them: ${unusableRoles.join('; ')}.`,
+          ),
+  ],
+  [
+    'GF125',
+    ({ owned }) =>
+      owned.length === 0
+        ? undefined
+        : warning(
+            'row level security does not apply to roles that may do what the owner of a table may',
+            `Users that are judged as such a role get every row: ${owned.join(', ')}. ALTER TABLE … FORCE ROW LEVEL SECURITY; or let another role own the table.`,
+          ),
+  ],
+  [
+    'GF126',
+    ({ ownedByLogin, user }) =>
+      ownedByLogin.length === 0
+        ? undefined
+        : warning(
+            "row level security does not apply to the server's login on tables that it owns",
+            `Subscribers are judged as another role, and are not concerned; whatever else logs in as ${quoted(user)} sees every row of ${ownedByLogin.join(', ')}. ALTER TABLE … FORCE ROW LEVEL SECURITY; or give the server a login of its own.`,
+          ),
+  ],
 ];
 
 /** The number of what only an attempt can show: something between us and PostgreSQL does not speak the replication protocol. */
@@ -243,6 +273,9 @@ const TRIGGER_CODES: ReadonlySet<string> = new Set([
   'GF116',
   'GF117',
   'GF120',
+  'GF124',
+  'GF125',
+  'GF126',
   ...TRIGGER_ONLY_CODES,
 ]);
 /** What makes logical decoding impossible, and may not be for the operator to mend. */

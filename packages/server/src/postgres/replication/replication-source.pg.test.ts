@@ -88,6 +88,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
       database: pool,
       slot,
       publication: 'test_publication',
+      dbRoles: [],
       heartbeatMs: 60_000,
       window: { ms: 0, bytes: 0 },
       walLimitAction: 'keep',

@@ -24,6 +24,8 @@ export interface ReplicationSourceOptions {
   readonly database: Database;
   readonly slot: string;
   readonly publication: string;
+  /** The roles of REALTIME_DB_ROLES. */
+  readonly dbRoles: readonly string[];
   readonly heartbeatMs: number;
   /** How much stays readable after it was handed out. */
   readonly window: WindowLimits;
@@ -127,11 +129,12 @@ export class ReplicationSource implements ChangeSource {
       database,
       slot,
       publication,
+      dbRoles,
       newEpoch,
       log,
       applicationName = 'goforward-realtime',
     } = this.#options;
-    const names: PreflightNames = { slot, publication, schema: database.schema };
+    const names: PreflightNames = { slot, publication, schema: database.schema, dbRoles };
     await ensureSubscriberRole(database);
     this.#attempts.requireNothingWrong(findingsOf(await preflightFacts(database, names), names));
     await this.observe();
