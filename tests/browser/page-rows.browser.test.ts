@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { TestBrowser } from '../support/browser.js';
 import { PostgresProxy } from '../support/postgres-proxy.js';
 import { RealtimePage } from '../support/realtime-page.js';
+import { run } from '../support/row-changes.js';
 import {
   startRowChangeServer,
   startTestServer,
@@ -35,6 +36,9 @@ test('on a server as it comes, two browsers follow one table and each sees its o
   expect(await one.page.inputValue('#rows-table')).toBe('messages');
   await one.page.click('#rows-subscribe');
   await one.page.locator('#rows-state', { hasText: 'general gets the changes of messages' }).waitFor();
+  await one.page
+    .locator('#rows-state', { hasText: 'For realtime_subscriber: INDEXED, rows are looked up by user_id.' })
+    .waitFor();
 
   await insertRow(one, 'seen by the first alone');
   await insertRow(two, 'seen by the second alone');
@@ -99,6 +103,14 @@ test('a server admin follows any table, and is told what is wrong with a name', 
     await tab.page.fill('#rows-table', 'no.such_table');
     await tab.page.click('#rows-subscribe');
     await tab.bannerSays('The channel could not be subscribed to this table', 'such_table');
+    await run(configured, 'CREATE TABLE notes (id int PRIMARY KEY)');
+    await tab.page.fill('#rows-table', 'notes');
+    await tab.page.click('#rows-subscribe');
+    await tab.page
+      .locator('#rows-state', {
+        hasText: 'For realtime_subscriber: OPEN, row level security does not apply.',
+      })
+      .waitFor();
   } finally {
     await configured.stop();
   }

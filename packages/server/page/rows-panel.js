@@ -1,4 +1,4 @@
-import { post } from './http.js';
+import { get, post } from './http.js';
 
 /**
  * @typedef {object} RowsPanelOptions
@@ -75,11 +75,16 @@ export class RowsPanel {
     if (name === '') return this.#options.table.focus();
     const [schema, table] = name.includes('.') ? name.split(/\.(.*)/s) : ['public', name];
     const place = `channels/${encodeURIComponent(channel)}/subscribe`;
-    const { warnings = [] } =
+    const { warnings = [], visibility = [] } =
       name === this.#exampleTable
         ? await post(`/demo/${place}`, token, {})
         : await post(`/realtime/${place}`, token, { schema, table });
-    this.#say([`${channel} gets the changes of ${name}; each member those of rows it may see.`, ...warnings]);
+    const tiers = visibility.length > 0 ? visibility : await tiersOf(token, schema, table);
+    this.#say([
+      `${channel} gets the changes of ${name}; each member those of rows it may see.`,
+      ...tiers.map(({ role, tier, reason }) => `For ${role}: ${tier}, ${reason}.`),
+      ...warnings,
+    ]);
   }
 
   /** @param {import('./connection.js').Target} target */
@@ -95,4 +100,20 @@ export class RowsPanel {
   #say(sentences) {
     this.#options.state.textContent = sentences.join(' ');
   }
+}
+
+/** @typedef {{ role: string, tier: string, reason: string }} Tier how rows of a table are judged for a database role */
+
+/**
+ * Only server admins are told; for others there are none.
+ *
+ * @param {string} token
+ * @param {string | undefined} schema
+ * @param {string | undefined} table
+ * @returns {Promise<Tier[]>}
+ */
+async function tiersOf(token, schema, table) {
+  const { triggers } = await get('/realtime/triggers', token).catch(() => ({ triggers: [] }));
+  for (const known of triggers) if (known.table === table && known.schema === schema) return known.visibility;
+  return [];
 }

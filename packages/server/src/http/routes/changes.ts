@@ -31,7 +31,7 @@ import {
 } from '../schemas.js';
 
 /** What the routes of row changes work with. */
-interface RowChangeParts {
+export interface RowChangeParts {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly reports: SubscriptionReports;

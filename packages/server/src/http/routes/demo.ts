@@ -7,7 +7,7 @@ import { callerOf, channelOf } from '../access.js';
 import { invalid } from '../error-reply.js';
 import type { App } from '../route.js';
 import { ChannelParams } from '../schemas.js';
-import { type ChangeRouteParts, subscribeChannel } from './changes.js';
+import { type ChangeRouteParts, type RowChangeParts, subscribeChannel } from './changes.js';
 import type { MessageRouteParts } from './messages.js';
 
 /** A fresh user for the page of an unconfigured server. */
@@ -53,11 +53,11 @@ export function demoRoutes(app: App, parts: DemoRouteParts): void {
       return reply.send({ ...(await demo.newUser()), ...rows });
     },
   );
-  if (demo !== undefined && rowChanges !== undefined) exampleRoutes(app, parts, demo);
+  if (demo !== undefined && rowChanges !== undefined) exampleRoutes(app, parts, rowChanges, demo);
 }
 
 /** Demo users are no admins, so that row level security judges them; what an admin would do is done for them here. */
-function exampleRoutes(app: App, parts: DemoRouteParts, demo: Demo): void {
+function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangeParts, demo: Demo): void {
   const admit = (identity: Identity) => requireRate(parts.messageRate, identity.limitedAs, parts.clock());
   app.post(
     '/demo/channels/:name/subscribe',
@@ -66,7 +66,9 @@ function exampleRoutes(app: App, parts: DemoRouteParts, demo: Demo): void {
       const identity = callerOf(request);
       admit(identity);
       const subscriber = { userId: identity.userId, role: DEFAULT_DB_ROLE, isServerAdmin: true };
-      return subscribeChannel(parts, channelOf(request).name, EXAMPLE, subscriber);
+      const answer = await subscribeChannel(parts, channelOf(request).name, EXAMPLE, subscriber);
+      const { tableOid } = rowChanges.subscriptions.get(answer.subscription_id);
+      return { ...answer, visibility: tableOid === undefined ? [] : await rowChanges.tiers(tableOid) };
     },
   );
   app.post(
