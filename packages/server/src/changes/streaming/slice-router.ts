@@ -177,7 +177,9 @@ export class SliceRouter {
       if (subscription.active) all.push([subscription.channelName, subscription]);
     for (const [owner, some] of personal.byTable(facts.oid))
       for (const subscription of some) all.push([owner, subscription]);
-    const subscriptions = await TableSubscriptions.of(authorizer, facts, all);
+    const subscriptions =
+      known?.facts === facts ? known.subscriptions : new TableSubscriptions(authorizer, facts);
+    await subscriptions.update(all);
     this.#prepared.set(facts.oid, { facts, shared, version, subscriptions });
     return subscriptions;
   }

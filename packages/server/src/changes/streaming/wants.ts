@@ -87,7 +87,7 @@ export class Wants {
   #candidate(change: DecodedChange, places: readonly Place[]): Candidate | undefined {
     const subscriptions = this.#subscriptions;
     if (change.streamed.kind === 'truncate') {
-      const all = this.#sets.of(places.flatMap((place) => subscriptions.of(place)));
+      const all = this.#sets.of(places.flatMap((place) => [...subscriptions.of(place)]));
       return all.length === 0 ? undefined : { change, oldWanted: all, newWanted: NONE, isOldUnknown: false };
     }
     const matching = this.#matchingOf(change);

@@ -37,7 +37,8 @@ export class SubscriptionRegistry {
   readonly #parts: SubscriptionRegistryParts;
   readonly #ids = new IdSource();
   readonly #all = new Map<string, Entry>();
-  #byTable = new Map<number, Entry[]>();
+  #byTable: ReadonlyMap<number, readonly Entry[]> = new Map();
+  #byChannel: ReadonlyMap<string, readonly Entry[]> = new Map();
   readonly #counted = new Set<Entry>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -82,7 +83,7 @@ export class SubscriptionRegistry {
   }
 
   ofChannel(name: string): readonly Subscription[] {
-    return this.list().filter(({ channelName }) => channelName === name);
+    return this.#byChannel.get(name) ?? [];
   }
 
   byTable(oid: number): readonly Subscription[] {
@@ -117,10 +118,7 @@ export class SubscriptionRegistry {
   ): Promise<{ subscription: Subscription; warnings: readonly string[] }> {
     const { preparation, store, clock } = this.#parts;
     const filterKey = keyOf(filter);
-    const known = () =>
-      [...this.#all.values()].find(
-        (entry) => entry.channelName === channelName && entry.filterKey === filterKey,
-      );
+    const known = () => this.#byChannel.get(channelName)?.find((entry) => entry.filterKey === filterKey);
     const prepared = await preparation.forSubscriber(filter, subscriber);
     const { warnings } = prepared;
     const earlier = known();
@@ -238,15 +236,25 @@ export class SubscriptionRegistry {
   }
 
   #index(): void {
-    const byTable = new Map<number, Entry[]>();
-    for (const entry of this.#all.values()) {
-      if (entry.tableOid === undefined) continue;
-      const others = byTable.get(entry.tableOid);
-      if (others === undefined) byTable.set(entry.tableOid, [entry]);
-      else others.push(entry);
-    }
-    this.#byTable = byTable;
+    this.#byTable = groupedBy(this.#all.values(), ({ tableOid }) => tableOid);
+    this.#byChannel = groupedBy(this.#all.values(), ({ channelName }) => channelName);
   }
+}
+
+/** Those without a key are left out. */
+function groupedBy<Key>(
+  entries: Iterable<Entry>,
+  keyOf: (entry: Entry) => Key | undefined,
+): ReadonlyMap<Key, readonly Entry[]> {
+  const groups = new Map<Key, Entry[]>();
+  for (const entry of entries) {
+    const key = keyOf(entry);
+    if (key === undefined) continue;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [entry]);
+    else group.push(entry);
+  }
+  return groups;
 }
 
 /** Equal for filters that want the same. */
