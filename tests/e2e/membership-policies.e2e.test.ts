@@ -90,6 +90,10 @@ describe.each(['logical', 'trigger'])('policies of memberships, by the %s source
       `room IN (SELECT m.room FROM members m WHERE m.usr = current_setting('app.current_user_id')::uuid)`,
       ['members'],
     ],
+    [
+      `room IN (SELECT m.room FROM members m WHERE m.usr = ANY (string_to_array(current_setting('app.current_user_id'), ',')::uuid[]))`,
+      ['members'],
+    ],
     ['room = 0 OR room IN (SELECT m.room FROM members m WHERE usr = uid() AND NOT muted)', ['members']],
     [
       'room IN (SELECT r.id FROM rooms r JOIN teams t ON t.team = r.team WHERE t.usr = uid())',

@@ -236,6 +236,13 @@ export class FaultRun {
     return socket;
   }
 
+  /** How many connections were cut off since they read too slowly. */
+  async slowConsumers(): Promise<number> {
+    const [, count] =
+      /^realtime_slow_consumers_total (\d+)$/m.exec(await this.#call('GET', '/metrics')) ?? [];
+    return Number(count);
+  }
+
   get serverPid(): number {
     return this.#server?.pid ?? 0;
   }
@@ -348,16 +355,19 @@ export class FaultRun {
     return this.clients.reduce((sum, client) => sum + of(client), 0);
   }
 
-  async #call(method: string, path: string, body: unknown): Promise<void> {
+  /** Answers the text of the answer. */
+  async #call(method: string, path: string, body?: unknown): Promise<string> {
     const answer = await fetch(`http://127.0.0.1:${this.#port}${path}`, {
       method,
       headers: {
         authorization: `Bearer ${await signClaims({ sub: 'root', role: 'admin' }, SECRET)}`,
-        'content-type': 'application/json',
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
-      body: JSON.stringify(body),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
-    if (!answer.ok) throw new Error(`${path} was answered with ${answer.status} ${await answer.text()}`);
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${path} was answered with ${answer.status} ${text}`);
+    return text;
   }
 }
 

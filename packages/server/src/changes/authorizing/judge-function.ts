@@ -77,7 +77,8 @@ export function conditionsFunction(subject: JudgeSubject, conditions: readonly s
 
 /**
  * Evaluates expressions that are the same for all rows, for each context. Answers by the context's number from 1 the
- * JSON array of their values, or NULL where one of them raised an error.
+ * JSON array of their values, or NULL where one of them raised an error. Where the time ran out, the last answer has
+ * the number of the context that it ran out on, negated.
  */
 export function foldFunction(
   { facts, fingerprint, role }: JudgeSubject,
@@ -100,7 +101,9 @@ BEGIN
     BEGIN
       SELECT pg_catalog.json_build_array(${values.join(', ')}) INTO "gf$value" WHERE "gf$i" > 0;
     EXCEPTION WHEN query_canceled THEN
-      RAISE;
+      context := -"gf$i";
+      RETURN NEXT;
+      RETURN;
     WHEN OTHERS THEN
       "gf$value" := NULL;
     END;

@@ -50,6 +50,7 @@ interface Folded {
 }
 
 interface FoldedRow {
+  readonly context: number;
   readonly folded: readonly (string | readonly (string | null)[] | null)[] | null;
 }
 
@@ -155,19 +156,27 @@ export class PostgresAuthorizer implements Authorizer {
     const { fingerprint } = this.#catalog.of(table);
     const values = slots.map(({ leaf }) => jsonOf(leaf));
     const judge = foldFunction({ facts: table, fingerprint, role }, values);
-    const folded: (readonly Slot[] | undefined)[] = [];
-    for (let n = 0; n < contexts.length; n += CONTEXTS_AT_ONCE) {
-      const some = contexts.slice(n, n + CONTEXTS_AT_ONCE);
-      const users = some.map(({ userId }) => userId);
-      const claims = some.map(({ claims: json }) => json);
-      const rows = await this.#session.call<FoldedRow>(judge, [users, claims], TOGETHER_MS);
-      if (rows.length < some.length) {
-        this.#catalog.forget(table.oid);
-        throw new StaleFacts();
-      }
-      folded.push(...rows.map((row) => slotsOf(row, slots)));
+    const folded = new Map<RowContext, readonly Slot[] | undefined>();
+    const items = contexts.map((context) => ({
+      key: JSON.stringify([table.oid, 'fold', context.key]),
+      context,
+    }));
+    const question = (asked: readonly (typeof items)[number][]) => ({
+      judge,
+      values: [asked.map(({ context }) => context.userId), asked.map(({ context }) => context.claims)],
+    });
+    for (let n = 0; n < items.length; n += CONTEXTS_AT_ONCE) {
+      const asked = this.#unpunished(items.slice(n, n + CONTEXTS_AT_ONCE));
+      await this.#ask<(typeof items)[number], FoldedRow>(
+        table,
+        asked,
+        question,
+        TOGETHER_MS,
+        ({ context }, row) => folded.set(context, slotsOf(row, slots)),
+      );
     }
-    return folded;
+    // PostgreSQL judges those for whom it takes too long.
+    return contexts.map((context) => folded.get(context));
   }
 
   async conditions(
@@ -232,27 +241,33 @@ export class PostgresAuthorizer implements Authorizer {
     items: readonly T[],
     question: (asked: readonly T[]) => { judge: JudgeFunction; values: unknown[] },
   ): Promise<Verdict[]> {
-    const now = this.#clock();
-    const asked = items.filter(({ key }) => (this.#punished.get(key) ?? 0) <= now);
     const answers = new Map<T, Verdict>();
-    await this.#ask(table, asked, question, TOGETHER_MS, answers);
+    await this.#ask<T, AnswerRow>(table, this.#unpunished(items), question, TOGETHER_MS, (item, row) =>
+      answers.set(item, { visible: numbers(row.visible), failed: numbers(row.failed) }),
+    );
     return items.map((item) => answers.get(item) ?? { visible: new Set(), failed: new Set(item.rows) });
   }
 
+  /** Those that were not too slow of late. */
+  #unpunished<T extends { readonly key: string }>(items: readonly T[]): T[] {
+    const now = this.#clock();
+    return items.filter(({ key }) => (this.#punished.get(key) ?? 0) <= now);
+  }
+
   /** One question; what it takes too long on is asked alone, and the rest after it. */
-  async #ask<T extends Item>(
+  async #ask<T extends { readonly key: string }, Row extends { readonly context: number }>(
     table: TableFacts,
     asked: readonly T[],
     question: (asked: readonly T[]) => { judge: JudgeFunction; values: unknown[] },
     timeoutMs: number,
-    answers: Map<T, Verdict>,
+    answered: (item: T, row: Row) => void,
   ): Promise<void> {
     if (asked.length === 0) return;
     const { judge, values } = question(asked);
-    const rows = await this.#session.call<AnswerRow>(judge, values, timeoutMs);
-    for (const { context, visible, failed } of rows) {
-      const item = asked[context - 1];
-      if (item !== undefined) answers.set(item, { visible: numbers(visible), failed: numbers(failed) });
+    const rows = await this.#session.call<Row>(judge, values, timeoutMs);
+    for (const row of rows) {
+      const item = asked[row.context - 1];
+      if (item !== undefined) answered(item, row);
     }
     const last = rows.at(-1)?.context ?? 0;
     if (last === asked.length) return;
@@ -264,8 +279,8 @@ export class PostgresAuthorizer implements Authorizer {
     const rest = asked.slice(-last);
     const [culprit] = slow;
     if (culprit !== undefined && asked.length === 1) this.#punish(culprit.key);
-    else await this.#ask(table, slow, question, ALONE_MS, answers);
-    await this.#ask(table, rest, question, TOGETHER_MS, answers);
+    else await this.#ask(table, slow, question, ALONE_MS, answered);
+    await this.#ask(table, rest, question, TOGETHER_MS, answered);
   }
 
   #punish(key: string): void {

@@ -181,10 +181,27 @@ function columnOf(
 /** Prints conditions over the tables of a sub-select, and nothing of the row that asks. */
 class SubSelectPrinter extends ContextPrinter {
   readonly #sources: readonly Source[];
+  /** What is printed is beside ANY, where a sub-select would be another thing. */
+  #isBesideAny = false;
 
   constructor(known: KnownNames, sources: readonly Source[]) {
     super(known);
     this.#sources = sources;
+  }
+
+  override print(node: unknown): string {
+    const before = this.#isBesideAny;
+    this.#isBesideAny ||= asNode(asNode(node).A_Expr).kind === 'AEXPR_OP_ANY';
+    const text = super.print(node);
+    this.#isBesideAny = before;
+    return text;
+  }
+
+  /** What depends on who asks alone is evaluated once and not for each row of the tables. */
+  protected override otherCall(names: readonly string[], args: readonly unknown[]): string {
+    const call = super.otherCall(names, args);
+    const isOfContext = args.length === 0 || names.at(-1) === 'current_setting';
+    return isOfContext && !this.#isBesideAny ? `(SELECT ${call})` : call;
   }
 
   protected override printColumn(node: Node): string {
