@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import * as changes from './changes.mjs';
 import * as fanOut from './fan-out.mjs';
 import * as idleMemory from './idle-memory.mjs';
+import * as joining from './joining.mjs';
 import { VoidRun } from './support/void-run.mjs';
 import * as visibility from './visibility.mjs';
 import * as writers from './writers.mjs';
@@ -13,6 +14,7 @@ const BENCHMARKS = new Map([
   ['idle-memory', idleMemory],
   ['changes', changes],
   ['visibility', visibility],
+  ['joining', joining],
   ['writers', writers],
 ]);
 

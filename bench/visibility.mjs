@@ -157,7 +157,7 @@ async function measure(server, members) {
   };
   const patterns = [];
   await client.query(
-    'CREATE TABLE room_members (room uuid, usr uuid, PRIMARY KEY (room, usr)); GRANT SELECT ON room_members TO realtime_subscriber',
+    'CREATE TABLE room_members (room uuid, usr uuid, PRIMARY KEY (usr, room)); GRANT SELECT ON room_members TO realtime_subscriber',
   );
   await client.query('INSERT INTO room_members SELECT * FROM unnest($1::uuid[], $2::uuid[])', [
     users.map((_, n) => users[n - (n % ROOM)]),

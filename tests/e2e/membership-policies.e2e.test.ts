@@ -140,6 +140,24 @@ describe.each(['logical', 'trigger'])('policies of memberships, by the %s source
     expect(await tier()).toMatch(/^INDEXED/);
   });
 
+  test('who joins while memberships change is known by the last of them', async () => {
+    await optIn('members');
+    expect(await readers(post(1))).toEqual([false, false]);
+    const random = new Random(11);
+    for (let n = 0; n < 40; n++) {
+      const who = random.below(USERS.length);
+      const [user, isMember] = [USERS[who] ?? '', random.chance(0.5)];
+      const change = isMember
+        ? `INSERT INTO members VALUES (1, '${user}') ON CONFLICT DO NOTHING`
+        : `DELETE FROM members WHERE usr = '${user}'`;
+      const leaving = clients[who]?.close();
+      const [member] = await Promise.all([join(server, 'lobby', user), client.query(change), leaving]);
+      clients[who] = member;
+      const got = await readers(post(1));
+      expect({ n, who, isMember, got: got[who] }).toEqual({ n, who, isMember, got: isMember });
+    }
+  });
+
   test('who was removed before sees nothing of what comes after, however fast that is', async () => {
     await optIn('members');
     for (let n = 0; n < 100; n++) {

@@ -26,6 +26,7 @@ import {
   parsePosition,
   positionBefore,
 } from './position.js';
+import { Preparation } from './preparation.js';
 import type { Seats } from './seats.js';
 import type { History, Notice, Slice } from './slice.js';
 import type { SliceRouter } from './slice-router.js';
@@ -94,6 +95,7 @@ export class RowChanges {
   #distrusted: bigint | undefined;
   /** What is being handed out. */
   #current: Slice | undefined;
+  readonly #preparation: Preparation;
   #opened: (() => void) | undefined;
   readonly #hasOpened = new Promise<void>((resolve) => {
     this.#opened = resolve;
@@ -103,6 +105,7 @@ export class RowChanges {
 
   constructor(parts: RowChangesParts) {
     this.#parts = parts;
+    this.#preparation = new Preparation(parts.router, parts.seats);
   }
 
   get source(): Pick<ChangeSource, 'state' | 'stats'> {
@@ -146,6 +149,7 @@ export class RowChanges {
   /** A member has joined; `cursor`: up to where it has everything. */
   joined(member: Subscriber, channel: Channel, cursor: string | undefined): Welcome {
     this.#parts.seats.join(member, channel);
+    this.#preparation.for(this.tablesOf(channel).filter((oid) => oid !== MESSAGES));
     const notices = this.#downNotices(channel);
     if (this.#epoch === '') {
       this.#undecided.set(member, { channel, cursor, end: this.#parts.source.observedEnd });
@@ -309,7 +313,7 @@ export class RowChanges {
       this.#distrusted = last.commitLsn;
       seats.distrust();
     }
-    await seats.hold(async () => {
+    const handOut = async () => {
       const routed = await persevere(
         () => router.route(slice.epoch, changes, seats),
         this.#stopping.signal,
@@ -330,7 +334,8 @@ export class RowChanges {
       }
       resumeLog.append(packed);
       this.#frontier = last;
-    });
+    };
+    await this.#preparation.hold(() => seats.hold(handOut));
   }
 
   /** A slice that cannot be judged reaches nobody, and whoever waits for its tables is told. */

@@ -210,6 +210,8 @@ interface Indexed {
   readonly beyond: Set<Listener>;
   /** By the tables that memberships are read from: whom a row there concerns; undefined: everybody. */
   readonly concerned: readonly { readonly oid: number; readonly index: ContextIndex<Listener> | undefined }[];
+  /** How often something became doubtful that was read from tables. */
+  doubts: number;
 }
 
 /** Who may hear of one table as one database role. */
@@ -270,8 +272,10 @@ export class RoleSeats {
   }
 
   #doubt(listener: Listener): void {
+    if (this.#indexed === undefined) return;
+    this.#indexed.doubts += 1;
     this.#leave(listener);
-    this.#indexed?.waiting.add(listener);
+    this.#indexed.waiting.add(listener);
   }
 
   #leave(listener: Listener): void {
@@ -294,33 +298,51 @@ export class RoleSeats {
 
   /** The index of everybody for these policies: made anew where they are others, else only who has come since is added. */
   async indexed(judging: Compiled, fold: Fold): Promise<Indexed> {
-    let indexed = this.#indexed;
-    if (indexed?.judging !== judging) {
-      const { predicate, memberships } = judging.compiled;
-      indexed = {
-        judging,
-        index: new ContextIndex<Listener>(predicate),
-        waiting: new Set(this.listeners.values()),
-        beyond: new Set(),
-        concerned: memberships.map(({ oid, concerns }) => ({
-          oid,
-          index: concerns === undefined ? undefined : new ContextIndex<Listener>(concerns),
-        })),
-      };
-      this.#indexed = indexed;
-    }
-    const coming = [...indexed.waiting];
-    if (coming.length === 0) return indexed;
+    const indexed = this.#indexOf(judging);
+    await this.#add(indexed, [...indexed.waiting], fold);
+    return indexed;
+  }
+
+  /** As `indexed` for some of those who have come since, ahead of the next change; false: there are none. */
+  async prepare(judging: Compiled, fold: Fold, count: number): Promise<boolean> {
+    const indexed = this.#indexOf(judging);
+    const coming = [...indexed.waiting].slice(0, count);
+    await this.#add(indexed, coming, fold);
+    return coming.length > 0;
+  }
+
+  #indexOf(judging: Compiled): Indexed {
+    if (this.#indexed?.judging === judging) return this.#indexed;
+    const { predicate, memberships } = judging.compiled;
+    this.#indexed = {
+      judging,
+      index: new ContextIndex<Listener>(predicate),
+      waiting: new Set(this.listeners.values()),
+      beyond: new Set(),
+      concerned: memberships.map(({ oid, concerns }) => ({
+        oid,
+        index: concerns === undefined ? undefined : new ContextIndex<Listener>(concerns),
+      })),
+      doubts: 0,
+    };
+    return this.#indexed;
+  }
+
+  async #add(indexed: Indexed, coming: readonly Listener[], fold: Fold): Promise<void> {
+    if (coming.length === 0) return;
+    const { doubts } = indexed;
     const slots = await fold(coming.map(({ context }) => context));
+    // What was read may be of before what is in doubt since.
+    if (indexed.doubts !== doubts) return;
     for (const [n, listener] of coming.entries()) {
-      indexed.waiting.delete(listener);
+      // It has left meanwhile, or was added beside us.
+      if (!indexed.waiting.delete(listener)) continue;
       const own = slots[n];
       if (own === undefined) indexed.beyond.add(listener);
       else
         for (const index of [indexed.index, ...indexed.concerned.map((concern) => concern.index)])
           index?.add(listener, own);
     }
-    return indexed;
   }
 }
 

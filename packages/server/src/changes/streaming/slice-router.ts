@@ -13,7 +13,7 @@ import { Frames } from './frames.js';
 import { type Group, Groups } from './groups.js';
 import { type Delivered, ListWriter } from './list-writer.js';
 import type { StreamedChange, StreamedMessage } from './packed-changes.js';
-import type { Place, RoleSeats, Seat, Seats, TableSeats } from './seats.js';
+import type { Fold, Place, RoleSeats, Seat, Seats, TableSeats } from './seats.js';
 import { Sight } from './sight.js';
 import { SliceOutcomes, type Standing } from './slice-outcomes.js';
 import { type Entry, TableSubscriptions } from './table-subscriptions.js';
@@ -46,6 +46,9 @@ export interface Routed {
   readonly delivered: Delivered;
   readonly outcomes: ChangeOutcomes;
 }
+
+/** So many that a slice that comes meanwhile hardly waits. */
+const PREPARED_AT_ONCE = 100;
 
 /** What is gathered of a slice. */
 interface Gathering {
@@ -95,6 +98,23 @@ export class SliceRouter {
     for (const [position, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, position, seats, groups);
     return { groups: groups.all(), delivered, outcomes: outcomes.finish(delivered) };
+  }
+
+  /**
+   * Has some of those who may hear of a table looked up ahead of its next change, which then need not wait for it.
+   * False: there are none. Throws StaleFacts.
+   */
+  async prepare(oid: number, seats: Seats): Promise<boolean> {
+    const { authorizer } = this.#parts;
+    for (const [role, own] of seats.ofTable(oid).roles) {
+      const facts = await authorizer.facts(oid);
+      if (facts === undefined) return false;
+      const { rows, judging } = await authorizer.rights(facts, role);
+      if (rows !== 'judged' || !('compiled' in judging)) continue;
+      const fold: Fold = (contexts) => authorizer.fold(facts, role, contexts);
+      if (await own.prepare(judging, fold, PREPARED_AT_ONCE)) return true;
+    }
+    return false;
   }
 
   /** What was sent by SQL goes to all members of its channel. */
