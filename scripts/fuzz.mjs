@@ -6,7 +6,8 @@ import { parseArgs } from 'node:util';
 const HELP = `Usage: npm run test:fuzz -- [--cases <n>] [--seed <n>]
 
 Random tables, policies, grants, claims, conditions and rows: what the server would send must be what a SELECT
-as that role, with those settings, shows of each row version. The first difference ends the run and is printed
+as that role, with those settings, shows of each row version; also while policies, grants, memberships and claims
+change, through a whole server. The first difference ends the run and is printed
 with its seed, which makes it again.
 
   --cases <n>  Row versions times contexts (100000).
@@ -21,7 +22,7 @@ if (values.help || !Number.isInteger(cases) || cases < 1 || !Number.isInteger(se
   process.stdout.write(`${HELP}\n`);
   process.exit(values.help ? 0 : 2);
 }
-const { status } = spawnSync('npx', ['vitest', 'run', '--project', 'pg', 'tests/fuzz'], {
+const { status } = spawnSync('npx', ['vitest', 'run', '--project', 'pg', '--project', 'e2e', 'tests/fuzz'], {
   stdio: 'inherit',
   env: { ...process.env, FUZZ_CASES: String(cases), FUZZ_SEED: String(seed) },
 });

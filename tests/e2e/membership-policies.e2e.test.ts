@@ -103,7 +103,7 @@ describe.each(['logical', 'trigger'])('policies of memberships, by the %s source
     await optIn(...tables);
     await run(server, `ALTER POLICY p ON posts USING (${policy})`);
     const random = new Random(7);
-    for (let n = 0; n < 60; n++) {
+    for (let n = 0; n < 30; n++) {
       const changes = Array.from({ length: random.below(3) }, () => {
         const [room, user] = [random.below(4), random.of(USERS)];
         return random.of([
@@ -144,7 +144,7 @@ describe.each(['logical', 'trigger'])('policies of memberships, by the %s source
     await optIn('members');
     expect(await readers(post(1))).toEqual([false, false]);
     const random = new Random(11);
-    for (let n = 0; n < 40; n++) {
+    for (let n = 0; n < 20; n++) {
       const who = random.below(USERS.length);
       const [user, isMember] = [USERS[who] ?? '', random.chance(0.5)];
       const change = isMember

@@ -46,6 +46,25 @@ describe.each(POSTGRES_VERSIONS)('row changes for one connection on the %s Postg
   });
   afterEach(() => server.stop());
 
+  test('are at most 20 for a connection and 200 for a user', async () => {
+    await run(server, 'CREATE TABLE notes (id int PRIMARY KEY)');
+    await optIn('notes');
+    const refused = (limit: number) => ({ code: 'DB_SUBSCRIPTION_FAILED', limit });
+    const clients: TestClient[] = [];
+    for (let n = 0; n < 10; n++) {
+      const client = await join(server, 'lobby', ADA);
+      clients.push(client);
+      for (let m = 0; m < 20; m++) await follow(client, { table: 'notes', condition: `id = ${m}` });
+    }
+    const [first, another] = [clients[0], await join(server, 'lobby', ADA)];
+    if (first === undefined) throw new Error('nobody');
+    expect((await ask(first, 'subscribe', { table: 'notes' })).payload).toMatchObject(refused(20));
+    expect((await ask(another, 'subscribe', { table: 'notes' })).payload).toMatchObject(refused(200));
+    await follow(await join(server, 'lobby', BOB), { table: 'notes' });
+    await ask(first, 'unsubscribe', {});
+    await follow(another, { table: 'notes' });
+  });
+
   test('come to it alone, and end with an unsubscribe', async () => {
     await run(server, 'CREATE TABLE notes (id int PRIMARY KEY)');
     await optIn('notes');

@@ -39,14 +39,16 @@ const TRUTH = `
 let test: TestDatabase;
 let database: Database;
 let authorizer: PostgresAuthorizer;
-const counts = { cases: 0, visible: 0, compiled: 0, indexed: 0, worlds: 0, conditions: 0 };
+const counts = { cases: 0, visible: 0, compiled: 0, indexed: 0, worlds: 0, conditions: 0, memberships: 0 };
 
 beforeAll(async () => {
   await loadParser();
   test = await createTestDatabase();
   database = await connectedDatabase(test.url);
-  await sql(test.url, `${TABLE}; ${TRUTH}; GRANT SELECT ON exact TO ${DEFAULT_DB_ROLE}`);
-  authorizer = new PostgresAuthorizer({ database, enableRls: true, clock: Date.now });
+  await sql(test.url, `${TABLE}; ${TRUTH}; GRANT SELECT ON exact, member, team TO ${DEFAULT_DB_ROLE}`);
+  // What is read of the other tables is read anew in each world, as where their changes are told.
+  const isStreamed = () => 'true';
+  authorizer = new PostgresAuthorizer({ database, enableRls: true, clock: Date.now, isStreamed });
 });
 
 afterAll(async () => {
@@ -67,9 +69,13 @@ async function judged(
       `CREATE POLICY p${n} ON exact AS ${isRestrictive && n > 0 ? 'RESTRICTIVE' : 'PERMISSIVE'} USING (${expression})`,
   );
   const values = world.rows.map((row, id) => `(${[String(id), ...row].map(literal).join(', ')})`);
+  const inserted = (table: string, rows: ExactWorld['members']) =>
+    rows.length === 0
+      ? ''
+      : `INSERT INTO ${table} VALUES ${rows.map((row) => `(${row.map(literal).join(', ')})`).join(', ')};`;
   await sql(
     test.url,
-    `SELECT 1; TRUNCATE exact; DO $$ DECLARE p record; BEGIN FOR p IN SELECT polname FROM pg_policy WHERE polrelid = 'exact'::regclass LOOP
+    `TRUNCATE exact, member, team; ${inserted('member', world.members)} ${inserted('team', world.teams)} DO $$ DECLARE p record; BEGIN FOR p IN SELECT polname FROM pg_policy WHERE polrelid = 'exact'::regclass LOOP
        EXECUTE format('DROP POLICY %I ON exact', p.polname); END LOOP; END $$;
      ${policies.join(';')}; INSERT INTO exact VALUES ${values.join(', ')}`,
   );
@@ -103,6 +109,7 @@ async function compared(
   for (const [n, slots] of folded.entries()) if (slots !== undefined) index.add(n, slots);
   counts.compiled += 1;
   if (index.isIndexed) counts.indexed += 1;
+  if (rights.judging.compiled.memberships.length > 0) counts.memberships += 1;
   const ours: number[][] = contexts.map(() => []);
   for (const [id, image] of (await images()).entries())
     for (const n of index.find(new ExactRow(image))) ours[n]?.push(id);
@@ -182,6 +189,7 @@ describe('policies and conditions that are compiled', () => {
       );
       console.info(`compiled: ${JSON.stringify(counts)}, 0 differences, seed ${SEED}`);
       expect(counts.cases).toBeGreaterThan(CASES * 0.8);
+      expect(counts.memberships).toBeGreaterThan(counts.worlds * 0.05);
     },
     Math.max(120_000, CASES * 20),
   );

@@ -9,7 +9,9 @@ export const TABLE = `
   ALTER TABLE exact ENABLE ROW LEVEL SECURITY;
   CREATE FUNCTION uid() RETURNS uuid LANGUAGE sql STABLE AS $$
     SELECT nullif(current_setting('request.jwt.claims', true)::json ->> 'sub', '')::uuid $$;
-  CREATE FUNCTION org() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('request.jwt.claims', true)::json ->> 'org' $$;`;
+  CREATE FUNCTION org() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('request.jwt.claims', true)::json ->> 'org' $$;
+  CREATE TABLE member (usr uuid, org text, k int4, t text, u uuid, muted bool);
+  CREATE TABLE team (k int4, org text);`;
 
 export const COLUMNS = [
   'id',
@@ -224,11 +226,44 @@ const CONTEXT_ATOMS = fc.oneof(
   ),
 );
 
+/** Lists of what is known of whoever asks, of one table or of two. */
+const MEMBERSHIPS = [
+  ['k', 'm.k', 'member m'],
+  ['s', 'm.k', 'member m'],
+  ['t', 'm.t', 'member m'],
+  ['u', 'm.u', 'member m'],
+  ['k', 'm.k', 'member m JOIN team a ON a.k = m.k'],
+  ['t', 'a.org', 'member m JOIN team a ON a.k = m.k AND a.org <> m.t'],
+] as const;
+const OF_WHOM = [
+  'm.usr = uid()',
+  'uid() = m.usr AND m.muted IS NOT TRUE',
+  'm.org = org()',
+  `m.org = current_setting('app.current_user_id')`,
+  `m.usr = ANY (string_to_array(${claim('list')}, ',')::uuid[])`,
+  'NOT m.muted',
+];
+
+const membership = fc
+  .tuple(
+    fc.constantFrom(...MEMBERSHIPS),
+    fc.constantFrom(...OF_WHOM),
+    fc.constantFrom('IN', 'NOT IN', 'EXISTS', 'NOT EXISTS'),
+  )
+  .map(([[name, listed, from], whom, word]) =>
+    word.endsWith('IN')
+      ? `${name} ${word} (SELECT ${listed} FROM ${from} WHERE ${whom})`
+      : `${word} (SELECT 1 FROM ${from} WHERE ${listed} = exact.${name} AND ${whom})`,
+  );
+
 export interface ExactWorld {
   readonly policies: readonly { readonly isRestrictive: boolean; readonly expression: string }[];
   readonly condition: string;
   /** By column, without the id. */
   readonly rows: readonly (readonly (string | null)[])[];
+  /** Rows of `member` and of `team`. */
+  readonly members: readonly (readonly (string | null)[])[];
+  readonly teams: readonly (readonly (string | null)[])[];
   readonly contexts: readonly { readonly userId: string; readonly claims: string }[];
 }
 
@@ -252,8 +287,15 @@ const claims = fc.record(
   { requiredKeys: [] },
 );
 
+const maybe = (name: string) => fc.option(fc.constantFrom(...(VALUES[name] ?? [])), { nil: null, freq: 5 });
+const POLICY_ATOMS = fc.oneof({ weight: 5, arbitrary: CONTEXT_ATOMS }, { weight: 1, arbitrary: membership });
+
 export const exactWorld: fc.Arbitrary<ExactWorld> = fc.record({
-  policies: fc.array(fc.record({ isRestrictive: fc.boolean(), expression: tree(CONTEXT_ATOMS, 2) }), {
+  members: fc.array(fc.tuple(maybe('u'), maybe('t'), maybe('k'), maybe('t'), maybe('u'), maybe('b')), {
+    maxLength: 6,
+  }),
+  teams: fc.array(fc.tuple(maybe('k'), maybe('t')), { maxLength: 3 }),
+  policies: fc.array(fc.record({ isRestrictive: fc.boolean(), expression: tree(POLICY_ATOMS, 2) }), {
     minLength: 1,
     maxLength: 3,
   }),

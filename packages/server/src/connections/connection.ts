@@ -125,7 +125,8 @@ export class Connection implements Session, SocketOwner, Timed {
   }
 
   authenticated(identity: Identity): void {
-    this.#identity = identity;
+    // Whoever counts it goes on as it began.
+    this.#identity = { ...identity, limitedAs: this.#identity.limitedAs };
     this.#expiryTold = false;
     this.watch();
   }

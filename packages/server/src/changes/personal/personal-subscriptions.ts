@@ -4,6 +4,7 @@ import { IdSource } from '../../lib/ids.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 
 const MAX_PER_CONNECTION = 20;
+const MAX_PER_USER = 200;
 const MAX_IN_ALL = 20_000;
 const NONE: ReadonlyMap<Subscriber, readonly Subscription[]> = new Map();
 
@@ -12,6 +13,8 @@ export class PersonalSubscriptions {
   readonly #ids = new IdSource();
   readonly #byOwner = new Map<Subscriber, Map<string, Subscription>>();
   readonly #byTable = new Map<number, Map<Subscriber, readonly Subscription[]>>();
+  /** How many each user has. */
+  readonly #byUser = new Map<string, number>();
   readonly #expected = new Map<number, number>();
   #size = 0;
   #version = 0;
@@ -43,11 +46,10 @@ export class PersonalSubscriptions {
   /** Throws DB_SUBSCRIPTION_FAILED when one more would be too many. */
   requireRoom(owner: Subscriber): void {
     const own = this.#byOwner.get(owner)?.size ?? 0;
-    if (own < MAX_PER_CONNECTION && this.#size < MAX_IN_ALL) return;
-    throw new ProtocolError('DB_SUBSCRIPTION_FAILED', {
-      details: `A connection has at most ${MAX_PER_CONNECTION} subscriptions of its own`,
-      fields: { limit: MAX_PER_CONNECTION },
-    });
+    const ofUser = this.#byUser.get(owner.identity.limitedAs) ?? 0;
+    if (own >= MAX_PER_CONNECTION) throw full('A connection has', MAX_PER_CONNECTION);
+    if (ofUser >= MAX_PER_USER) throw full('The connections of a user have', MAX_PER_USER);
+    if (this.#size >= MAX_IN_ALL) throw full('All connections together have', MAX_IN_ALL);
   }
 
   add(owner: Subscriber, subscription: Subscription): void {
@@ -55,7 +57,7 @@ export class PersonalSubscriptions {
     const own = this.#byOwner.get(owner) ?? new Map<string, Subscription>();
     own.set(subscription.id, subscription);
     this.#byOwner.set(owner, own);
-    this.#size += 1;
+    this.#count(owner, 1);
     this.#index(owner, subscription.tableOid);
   }
 
@@ -89,7 +91,7 @@ export class PersonalSubscriptions {
     let isGone = false;
     for (const subscription of ending) {
       if (subscription === undefined || own?.delete(subscription.id) !== true) continue;
-      this.#size -= 1;
+      this.#count(owner, -1);
       isGone = true;
       if (own.size === 0) this.#byOwner.delete(owner);
       this.#index(owner, subscription.tableOid);
@@ -128,6 +130,14 @@ export class PersonalSubscriptions {
     return [...own].flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid]));
   }
 
+  #count(owner: Subscriber, by: 1 | -1): void {
+    const user = owner.identity.limitedAs;
+    const left = (this.#byUser.get(user) ?? 0) + by;
+    if (left === 0) this.#byUser.delete(user);
+    else this.#byUser.set(user, left);
+    this.#size += by;
+  }
+
   /** Notes anew which of this owner's are of a table. */
   #index(owner: Subscriber, oid: number | undefined): void {
     if (oid === undefined) return;
@@ -141,4 +151,11 @@ export class PersonalSubscriptions {
     this.#version += 1;
     this.#onChange(owner);
   }
+}
+
+function full(who: string, limit: number): ProtocolError {
+  return new ProtocolError('DB_SUBSCRIPTION_FAILED', {
+    details: `${who} at most ${limit} subscriptions of their own`,
+    fields: { limit },
+  });
 }

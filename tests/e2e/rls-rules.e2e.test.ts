@@ -1,0 +1,196 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ADA, BOB, run, subscribe } from '../support/row-changes.js';
+import { join, type TestClient } from '../support/test-client.js';
+import { startRowChangeServer, type TestServer } from '../support/test-server.js';
+
+/**
+ * Clause by clause, what a change is judged by; each where policies are compiled and where PostgreSQL judges. The
+ * identity of old rows (8) is in row-change-tables, memberships (10) are in membership-policies.
+ */
+const TIERS = [
+  ['INDEXED', 'owner = uid()'],
+  ['COMPILED', 'owner IS NOT DISTINCT FROM uid()'],
+  ['POSTGRES', 'coalesce(owner) = uid()'],
+] as const;
+
+describe.each(TIERS)('row level security, %s', (tier, own) => {
+  let server: TestServer;
+  let ada: TestClient;
+  let bob: TestClient;
+  beforeEach(async () => {
+    server = await startRowChangeServer();
+    await run(
+      server,
+      `CREATE TABLE notes (id int PRIMARY KEY, owner uuid, body text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+       CREATE FUNCTION uid() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT (current_setting('request.jwt.claims', true)::jsonb ->> 'sub')::uuid $$;
+       CREATE POLICY own ON notes USING (${own})`,
+    );
+    await subscribe(server, 'lobby', { table: 'notes' });
+    [ada, bob] = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
+  });
+  afterEach(() => server.stop());
+
+  /** What each of the two gets of statements, each a transaction of its own: the event or its visibility, old and new. */
+  async function got(...statements: readonly string[]): Promise<unknown[][]> {
+    const before = [ada, bob].map((client) => client.all('database_change').length);
+    for (const statement of statements) await run(server, statement);
+    await run(server, `SELECT realtime.send('lobby', 'end', '{}')`);
+    const all: unknown[][] = [];
+    for (const [n, client] of [ada, bob].entries()) {
+      await client.next('message', 'end');
+      const changes = client.all('database_change').slice(before[n]);
+      all.push(
+        changes.map(({ payload: { change } }) => [
+          change.visibility ?? change.event,
+          change.old_record?.body ?? (change.old_record === null ? null : change.old_record?.id),
+          change.new_record === null ? null : change.new_record.body,
+        ]),
+      );
+    }
+    return all;
+  }
+
+  const insert = (id: number, owner: string | null, body = 'x') =>
+    `INSERT INTO notes VALUES (${id}, ${owner === null ? 'NULL' : `'${owner}'`}, '${body}')`;
+
+  test('1: the version that changed is judged, old and new, and not the row as it is by then', async () => {
+    const statements = [
+      insert(1, ADA, 'a'),
+      `UPDATE notes SET owner = '${BOB}', body = 'b'`,
+      `UPDATE notes SET body = 'c'`,
+      'DELETE FROM notes',
+    ];
+    // In one message to PostgreSQL: all is done before the first of them is judged.
+    expect(await got(statements.map((statement) => `BEGIN; ${statement}; COMMIT`).join(';'))).toEqual([
+      [
+        ['INSERT', null, 'a'],
+        ['lost', 1, null],
+      ],
+      [
+        ['gained', null, 'b'],
+        ['UPDATE', 'b', 'c'],
+        ['DELETE', 'c', null],
+      ],
+    ]);
+  });
+
+  test('2: who saw neither version gets nothing; a deleted row that is known by its key alone is nobody’s', async () => {
+    expect(
+      await got(insert(1, null), `UPDATE notes SET body = 'y'`, 'DELETE FROM notes', insert(2, ADA)),
+    ).toEqual([[['INSERT', null, 'x']], []]);
+    await run(server, 'ALTER TABLE notes REPLICA IDENTITY DEFAULT');
+    expect(await got('DELETE FROM notes', insert(3, BOB))).toEqual([[], [['INSERT', null, 'x']]]);
+    const token = await server.token('root', 'admin');
+    const { body } = await server.call('POST', '/realtime/channels/lobby/subscribe', {
+      token,
+      body: { table: 'notes' },
+    });
+    expect(body.warnings.join()).toContain('a DELETE is not sent');
+    await run(server, `ALTER POLICY own ON notes USING (id < 5)`);
+    expect(await got('DELETE FROM notes')).toEqual(Array(2).fill([['DELETE', 3, null]]));
+  });
+
+  test('3: a permissive policy that applies must pass, and every restrictive one', async () => {
+    const role = `other_${Math.random().toString(36).slice(2, 10)}`;
+    await run(
+      server,
+      `CREATE ROLE ${role};
+       CREATE POLICY short ON notes AS RESTRICTIVE USING (body <> 'long');
+       CREATE POLICY open ON notes USING (body = 'open');
+       CREATE POLICY of_others ON notes TO ${role} USING (true);
+       CREATE POLICY for_writing ON notes FOR UPDATE USING (true)`,
+    );
+    try {
+      const both = [['INSERT', null, 'open']];
+      expect(await got(insert(1, ADA, 'long'), insert(2, null, 'open'), insert(3, null, 'closed'))).toEqual([
+        both,
+        both,
+      ]);
+      await run(server, 'DROP POLICY own ON notes; DROP POLICY open ON notes');
+      expect(await got(insert(4, ADA))).toEqual([[], []]);
+      await run(server, 'ALTER TABLE notes DISABLE ROW LEVEL SECURITY');
+      expect(await got(insert(5, ADA, 'long'))).toEqual(Array(2).fill([['INSERT', null, 'long']]));
+    } finally {
+      await run(server, `DROP POLICY of_others ON notes; DROP ROLE ${role}`);
+    }
+  });
+
+  test('4: a helper is known by its definition and not by its name', async () => {
+    await run(
+      server,
+      `CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO realtime_subscriber;
+       CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT '${BOB}'::uuid $$;
+       ALTER POLICY own ON notes USING (${own.replace('uid()', '(SELECT auth.uid())')} OR (${own}))`,
+    );
+    expect(await got(insert(1, BOB), insert(2, ADA))).toEqual([
+      [
+        ['INSERT', null, 'x'],
+        ['INSERT', null, 'x'],
+      ],
+      [['INSERT', null, 'x']],
+    ]);
+  });
+
+  test('5: everybody is judged by settings of their own: none of another shows through', async () => {
+    await run(
+      server,
+      `ALTER POLICY own ON notes USING ((${own}) AND current_setting('app.current_user_id', true) = owner::text
+         AND coalesce(current_setting('request.jwt.claims', true)::jsonb ->> 'email', 'none') = 'none')`,
+    );
+    expect(await got(insert(1, ADA), insert(2, BOB), insert(3, null))).toEqual(
+      Array(2).fill([['INSERT', null, 'x']]),
+    );
+  });
+
+  test('6: a column that the role may not read is in neither record, and no condition looks at it', async () => {
+    await subscribe(server, 'lobby', { table: 'notes', condition: `body = 'x'` });
+    await run(
+      server,
+      'REVOKE SELECT ON notes FROM realtime_subscriber; GRANT SELECT (id, owner) ON notes TO realtime_subscriber',
+    );
+    await got(insert(1, ADA), `UPDATE notes SET body = 'y'`);
+    const changes = ada.all('database_change').map(({ payload }) => payload);
+    expect(changes.map(({ change }) => [change.old_record, change.new_record])).toEqual([
+      [null, { id: 1, owner: ADA }],
+      [
+        { id: 1, owner: ADA },
+        { id: 1, owner: ADA },
+      ],
+    ]);
+    expect(changes.map(({ subscription_ids }) => subscription_ids.length)).toEqual([1, 1]);
+  });
+
+  test('7: a policy that raises an error hides the row from that user, who is told once', async () => {
+    await run(server, `ALTER POLICY own ON notes USING ((${own}) AND 1 / length(body) > 0)`);
+    expect(await got(insert(1, ADA, ''), insert(2, ADA, ''), insert(3, ADA), insert(4, BOB))).toEqual(
+      Array(2).fill([['INSERT', null, 'x']]),
+    );
+    const told = (client: TestClient) => client.all('system', 'error').map(({ payload }) => payload.code);
+    expect(told(ada)).toEqual(['POLICY_ERROR']);
+    expect(ada.all('system', 'error')[0]?.payload).not.toHaveProperty('details');
+  });
+
+  test('9: a policy over a generated column is judged with the column’s own expression', async () => {
+    await run(
+      server,
+      `ALTER TABLE notes ADD mine text GENERATED ALWAYS AS (upper(body)) STORED;
+       ALTER POLICY own ON notes USING ((${own}) AND mine = 'YES')`,
+    );
+    expect(await got(insert(1, ADA, 'yes'), insert(2, ADA, 'no'))).toEqual([[['INSERT', null, 'yes']], []]);
+    const token = await server.token('root', 'admin');
+    const { body } = await server.call('POST', '/realtime/channels/lobby/subscribe', {
+      token,
+      body: { table: 'notes', condition: `mine = 'YES'` },
+    });
+    expect(body).toMatchObject({
+      code: 'DB_SUBSCRIPTION_FAILED',
+      details: expect.stringContaining('generated'),
+    });
+  });
+
+  test('what is judged so is told', async () => {
+    const token = await server.token('root', 'admin');
+    const { text } = await server.call('GET', '/realtime/triggers', { token });
+    expect(text).toContain(`"tier":"${tier}"`);
+  });
+});
