@@ -247,7 +247,9 @@ describe.each(POSTGRES_VERSIONS)(
     const patience = (1 + 2 * SCALE) * MINUTE;
     test.each(SCENARIOS)('$id: $what', (scenario) => prove(scenario, 'logical', postgres), patience);
 
-    test.each(SCENARIOS.filter(({ alsoByTriggers }) => alsoByTriggers))(
+    // The triggers are the same on every version: in the short form the newest one proves them.
+    const isProved = postgres === 'newest' || SCALE > 1;
+    test.each(SCENARIOS.filter(({ alsoByTriggers }) => isProved && alsoByTriggers))(
       'by triggers, $id: $what',
       (scenario) => prove(scenario, 'trigger', postgres),
       patience,
