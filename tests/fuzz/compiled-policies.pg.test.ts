@@ -106,7 +106,7 @@ async function compared(
     return { key: String(n), role: DEFAULT_DB_ROLE, userId, claims };
   });
   const folded = await authorizer.fold(facts, DEFAULT_DB_ROLE, contexts);
-  for (const [n, slots] of folded.entries()) if (slots !== undefined) index.add(n, slots);
+  for (const [n, own] of folded.entries()) if (own !== undefined) index.add(n, own.slots);
   counts.compiled += 1;
   if (index.isIndexed) counts.indexed += 1;
   if (rights.judging.compiled.memberships.length > 0) counts.memberships += 1;

@@ -2,6 +2,7 @@ import type { Exactness } from './compiling/compiled-expression.js';
 import type { Slot } from './compiling/predicate.js';
 import type { RowContext } from './row-context.js';
 import type { RowImage } from './row-image.js';
+import type { RowSnapshot } from './row-snapshot.js';
 import type { RoleRights, TableFacts } from './table-facts.js';
 
 /** Which rows of a batch one context is to be judged on. */
@@ -26,6 +27,13 @@ export interface Condition {
   readonly columns: readonly string[];
 }
 
+/** What the slots of compiled policies hold for a context. */
+export interface Folded {
+  readonly slots: readonly Slot[];
+  /** Of which moment lists are that were read from tables. */
+  readonly asOf: RowSnapshot;
+}
+
 /**
  * Decides who may see which row version. Facts are those of the catalog now; a caller hands the facts that it works
  * with to each call, and gets StaleFacts where the catalog has changed since.
@@ -47,7 +55,7 @@ export interface Authorizer {
     table: TableFacts,
     role: string,
     contexts: readonly RowContext[],
-  ): Promise<readonly (readonly Slot[] | undefined)[]>;
+  ): Promise<readonly (Folded | undefined)[]>;
   /**
    * Throws StaleFacts where something has changed that these facts, or rights to them, come from, and while others do
    * not see yet what these transactions did, of which the log has told already.

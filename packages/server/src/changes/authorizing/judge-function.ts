@@ -77,7 +77,7 @@ export function conditionsFunction(subject: JudgeSubject, conditions: readonly s
 
 /**
  * Evaluates expressions that are the same for all rows, for each context. Answers by the context's number from 1 the
- * JSON array of their values, or NULL where one of them raised an error. Where the time ran out, the last answer has
+ * JSON array of their values and of the snapshot that they were read with, or NULL where one of them raised an error. Where the time ran out, the last answer has
  * the number of the context that it ran out on, negated.
  */
 export function foldFunction(
@@ -99,7 +99,7 @@ BEGIN
               pg_catalog.set_config('request.jwt.claims', "gf$claims"["gf$i"], true);
     END IF;
     BEGIN
-      SELECT pg_catalog.json_build_array(${values.join(', ')}) INTO "gf$value" WHERE "gf$i" > 0;
+      SELECT pg_catalog.json_build_array(${[...values, 'pg_catalog.pg_current_snapshot()::text'].join(', ')}) INTO "gf$value" WHERE "gf$i" > 0;
     EXCEPTION WHEN query_canceled THEN
       context := -"gf$i";
       RETURN NEXT;

@@ -192,7 +192,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
         return all.fold(facts, DEFAULT_DB_ROLE, users);
       });
       const rooms = slots.map((own) =>
-        own?.flatMap((slot) => (slot !== null && typeof slot === 'object' ? [...slot.values] : [])),
+        own?.slots.flatMap((slot) => (slot !== null && typeof slot === 'object' ? [...slot.values] : [])),
       );
       expect(rooms).toEqual([['1'], undefined, ['2']]);
     } finally {

@@ -4,15 +4,16 @@ import type { SqlSession } from '../../postgres/sql-session.js';
 import {
   type Authorizer,
   type Condition,
+  type Folded,
   type JudgeRequest,
   StaleFacts,
   type Verdict,
 } from '../authorizer.js';
 import type { Exactness, SlotLeaf } from '../compiling/compiled-expression.js';
 import { NotExact } from '../compiling/not-exact.js';
-import type { Slot } from '../compiling/predicate.js';
 import { DEFAULT_DB_ROLE, type RowContext } from '../row-context.js';
 import type { RowImage } from '../row-image.js';
+import { RowSnapshot } from '../row-snapshot.js';
 import type { RoleRights, TableFacts } from '../table-facts.js';
 import { rowArrayLiteral } from '../values/row-literal.js';
 import { jsonOf } from './exact-expression.js';
@@ -45,12 +46,9 @@ interface AnswerRow {
   readonly failed: readonly number[] | null;
 }
 
-interface Folded {
-  readonly slots: readonly Slot[] | undefined;
-}
-
 interface FoldedRow {
   readonly context: number;
+  /** The values, and behind them the snapshot that they were read with. */
   readonly folded: readonly (string | readonly (string | null)[] | null)[] | null;
 }
 
@@ -67,7 +65,7 @@ export class PostgresAuthorizer implements Authorizer {
   readonly #session: JudgeSession;
   readonly #database: Sql;
   /** What slots hold that depends on the context alone. */
-  readonly #folded = new WeakMap<Exactness, WeakMap<RowContext, Folded>>();
+  readonly #folded = new WeakMap<Exactness, WeakMap<RowContext, { readonly values: Folded | undefined }>>();
   readonly #clock: Clock;
   /** What was too slow, and until when it counts as failed. */
   readonly #punished = new Map<string, number>();
@@ -132,19 +130,20 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     role: string,
     contexts: readonly RowContext[],
-  ): Promise<readonly (readonly Slot[] | undefined)[]> {
+  ): Promise<readonly (Folded | undefined)[]> {
     const { judging } = await this.#catalog.rights(table, role);
     if (!('compiled' in judging)) throw new Error('policies that are not compiled');
     const { slots, memberships } = judging.compiled;
-    if (slots.length === 0) return contexts.map(() => []);
+    if (slots.length === 0) return contexts.map(() => NOTHING);
     // What is read from tables is another thing each time.
     if (memberships.length > 0) return this.#fold(table, role, slots, contexts);
-    const known = this.#folded.get(judging) ?? new WeakMap<RowContext, Folded>();
+    const known =
+      this.#folded.get(judging) ?? new WeakMap<RowContext, { readonly values: Folded | undefined }>();
     this.#folded.set(judging, known);
     const unknown = contexts.filter((context) => !known.has(context));
     const found = await this.#fold(table, role, slots, unknown);
-    for (const [n, context] of unknown.entries()) known.set(context, { slots: found[n] });
-    return contexts.map((context) => known.get(context)?.slots);
+    for (const [n, context] of unknown.entries()) known.set(context, { values: found[n] });
+    return contexts.map((context) => known.get(context)?.values);
   }
 
   async #fold(
@@ -152,11 +151,12 @@ export class PostgresAuthorizer implements Authorizer {
     role: string,
     slots: readonly SlotLeaf[],
     contexts: readonly RowContext[],
-  ): Promise<readonly (readonly Slot[] | undefined)[]> {
+  ): Promise<readonly (Folded | undefined)[]> {
     const { fingerprint } = this.#catalog.of(table);
     const values = slots.map(({ leaf }) => jsonOf(leaf));
     const judge = foldFunction({ facts: table, fingerprint, role }, values);
-    const folded = new Map<RowContext, readonly Slot[] | undefined>();
+    const folded = new Map<RowContext, Folded | undefined>();
+    const snapshots = new Map<string, RowSnapshot>();
     const items = contexts.map((context) => ({
       key: JSON.stringify([table.oid, 'fold', context.key]),
       context,
@@ -172,7 +172,7 @@ export class PostgresAuthorizer implements Authorizer {
         asked,
         question,
         TOGETHER_MS,
-        ({ context }, row) => folded.set(context, slotsOf(row, slots)),
+        ({ context }, row) => folded.set(context, foldedOf(row, slots, snapshots)),
       );
     }
     // PostgreSQL judges those for whom it takes too long.
@@ -290,10 +290,21 @@ export class PostgresAuthorizer implements Authorizer {
   }
 }
 
-function slotsOf({ folded }: FoldedRow, slots: readonly SlotLeaf[]): readonly Slot[] | undefined {
+/** What is the same for everybody. */
+const NOTHING: Folded = { slots: [], asOf: new RowSnapshot('0:0:') };
+
+/** `snapshots`: those that were read already, which are few. */
+function foldedOf(
+  { folded }: FoldedRow,
+  slots: readonly SlotLeaf[],
+  snapshots: Map<string, RowSnapshot>,
+): Folded | undefined {
   if (folded === null) return undefined;
+  const text = String(folded[slots.length]);
+  const asOf = snapshots.get(text) ?? new RowSnapshot(text);
+  snapshots.set(text, asOf);
   try {
-    return slots.map(({ read }, n) => read(folded[n] ?? null));
+    return { slots: slots.map(({ read }, n) => read(folded[n] ?? null)), asOf };
   } catch (error) {
     if (error instanceof NotExact) return undefined;
     throw error;

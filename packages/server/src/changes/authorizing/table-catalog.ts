@@ -129,8 +129,9 @@ export class TableCatalog {
     const members: MemberTables = async (schema, name) => {
       const member = await this.#memberTable(schema, name, role);
       if (typeof member === 'string') return member;
-      memberships.set(member.facts.oid, member.fingerprint);
-      return member.facts;
+      const { facts: own, fingerprint } = member.known;
+      memberships.set(own.oid, fingerprint);
+      return { oid: own.oid, columns: own.columns, isOpen: member.isOpen };
     };
     const rights = await readRights(this.#sql, facts, role, this.#applyPolicies, members);
     if ('compiled' in rights.judging)
@@ -139,7 +140,11 @@ export class TableCatalog {
   }
 
   /** A table that memberships can be read from, or why not. What of it a role sees must depend on its rows alone. */
-  async #memberTable(schema: string, name: string, role: string): Promise<KnownTable | string> {
+  async #memberTable(
+    schema: string,
+    name: string,
+    role: string,
+  ): Promise<{ readonly known: KnownTable; readonly isOpen: boolean } | string> {
     const [row] = await this.#sql.query<{ oid: number; plain: boolean; streamed: boolean }>(
       `SELECT c.oid::int8::float8 AS oid,
          c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition
@@ -157,7 +162,7 @@ export class TableCatalog {
     if (!rights.canSelect || rights.rows === 'none') return 'the role may not read';
     if (rights.rows === 'judged' && 'reason' in rights.judging)
       return 'has policies that only PostgreSQL can judge';
-    return known;
+    return { known, isOpen: rights.rows === 'all' };
   }
 
   async #read(oid: number): Promise<KnownTable | undefined> {

@@ -1,3 +1,4 @@
+import type { Family } from './exact-values.js';
 import type { Leaf, LeafAnswer } from './leaf.js';
 import type { Predicate, Slot } from './predicate.js';
 
@@ -20,6 +21,18 @@ export interface Membership {
   readonly oid: number;
   /** Over a row of that table: for whom the list is another one when the row comes or goes; undefined: for everybody. */
   readonly concerns: Predicate | undefined;
+  /** Which rows of the table are in the list; undefined: that cannot be told from each row alone. */
+  readonly entry: ListEntry | undefined;
+}
+
+/** The rows of a table that are in a list, each with the value of a column. */
+export interface ListEntry {
+  /** The slot that holds the list. */
+  readonly slot: number;
+  /** Over a row of the table. */
+  readonly predicate: Predicate;
+  readonly place: number;
+  readonly family: Family;
 }
 
 /** An expression that is evaluated in process, or why only PostgreSQL can: the end of a sentence about it. */

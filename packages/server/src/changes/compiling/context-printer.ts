@@ -19,7 +19,10 @@ export interface KnownNames {
 }
 
 /** A table whose changes are told, so that what was read from it is known to be what is there. */
-export type MemberTable = Pick<TableFacts, 'oid' | 'columns'>;
+export interface MemberTable extends Pick<TableFacts, 'oid' | 'columns'> {
+  /** Whether the role sees all its rows. */
+  readonly isOpen: boolean;
+}
 
 const SETTING = /^[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+$/i;
 /** Functions of their arguments alone that conditions have no need of. */

@@ -1,31 +1,19 @@
 import { asList, asNode } from '../conditions/expression-printer.js';
 import type { Node } from '../conditions/parse-expression.js';
 import type { ColumnFacts } from '../table-facts.js';
-import type { CompiledExpression, Membership, SlotLeaf } from './compiled-expression.js';
+import type { ListEntry, Membership } from './compiled-expression.js';
 import { ContextPrinter, type KnownNames, wrappedIn } from './context-printer.js';
+import { type Draft, type Drafted, finished, type Parts } from './draft.js';
 import { type Family, familyOf, plainTypeName } from './exact-values.js';
-import { type Leaf, type LeafAnswer, plainAnswer, TEXT_TYPES } from './leaf.js';
-import { isPattern } from './like-pattern.js';
+import { type Leaf, plainAnswer, TEXT_TYPES } from './leaf.js';
 import { NotExact } from './not-exact.js';
-import { type Comparison, type List, listOf, type Operand, type Predicate, type Slot } from './predicate.js';
-import { hasColumns, subSelectOf } from './sub-select.js';
-
-/** An expression of which the leaves are known, and not yet their types. */
-export interface Draft {
-  readonly leaves: readonly Leaf[];
-  /** `answers`: one for each leaf. Throws NotExact. */
-  finish(answers: readonly LeafAnswer[]): CompiledExpression;
-}
-
-type Answers = (leaf: number) => Operand | List;
-type Drafted<T> = (answers: Answers) => T;
+import { type Comparison, type List, listOf, type Operand, type Predicate } from './predicate.js';
+import { hasColumns, type SubSelect, subSelectOf } from './sub-select.js';
 
 /** Types of single values of which it can be told whether they are NULL, and no more. */
 const NULL_TESTED: ReadonlySet<number> = new Set([
   17, 114, 650, 700, 701, 829, 869, 1042, 1083, 1186, 1266, 3802,
 ]);
-/** A longer list is left to PostgreSQL. */
-const MAX_LIST = 10_000;
 const OPERATORS: ReadonlySet<string> = new Set(['=', '<>', '<', '<=', '>', '>=']);
 const NUMBER_RANK: ReadonlyMap<string, number> = new Map([
   ['int2', 1],
@@ -53,58 +41,27 @@ export function draftOf(
   return { leaves: drafter.leaves, finish: (answers) => finished(root, drafter, answers) };
 }
 
-function finished(
-  root: Drafted<Predicate>,
-  drafter: Drafter,
-  answers: readonly LeafAnswer[],
-): CompiledExpression {
-  const slots: SlotLeaf[] = [];
-  const operands = drafter.leaves.map((leaf, n) => {
-    const answer = answers[n];
-    if (answer === undefined) throw new Error('a leaf without an answer');
-    if (answer.family === null)
-      throw new NotExact('it compares values of a type that only PostgreSQL compares');
-    const family = familyOf(answer.family);
-    const isPatternLeaf = drafter.patterns.has(n);
-    const read = (text: LeafAnswer['value']) => slotOf(text, family, isPatternLeaf);
-    if (leaf.isConstant) {
-      const value = read(answer.value);
-      if (leaf.isList) return { kind: 'constants', list: value, family } as List & { family: Family };
-      return { kind: 'constant', value, family } as Operand;
-    }
-    slots.push({ leaf, read });
-    return { kind: 'slot', slot: slots.length - 1, family } as Operand | List;
-  });
-  const answer = (leaf: number) => {
-    const operand = operands[leaf];
-    if (operand === undefined) throw new Error('an unknown leaf');
-    return operand;
-  };
-  const predicate = root(answer);
-  return { predicate, slots, memberships: drafter.memberships.map((membership) => membership(answer)) };
-}
-
-function slotOf(text: LeafAnswer['value'], family: Family, isPatternLeaf: boolean): Slot {
-  if (text === null) return null;
-  if (typeof text !== 'string') {
-    if (text.length > MAX_LIST) throw new NotExact('a list is too long');
-    return listOf(text.map((one) => (one === null ? null : family.parse(one))));
-  }
-  if (isPatternLeaf && !isPattern(text)) throw new NotExact('a pattern ends in the middle of an escape');
-  return family.parse(text);
-}
-
-class Drafter {
-  readonly leaves: Leaf[] = [];
+class Drafter implements Parts {
+  readonly leaves: Leaf[];
   /** Those that are patterns of LIKE. */
-  readonly patterns = new Set<number>();
+  readonly patterns: Set<number>;
+  /** Those without which all is as exact, and only slower. */
+  readonly dispensable: Set<number>;
   readonly memberships: Drafted<Membership>[] = [];
   readonly #table: { readonly name: string; readonly columns: readonly ColumnFacts[] };
   readonly #known: KnownNames;
 
-  constructor(table: { readonly name: string; readonly columns: readonly ColumnFacts[] }, known: KnownNames) {
+  /** `outer`: the expression that this one is a part of, over another table; they share their leaves. */
+  constructor(
+    table: { readonly name: string; readonly columns: readonly ColumnFacts[] },
+    known: KnownNames,
+    outer?: Drafter,
+  ) {
     this.#table = table;
     this.#known = known;
+    this.leaves = outer?.leaves ?? [];
+    this.patterns = outer?.patterns ?? new Set();
+    this.dispensable = outer?.dispensable ?? new Set();
   }
 
   predicate(tree: Node): Drafted<Predicate> {
@@ -135,9 +92,10 @@ class Drafter {
     // PostgreSQL is not asked for the type: planning the sub-select would evaluate the settings, and fail without them.
     const answer = { family: select.family, value: null };
     const list = this.leaves.push({ sql: select.sql, isList: true, isConstant: false, answer }) - 1;
+    const entry = this.#entry(select, list);
     for (const { oid, key } of select.tables) {
       if (key === undefined) {
-        this.memberships.push(() => ({ oid, concerns: undefined }));
+        this.memberships.push((answers) => ({ oid, concerns: undefined, entry: entry(answers) }));
         continue;
       }
       const { column, place, context } = key;
@@ -145,14 +103,33 @@ class Drafter {
       const leaf = this.#leafOf(context, false, isUntyped(context) ? type : undefined);
       this.memberships.push((answers) => {
         const right = answers(leaf) as Operand;
-        if (column.family !== right.family.name) return { oid, concerns: undefined };
+        const own = { oid, entry: entry(answers) };
+        if (column.family !== right.family.name) return { ...own, concerns: undefined };
         const left: Operand = { kind: 'column', place, family: right.family };
-        return { oid, concerns: { kind: 'compare', operator: '=', left, right } };
+        return { ...own, concerns: { kind: 'compare', operator: '=', left, right } };
       });
     }
     const isMember = this.#among(select.outer, list);
     if (!select.isExists) return isMember;
     return (answers) => ({ kind: 'is', part: isMember(answers), truth: true });
+  }
+
+  /** Which rows are in a list, where each row tells it. */
+  #entry({ plain, family }: SubSelect, list: number): Drafted<ListEntry | undefined> {
+    if (plain === undefined || family === null) return () => undefined;
+    const { columns, conjuncts, column } = plain;
+    const first = this.leaves.length;
+    const inner = new Drafter(plain, this.#known, this);
+    const parts = exactly(() => conjuncts.map((conjunct) => inner.predicate(conjunct)));
+    for (let n = first; n < this.leaves.length; n++) this.dispensable.add(n);
+    if (parts === undefined || inner.memberships.length > 0) return () => undefined;
+    return (answers) =>
+      exactly(() => ({
+        slot: (answers(list) as List & { readonly kind: 'slot' }).slot,
+        predicate: { kind: 'and', parts: parts.map((part) => part(answers)) },
+        place: columns.indexOf(column),
+        family: familyOf(family),
+      }));
   }
 
   #logic({ boolop, args }: Node): Drafted<Predicate> {
@@ -334,6 +311,8 @@ class Drafter {
     const text = printer.print(tree);
     const sql = type === undefined ? text : `CAST(${text} AS ${type})`;
     const answer = plainAnswer(tree, type);
+    const known = this.leaves.findIndex((leaf) => leaf.sql === sql && leaf.isList === isList);
+    if (known >= 0) return known;
     const leaf = { sql, isList, isConstant: printer.isConstant };
     return this.leaves.push(answer === undefined ? leaf : { ...leaf, answer }) - 1;
   }
@@ -352,6 +331,17 @@ class Drafter {
     const column = this.#table.columns.find(({ name }) => name === fields.at(-1));
     if (column?.generated != null) throw new NotExact(`column ${column.name} is generated`);
     return column;
+  }
+}
+
+/** Undefined where it is not exact. */
+function exactly<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof NotExact || (error instanceof Error && error.name === 'ProtocolError'))
+      return undefined;
+    throw error;
   }
 }
 

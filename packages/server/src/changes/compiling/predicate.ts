@@ -9,6 +9,9 @@ type Truth = boolean | null;
 export interface ValueList {
   readonly values: ReadonlySet<Value>;
   readonly hasNull: boolean;
+  /** How often NULL is in it, and each value that is more often than once. */
+  readonly nulls?: number;
+  readonly repeated?: ReadonlyMap<Value, number>;
 }
 
 /** What a slot holds for one context: a value, a list of them, or NULL. */
@@ -144,7 +147,35 @@ function junction(parts: readonly Test[], deciding: boolean): Test {
 /** A list of values, NULL among them or not. */
 export function listOf(values: readonly (Value | null)[]): ValueList {
   const known = values.filter((value) => value !== null);
-  return { values: new Set(known), hasNull: known.length < values.length };
+  const distinct = new Set(known);
+  const nulls = values.length - known.length;
+  const list = { values: distinct, hasNull: nulls > 0, nulls };
+  if (distinct.size === known.length) return list;
+  const repeated = new Map<Value, number>();
+  for (const value of known) repeated.set(value, (repeated.get(value) ?? 0) + 1);
+  for (const [value, count] of repeated) if (count === 1) repeated.delete(value);
+  return { ...list, repeated };
+}
+
+/** The list is another one: the value is in it once more, or once less. */
+export function changeList(list: ValueList, value: Value | null, by: 1 | -1): void {
+  const own = list as { values: Set<Value>; hasNull: boolean; nulls?: number; repeated?: Map<Value, number> };
+  if (value === null) {
+    own.nulls = Math.max(0, (own.nulls ?? 0) + by);
+    own.hasNull = own.nulls > 0;
+    return;
+  }
+  const count = (own.repeated?.get(value) ?? Number(own.values.has(value))) + by;
+  if (count > 0) own.values.add(value);
+  else own.values.delete(value);
+  own.repeated ??= new Map();
+  if (count > 1) own.repeated.set(value, count);
+  else own.repeated.delete(value);
+}
+
+/** Nothing is in the list any more. */
+export function emptyList(list: ValueList): void {
+  Object.assign(list, { values: new Set(), hasNull: false, nulls: 0, repeated: new Map() });
 }
 
 function reader(operand: Operand): (row: ExactRow, slots: readonly Slot[]) => Value | null {

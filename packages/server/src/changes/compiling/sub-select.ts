@@ -14,6 +14,15 @@ export interface SubSelect {
   readonly outer: Node;
   /** Whether it is never unknown. */
   readonly isExists: boolean;
+  /** The condition of a list that is of one table, whose rows the role sees all. */
+  readonly plain:
+    | {
+        readonly name: string;
+        readonly columns: readonly ColumnFacts[];
+        readonly conjuncts: readonly Node[];
+        readonly column: ColumnFacts;
+      }
+    | undefined;
   readonly tables: readonly {
     readonly oid: number;
     /** A column of the table that must be equal to something of the context; undefined: none is known. */
@@ -50,6 +59,7 @@ export function subSelectOf(sublink: Node, outer: string, known: KnownNames): Su
   const sources = asList(select.fromClause).flatMap((item) => sourcesOf(asNode(item), known, conjuncts));
   if (sources.length === 0 || sources.length > MAX_TABLES)
     throw new NotExact(`it has a sub-select that is not of one or ${MAX_TABLES} tables`);
+  const [source] = sources;
   const found = isExists ? correlated(conjuncts, sources, outer) : undefined;
   const target = isExists ? found?.inner : targetOf(select);
   const looked = isExists ? found?.outer : asNode(sublink.testexpr);
@@ -66,7 +76,11 @@ export function subSelectOf(sublink: Node, outer: string, known: KnownNames): Su
     family: column.family,
     outer: looked,
     isExists,
-    tables: sources.map((source) => ({ oid: source.table.oid, key: keyOf(conditions, source, sources) })),
+    plain:
+      sources.length === 1 && source?.table.isOpen === true
+        ? { name: source.alias, columns: source.table.columns, conjuncts: conditions, column }
+        : undefined,
+    tables: sources.map((from) => ({ oid: from.table.oid, key: keyOf(conditions, from, sources) })),
   };
 }
 

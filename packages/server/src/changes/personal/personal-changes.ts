@@ -7,11 +7,12 @@ import { InOrder } from '../../lib/in-order.js';
 import type { Authorizer } from '../authorizer.js';
 import type { ChangeFilter } from '../change-filter.js';
 import type { RowContext, RowContexts } from '../row-context.js';
+import type { RowSnapshot } from '../row-snapshot.js';
 import type { Delivery } from '../streaming/delivery.js';
 import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { SubscriptionPreparation } from '../subscriptions/subscription-preparation.js';
 import type { PersonalSubscriptions } from './personal-subscriptions.js';
-import type { RowSnapshot } from './row-snapshot.js';
+
 import type { SnapshotReader, TableSnapshot } from './snapshot-reader.js';
 
 export interface PersonalChangesParts {

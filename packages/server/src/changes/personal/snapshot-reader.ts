@@ -5,10 +5,10 @@ import type { Sql } from '../../postgres/sql.js';
 import type { Condition } from '../authorizer.js';
 import { asAuthorsFault } from '../conditions/check-condition.js';
 import type { RowContext } from '../row-context.js';
+import { RowSnapshot } from '../row-snapshot.js';
 import type { RoleRights, TableFacts } from '../table-facts.js';
 import { RecordWriter } from '../values/row-json.js';
 import { ValueFormats } from '../values/value-formats.js';
-import { RowSnapshot } from './row-snapshot.js';
 
 export interface SnapshotReaderParts {
   readonly database: Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };

@@ -67,6 +67,13 @@ export class ChangeBatch {
     return image !== undefined && required.every((place) => image[place] !== undefined);
   }
 
+  /** Whether all columns of a row are known. */
+  isWhole(row: number): boolean {
+    return this.view.facts.columns.every(
+      ({ generated }, place) => generated !== null || this.rows[row]?.[place] !== undefined,
+    );
+  }
+
   /** The row as compiled expressions take it. */
   exact(row: number): ExactRow {
     let exact = this.#exact[row];

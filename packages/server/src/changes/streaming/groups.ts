@@ -1,6 +1,6 @@
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { TableFacts } from '../table-facts.js';
-import type { Seat } from './seats.js';
+import type { Seat } from './seat.js';
 
 /** The messages of one table's changes, each with its place in the slice. */
 export type FrameList = readonly { readonly position: number; readonly frame: Buffer }[];

@@ -4,7 +4,7 @@ import type { DecodedChange } from './decoded-change.js';
 import type { Frames } from './frames.js';
 import type { Groups } from './groups.js';
 import { type IsVisible, outcomeOf } from './outcome.js';
-import type { Seat } from './seats.js';
+import type { Seat } from './seat.js';
 import type { Candidate } from './wants.js';
 
 /** For each subscription the changes that at least one member gets. */

@@ -1,7 +1,8 @@
 import type { Authorizer, JudgeRequest, Verdict } from '../authorizer.js';
 import type { RoleRights, TableFacts } from '../table-facts.js';
 import { type ChangeBatch, type DecodedChange, NO_ROW } from './decoded-change.js';
-import type { Listener, RoleSeats } from './seats.js';
+import type { RoleSeats } from './role-seats.js';
+import type { Listener } from './seat.js';
 import type { Wants } from './wants.js';
 
 type Judges = Pick<Authorizer, 'judge' | 'fold'>;

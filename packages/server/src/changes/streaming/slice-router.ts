@@ -13,10 +13,13 @@ import { Frames } from './frames.js';
 import { type Group, Groups } from './groups.js';
 import { type Delivered, ListWriter } from './list-writer.js';
 import type { StreamedChange, StreamedMessage } from './packed-changes.js';
-import type { Fold, Place, RoleSeats, Seat, Seats, TableSeats } from './seats.js';
+import type { Fold, RoleSeats } from './role-seats.js';
+import type { Place, Seat } from './seat.js';
+import type { Seats, TableSeats } from './seats.js';
 import { Sight } from './sight.js';
 import { SliceOutcomes, type Standing } from './slice-outcomes.js';
 import { type Entry, TableSubscriptions } from './table-subscriptions.js';
+import type { TableView } from './table-view.js';
 import type { TableViews } from './table-views.js';
 import { isOffered, Wants } from './wants.js';
 
@@ -80,21 +83,25 @@ export class SliceRouter {
     const { authorizer, encoder } = this.#parts;
     const into: Gathering = { groups: new Groups(), delivered: new Map(), outcomes: new SliceOutcomes() };
     const { groups, delivered, outcomes } = into;
-    const all = await this.#batches(changes);
-    const batches = all.flatMap((batch) => {
-      const listening = seats.ofTable(batch.view.facts.oid);
-      return listening.roles.size === 0 ? [] : [{ batch, listening }];
-    });
-    const isMembership = all.map((batch) => seats.changed(batch)).includes(true);
-    if (batches.length > 0 || isMembership) {
-      const tables = batches.map(({ batch }) => batch.view.facts);
-      await authorizer.verify(tables, xidsOf(changes));
+    const segments = await this.#segments(changes, seats);
+    const batches = segments.flat();
+    const isHeard = ({ view: { facts } }: ChangeBatch) => seats.ofTable(facts.oid).roles.size > 0;
+    const heard = batches.filter(isHeard);
+    if (heard.length > 0 || batches.some(({ view }) => seats.reads(view.facts.oid))) {
+      const tables = new Set(heard.map(({ view }) => view.facts));
+      await authorizer.verify([...tables], xidsOf(changes));
     }
-    for (const { batch, listening } of batches) {
-      const writer = new ListWriter(new Frames(epoch, batch.view, encoder), delivered);
-      await this.#routeBatch(batch, listening, writer, into);
-      writer.finish(groups);
+    const writers = new Map<TableView, ListWriter>();
+    for (const segment of segments) {
+      for (const batch of segment) seats.changed(batch);
+      for (const batch of segment.filter(isHeard)) {
+        const { view } = batch;
+        const writer = writers.get(view) ?? new ListWriter(new Frames(epoch, view, encoder), delivered);
+        writers.set(view, writer);
+        await this.#routeBatch(batch, seats.ofTable(view.facts.oid), writer, into);
+      }
     }
+    for (const writer of writers.values()) writer.finish(groups);
     for (const [position, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, position, seats, groups);
     return { groups: groups.all(), delivered, outcomes: outcomes.finish(delivered) };
@@ -135,21 +142,33 @@ export class SliceRouter {
     for (const seat of seats.ofChannel(channel)) groups.of(seat).lists.push([{ position, frame }]);
   }
 
-  /** The changes of a slice by table, decoded. Tables that are no more are left out. */
-  async #batches(changes: readonly StreamedChange[]): Promise<ChangeBatch[]> {
-    const batches = new Map<WalRelation, ChangeBatch | undefined>();
+  /**
+   * The changes of a slice, decoded. Where a transaction changes who is a member of what, another segment begins: it
+   * counts for what that commits, and for nothing before. Tables that are no more are left out.
+   */
+  async #segments(changes: readonly StreamedChange[], seats: Seats): Promise<ChangeBatch[][]> {
+    const begins = new Set<bigint>();
+    for (const change of changes)
+      if (change.kind !== 'message' && seats.follows(change.relation.oid))
+        begins.add(change.transaction.commitLsn);
+    const segments: Map<WalRelation, ChangeBatch | undefined>[] = [new Map()];
+    let last: bigint | undefined;
     for (const [position, change] of changes.entries()) {
+      const { commitLsn } = change.transaction;
+      if (commitLsn !== last && begins.has(commitLsn)) segments.push(new Map());
+      last = commitLsn;
       if (change.kind === 'message') continue;
       const { relation } = change;
-      if (!batches.has(relation)) {
+      const batches = segments.at(-1);
+      if (batches?.has(relation) === false) {
         const view = await this.#parts.views.of(relation);
         batches.set(relation, view === undefined ? undefined : new ChangeBatch(view));
       }
-      batches.get(relation)?.add(change, position);
+      batches?.get(relation)?.add(change, position);
     }
-    const known = [...batches.values()].filter((batch) => batch !== undefined);
+    const known = segments.map((batches) => [...batches.values()].filter((batch) => batch !== undefined));
     this.#parts.formats.beginRows();
-    for (const { view, changes: own } of known) {
+    for (const { view, changes: own } of known.flat()) {
       const rows = own.flatMap((change) => [change.old, change.new]);
       await this.#parts.formats.convert(view.relation, rows);
     }

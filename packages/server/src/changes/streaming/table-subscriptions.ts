@@ -5,7 +5,7 @@ import type { Value } from '../compiling/exact-values.js';
 import { type ExactRow, type Test, testOf } from '../compiling/predicate.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { TableFacts } from '../table-facts.js';
-import type { Place } from './seats.js';
+import type { Place } from './seat.js';
 
 /** A subscription, and how its condition is evaluated. */
 export interface Entry {

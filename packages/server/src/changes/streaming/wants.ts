@@ -1,7 +1,7 @@
 import type { Verdict } from '../authorizer.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import { type ChangeBatch, type DecodedChange, eventOf, NO_ROW } from './decoded-change.js';
-import type { Place, Seat } from './seats.js';
+import type { Place, Seat } from './seat.js';
 import type { Entry, TableSubscriptions } from './table-subscriptions.js';
 
 /** A change that some subscription wants, whoever may see it. */
