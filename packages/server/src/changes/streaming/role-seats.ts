@@ -4,7 +4,7 @@ import type { Compiled, ListEntry } from '../compiling/compiled-expression.js';
 import { ContextIndex } from '../compiling/context-index.js';
 import { changeList, emptyList, type Test, testOf, type ValueList } from '../compiling/predicate.js';
 import type { RowContext } from '../row-context.js';
-import { type ChangeBatch, NO_ROW } from './decoded-change.js';
+import { type ChangeBatch, type DecodedChange, NO_ROW } from './decoded-change.js';
 import { comparePositions, type Position } from './position.js';
 import type { Listener, Place, Seat } from './seat.js';
 
@@ -87,7 +87,7 @@ export class RoleSeats {
       // What is being read meanwhile may be of before.
       indexed.doubts += 1;
       if (list.entry !== undefined) this.#follow(indexed, list, list.entry, batch);
-      else for (const listener of listenersOf(list, batch) ?? this.listeners.values()) this.#doubt(listener);
+      else this.#doubtAll(list, batch, batch.changes);
     }
   }
 
@@ -115,7 +115,8 @@ export class RoleSeats {
     entry: NonNullable<MemberList['entry']>,
     batch: ChangeBatch,
   ): void {
-    for (const { streamed, oldRow, newRow } of batch.changes) {
+    for (const change of batch.changes) {
+      const { streamed, oldRow, newRow } = change;
       const { transaction, index } = streamed;
       const position = { commitLsn: transaction.commitLsn, index };
       // A slice that could not be judged comes again.
@@ -123,7 +124,7 @@ export class RoleSeats {
       list.upTo = position;
       const isUnknown = streamed.kind !== 'truncate' && streamed.kind !== 'insert' && oldRow === NO_ROW;
       if (isUnknown || ![oldRow, newRow].every((row) => row === NO_ROW || batch.isWhole(row))) {
-        for (const listener of this.listeners.values()) this.#doubt(listener);
+        this.#doubtAll(list, batch, [change]);
         continue;
       }
       if (streamed.kind === 'truncate') {
@@ -154,6 +155,12 @@ export class RoleSeats {
     index.remove(listener);
     change();
     index.add(listener, slots);
+  }
+
+  /** Reads the lists anew of whom changes concern. */
+  #doubtAll(list: MemberList, batch: ChangeBatch, changes: readonly DecodedChange[]): void {
+    for (const listener of listenersOf(list, batch, changes) ?? this.listeners.values())
+      this.#doubt(listener);
   }
 
   #doubt(listener: Listener): void {
@@ -237,10 +244,14 @@ export class RoleSeats {
 }
 
 /** Whom one of the changes concerns; undefined: everybody. */
-function listenersOf({ index }: MemberList, batch: ChangeBatch): Set<Listener> | undefined {
+function listenersOf(
+  { index }: MemberList,
+  batch: ChangeBatch,
+  changes: readonly DecodedChange[],
+): Set<Listener> | undefined {
   if (index === undefined) return undefined;
   const found = new Set<Listener>();
-  for (const { streamed, oldRow, newRow } of batch.changes) {
+  for (const { streamed, oldRow, newRow } of changes) {
     // Nothing is known of the rows of a TRUNCATE, and of an old version that the log does not have.
     if (streamed.kind === 'truncate' || (streamed.kind !== 'insert' && oldRow === NO_ROW)) return undefined;
     for (const row of [oldRow, newRow]) {

@@ -340,6 +340,8 @@ export class RowChanges {
 
   /** A slice that cannot be judged reaches nobody, and whoever waits for its tables is told. */
   #giveUp(slice: Slice): void {
+    // What it did to memberships was not taken over.
+    this.#parts.seats.distrust();
     const tables = [...new Set(slice.changes.relations.map(({ oid }) => oid))];
     this.#announce(slice, { ...gapNotice('changes could not be judged'), tables });
   }
