@@ -161,7 +161,12 @@ export class RowChangeServices {
       // Beside what is live, which does not wait for it.
       authorizer: replayAuthorizer,
       contexts: this.contexts,
-      past: new PastChanges({ resumeLog, views, epoch: () => this.stream.epoch }),
+      past: new PastChanges({
+        resumeLog,
+        authorizer: replayAuthorizer,
+        views,
+        epoch: () => this.stream.epoch,
+      }),
       inspect: (schema, table) => this.tables.inspect(schema, table),
       checkCondition: (table, role, text) => checkCondition(database, table, role, text),
     });

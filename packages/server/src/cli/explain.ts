@@ -127,9 +127,10 @@ function lines(answer: Answer): string[] {
   return [
     `${user} (as ${role}) ${answer.visible ? 'gets' : 'does not get'} ${what}${as}.`,
     ...answer.reasons.map((reason) => `  ${reason}`),
+    ...(change === undefined ? [] : ['  So it is by rights, policies and memberships as they are now.']),
     ...answer.policies.map(
       ({ name, permissive, result, expression }) =>
-        `${permissive ? 'policy' : 'restrictive policy'} ${name}: ${result}   ${expression}`,
+        `${permissive ? 'policy' : 'restrictive policy'} ${name}: ${result}   ${expression.replaceAll(/\s+/g, ' ')}`,
     ),
     ...(condition === undefined ? [] : [`condition: ${condition.holds}   ${condition.text}`]),
     ...(leftOut.length === 0 ? [] : [`columns left out: ${leftOut.join(', ')}`]),

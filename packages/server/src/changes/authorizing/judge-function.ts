@@ -77,8 +77,8 @@ export function conditionsFunction(subject: JudgeSubject, conditions: readonly s
 
 /**
  * Evaluates expressions that are the same for all rows, for each context. Answers by the context's number from 1 the
- * JSON array of their values and of the snapshot that they were read with, or NULL where one of them raised an error. Where the time ran out, the last answer has
- * the number of the context that it ran out on, negated.
+ * JSON array of their values and of the snapshot that they were read with, or NULL where one of them raised an error.
+ * Where the time ran out, the last answer has the number of the context that it ran out on, negated.
  */
 export function foldFunction(
   { facts, fingerprint, role }: JudgeSubject,

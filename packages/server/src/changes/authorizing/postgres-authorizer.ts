@@ -65,7 +65,7 @@ export class PostgresAuthorizer implements Authorizer {
   readonly #session: JudgeSession;
   readonly #database: Sql;
   /** What slots hold that depends on the context alone. */
-  readonly #folded = new WeakMap<Exactness, WeakMap<RowContext, { readonly values: Folded | undefined }>>();
+  readonly #folded = new WeakMap<Exactness, WeakMap<RowContext, Folded | undefined>>();
   readonly #clock: Clock;
   /** What was too slow, and until when it counts as failed. */
   readonly #punished = new Map<string, number>();
@@ -137,13 +137,12 @@ export class PostgresAuthorizer implements Authorizer {
     if (slots.length === 0) return contexts.map(() => NOTHING);
     // What is read from tables is another thing each time.
     if (memberships.length > 0) return this.#fold(table, role, slots, contexts);
-    const known =
-      this.#folded.get(judging) ?? new WeakMap<RowContext, { readonly values: Folded | undefined }>();
+    const known = this.#folded.get(judging) ?? new WeakMap<RowContext, Folded | undefined>();
     this.#folded.set(judging, known);
     const unknown = contexts.filter((context) => !known.has(context));
     const found = await this.#fold(table, role, slots, unknown);
-    for (const [n, context] of unknown.entries()) known.set(context, { values: found[n] });
-    return contexts.map((context) => known.get(context)?.values);
+    for (const [n, context] of unknown.entries()) known.set(context, found[n]);
+    return contexts.map((context) => known.get(context));
   }
 
   async #fold(

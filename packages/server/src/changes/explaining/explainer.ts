@@ -130,10 +130,9 @@ export class Explainer {
     if (events?.includes(event) === false) return nothing(`The subscription is not for ${event}.`);
     const now = newImage === undefined ? undefined : await this.#version(own, newImage);
     const before = oldImage === undefined ? undefined : await this.#version(own, oldImage);
-    if (now === undefined && before === undefined)
-      return nothing('The log does not have the version of the row.');
+    const told = now ?? before;
+    if (told === undefined) return nothing('The log does not have the version of the row.');
     const gets = getsOf(event, now?.visible === true, before?.visible);
-    const told = now ?? before ?? nothing('');
     return {
       ...told,
       visible: gets !== 'nothing',

@@ -1,5 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { readChange } from '../../postgres/replication/pgoutput.js';
+import type { Authorizer } from '../authorizer.js';
 import type { ResumeLog } from '../resuming/resume-log.js';
 import type { RowImage } from '../row-image.js';
 import { comparePositions, parseCursor } from '../streaming/position.js';
@@ -8,6 +9,7 @@ import type { TableFacts } from '../table-facts.js';
 
 export interface PastChangesParts {
   readonly resumeLog: Pick<ResumeLog, 'read'>;
+  readonly authorizer: Pick<Authorizer, 'current'>;
   readonly views: TableViews;
   /** The history that is handed out at the moment. */
   readonly epoch: () => string;
@@ -31,7 +33,7 @@ export class PastChanges {
 
   /** Throws VALIDATION_FAILED where there is none. */
   async at(text: string): Promise<PastChange> {
-    const { resumeLog, views, epoch } = this.#parts;
+    const { resumeLog, authorizer, views, epoch } = this.#parts;
     const cursor = parseCursor(text);
     if (cursor === undefined) throw none('is no cursor');
     if (cursor.epoch !== epoch()) throw none('is of another history of the changes');
@@ -45,6 +47,7 @@ export class PastChanges {
     if (change === undefined) throw none('is of no change in the resume window');
     if (change.kind === 'message')
       throw none('is of a message that was sent by SQL, which goes to everybody');
+    await authorizer.current(change.relation.oid);
     const view = await views.of(change.relation);
     if (view === undefined) throw none('is of a change of a table that is no more');
     const { facts } = view;

@@ -96,6 +96,7 @@ export class RoleSeats {
     return this.#indexed?.memberships.some((list) => list.oid === oid && list.entry !== undefined) === true;
   }
 
+  /** Whether memberships are read from a table. */
   reads(oid: number): boolean {
     return this.#indexed?.memberships.some((list) => list.oid === oid) === true;
   }
@@ -175,6 +176,7 @@ export class RoleSeats {
     for (const { index } of this.#indexed?.memberships ?? []) index?.remove(listener);
   }
 
+  /** Whether there are any seats that a place is about. */
   hasAny(place: Place): boolean {
     if (typeof place === 'string') return this.common.has(place) || this.own.has(place);
     return this.owners.has(place);

@@ -47,10 +47,13 @@ export class SliceOutcomes {
     this.#seen.set(oid, sumOf(this.#seen.get(oid), counts));
     for (const entry of subscriptions.unconditional()) {
       const { subscription } = entry;
-      const all = subscription.filter.events.reduce((sum, event) => sum + counts[event], 0);
-      const seen = subscription.seen === undefined ? 0 : batch.changes.filter(isSeenBy(subscription)).length;
+      const { filter, seen } = subscription;
       const wanted = this.#of(subscription);
-      wanted.all += all - seen;
+      // One by one only where some may have been in its snapshot.
+      wanted.all +=
+        seen === undefined
+          ? filter.events.reduce((sum, event) => sum + counts[event], 0)
+          : batch.changes.filter((change) => isOffered(subscription, change)).length;
       wanted.standing = standingOf(entry);
     }
     for (const change of batch.changes)
@@ -82,16 +85,6 @@ export class SliceOutcomes {
     }
     return wanted;
   }
-}
-
-/** Whether a change of its events was in the snapshot that the subscription began with. */
-function isSeenBy(subscription: Subscription): (change: DecodedChange) => boolean {
-  return (change) => {
-    const event = eventOf(change);
-    return (
-      event !== undefined && subscription.filter.events.includes(event) && !isOffered(subscription, change)
-    );
-  };
 }
 
 function countsOf(changes: readonly DecodedChange[]): EventCounts {
