@@ -1,14 +1,18 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { StaleFacts } from '../../packages/server/src/changes/authorizer.js';
-import { PostgresAuthorizer } from '../../packages/server/src/changes/authorizing/postgres-authorizer.js';
-import { ContextIndex } from '../../packages/server/src/changes/compiling/context-index.js';
-import { ExactRow, type Predicate, testOf } from '../../packages/server/src/changes/compiling/predicate.js';
-import { parseCondition } from '../../packages/server/src/changes/conditions/condition.js';
-import { loadParser } from '../../packages/server/src/changes/conditions/parse-expression.js';
-import { DEFAULT_DB_ROLE, type RowContext } from '../../packages/server/src/changes/row-context.js';
-import type { RowImage } from '../../packages/server/src/changes/row-image.js';
-import type { Database } from '../../packages/server/src/postgres/database.js';
+import { loadParser } from '../../packages/server/src/changes/expressions/parse-expression.js';
+import type { RowImage } from '../../packages/server/src/changes/model/row-image.js';
+import { DEFAULT_DB_ROLE, type Viewer } from '../../packages/server/src/changes/model/viewer.js';
+import { StaleFacts } from '../../packages/server/src/changes/visibility/authorizer.js';
+import {
+  type Predicate,
+  TypedRow,
+  testOf,
+} from '../../packages/server/src/changes/visibility/compiling/predicate.js';
+import { ViewerIndex } from '../../packages/server/src/changes/visibility/compiling/viewer-index.js';
+import { PostgresAuthorizer } from '../../packages/server/src/changes/visibility/evaluating/postgres-authorizer.js';
+import { parseCondition } from '../../packages/server/src/changes/visibility/parse-condition.js';
+import type { Database } from '../../packages/server/src/postgres/connection/database.js';
 import { connectedDatabase } from '../support/connected-database.js';
 import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-database.js';
 import { COLUMNS, type ExactWorld, exactWorld, TABLE } from './exact-world.js';
@@ -98,23 +102,23 @@ async function compared(
   await authorizer.current(oid);
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
-  const rights = await authorizer.rights(facts, DEFAULT_DB_ROLE);
-  if (rights.rows !== 'judged' || !('compiled' in rights.judging)) return undefined;
-  const { predicate } = rights.judging.compiled;
-  const index = new ContextIndex<number>(mutate(predicate));
-  const contexts = world.contexts.map(({ userId, claims }, n): RowContext => {
+  const privileges = await authorizer.privileges(facts, DEFAULT_DB_ROLE);
+  if (privileges.rows !== 'filtered' || !('compiled' in privileges.policyCompilation)) return undefined;
+  const { predicate } = privileges.policyCompilation.compiled;
+  const index = new ViewerIndex<number>(mutate(predicate));
+  const viewers = world.viewers.map(({ userId, claims }, n): Viewer => {
     return { key: String(n), role: DEFAULT_DB_ROLE, userId, claims };
   });
-  const folded = await authorizer.fold(facts, DEFAULT_DB_ROLE, contexts);
-  for (const [n, own] of folded.entries()) if (own !== undefined) index.add(n, own.slots);
+  const parameters = await authorizer.evaluateParameters(facts, DEFAULT_DB_ROLE, viewers);
+  for (const [n, own] of parameters.entries()) if (own !== undefined) index.add(n, own.parameters);
   counts.compiled += 1;
   if (index.isIndexed) counts.indexed += 1;
-  if (rights.judging.compiled.memberships.length > 0) counts.memberships += 1;
-  const ours: number[][] = contexts.map(() => []);
+  if (privileges.policyCompilation.compiled.memberships.length > 0) counts.memberships += 1;
+  const ours: number[][] = viewers.map(() => []);
   for (const [id, image] of (await images()).entries())
-    for (const n of index.find(new ExactRow(image))) ours[n]?.push(id);
+    for (const n of index.find(new TypedRow(image))) ours[n]?.push(id);
   const truth: number[][] = [];
-  for (const { userId, claims } of contexts) {
+  for (const { userId, claims } of viewers) {
     const [row] = await database.query<{ seen: number[] }>('SELECT public.sees($1, $2, $3, $4) AS seen', [
       DEFAULT_DB_ROLE,
       userId,
@@ -124,8 +128,8 @@ async function compared(
     truth.push(row?.seen ?? []);
   }
   // For whom a setting cannot be evaluated PostgreSQL judges.
-  const isOurs = (_: unknown, n: number) => folded[n] !== undefined;
-  counts.cases += folded.filter(isOurs).length * world.rows.length;
+  const isOurs = (_: unknown, n: number) => parameters[n] !== undefined;
+  counts.cases += parameters.filter(isOurs).length * world.rows.length;
   counts.visible += truth.filter(isOurs).flat().length;
   return { ours: ours.filter(isOurs), truth: truth.filter(isOurs) };
 }
@@ -138,10 +142,10 @@ async function conditions({
   const facts = await authorizer.facts(await oidOf());
   if (facts === undefined) throw new Error('no table');
   const parsed = parseCondition(condition.replaceAll('public.mood', 'text'), facts.columns);
-  const exact = await authorizer.exactCondition(facts, parsed);
+  const exact = await authorizer.compileCondition(facts, parsed);
   if (!('compiled' in exact)) return undefined;
   const holds = testOf(exact.compiled.predicate);
-  const ours = (await images()).flatMap((image, id) => (holds(new ExactRow(image), []) === true ? [id] : []));
+  const ours = (await images()).flatMap((image, id) => (holds(new TypedRow(image), []) === true ? [id] : []));
   const found = await database.query<{ id: number }>(
     `SELECT id FROM public.exact WHERE ${parsed.sql} ORDER BY id`,
   );

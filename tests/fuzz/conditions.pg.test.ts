@@ -1,6 +1,6 @@
 import { beforeAll, expect, it } from 'vitest';
-import { parseCondition } from '../../packages/server/src/changes/conditions/condition.js';
-import { loadParser } from '../../packages/server/src/changes/conditions/parse-expression.js';
+import { loadParser } from '../../packages/server/src/changes/expressions/parse-expression.js';
+import { parseCondition } from '../../packages/server/src/changes/visibility/parse-condition.js';
 import { createTestDatabase, sql } from '../support/postgres-database.js';
 import { Random } from './random.js';
 

@@ -264,7 +264,7 @@ export interface ExactWorld {
   /** Rows of `member` and of `team`. */
   readonly members: readonly (readonly (string | null)[])[];
   readonly teams: readonly (readonly (string | null)[])[];
-  readonly contexts: readonly { readonly userId: string; readonly claims: string }[];
+  readonly viewers: readonly { readonly userId: string; readonly claims: string }[];
 }
 
 const row = fc.tuple(
@@ -301,7 +301,7 @@ export const exactWorld: fc.Arbitrary<ExactWorld> = fc.record({
   }),
   condition: tree(atom(constant), 2),
   rows: fc.array(row, { minLength: 10, maxLength: 20 }),
-  contexts: fc.array(
+  viewers: fc.array(
     fc.record({
       userId: fc.constantFrom(...UUIDS, 'ada', ''),
       claims: claims.map((all) => JSON.stringify(all)),

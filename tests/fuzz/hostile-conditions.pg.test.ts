@@ -1,10 +1,10 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { beforeAll, expect, it } from 'vitest';
-import { checkCondition } from '../../packages/server/src/changes/conditions/check-condition.js';
-import { parseCondition } from '../../packages/server/src/changes/conditions/condition.js';
-import { loadParser } from '../../packages/server/src/changes/conditions/parse-expression.js';
-import type { TableFacts } from '../../packages/server/src/changes/table-facts.js';
-import type { Sql } from '../../packages/server/src/postgres/sql.js';
+import { loadParser } from '../../packages/server/src/changes/expressions/parse-expression.js';
+import type { TableFacts } from '../../packages/server/src/changes/model/table-facts.js';
+import { checkCondition } from '../../packages/server/src/changes/visibility/check-condition.js';
+import { parseCondition } from '../../packages/server/src/changes/visibility/parse-condition.js';
+import type { Sql } from '../../packages/server/src/postgres/sql/sql.js';
 import { createTestDatabase, sql } from '../support/postgres-database.js';
 import { Random } from './random.js';
 

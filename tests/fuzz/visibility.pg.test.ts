@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { StaleFacts } from '../../packages/server/src/changes/authorizer.js';
-import { PostgresAuthorizer } from '../../packages/server/src/changes/authorizing/postgres-authorizer.js';
-import { parseCondition } from '../../packages/server/src/changes/conditions/condition.js';
-import { loadParser } from '../../packages/server/src/changes/conditions/parse-expression.js';
-import { DEFAULT_DB_ROLE } from '../../packages/server/src/changes/row-context.js';
-import type { Database } from '../../packages/server/src/postgres/database.js';
+import { loadParser } from '../../packages/server/src/changes/expressions/parse-expression.js';
+import { DEFAULT_DB_ROLE } from '../../packages/server/src/changes/model/viewer.js';
+import { StaleFacts } from '../../packages/server/src/changes/visibility/authorizer.js';
+import { PostgresAuthorizer } from '../../packages/server/src/changes/visibility/evaluating/postgres-authorizer.js';
+import { parseCondition } from '../../packages/server/src/changes/visibility/parse-condition.js';
+import type { Database } from '../../packages/server/src/postgres/connection/database.js';
 import { connectedDatabase } from '../support/connected-database.js';
 import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-database.js';
 import { Random } from './random.js';
@@ -77,18 +77,18 @@ afterAll(async () => {
 });
 
 /** For each context the ids of the rows that a change would show it. */
-async function judged({ rows, contexts }: World, oid: number): Promise<number[][]> {
+async function judged({ rows, viewers }: World, oid: number): Promise<number[][]> {
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
   const all = rows.map((_, n) => n);
   const seen: number[][] = [];
-  for (const { role, userId, claims } of contexts) {
-    const rights = await authorizer.rights(facts, role);
-    if (!rights.canSelect || rights.rows === 'none') seen.push([]);
-    else if (rights.rows === 'all') seen.push(all);
+  for (const { role, userId, claims } of viewers) {
+    const privileges = await authorizer.privileges(facts, role);
+    if (!privileges.canSelect || privileges.rows === 'none') seen.push([]);
+    else if (privileges.rows === 'all') seen.push(all);
     else {
-      const context = { key: JSON.stringify([role, userId, claims]), role, userId, claims };
-      const [verdict] = await authorizer.judge(facts, rows, [{ context, rows: all }]);
+      const viewer = { key: JSON.stringify([role, userId, claims]), role, userId, claims };
+      const [verdict] = await authorizer.evaluatePolicies(facts, rows, [{ viewer, rows: all }]);
       seen.push([...(verdict?.visible ?? [])].sort((a, b) => a - b));
     }
   }
@@ -118,7 +118,7 @@ async function shown(world: World): Promise<number[][]> {
       ]);
     const ids = world.rows.map(([id]) => Number(id));
     const seen: number[][] = [];
-    for (const { role, userId, claims } of world.contexts) {
+    for (const { role, userId, claims } of world.viewers) {
       await statements.query('SAVEPOINT context');
       const [row] = await statements.query<{ seen: number[] }>(
         'SELECT public.truth($1, $2, $3, $4) AS seen',
@@ -143,7 +143,7 @@ async function conditionsOf({ rows, conditions }: World, oid: number): Promise<n
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
   const parsed = conditions.map((text) => parseCondition(text, facts.columns));
-  const verdicts = await authorizer.conditions(facts, rows, parsed);
+  const verdicts = await authorizer.evaluateConditions(facts, rows, parsed);
   return verdicts.map(({ visible }) => [...visible].sort((a, b) => a - b));
 }
 

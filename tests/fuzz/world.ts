@@ -6,7 +6,7 @@ export interface World {
   readonly statements: string;
   /** Row versions by column: id, a, b, c, u, and (never given) the generated g. */
   readonly rows: readonly (readonly (string | null)[])[];
-  readonly contexts: readonly { readonly role: string; readonly userId: string; readonly claims: string }[];
+  readonly viewers: readonly { readonly role: string; readonly userId: string; readonly claims: string }[];
   readonly conditions: readonly string[];
 }
 
@@ -55,7 +55,7 @@ export function makeWorld(random: Random, roles: readonly string[]): World {
   return {
     statements: statements.join(';\n'),
     rows: Array.from({ length: ROWS }, (_, n) => row(random, n)),
-    contexts: Array.from({ length: CONTEXTS }, () => ({
+    viewers: Array.from({ length: CONTEXTS }, () => ({
       role: random.of(roles),
       userId: random.of(USERS),
       claims: JSON.stringify(random.chance(0.5) ? { tenant: random.below(4), sub: random.of(USERS) } : {}),

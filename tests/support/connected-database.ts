@@ -1,6 +1,6 @@
 import { silentLog } from '../../packages/server/src/lib/log.js';
-import { Database } from '../../packages/server/src/postgres/database.js';
-import { ensureSubscriberRole } from '../../packages/server/src/postgres/replication/subscriber-role.js';
+import { Database } from '../../packages/server/src/postgres/connection/database.js';
+import { ensureSubscriberRole } from '../../packages/server/src/postgres/preflight/subscriber-role.js';
 
 /** The server's own database object on a test database, with the role that subscribers are judged as. */
 export async function connectedDatabase(url: string): Promise<Database> {

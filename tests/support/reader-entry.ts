@@ -1,14 +1,14 @@
 import { openSync, writeSync } from 'node:fs';
 import { silentLog } from '../../packages/server/src/lib/log.js';
+import { Database } from '../../packages/server/src/postgres/connection/database.js';
+import { readChange } from '../../packages/server/src/postgres/replication/pgoutput.js';
+import { ReplicationSource } from '../../packages/server/src/postgres/replication/replication-source.js';
 import type {
   ChangeSink,
   SinkMemo,
   WalBegin,
   WalRelation,
-} from '../../packages/server/src/postgres/change-source.js';
-import { Database } from '../../packages/server/src/postgres/database.js';
-import { readChange } from '../../packages/server/src/postgres/replication/pgoutput.js';
-import { ReplicationSource } from '../../packages/server/src/postgres/replication/replication-source.js';
+} from '../../packages/server/src/postgres/source/change-source.js';
 
 /** What the process is told on its command line, as JSON. */
 export interface ReaderOptions {

@@ -1,33 +1,33 @@
 import { join, resolve } from 'node:path';
-import { PostgresAuthorizer } from './changes/authorizing/postgres-authorizer.js';
-import { checkCondition } from './changes/conditions/check-condition.js';
+import { Delivery } from './changes/delivery/delivery.js';
+import { MemberFeeds } from './changes/delivery/member-feeds.js';
 import { Explainer, type ExplainRequest, type Explanation } from './changes/explaining/explainer.js';
 import { PastChanges } from './changes/explaining/past-changes.js';
 import { SubscriptionReports } from './changes/explaining/subscription-reports.js';
 import { type RoleTier, TIERS, type Tier, tiersOf } from './changes/explaining/tiers.js';
-import { PersonalChanges } from './changes/personal/personal-changes.js';
-import { PersonalSubscriptions } from './changes/personal/personal-subscriptions.js';
-import { SnapshotReader } from './changes/personal/snapshot-reader.js';
-import { Replays } from './changes/resuming/replays.js';
-import { ResumeLog } from './changes/resuming/resume-log.js';
-import { WindowFile } from './changes/resuming/window-file.js';
-import { RowContexts } from './changes/row-context.js';
-import { SqlMessages } from './changes/sql-messages.js';
-import { ChangeEncoder } from './changes/streaming/change-encoder.js';
-import { ChangeLog } from './changes/streaming/change-log.js';
-import { Delivery } from './changes/streaming/delivery.js';
-import { MemberFeeds } from './changes/streaming/member-feeds.js';
-import { RowChanges } from './changes/streaming/row-changes.js';
-import { Seats } from './changes/streaming/seats.js';
-import { SliceRouter } from './changes/streaming/slice-router.js';
-import { TableViews } from './changes/streaming/table-views.js';
+import { ChangeLog } from './changes/log/change-log.js';
+import { ResumeLog } from './changes/log/resume-log.js';
+import { SqlMessages } from './changes/log/sql-messages.js';
+import { WindowFile } from './changes/log/window-file.js';
+import { Viewers } from './changes/model/viewer.js';
+import { BatchRouter } from './changes/routing/batch-router.js';
+import { ChangeEncoder } from './changes/routing/change-encoder.js';
+import { Recipients } from './changes/routing/recipients.js';
+import { TableViews } from './changes/routing/table-views.js';
+import { PersonalChanges } from './changes/stream/personal-changes.js';
+import { Replays } from './changes/stream/replays.js';
+import { RowChangeStream } from './changes/stream/row-change-stream.js';
+import { SnapshotReader } from './changes/stream/snapshot-reader.js';
 import { ChangeCounts } from './changes/subscriptions/change-counts.js';
+import { PersonalSubscriptions } from './changes/subscriptions/personal-subscriptions.js';
 import { PostgresSubscriptionStore } from './changes/subscriptions/postgres-subscription-store.js';
 import { SubscriptionPreparation } from './changes/subscriptions/subscription-preparation.js';
 import { SubscriptionRegistry } from './changes/subscriptions/subscription-registry.js';
 import { TableFilter } from './changes/tables/table-filter.js';
 import { TableRegistry } from './changes/tables/table-registry.js';
 import { ValueFormats } from './changes/values/value-formats.js';
+import { checkCondition } from './changes/visibility/check-condition.js';
+import { PostgresAuthorizer } from './changes/visibility/evaluating/postgres-authorizer.js';
 import type { ChannelRegistry } from './channels/channel-registry.js';
 import type { MessageEncoder } from './channels/message-encoder.js';
 import type { Settings } from './config/settings-table.js';
@@ -35,15 +35,15 @@ import { textFrame } from './connections/frame.js';
 import type { Clock } from './lib/clock.js';
 import { IdSource } from './lib/ids.js';
 import type { Log } from './lib/log.js';
+import type { Counters } from './metrics/counters.js';
 import type { RowChangeNumbers } from './metrics/metrics.js';
-import type { Tally } from './metrics/tally.js';
-import { ChosenSource, SourceChoice, type SourceKind } from './postgres/chosen-source.js';
-import type { Database } from './postgres/database.js';
-import type { PreflightNames } from './postgres/replication/preflight-facts.js';
+import { ChosenSource, SourceChoice, type SourceKind } from './postgres/choice/source-choice.js';
+import { StaleSourceCleanup } from './postgres/choice/stale-source-cleanup.js';
+import type { Database } from './postgres/connection/database.js';
+import type { PreflightNames } from './postgres/preflight/preflight-facts.js';
+import { hasOurTriggers } from './postgres/preflight/trigger-conditions.js';
 import { ReplicationSource } from './postgres/replication/replication-source.js';
 import { isPublished } from './postgres/replication/slot.js';
-import { RivalRemains } from './postgres/rival-remains.js';
-import { hasOurTriggers } from './postgres/triggers/trigger-conditions.js';
 import { TriggerSource } from './postgres/triggers/trigger-source.js';
 
 export interface RowChangeOptions {
@@ -52,7 +52,7 @@ export interface RowChangeOptions {
   readonly database: Database;
   readonly channels: ChannelRegistry;
   readonly encoder: MessageEncoder;
-  readonly tally: Tally;
+  readonly counters: Counters;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -71,11 +71,11 @@ export class RowChangeServices {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly reports: SubscriptionReports;
-  readonly contexts: RowContexts;
-  readonly stream: RowChanges;
+  readonly viewers: Viewers;
+  readonly stream: RowChangeStream;
   readonly personal: PersonalChanges;
   readonly #choice: SourceChoice;
-  readonly #rivalRemains: RivalRemains;
+  readonly #rivalRemains: StaleSourceCleanup;
   readonly #authorizer: PostgresAuthorizer;
   readonly #replayAuthorizer: PostgresAuthorizer;
   readonly #resumeLog: ResumeLog;
@@ -95,11 +95,11 @@ export class RowChangeServices {
   #adoption: NodeJS.Timeout | undefined;
 
   constructor(options: RowChangeOptions) {
-    const { settings, database, channels, encoder, tally, clock, log } = options;
+    const { settings, database, channels, encoder, counters, clock, log } = options;
     this.#log = log;
     this.#enableRls = settings.enableRls;
     this.#dbRoles = settings.dbRoles;
-    this.contexts = new RowContexts(settings.dbRoles);
+    this.viewers = new Viewers(settings.dbRoles);
     const isStreamed = () =>
       this.sourceKind === 'trigger' ? hasOurTriggers(database.schema) : isPublished(settings.publicationName);
     const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock, isStreamed });
@@ -122,14 +122,14 @@ export class RowChangeServices {
     const choice = new SourceChoice({ wanted: settings.changeSource, database, names, log });
     this.#choice = choice;
     this.tables = new TableRegistry(database, settings.publicationName, filter, choice);
-    this.#rivalRemains = new RivalRemains({
+    this.#rivalRemains = new StaleSourceCleanup({
       database,
       slot: settings.replicationSlot,
-      dropTriggers: () => this.tables.settle('logical'),
+      dropTriggers: () => this.tables.switchSource('logical'),
       log,
     });
     const personal = new PersonalSubscriptions();
-    this.#isWanted = (oid) => subscriptions.isWanted(oid) || personal.isWanted(oid);
+    this.#isWanted = (oid) => subscriptions.isSubscribed(oid) || personal.isSubscribed(oid);
     const preparation = new SubscriptionPreparation({
       tables: this.tables,
       authorizer,
@@ -145,7 +145,7 @@ export class RowChangeServices {
       enabled: settings.enableBroadcast,
       maxBytes: settings.maxMessageSize,
       frame: textFrame,
-      tally,
+      counters,
     });
     const resumeLog = new ResumeLog({
       maxBytes: RESUME_MEMORY_BYTES,
@@ -160,7 +160,7 @@ export class RowChangeServices {
       database,
       // Beside what is live, which does not wait for it.
       authorizer: replayAuthorizer,
-      contexts: this.contexts,
+      viewers: this.viewers,
       past: new PastChanges({
         resumeLog,
         authorizer: replayAuthorizer,
@@ -172,17 +172,17 @@ export class RowChangeServices {
     });
     const changes = new ChangeLog({
       maxBytes: CHANGE_LOG_BYTES,
-      isWanted: (oid) => this.#isWanted(oid) || authorizer.isWatched(oid),
+      isSubscribed: (oid) => this.#isWanted(oid) || authorizer.isMembershipTable(oid),
       forget: (lsn) => this.stream.forget(lsn),
-      tally,
+      counters,
     });
     this.#changes = changes;
     const channel = (name: string) => channels.find(name);
     const feeds = new MemberFeeds(clock);
-    const delivery = new Delivery({ feeds, encoder, tally, clock });
+    const delivery = new Delivery({ feeds, encoder, counters, clock });
     const routerOf = (judge: PostgresAuthorizer) => {
       const formats = new ValueFormats(database);
-      return new SliceRouter({
+      return new BatchRouter({
         authorizer: judge,
         personal,
         messages: this.#messages,
@@ -191,21 +191,21 @@ export class RowChangeServices {
         encoder: new ChangeEncoder(textFrame),
         subscriptions,
         channel,
-        tally,
+        counters,
       });
     };
-    const newSeats = () => new Seats({ contexts: this.contexts, personal, subscriptions });
-    const seats = newSeats();
-    personal.onChange((owner) => seats.move(owner));
+    const newRecipients = () => new Recipients({ viewers: this.viewers, personal, subscriptions });
+    const recipients = newRecipients();
+    personal.onChange((owner) => recipients.update(owner));
     this.#feeds = feeds;
     this.#replays = new Replays({
       resumeLog,
       router: routerOf(replayAuthorizer),
-      newSeats,
+      newRecipients,
       delivery,
       feeds,
       epoch: () => this.stream.epoch,
-      isLeftOut: (position) => this.stream.isLeftOut(position),
+      isBehindCurrentBatch: (position) => this.stream.isBehindCurrentBatch(position),
       tablesOf: (of) => this.stream.tablesOf(of),
       ownTablesOf: (member) => personal.tablesOf(member),
       log,
@@ -229,20 +229,20 @@ export class RowChangeServices {
     const trigger = new TriggerSource({
       ...reading,
       names,
-      prepareTables: () => this.tables.settle('trigger'),
+      prepareTables: () => this.tables.switchSource('trigger'),
     });
-    this.stream = new RowChanges({
+    this.stream = new RowChangeStream({
       source: new ChosenSource({
         choice,
         logical,
         trigger,
-        settle: (kind) => this.#rivalRemains.takeAway(kind),
+        cleanUp: (kind) => this.#rivalRemains.cleanUp(kind),
         log,
       }),
       changes,
       router: routerOf(authorizer),
-      seats,
-      isWatched: (oid) => authorizer.isWatched(oid),
+      recipients,
+      isMembershipTable: (oid) => authorizer.isMembershipTable(oid),
       feeds,
       delivery,
       resumeLog,
@@ -251,7 +251,7 @@ export class RowChangeServices {
       subscriptions,
       counts,
       channel,
-      tally,
+      counters,
       log,
     });
     this.personal = new PersonalChanges({
@@ -259,7 +259,7 @@ export class RowChangeServices {
       preparation,
       counts,
       authorizer,
-      contexts: this.contexts,
+      viewers: this.viewers,
       reader: new SnapshotReader({
         database,
         enableRls: settings.enableRls,
@@ -289,7 +289,7 @@ export class RowChangeServices {
     this.stream.start();
     const adopt = () => {
       void this.#countTiers().catch((error: unknown) => this.#failed(error));
-      void this.tables.adoptPartitions().catch((error: unknown) => this.#failed(error));
+      void this.tables.setPartitionIdentities().catch((error: unknown) => this.#failed(error));
       void this.#rivalRemains.retry();
     };
     this.#adoption = setInterval(adopt, ADOPT_MS).unref();
@@ -349,20 +349,20 @@ export class RowChangeServices {
   }
 
   /** Members of channels that wait for its changes are told that there is a hole before and behind. */
-  async #tableChanged(oid: number, event: 'opted in' | 'opted out'): Promise<void> {
+  async #tableChanged(oid: number, event: 'enabled' | 'disabled'): Promise<void> {
     this.#authorizer.forgetAll();
     const hadSubscribers = this.#isWanted(oid);
     try {
       await this.#countTiers();
       await this.subscriptions.refresh();
       // Whoever is away now cannot be told with the others.
-      if (event === 'opted in' && hadSubscribers) await this.stream.missed(oid);
+      if (event === 'enabled' && hadSubscribers) await this.stream.markMissed(oid);
     } catch (error) {
       this.#failed(error);
     }
     if (!hadSubscribers) return;
-    const reason = event === 'opted in' ? 'the table is set up again' : 'the table was taken out';
-    this.stream.tell({ event: 'gap', payload: { scope: 'changes', reason }, tables: [oid] });
+    const reason = event === 'enabled' ? 'the table is set up again' : 'the table was taken out';
+    this.stream.announce({ event: 'gap', payload: { scope: 'changes', reason }, tables: [oid] });
   }
 
   async #countTiers(): Promise<void> {

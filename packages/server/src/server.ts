@@ -8,7 +8,7 @@ import { MetricsListener } from './http/metrics-listener.js';
 import type { DemoUser } from './http/routes/demo.js';
 import type { Log } from './lib/log.js';
 import { EmbeddedPostgres } from './postgres/embedded/embedded-postgres.js';
-import { makeExampleTables } from './postgres/example-tables.js';
+import { makeExampleTables } from './postgres/migrations/example-tables.js';
 import { createServices, type Services } from './services.js';
 
 export interface ServerOptions {
@@ -141,13 +141,13 @@ export class RealtimeServer {
   }
 
   async #end(): Promise<void> {
-    const { app, upgrade, endpoint, turn, wheel, database, life } = this.#services;
+    const { app, upgrade, endpoint, tick, wheel, database, life } = this.#services;
     const { shutdownTimeout } = this.#settings;
     life.stopping = true;
     clearInterval(this.#cleanup);
     upgrade.drain();
     const closed = app.close();
-    turn.flush();
+    tick.flush();
     endpoint.closeAll();
     const patience = Math.max(shutdownTimeout / 2, shutdownTimeout - DATABASE_STOP_MS);
     if (!(await settlesWithin(closed, patience))) {

@@ -20,13 +20,13 @@ import type { DatabaseStats } from './http/schemas.js';
 import { UpgradeHandler } from './http/upgrade.js';
 import { IdSource } from './lib/ids.js';
 import type { Log } from './lib/log.js';
+import { Tick } from './lib/tick.js';
 import { TimerWheel } from './lib/timer-wheel.js';
 import { KeyedRateLimiter } from './lib/token-bucket.js';
-import { Turn } from './lib/turn.js';
+import { Counters } from './metrics/counters.js';
 import { Metrics } from './metrics/metrics.js';
-import { Tally } from './metrics/tally.js';
-import { Database } from './postgres/database.js';
-import { insertExampleMessage } from './postgres/example-tables.js';
+import { Database } from './postgres/connection/database.js';
+import { insertExampleMessage } from './postgres/migrations/example-tables.js';
 import { PresenceTracker } from './presence/presence-tracker.js';
 import { RowChangeServices } from './row-change-services.js';
 import { serverVersion } from './version.js';
@@ -51,7 +51,7 @@ export interface Services {
   readonly metrics: Metrics | undefined;
   /** Undefined where row changes are turned off. */
   readonly rowChanges: RowChangeServices | undefined;
-  readonly turn: Turn;
+  readonly tick: Tick;
   readonly upgrade: UpgradeHandler;
   readonly wheel: TimerWheel;
   /** Set when the server begins to stop; `/readyz` tells. */
@@ -62,8 +62,8 @@ export interface Services {
 export async function createServices(options: ServiceOptions): Promise<Services> {
   const { settings, log, newDemoUser } = options;
   const clock = Date.now;
-  const tally = new Tally();
-  const turn = new Turn((error) => log.error({ err: error }, 'What gathered in a turn could not be sent'));
+  const counters = new Counters();
+  const tick = new Tick((error) => log.error({ err: error }, 'What gathered in a turn could not be sent'));
   const wheel = new TimerWheel((error) => log.error({ err: error }, 'What was due could not be done'), clock);
   const encoder = new MessageEncoder(textFrame, clock);
   const permissions = new Permissions(settings.adminRoles);
@@ -78,7 +78,11 @@ export async function createServices(options: ServiceOptions): Promise<Services>
       await rowChanges?.load();
     },
   });
-  const channels = new ChannelRegistry(settings, new PostgresChannelStore(database), { turn, tally, clock });
+  const channels = new ChannelRegistry(settings, new PostgresChannelStore(database), {
+    tick,
+    counters,
+    clock,
+  });
   const rowChanges = settings.enableDbStreaming
     ? new RowChangeServices({
         settings,
@@ -86,7 +90,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
         database,
         channels,
         encoder,
-        tally,
+        counters,
         clock,
         log,
       })
@@ -94,7 +98,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   const broadcaster = new Broadcaster({
     permissions,
     encoder,
-    tally,
+    counters,
     clock,
     enabled: settings.enableBroadcast,
   });
@@ -102,7 +106,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     enabled: settings.enablePresence,
     leaseMs: settings.connectionTimeout,
     encoder,
-    turn,
+    tick,
     wheel,
     clock,
   });
@@ -117,12 +121,12 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   const join = new Join({ channels, permissions, presence, rowChanges: rowChanges?.stream, facts });
   const environment = {
     clock,
-    turn,
+    tick,
     wheel,
     encoder,
     dispatch: new MessageDispatch({ join, broadcaster, verifier, permissions, presence, rowChanges }),
     messageRate,
-    tally,
+    counters,
     log,
     pingIntervalMs: settings.pingInterval,
     timeoutMs: settings.connectionTimeout,
@@ -132,7 +136,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
 
   const listed = () => (channels.loaded ? channels.list() : []);
   const metrics = settings.enableMetrics
-    ? new Metrics(tally, {
+    ? new Metrics(counters, {
         connections: () => connections.size,
         channels: () => channels.size,
         presenceUsers: () => listed().reduce((sum, channel) => sum + presence.count(channel), 0),
@@ -152,7 +156,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     broadcaster,
     messageRate,
     metrics,
-    tally,
+    counters,
     clock,
     log,
     version: serverVersion(),
@@ -162,7 +166,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
       insertMessage: (userId, content) => insertExampleMessage(database, userId, content),
     },
     rowChanges,
-    database: rowChanges === undefined ? undefined : () => databaseStats(rowChanges, tally),
+    database: rowChanges === undefined ? undefined : () => databaseStats(rowChanges, counters),
     readiness: () => readiness(life, channels, database, rowChanges),
   });
   const upgrade = new UpgradeHandler({
@@ -175,15 +179,15 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     refusals: new RefusalMemory(clock),
     endpoint,
     ids: new IdSource(),
-    tally,
+    counters,
     clock,
     log,
   });
   upgrade.attach(app.server);
-  return { app, channels, database, endpoint, metrics, rowChanges, turn, upgrade, wheel, life };
+  return { app, channels, database, endpoint, metrics, rowChanges, tick, upgrade, wheel, life };
 }
 
-function databaseStats(rowChanges: RowChangeServices, tally: Tally): DatabaseStats {
+function databaseStats(rowChanges: RowChangeServices, counters: Counters): DatabaseStats {
   const numbers = rowChanges.numbers();
   return {
     source: rowChanges.sourceKind,
@@ -195,11 +199,11 @@ function databaseStats(rowChanges: RowChangeServices, tally: Tally): DatabaseSta
     retained_bytes: numbers.retainedBytes,
     xmin_age: numbers.xminAge,
     window_bytes: numbers.windowMemoryBytes + numbers.windowFileBytes,
-    changes_read: tally.changesRead,
-    changes_judged: tally.changesJudged,
-    changes_delivered: tally.changesDelivered,
-    changes_refused: tally.changesRefused,
-    errors: tally.changeErrors,
+    changes_read: counters.changesRead,
+    changes_judged: counters.rowsEvaluated,
+    changes_delivered: counters.changesDelivered,
+    changes_refused: counters.changesFiltered,
+    errors: counters.changeErrors,
   };
 }
 

@@ -2,7 +2,7 @@ import { PRESENCE_MODES, type PresenceMode } from '@goforward/realtime-protocol/
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
-import { Turn } from '../lib/turn.js';
+import { Tick } from '../lib/tick.js';
 import { Audience } from './audience.js';
 import type { Subscriber } from './subscriber.js';
 
@@ -51,9 +51,9 @@ class Member implements Subscriber {
 
 function setUp() {
   const errors: unknown[] = [];
-  const turn = new Turn((error) => errors.push(error));
-  const tally = { deliveries: 0, fanOutMs: () => undefined };
-  return { audience: new Audience(turn, tally), turn, tally, errors };
+  const tick = new Tick((error) => errors.push(error));
+  const counters = { deliveries: 0, fanOutMs: () => undefined };
+  return { audience: new Audience(tick, counters), tick, counters, errors };
 }
 
 const bytes = (text: string) => Buffer.from(text);
@@ -86,7 +86,7 @@ const steps = fc.array(
  * up first, as connections do. `own` is a message to one member alone, which must keep its place.
  */
 function expectAsModel(run: Step[]): void {
-  const { audience, turn, tally } = setUp();
+  const { audience, tick, counters } = setUp();
   const members = Array.from(
     { length: 6 },
     (_, i) =>
@@ -101,7 +101,7 @@ function expectAsModel(run: Step[]): void {
   const isIn = members.map(() => false);
   let delivered = 0;
   for (const [n, step] of run.entries()) {
-    if (step.do === 'flush') turn.flush();
+    if (step.do === 'flush') tick.flush();
     else if (step.do === 'send') {
       const sender = step.sender === null ? undefined : members[step.sender];
       audience.send(bytes(`${n};`), { sender, ...(step.mode === null ? {} : { mode: step.mode }) });
@@ -127,9 +127,9 @@ function expectAsModel(run: Step[]): void {
     const users = new Set(members.filter((_, i) => isIn[i]).map(({ userId }) => userId));
     expect(audience.users.toSorted()).toEqual([...users].toSorted());
   }
-  turn.flush();
+  tick.flush();
   expect(members.map(({ text }) => text)).toEqual(expected);
-  expect(tally.deliveries).toBe(delivered);
+  expect(counters.deliveries).toBe(delivered);
 }
 
 describe('an audience', () => {
@@ -138,37 +138,37 @@ describe('an audience', () => {
   });
 
   it('hands all members of one mode the same single buffer a turn', () => {
-    const { audience, turn } = setUp();
+    const { audience, tick } = setUp();
     const [a, b, c] = [new Member(), new Member({ id: 'c2' }), new Member({ id: 'c3', presence: 'none' })];
     for (const one of [a, b, c]) audience.join(one);
     audience.send(bytes('1;'));
     audience.send(bytes('2;'), { mode: 'each' });
-    turn.flush();
+    tick.flush();
     expect([a.text, b.text, c.text]).toEqual(['1;2;', '1;2;', '1;']);
     expect(a.pushes).toHaveLength(1);
     expect(a.pushes[0]).toBe(b.pushes[0]);
   });
 
   it('hands on a lone message without copying it', () => {
-    const { audience, turn } = setUp();
+    const { audience, tick } = setUp();
     const one = new Member();
     audience.join(one);
     const sent = bytes('1;');
     audience.send(sent);
-    turn.flush();
+    tick.flush();
     expect(one.pushes[0]).toBe(sent);
   });
 
   it('pushes nothing to a member that nothing is for', () => {
-    const { audience, turn } = setUp();
+    const { audience, tick } = setUp();
     const one = new Member({ presence: 'none' });
     const publisher = new Member({ id: 'c2', echo: false, presence: 'none' });
     for (const joining of [one, publisher]) audience.join(joining);
     audience.send(bytes('presence'), { mode: 'diff' });
-    turn.flush();
+    tick.flush();
     audience.leave(one);
     audience.send(bytes('mine'), { sender: publisher });
-    turn.flush();
+    tick.flush();
     expect([one.pushes, publisher.pushes]).toEqual([[], []]);
   });
 
@@ -193,7 +193,7 @@ describe('an audience', () => {
   });
 
   it('lets members leave from within a push: the others get theirs', () => {
-    const { audience, turn } = setUp();
+    const { audience, tick } = setUp();
     const [a, b] = [new Member(), new Member({ id: 'c2' })];
     const slow = new Member({ id: 'c0' });
     let isCutOff = false;
@@ -205,24 +205,24 @@ describe('an audience', () => {
     };
     for (const one of [a, slow, b]) audience.join(one);
     audience.send(bytes('1;'));
-    turn.flush();
+    tick.flush();
     audience.send(bytes('2;'));
-    turn.flush();
+    tick.flush();
     expect([a.text, b.text, audience.size]).toEqual(['1;2;', '1;2;', 2]);
   });
 
   it('goes on in the next turn after a defect in this one', () => {
-    const { audience, turn, errors } = setUp();
+    const { audience, tick, errors } = setUp();
     const [broken, whole] = [new Member(), new Member({ id: 'c2' })];
     broken.push = () => {
       throw new Error('a defect');
     };
     for (const one of [whole, broken]) audience.join(one);
     audience.send(bytes('1;'));
-    turn.flush();
+    tick.flush();
     audience.leave(broken);
     audience.send(bytes('2;'));
-    turn.flush();
+    tick.flush();
     expect(whole.text).toBe('1;2;');
     expect(errors).toEqual([new Error('a defect')]);
   });

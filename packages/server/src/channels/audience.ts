@@ -1,5 +1,5 @@
 import type { PresenceMode } from '@goforward/realtime-protocol';
-import type { Flushable, Turn } from '../lib/turn.js';
+import type { Flushable, Tick } from '../lib/tick.js';
 import type { Subscriber } from './subscriber.js';
 
 /** One encoded message waiting for the end of the turn, and which members it is not for. */
@@ -12,7 +12,7 @@ interface Entry {
 }
 
 /** Counts what an audience hands on; read when metrics are scraped. */
-export interface DeliveryTally {
+export interface DeliveryCounters {
   deliveries: number;
   fanOutMs: (ms: number) => void;
 }
@@ -23,8 +23,8 @@ export interface DeliveryTally {
  * one encoding, and one reference per member. Order is the order of `send`, for every member alike.
  */
 export class Audience implements Flushable {
-  readonly #turn: Turn;
-  readonly #tally: DeliveryTally;
+  readonly #tick: Tick;
+  readonly #counters: DeliveryCounters;
   readonly #members = new Set<Subscriber>();
   readonly #connectionsByUser = new Map<string, number>();
   #batch: Entry[] = [];
@@ -32,9 +32,9 @@ export class Audience implements Flushable {
   readonly #taken = new Map<Subscriber, number>();
   #waiting = false;
 
-  constructor(turn: Turn, tally: DeliveryTally) {
-    this.#turn = turn;
-    this.#tally = tally;
+  constructor(tick: Tick, counters: DeliveryCounters) {
+    this.#tick = tick;
+    this.#counters = counters;
   }
 
   /** Connections, not users. */
@@ -85,7 +85,7 @@ export class Audience implements Flushable {
     this.#batch.push({ bytes, mode: options.mode ?? null, sender: options.sender ?? null });
     if (this.#waiting) return;
     this.#waiting = true;
-    this.#turn.add('channels', this);
+    this.#tick.add('channels', this);
   }
 
   /** Whether any member wants this kind of presence messages: what nobody wants is not encoded. */
@@ -113,7 +113,7 @@ export class Audience implements Flushable {
       this.#taken.clear();
       this.#waiting = false;
     }
-    this.#tally.fanOutMs(performance.now() - started);
+    this.#counters.fanOutMs(performance.now() - started);
   }
 
   #deliver(): void {
@@ -133,7 +133,7 @@ export class Audience implements Flushable {
       }
       if (shared.count === 0) continue;
       member.push(shared.bytes);
-      this.#tally.deliveries += shared.count;
+      this.#counters.deliveries += shared.count;
     }
   }
 
@@ -152,7 +152,7 @@ export class Audience implements Flushable {
       if (entry.mode !== null && entry.mode !== member.presence) continue;
       if (entry.sender === member && !member.echo) continue;
       member.push(entry.bytes);
-      this.#tally.deliveries += 1;
+      this.#counters.deliveries += 1;
     }
   }
 }

@@ -2,21 +2,21 @@ import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import type { Identity } from '../auth/identity.js';
-import { Turn } from '../lib/turn.js';
-import { Broadcaster, type Publication, type PublishTally } from './broadcaster.js';
+import { Tick } from '../lib/tick.js';
+import { Broadcaster, type Publication, type PublishCounters } from './broadcaster.js';
 import { Channel } from './channel.js';
 import { type ChannelPermissions, channelConfig } from './channel-config.js';
 import { MessageEncoder } from './message-encoder.js';
 import { Permissions } from './permissions.js';
 
 let now: number;
-let turn: Turn;
-let tally: PublishTally;
+let tick: Tick;
+let counters: PublishCounters;
 
 beforeEach(() => {
-  tally = { published: { websocket: 0, http: 0 } };
+  counters = { published: { websocket: 0, http: 0 } };
   now = Date.parse('2025-01-15T10:30:00Z');
-  turn = new Turn((error) => {
+  tick = new Tick((error) => {
     throw error;
   });
 });
@@ -24,11 +24,11 @@ beforeEach(() => {
 function broadcaster(enabled = true): Broadcaster {
   const clock = () => now;
   const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), clock);
-  return new Broadcaster({ permissions: new Permissions(['admin']), encoder, tally, clock, enabled });
+  return new Broadcaster({ permissions: new Permissions(['admin']), encoder, counters, clock, enabled });
 }
 
 function channel(permissions: ChannelPermissions = {}): Channel {
-  const parts = { turn, tally: { deliveries: 0, fanOutMs: () => undefined }, now };
+  const parts = { tick, counters: { deliveries: 0, fanOutMs: () => undefined }, now };
   return new Channel('lobby', 'automatic', channelConfig({ permissions }, 100), parts);
 }
 
@@ -76,7 +76,7 @@ describe('a publication', () => {
     const lobby = channel();
     const [ann, bob] = [member(lobby), member(lobby)];
     const id = broadcaster().publish(lobby, identity('ann'), publication(), ann.subscriber);
-    turn.flush();
+    tick.flush();
     const expected = {
       id,
       type: 'message',
@@ -92,7 +92,7 @@ describe('a publication', () => {
     const lobby = channel();
     const [ann, bob] = [member(lobby, false), member(lobby, false)];
     broadcaster().publish(lobby, identity('ann'), { ...publication(), type: 'broadcast' }, ann.subscriber);
-    turn.flush();
+    tick.flush();
     expect(ann.received).toEqual([]);
     expect(bob.received).toMatchObject([{ type: 'broadcast' }]);
   });
@@ -105,7 +105,7 @@ describe('a publication', () => {
     sending.publish(lobby, identity('ann'), publication());
     sending.publish(lobby, identity('ann'), publication());
     refusal(() => sending.publish(lobby, identity('ann'), publication(11)));
-    expect(tally.published).toEqual({ websocket: 1, http: 2 });
+    expect(counters.published).toEqual({ websocket: 1, http: 2 });
   });
 
   it('keeps the channel in use', () => {
@@ -132,7 +132,7 @@ describe('a publication', () => {
       code: 'PERMISSION_DENIED',
       required_permission: 'write',
     });
-    turn.flush();
+    tick.flush();
     expect(bob.received).toEqual([]);
   });
 

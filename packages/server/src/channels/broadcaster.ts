@@ -18,7 +18,7 @@ export interface Publication {
 }
 
 /** Counts what was published; read when metrics are scraped. */
-export interface PublishTally {
+export interface PublishCounters {
   readonly published: { websocket: number; http: number };
 }
 
@@ -26,7 +26,7 @@ export interface PublishTally {
 export interface BroadcasterParts {
   readonly permissions: Permissions;
   readonly encoder: MessageEncoder;
-  readonly tally: PublishTally;
+  readonly counters: PublishCounters;
   readonly clock: Clock;
   /** False: whoever publishes is answered FEATURE_DISABLED. */
   readonly enabled: boolean;
@@ -44,14 +44,14 @@ export class Broadcaster {
 
   /** Sends it to all members and answers its id. Throws what stands in the way: feature, right, size, rate. */
   publish(channel: Channel, identity: Identity, publication: Publication, sender?: Subscriber): string {
-    const { enabled, encoder, tally, clock } = this.#parts;
+    const { enabled, encoder, counters, clock } = this.#parts;
     if (!enabled) throw new ProtocolError('FEATURE_DISABLED', { fields: { feature: 'broadcast' } });
     this.admit(channel, identity, publication.bytes);
     const { type, event, payload } = publication;
     const message = encoder.message(type, event, payload, identity.userId);
     channel.audience.send(encoder.encode(message), { sender });
     channel.lastUsed = clock();
-    tally.published[sender === undefined ? 'http' : 'websocket'] += 1;
+    counters.published[sender === undefined ? 'http' : 'websocket'] += 1;
     return message.id;
   }
 

@@ -1,7 +1,7 @@
 import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
-import { Turn } from '../lib/turn.js';
+import { Tick } from '../lib/tick.js';
 import type { Channel } from './channel.js';
 import { channelConfig } from './channel-config.js';
 import { ChannelRegistry } from './channel-registry.js';
@@ -19,8 +19,12 @@ beforeEach(async () => {
 
 async function registry(maxChannels = 3): Promise<ChannelRegistry> {
   const rules = { maxChannels, maxUsersPerChannel: 2, channelTtl: 10_000, autoCreateChannels: true };
-  const tally = { deliveries: 0, fanOutMs: () => undefined };
-  const made = new ChannelRegistry(rules, store, { turn: new Turn(() => undefined), tally, clock: () => 0 });
+  const counters = { deliveries: 0, fanOutMs: () => undefined };
+  const made = new ChannelRegistry(rules, store, {
+    tick: new Tick(() => undefined),
+    counters,
+    clock: () => 0,
+  });
   await made.load();
   return made;
 }

@@ -1,7 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, expect, it } from 'vitest';
 import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
-import { Turn } from '../lib/turn.js';
+import { Tick } from '../lib/tick.js';
 import { channelConfig } from './channel-config.js';
 import { ChannelRegistry } from './channel-registry.js';
 import type { ChannelStore } from './channel-store.js';
@@ -43,8 +43,8 @@ let channels: ChannelRegistry;
 beforeEach(async () => {
   store = new LossyStore();
   const rules = { maxChannels: 5, maxUsersPerChannel: 2, channelTtl: 10_000, autoCreateChannels: true };
-  const tally = { deliveries: 0, fanOutMs: () => undefined };
-  channels = new ChannelRegistry(rules, store, { turn: new Turn(() => undefined), tally, clock: () => 0 });
+  const counters = { deliveries: 0, fanOutMs: () => undefined };
+  channels = new ChannelRegistry(rules, store, { tick: new Tick(() => undefined), counters, clock: () => 0 });
   await channels.load();
 });
 

@@ -1,7 +1,7 @@
 import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
-import { Turn } from '../lib/turn.js';
+import { Tick } from '../lib/tick.js';
 import type { Channel } from './channel.js';
 import { channelConfig } from './channel-config.js';
 import { ChannelRegistry, type ChannelRules } from './channel-registry.js';
@@ -23,9 +23,9 @@ beforeEach(() => {
 });
 
 async function registry(rules: Partial<ChannelRules> = {}, store: ChannelStore = new MemoryChannelStore()) {
-  const turn = new Turn(() => undefined);
-  const tally = { deliveries: 0, fanOutMs: () => undefined };
-  const channels = new ChannelRegistry({ ...RULES, ...rules }, store, { turn, tally, clock: () => now });
+  const tick = new Tick(() => undefined);
+  const counters = { deliveries: 0, fanOutMs: () => undefined };
+  const channels = new ChannelRegistry({ ...RULES, ...rules }, store, { tick, counters, clock: () => now });
   await channels.load();
   return channels;
 }
@@ -56,7 +56,7 @@ const notFound = (name: string) => ({ error: `channel ${name} not found`, code: 
 
 describe('before the channels are loaded', () => {
   it('nothing can be joined, read, made or deleted', async () => {
-    const parts = { turn: new Turn(() => undefined), tally: { deliveries: 0, fanOutMs: () => undefined } };
+    const parts = { tick: new Tick(() => undefined), counters: { deliveries: 0, fanOutMs: () => undefined } };
     const channels = new ChannelRegistry(RULES, new MemoryChannelStore(), { ...parts, clock: () => now });
     const unavailable = { error: 'database unavailable', code: 'DATABASE_UNAVAILABLE', retry_after: 5 };
     for (const act of [

@@ -1,7 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Clock } from '../lib/clock.js';
-import type { Turn } from '../lib/turn.js';
-import type { DeliveryTally } from './audience.js';
+import type { Tick } from '../lib/tick.js';
+import type { DeliveryCounters } from './audience.js';
 import { Channel, type ChannelKind } from './channel.js';
 import { type ChannelConfig, channelConfig } from './channel-config.js';
 import type { ChannelStore } from './channel-store.js';
@@ -21,7 +21,7 @@ const RETRY_AFTER_SECONDS = 5;
 export class ChannelRegistry {
   readonly #rules: ChannelRules;
   readonly #store: ChannelStore;
-  readonly #parts: { turn: Turn; tally: DeliveryTally };
+  readonly #parts: { tick: Tick; counters: DeliveryCounters };
   readonly #clock: Clock;
   readonly #channels = new Map<string, Channel>();
   readonly #deleted = new Set<string>();
@@ -35,7 +35,7 @@ export class ChannelRegistry {
   constructor(
     rules: ChannelRules,
     store: ChannelStore,
-    parts: { turn: Turn; tally: DeliveryTally; clock: Clock },
+    parts: { tick: Tick; counters: DeliveryCounters; clock: Clock },
   ) {
     this.#rules = rules;
     this.#store = store;

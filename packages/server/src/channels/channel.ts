@@ -1,5 +1,5 @@
-import type { Turn } from '../lib/turn.js';
-import { Audience, type DeliveryTally } from './audience.js';
+import type { Tick } from '../lib/tick.js';
+import { Audience, type DeliveryCounters } from './audience.js';
 import type { ChannelConfig } from './channel-config.js';
 
 /** `lasting`: made by HTTP and kept in PostgreSQL. `automatic`: made by the first member, gone when unused. */
@@ -18,12 +18,12 @@ export class Channel {
     name: string,
     kind: ChannelKind,
     config: ChannelConfig,
-    parts: { turn: Turn; tally: DeliveryTally; now: number },
+    parts: { tick: Tick; counters: DeliveryCounters; now: number },
   ) {
     this.name = name;
     this.kind = kind;
     this.config = config;
-    this.audience = new Audience(parts.turn, parts.tally);
+    this.audience = new Audience(parts.tick, parts.counters);
     this.lastUsed = parts.now;
   }
 }

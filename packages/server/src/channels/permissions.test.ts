@@ -2,7 +2,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import { describe, expect, it } from 'vitest';
 import { anonymousIdentity, type Identity } from '../auth/identity.js';
 import { type ChannelConfig, type ChannelPermissions, channelConfig } from './channel-config.js';
-import { Permissions, type Right } from './permissions.js';
+import { type Permission, Permissions } from './permissions.js';
 
 const permissions = new Permissions(['admin', 'service_role']);
 
@@ -14,8 +14,8 @@ function channel(lists: ChannelPermissions, requireAuth = true): ChannelConfig {
   return channelConfig({ permissions: lists, require_auth: requireAuth }, 100);
 }
 
-function rights(identity: Identity, config: ChannelConfig): string {
-  const all: Right[] = ['read', 'write', 'admin'];
+function privileges(identity: Identity, config: ChannelConfig): string {
+  const all: Permission[] = ['read', 'write', 'admin'];
   return all.filter((right) => permissions.allows(identity, right, config)).join(' ');
 }
 
@@ -53,7 +53,7 @@ describe('rights in a channel', () => {
     ],
     ['a user, where authentication is not required', user('user'), channel(lists, false), 'read write'],
   ])('of %s', (_, identity, config, expected) => {
-    expect(rights(identity, config)).toBe(expected);
+    expect(privileges(identity, config)).toBe(expected);
   });
 
   it('that are missing are named in the refusal', () => {

@@ -2,7 +2,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import { ANONYMOUS_ROLE, type Identity } from '../auth/identity.js';
 import type { ChannelConfig } from './channel-config.js';
 
-export type Right = 'read' | 'write' | 'admin';
+export type Permission = 'read' | 'write' | 'admin';
 
 /**
  * Who may read, write or administer a channel. A missing `read` or `write` list means everyone who may be
@@ -19,18 +19,18 @@ export class Permissions {
     return identity.roles.some((role) => this.#adminRoles.has(role));
   }
 
-  allows(identity: Identity, right: Right, config: ChannelConfig): boolean {
+  allows(identity: Identity, permission: Permission, config: ChannelConfig): boolean {
     if (this.isServerAdmin(identity)) return true;
     if (config.require_auth && identity.roles.includes(ANONYMOUS_ROLE)) return false;
-    const list = config.permissions[right];
-    if (list === undefined) return right !== 'admin';
+    const list = config.permissions[permission];
+    if (list === undefined) return permission !== 'admin';
     return identity.roles.some((role) => list.includes(role));
   }
 
   /** Throws PERMISSION_DENIED, naming the right, unless it is there. */
-  require(identity: Identity, right: Right, config: ChannelConfig): void {
-    if (this.allows(identity, right, config)) return;
-    throw new ProtocolError('PERMISSION_DENIED', { fields: { required_permission: right } });
+  require(identity: Identity, permission: Permission, config: ChannelConfig): void {
+    if (this.allows(identity, permission, config)) return;
+    throw new ProtocolError('PERMISSION_DENIED', { fields: { required_permission: permission } });
   }
 
   /** Throws PERMISSION_DENIED unless this is a server admin. */

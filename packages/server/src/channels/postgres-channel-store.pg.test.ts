@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../../../../tests/support/postgres-database.js';
 import { silentLog } from '../lib/log.js';
-import { Database } from '../postgres/database.js';
+import { Database } from '../postgres/connection/database.js';
 import { channelConfig } from './channel-config.js';
 import { channelStoreContract } from './channel-store.contract.js';
 import { PostgresChannelStore } from './postgres-channel-store.js';

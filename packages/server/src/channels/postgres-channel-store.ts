@@ -1,4 +1,4 @@
-import type { Database } from '../postgres/database.js';
+import type { Database } from '../postgres/connection/database.js';
 import type { ChannelConfig } from './channel-config.js';
 import type { ChannelStore, StoredChannel } from './channel-store.js';
 

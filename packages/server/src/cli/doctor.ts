@@ -1,11 +1,11 @@
-import { PostgresAuthorizer } from '../changes/authorizing/postgres-authorizer.js';
 import { type RoleTier, tiersOf } from '../changes/explaining/tiers.js';
+import { PostgresAuthorizer } from '../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Settings } from '../config/settings-table.js';
-import type { Finding } from '../postgres/change-source.js';
-import type { Database } from '../postgres/database.js';
-import { findingsOf, triggerFindingsOf, whyNotLogical } from '../postgres/replication/preflight.js';
-import { preflightFacts } from '../postgres/replication/preflight-facts.js';
-import { ensureSubscriberRole } from '../postgres/replication/subscriber-role.js';
+import type { Database } from '../postgres/connection/database.js';
+import { findingsOf, logicalDecodingObstacle, triggerFindingsOf } from '../postgres/preflight/preflight.js';
+import { preflightFacts } from '../postgres/preflight/preflight-facts.js';
+import { ensureSubscriberRole } from '../postgres/preflight/subscriber-role.js';
+import type { Finding } from '../postgres/source/change-source.js';
 import type { Command } from './command.js';
 import { settingsOfArguments } from './settings-of-arguments.js';
 import { withDatabase } from './with-database.js';
@@ -56,7 +56,7 @@ function examine(settings: Settings): Promise<Examined> {
     const facts = await preflightFacts(database, names);
     const tables = await tablesOf(database, settings);
     const { changeSource } = settings;
-    const reason = changeSource === 'auto' ? whyNotLogical(facts, names) : undefined;
+    const reason = changeSource === 'auto' ? logicalDecodingObstacle(facts, names) : undefined;
     return changeSource === 'trigger' || reason !== undefined
       ? { source: 'trigger', reason, findings: triggerFindingsOf(facts, names), tables }
       : { source: 'logical', findings: findingsOf(facts, names), tables };

@@ -1,5 +1,5 @@
 import { StartupError } from '../lib/startup-error.js';
-import type { Database } from '../postgres/database.js';
+import type { Database } from '../postgres/connection/database.js';
 import type { Command } from './command.js';
 import { settingsOfArguments } from './settings-of-arguments.js';
 import { withDatabase } from './with-database.js';

@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import type { Settings } from '../config/settings-table.js';
 import { silentLog } from '../lib/log.js';
 import { StartupError } from '../lib/startup-error.js';
-import { Database } from '../postgres/database.js';
+import { Database } from '../postgres/connection/database.js';
 import { runningUrl } from '../postgres/embedded/running-url.js';
 
 /**

@@ -5,9 +5,9 @@ import { Channel } from '../channels/channel.js';
 import { channelConfig } from '../channels/channel-config.js';
 import { MessageEncoder } from '../channels/message-encoder.js';
 import { silentLog } from '../lib/log.js';
+import { Tick } from '../lib/tick.js';
 import { TimerWheel } from '../lib/timer-wheel.js';
 import { KeyedRateLimiter } from '../lib/token-bucket.js';
-import { Turn } from '../lib/turn.js';
 import { Connection } from './connection.js';
 import { textFrame } from './frame.js';
 
@@ -54,7 +54,7 @@ function meaning(opcode: number, body: Buffer): ServerMessage | string {
 }
 
 let now: number;
-let turn: Turn;
+let tick: Tick;
 let wheel: TimerWheel;
 let socket: FakeSocket;
 let handled: ClientMessage[];
@@ -64,7 +64,7 @@ let answer: (message: ClientMessage) => Record<string, unknown>;
 
 beforeEach(() => {
   now = START;
-  turn = new Turn((error) => {
+  tick = new Tick((error) => {
     throw error;
   });
   wheel = new TimerWheel(rethrow, () => now);
@@ -85,14 +85,14 @@ function connect(
     expiresAt: options.expiresAt ?? null,
     claims: {},
   };
-  const tally = { messagesReceived: 0, bytesReceived: 0, slowConsumers: 0, bytesSent: 0, writes: 0 };
+  const counters = { messagesReceived: 0, bytesReceived: 0, slowConsumers: 0, bytesSent: 0, writes: 0 };
   const rate = { perSecond: options.perSecond ?? 1_000, burst: options.perSecond ?? 1_000 };
   const connection = new Connection(
     socket,
     { id: 'c1', identity, address: '192.0.2.1', echo: true, presence: 'each' },
     {
       clock: () => now,
-      turn,
+      tick,
       wheel,
       encoder: new MessageEncoder(textFrame, () => now),
       dispatch: {
@@ -103,7 +103,7 @@ function connect(
         closed: (one) => closed.push(one),
       },
       messageRate: new KeyedRateLimiter(rate),
-      tally: { ...tally, refused: (code) => refused.push(code) },
+      counters: { ...counters, refused: (code) => refused.push(code) },
       log: silentLog,
       pingIntervalMs: 30_000,
       timeoutMs: 60_000,
@@ -116,7 +116,7 @@ function connect(
 
 /** Makes the connection a member of a channel. */
 function enter(connection: Connection): Channel {
-  const parts = { turn, tally: { deliveries: 0, fanOutMs: () => undefined }, now };
+  const parts = { tick, counters: { deliveries: 0, fanOutMs: () => undefined }, now };
   const channel = new Channel('lobby', 'automatic', channelConfig({}, 10), parts);
   channel.audience.join(connection);
   connection.channel = channel;
@@ -128,7 +128,7 @@ const say = (connection: Connection, message: unknown) =>
 
 /** What the client has got since the last time, messages as `type/event`, errors with their code. */
 function heard(): string[] {
-  turn.flush();
+  tick.flush();
   return socket.frames().map((frame) => {
     if (typeof frame === 'string') return frame;
     const { code } = frame.payload as { code?: string };
@@ -149,7 +149,7 @@ describe('what a client says', () => {
     answer = () => ({ offset: 7 });
     say(connection, { type: 'message', event: 'e' });
     say(connection, { type: 'message', event: 'e', ref: 0 });
-    turn.flush();
+    tick.flush();
     expect(handled).toHaveLength(2);
     expect(socket.frames()).toMatchObject([
       { type: 'reply', event: 'ok', payload: { offset: 7 }, ref: 0, user_id: 'system' },
@@ -183,7 +183,7 @@ describe('what a client says', () => {
       throw new Error('SELECT secret');
     };
     say(connection, { type: 'message', event: 'e' });
-    turn.flush();
+    tick.flush();
     expect(socket.frames()).toMatchObject([{ payload: { error: 'internal error', code: 'INTERNAL' } }]);
   });
 
@@ -278,10 +278,10 @@ describe('a connection', () => {
     const connection = connect({ maxOutboxBytes: 1_000 });
     socket.isReading = false;
     for (let n = 0; n < 50; n++) connection.push(textFrame(JSON.stringify('x'.repeat(100))));
-    turn.flush();
+    tick.flush();
     expect([connection.isOpen, refused]).toEqual([true, []]);
     connection.push(textFrame('"one more"'));
-    turn.flush();
+    tick.flush();
     expect([connection.isOpen, refused]).toEqual([false, ['SLOW_CONSUMER']]);
   });
 
@@ -335,6 +335,6 @@ describe('a connection', () => {
     const connection = connect();
     connection.socketClosed();
     waitFor(200_000);
-    expect([heard(), connection.isOpen, connection.wheelSlot]).toEqual([[], false, -1]);
+    expect([heard(), connection.isOpen, connection.wheelIndex]).toEqual([[], false, -1]);
   });
 });

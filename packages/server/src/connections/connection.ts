@@ -15,18 +15,18 @@ import { rateLimitExceeded } from '../channels/rate-limit.js';
 
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
+import type { Tick } from '../lib/tick.js';
 import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
 import type { KeyedRateLimiter } from '../lib/token-bucket.js';
-import type { Turn } from '../lib/turn.js';
 import type { SocketOwner } from './client-socket.js';
 import { decode } from './decode.js';
 import type { Dispatch } from './dispatch.js';
 import { closeFrame, pingFrame, pongFrame } from './frame.js';
-import { Outbox, type OutboxTally } from './outbox.js';
+import { Outbox, type OutboxCounters } from './outbox.js';
 import type { Session } from './session.js';
 
 /** Counts what connections receive and refuse; read when metrics are scraped. */
-interface ConnectionTally extends OutboxTally {
+interface ConnectionCounters extends OutboxCounters {
   messagesReceived: number;
   bytesReceived: number;
   slowConsumers: number;
@@ -37,12 +37,12 @@ interface ConnectionTally extends OutboxTally {
 /** What all connections of a node share. */
 export interface ConnectionEnvironment {
   readonly clock: Clock;
-  readonly turn: Turn;
+  readonly tick: Tick;
   readonly wheel: TimerWheel;
   readonly encoder: MessageEncoder;
   readonly dispatch: Dispatch;
   readonly messageRate: KeyedRateLimiter;
-  readonly tally: ConnectionTally;
+  readonly counters: ConnectionCounters;
   readonly log: Log;
   readonly pingIntervalMs: number;
   /** A connection that is silent for so long is stale. */
@@ -75,16 +75,16 @@ export class Connection implements Session, SocketOwner, Timed {
   readonly presence: PresenceMode;
   /** The channel that this connection is a member of. */
   channel: Channel | undefined;
-  wheelSlot = -1;
+  wheelIndex = -1;
   wheelAt = 0;
   #identity: Identity;
   readonly #environment: ConnectionEnvironment;
   readonly #socket: Socket;
   readonly #outbox: Outbox;
   #state: 'open' | 'closing' | 'closed' = 'open';
-  #lastHeard: number;
+  #lastReceived: number;
   #lastPing: number;
-  #expiryTold = false;
+  #expiryNotified = false;
   #errors = 0;
   #errorsSince = 0;
 
@@ -97,13 +97,13 @@ export class Connection implements Session, SocketOwner, Timed {
     this.#environment = environment;
     this.#socket = socket;
     this.#outbox = new Outbox(socket, {
-      turn: environment.turn,
-      tally: environment.tally,
+      tick: environment.tick,
+      counters: environment.counters,
       maxBytes: environment.maxOutboxBytes,
       onOverflow: () => this.#cutOff(),
     });
-    this.#lastHeard = environment.clock();
-    this.#lastPing = this.#lastHeard;
+    this.#lastReceived = environment.clock();
+    this.#lastPing = this.#lastReceived;
   }
 
   get identity(): Identity {
@@ -127,7 +127,7 @@ export class Connection implements Session, SocketOwner, Timed {
   authenticated(identity: Identity): void {
     // Whoever counts it goes on as it began.
     this.#identity = { ...identity, limitedAs: this.#identity.limitedAs };
-    this.#expiryTold = false;
+    this.#expiryNotified = false;
     this.watch();
   }
 
@@ -161,11 +161,11 @@ export class Connection implements Session, SocketOwner, Timed {
 
   received(data: Buffer, isBinary: boolean): void {
     if (this.#state !== 'open') return;
-    const { clock, tally, messageRate, dispatch } = this.#environment;
+    const { clock, counters, messageRate, dispatch } = this.#environment;
     const now = clock();
-    this.#lastHeard = now;
-    tally.messagesReceived += 1;
-    tally.bytesReceived += data.length;
+    this.#lastReceived = now;
+    counters.messagesReceived += 1;
+    counters.bytesReceived += data.length;
     const wait = messageRate.take(this.identity.limitedAs, now);
     const decoded = decode(data, isBinary);
     if ('error' in decoded) {
@@ -199,13 +199,13 @@ export class Connection implements Session, SocketOwner, Timed {
   pinged(body: Buffer): void {
     this.ponged();
     if (this.#state !== 'open') return;
-    const wait = this.#environment.messageRate.take(this.identity.limitedAs, this.#lastHeard);
+    const wait = this.#environment.messageRate.take(this.identity.limitedAs, this.#lastReceived);
     if (wait > 0) this.#fail(rateLimitExceeded(wait), undefined);
     else this.push(pongFrame(body));
   }
 
   ponged(): void {
-    this.#lastHeard = this.#environment.clock();
+    this.#lastReceived = this.#environment.clock();
   }
 
   /** The peer wants to close, or its frames were broken: answered with a close frame, then the socket ends. */
@@ -223,13 +223,13 @@ export class Connection implements Session, SocketOwner, Timed {
 
   channelClosed(error: ProtocolError): void {
     this.send('system', 'channel_closed', { reason: error.body.reason });
-    this.#environment.tally.refused(error.code);
+    this.#environment.counters.refused(error.code);
     this.close(ERRORS.CHANNEL_CLOSED.close, error.body.reason);
   }
 
   closeWith(error: ProtocolError): void {
     if (this.#state !== 'open') return;
-    this.#environment.tally.refused(error.code);
+    this.#environment.counters.refused(error.code);
     this.#environment.log.debug({ connection: this.id, code: error.code }, 'Connection closed');
     this.send('system', 'error', error.body);
     this.close(ERRORS[error.code].close ?? CLOSE.INTERNAL, error.code);
@@ -256,7 +256,7 @@ export class Connection implements Session, SocketOwner, Timed {
       this.closeWith(new ProtocolError('AUTH_FAILED', { details: 'The token has expired' }));
       return now + CLOSING_MS;
     }
-    if (now - this.#lastHeard >= timeoutMs) {
+    if (now - this.#lastReceived >= timeoutMs) {
       this.closeWith(new ProtocolError('STALE_CONNECTION'));
       return now + CLOSING_MS;
     }
@@ -264,16 +264,16 @@ export class Connection implements Session, SocketOwner, Timed {
       this.#lastPing = now;
       this.push(PING);
     }
-    const noticeAt = this.#tellExpiry(now, expiresAt);
-    return Math.min(this.#lastPing + pingIntervalMs, this.#lastHeard + timeoutMs, noticeAt, expiresAt);
+    const noticeAt = this.#notifyExpiry(now, expiresAt);
+    return Math.min(this.#lastPing + pingIntervalMs, this.#lastReceived + timeoutMs, noticeAt, expiresAt);
   }
 
   /** Sends `token_expiring` when it is time; answers when it will be. */
-  #tellExpiry(now: number, expiresAt: number): number {
-    if (this.#expiryTold || expiresAt === NEVER) return NEVER;
+  #notifyExpiry(now: number, expiresAt: number): number {
+    if (this.#expiryNotified || expiresAt === NEVER) return NEVER;
     const noticeAt = expiresAt - LIMITS.tokenExpiryNoticeSeconds * 1000;
     if (now < noticeAt) return noticeAt;
-    this.#expiryTold = true;
+    this.#expiryNotified = true;
     this.send('system', 'token_expiring', { expires_at: new Date(expiresAt).toISOString() });
     return NEVER;
   }
@@ -286,14 +286,14 @@ export class Connection implements Session, SocketOwner, Timed {
 
   /** Answers what cannot be done; the connection stays, unless errors are all that comes from it. */
   #fail(error: ProtocolError, ref: ClientMessage['ref']): void {
-    const { clock, tally } = this.#environment;
+    const { clock, counters } = this.#environment;
     const now = clock();
     if (now - this.#errorsSince >= 60_000) {
       this.#errorsSince = now;
       this.#errors = 0;
     }
     this.#errors += 1;
-    tally.refused(error.code);
+    counters.refused(error.code);
     if (ref !== undefined) this.send('reply', 'error', error.body, ref);
     if (this.#errors > LIMITS.errorsPerMinute) {
       const wait = this.#errorsSince + 60_000 - now;
@@ -304,13 +304,13 @@ export class Connection implements Session, SocketOwner, Timed {
   /** The outbox is over its limit: what waits is dropped, and the client is told behind what it still has to read. */
   #cutOff(): void {
     if (this.#state !== 'open') return;
-    const { tally, encoder, log } = this.#environment;
-    tally.slowConsumers += 1;
-    tally.refused('SLOW_CONSUMER');
+    const { counters, encoder, log } = this.#environment;
+    counters.slowConsumers += 1;
+    counters.refused('SLOW_CONSUMER');
     log.info({ connection: this.id }, 'Slow consumer cut off');
     const error = new ProtocolError('SLOW_CONSUMER');
-    const told = encoder.encode(encoder.message('system', 'error', error.body, SYSTEM_USER));
-    this.#end(Buffer.concat([told, closeFrame(ERRORS.SLOW_CONSUMER.close, error.code)]));
+    const message = encoder.encode(encoder.message('system', 'error', error.body, SYSTEM_USER));
+    this.#end(Buffer.concat([message, closeFrame(ERRORS.SLOW_CONSUMER.close, error.code)]));
   }
 
   #end(last: Buffer): void {

@@ -1,7 +1,7 @@
 import { Duplex } from 'node:stream';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Turn } from '../lib/turn.js';
+import { Tick } from '../lib/tick.js';
 import { Outbox } from './outbox.js';
 
 /** A socket whose peer reads only what it is told to; it counts the writes that reach the kernel. */
@@ -52,23 +52,23 @@ class FakeSocket extends Duplex {
 
 const MAX = 1_000;
 let socket: FakeSocket;
-let turn: Turn;
-let tally: { bytesSent: number; writes: number };
+let tick: Tick;
+let counters: { bytesSent: number; writes: number };
 let overflows: number;
 let outbox: Outbox;
 
 beforeEach(() => {
   socket = new FakeSocket();
-  turn = new Turn((error) => {
+  tick = new Tick((error) => {
     throw error;
   });
-  tally = { bytesSent: 0, writes: 0 };
+  counters = { bytesSent: 0, writes: 0 };
   overflows = 0;
   outbox = outboxOf(MAX);
 });
 
 function outboxOf(maxBytes: number): Outbox {
-  return new Outbox(socket, { turn, tally, maxBytes, onOverflow: () => overflows++ });
+  return new Outbox(socket, { tick, counters, maxBytes, onOverflow: () => overflows++ });
 }
 
 const bytes = (text: string) => Buffer.from(text);
@@ -78,20 +78,20 @@ describe('an outbox', () => {
   it('writes what gathered in a turn in one piece, in order, and not before its end', () => {
     for (const text of ['a', 'b', 'c']) outbox.push(bytes(text));
     expect(socket.writes).toBe(0);
-    turn.flush();
+    tick.flush();
     expect([socket.text, socket.writes]).toEqual(['abc', 1]);
-    expect(tally).toEqual({ bytesSent: 3, writes: 1 });
+    expect(counters).toEqual({ bytesSent: 3, writes: 1 });
     outbox.push(bytes('d'));
-    turn.flush();
+    tick.flush();
     expect([socket.text, socket.writes]).toEqual(['abcd', 2]);
-    turn.flush();
+    tick.flush();
     expect(socket.writes).toBe(2);
   });
 
   it('hands on a lone buffer as it is', () => {
     const shared = bytes('shared');
     outbox.push(shared);
-    turn.flush();
+    tick.flush();
     expect(socket.written[0]).toBe(shared);
   });
 
@@ -99,10 +99,10 @@ describe('an outbox', () => {
     outbox = outboxOf(1_000_000);
     const parts = [block(40_000, 'a'), block(40_000, 'b'), block(1, 'c')];
     for (const part of parts) outbox.push(part);
-    turn.flush();
+    tick.flush();
     expect(socket.text).toBe(Buffer.concat(parts).toString());
     expect(socket.written[0]).toBe(parts[0]);
-    expect([socket.writes <= 2, tally.writes, tally.bytesSent]).toEqual([true, 1, 80_001]);
+    expect([socket.writes <= 2, counters.writes, counters.bytesSent]).toEqual([true, 1, 80_001]);
   });
 
   it('writes the bytes that were pushed, whatever their sizes and turns', () => {
@@ -110,14 +110,14 @@ describe('an outbox', () => {
     fc.assert(
       fc.property(sizes, (turns) => {
         const peer = new FakeSocket();
-        const sending = new Outbox(peer, { turn, tally, maxBytes: 60_000, onOverflow: () => overflows++ });
+        const sending = new Outbox(peer, { tick, counters, maxBytes: 60_000, onOverflow: () => overflows++ });
         const pushed: Buffer[] = [];
         for (const parts of turns) {
           for (const size of parts) {
             pushed.push(block(size, String.fromCharCode(97 + (pushed.length % 26))));
             sending.push(pushed.at(-1) ?? block(0));
           }
-          turn.flush();
+          tick.flush();
         }
         expect(Buffer.concat(peer.written).equals(Buffer.concat(pushed))).toBe(true);
         expect(overflows).toBe(0);
@@ -128,7 +128,7 @@ describe('an outbox', () => {
   it('sends a reading peer more than the limit in one turn', () => {
     for (let n = 0; n < 10; n++) outbox.push(block(400));
     outbox.push(block(5 * MAX));
-    turn.flush();
+    tick.flush();
     expect([socket.text.length, overflows]).toEqual([4_000 + 5 * MAX, 0]);
   });
 });
@@ -141,7 +141,7 @@ describe('an outbox whose peer does not read', () => {
   it('holds what is left over, up to the limit and one turn more, and sends it when the peer reads again', () => {
     for (const size of [400, 600, 5 * MAX]) {
       outbox.push(block(size));
-      turn.flush();
+      tick.flush();
     }
     expect([overflows, socket.writableLength]).toEqual([0, 6 * MAX]);
     socket.resumeReading();
@@ -150,30 +150,30 @@ describe('an outbox whose peer does not read', () => {
 
   it('overflows once when more than the limit was left over, and drops what waited here', () => {
     outbox.push(block(MAX + 1));
-    turn.flush();
+    tick.flush();
     outbox.push(bytes('!'));
     expect(overflows).toBe(0);
-    turn.flush();
+    tick.flush();
     expect(overflows).toBe(1);
     outbox.push(block(MAX));
-    turn.flush();
+    tick.flush();
     socket.resumeReading();
     expect([overflows, socket.text]).toEqual([1, 'x'.repeat(MAX + 1)]);
   });
 
   it('can still be told why it ends, behind what it has to read', () => {
     const closing = new Outbox(socket, {
-      turn,
-      tally,
+      tick,
+      counters,
       maxBytes: MAX,
       onOverflow: () => closing.end(bytes('slow')),
     });
     closing.push(block(MAX + 1));
-    turn.flush();
+    tick.flush();
     closing.push(bytes('dropped'));
-    turn.flush();
+    tick.flush();
     closing.push(bytes('after'));
-    turn.flush();
+    tick.flush();
     socket.resumeReading();
     expect(socket.text).toBe(`${'x'.repeat(MAX + 1)}slow`);
   });
@@ -186,14 +186,14 @@ describe('bytes that are pushed at the pace of the peer', () => {
 
   it('do not count against the limit while they wait in the socket, and others do', () => {
     outbox.pushPaced(block(10 * MAX));
-    turn.flush();
+    tick.flush();
     for (const size of [MAX, 1]) {
       outbox.push(block(size));
-      turn.flush();
+      tick.flush();
     }
     expect(overflows).toBe(0);
     outbox.push(bytes('!'));
-    turn.flush();
+    tick.flush();
     expect(overflows).toBe(1);
   });
 
@@ -201,7 +201,7 @@ describe('bytes that are pushed at the pace of the peer', () => {
     const drained: string[] = [];
     outbox.pushPaced(block(10));
     outbox.whenDrained(() => drained.push('from here'));
-    turn.flush();
+    tick.flush();
     outbox.whenDrained(() => drained.push('from the socket'));
     expect([outbox.waiting, drained]).toEqual([10, []]);
     socket.isReading = true;
@@ -215,7 +215,7 @@ describe('bytes that are pushed at the pace of the peer', () => {
   it('call nobody back after the end', () => {
     let calls = 0;
     outbox.pushPaced(block(10));
-    turn.flush();
+    tick.flush();
     outbox.whenDrained(() => calls++);
     outbox.end(bytes('bye'));
     socket.resumeReading();
@@ -231,14 +231,14 @@ describe('the end of an outbox', () => {
     expect([socket.text, socket.writes]).toEqual(['abbye', 1]);
     outbox.push(bytes('c'));
     outbox.end(bytes('again'));
-    turn.flush();
+    tick.flush();
     expect(socket.text).toBe('abbye');
-    expect(tally).toEqual({ bytesSent: 5, writes: 1 });
+    expect(counters).toEqual({ bytesSent: 5, writes: 1 });
   });
 
   it('may come before anything else', () => {
     outbox.end(bytes('bye'));
-    turn.flush();
+    tick.flush();
     expect(socket.text).toBe('bye');
   });
 });

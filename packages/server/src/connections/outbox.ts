@@ -1,15 +1,15 @@
 import type { Duplex } from 'node:stream';
-import type { Flushable, Turn } from '../lib/turn.js';
+import type { Flushable, Tick } from '../lib/tick.js';
 
 /** Counts the bytes that outboxes write; read when metrics are scraped. */
-export interface OutboxTally {
+export interface OutboxCounters {
   bytesSent: number;
   writes: number;
 }
 
 export interface OutboxOptions {
-  readonly turn: Turn;
-  readonly tally: OutboxTally;
+  readonly tick: Tick;
+  readonly counters: OutboxCounters;
   /** Bytes that may wait in the socket, from earlier turns, before the connection counts as a slow consumer. */
   readonly maxBytes: number;
   /** Called once, when more than `maxBytes` wait. */
@@ -48,7 +48,7 @@ export class Outbox implements Flushable {
     if (this.#state !== 'open') return;
     if (this.#first === undefined) {
       this.#first = bytes;
-      this.#options.turn.add('outboxes', this);
+      this.#options.tick.add('outboxes', this);
     } else if (this.#rest === undefined) this.#rest = [bytes];
     else this.#rest.push(bytes);
     this.#bytes += bytes.length;
@@ -110,9 +110,9 @@ export class Outbox implements Flushable {
   }
 
   #write(first: Buffer): void {
-    const { tally } = this.#options;
-    tally.bytesSent += this.#bytes;
-    tally.writes += 1;
+    const { counters } = this.#options;
+    counters.bytesSent += this.#bytes;
+    counters.writes += 1;
     if (this.#rest === undefined) this.#socket.write(first);
     else if (this.#bytes < JOIN_BELOW_BYTES)
       this.#socket.write(Buffer.concat([first, ...this.#rest], this.#bytes));

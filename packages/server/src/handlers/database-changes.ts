@@ -1,8 +1,8 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { ChangeSubscription, ChangeUnsubscription } from '@goforward/realtime-protocol/schemas';
 import { Compile } from 'typebox/compile';
-import { FILTER_EVENTS } from '../changes/change-filter.js';
-import type { PersonalChanges } from '../changes/personal/personal-changes.js';
+import { FILTER_EVENTS } from '../changes/model/change-filter.js';
+import type { PersonalChanges } from '../changes/stream/personal-changes.js';
 import { misshapen, requireEvent } from './request-shape.js';
 import type { Verb } from './verb.js';
 

@@ -15,7 +15,7 @@ export interface JoinParts {
     | {
         /** Waits until a member that comes back can be told whether it gets what it missed. */
         ready(): Promise<void>;
-        joined(member: Session, channel: Channel, cursor: string | undefined): Welcome;
+        joined(member: Session, channel: Channel, cursor: string | undefined): JoinResult;
         left(member: Session): void;
       }
     | undefined;
@@ -28,14 +28,14 @@ export interface JoinParts {
 }
 
 /** What row changes have to say to a new member. */
-interface Welcome {
+interface JoinResult {
   readonly cursor?: string;
   readonly recovered: boolean;
   /** Told right behind `connected`. */
-  readonly notices: readonly { readonly event: string; readonly payload: unknown }[];
+  readonly events: readonly { readonly event: string; readonly payload: unknown }[];
 }
 
-const NO_ROW_CHANGES: Welcome = { recovered: false, notices: [] };
+const NO_ROW_CHANGES: JoinResult = { recovered: false, events: [] };
 
 /** Joining a channel, and leaving it when the connection ends. */
 export class Join {
@@ -81,10 +81,10 @@ export class Join {
     presence.settle(channel);
     channel.audience.join(session);
     session.channel = channel;
-    const welcome = rowChanges?.joined(session, channel, cursor) ?? NO_ROW_CHANGES;
-    session.send('system', 'connected', this.#connected(session, channel, welcome));
+    const result = rowChanges?.joined(session, channel, cursor) ?? NO_ROW_CHANGES;
+    session.send('system', 'connected', this.#connected(session, channel, result));
     if (session.presence === 'each') for (const bytes of presence.joinMessages(channel)) session.push(bytes);
-    for (const { event, payload } of welcome.notices) session.send('system', event, payload);
+    for (const { event, payload } of result.events) session.send('system', event, payload);
   }
 
   /** The connection has ended: its channel, and maybe its user's listing, end for it. */
@@ -97,7 +97,7 @@ export class Join {
     this.#parts.channels.touch(channel);
   }
 
-  #connected(session: Session, channel: Channel, { cursor, recovered }: Welcome): Connected {
+  #connected(session: Session, channel: Channel, { cursor, recovered }: JoinResult): Connected {
     const { presence, facts } = this.#parts;
     const { expiresAt } = session.identity;
     const own = channel.config.permissions;

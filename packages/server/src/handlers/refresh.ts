@@ -2,12 +2,12 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import { TokenRefresh } from '@goforward/realtime-protocol/schemas';
 import { Compile } from 'typebox/compile';
 import type { Identity } from '../auth/identity.js';
-import type { PersonalChanges } from '../changes/personal/personal-changes.js';
+import type { PersonalChanges } from '../changes/stream/personal-changes.js';
 import type { Channel } from '../channels/channel.js';
 import type { Permissions } from '../channels/permissions.js';
 import type { Subscriber } from '../channels/subscriber.js';
 import type { Session } from '../connections/session.js';
-import { InOrder } from '../lib/in-order.js';
+import { SerialExecutor } from '../lib/serial-executor.js';
 import type { PresenceTracker } from '../presence/presence-tracker.js';
 import { misshapen, requireEvent } from './request-shape.js';
 import type { Verb } from './verb.js';
@@ -30,7 +30,7 @@ const refreshing = Compile(TokenRefresh);
  */
 export function refresh({ verifier, permissions, presence, rowChanges }: RefreshParts): Verb {
   // Keys may have to be fetched for one token and not for the next: the last one sent is the one that counts.
-  const inOrder = new InOrder<Session>();
+  const serial = new SerialExecutor<Session>();
 
   function authenticate(session: Session, channel: Channel, identity: Identity): void {
     const mayWrite = (member: Subscriber) => permissions.allows(member.identity, 'write', channel.config);
@@ -54,7 +54,7 @@ export function refresh({ verifier, permissions, presence, rowChanges }: Refresh
     requireEvent(message, 'refresh');
     const { payload } = message;
     if (!refreshing.Check(payload)) throw misshapen(refreshing, payload);
-    return inOrder.run(session, async () => {
+    return serial.run(session, async () => {
       const identity = await verifier.verify(payload.token);
       if (identity.userId !== session.userId)
         throw new ProtocolError('AUTH_FAILED', { details: 'The token is of another user' });

@@ -4,12 +4,12 @@ import type { Identity } from '../auth/identity.js';
 import type { TokenVerifier } from '../auth/token-verifier.js';
 import type { Channel } from '../channels/channel.js';
 import type { ChannelRegistry } from '../channels/channel-registry.js';
-import type { Permissions, Right } from '../channels/permissions.js';
+import type { Permission, Permissions } from '../channels/permissions.js';
 import { invalid } from './error-reply.js';
 import { bearerToken } from './token-of-request.js';
 
 /** What a route needs: nothing, a token, a server admin's token, or a right in the channel that its path names. */
-export type Access = 'public' | 'token' | 'server-admin' | { readonly channel: Right };
+export type Access = 'public' | 'token' | 'server-admin' | { readonly channel: Permission };
 
 declare module 'fastify' {
   interface FastifyContextConfig {

@@ -30,7 +30,7 @@ export interface HttpParts
     MessageRouteParts,
     MonitoringRouteParts {
   readonly origins: OriginRule;
-  readonly tally: { refused(code: string): void };
+  readonly counters: { refused(code: string): void };
   readonly metrics: Metrics | undefined;
   readonly log: Log;
   readonly version: string;
@@ -68,7 +68,7 @@ export async function createApp(parts: HttpParts): Promise<App> {
     frameworkErrors: (error, _request, reply) => {
       void answerError(error, reply.headers(HEADERS), parts);
     },
-    clientErrorHandler: refuseBrokenRequests(parts.tally),
+    clientErrorHandler: refuseBrokenRequests(parts.counters),
   }).withTypeProvider<TypeBoxTypeProvider>();
   // Nothing is converted: "5" is not 5. Answers are made of typed values and need no second schema pass.
   app.setValidatorCompiler(({ schema, httpPart }) => {
@@ -129,9 +129,13 @@ function answerErrors(app: App, parts: HttpParts): void {
 }
 
 /** The one form in which every error leaves, those of Fastify's router included, which no hook and no handler sees. */
-function answerError(thrown: unknown, reply: FastifyReply, { maxBodyBytes, tally }: HttpParts): FastifyReply {
+function answerError(
+  thrown: unknown,
+  reply: FastifyReply,
+  { maxBodyBytes, counters }: HttpParts,
+): FastifyReply {
   const { status, headers, error } = errorReply(protocolErrorOf(thrown, maxBodyBytes));
-  tally.refused(error.code);
+  counters.refused(error.code);
   return reply.code(status).headers(headers).send(error.body);
 }
 

@@ -9,7 +9,7 @@ const REFUSALS: Readonly<Record<string, readonly [status: string, details: strin
 const MALFORMED = ['400 Bad Request', 'this is not HTTP'] as const;
 
 /** Answers requests that are not HTTP, too large or too slow with the error object of all others. */
-export function refuseBrokenRequests(tally: {
+export function refuseBrokenRequests(counters: {
   refused(code: string): void;
 }): (error: Error & { code?: string }, socket: Socket) => void {
   return (error, socket) => {
@@ -19,7 +19,7 @@ export function refuseBrokenRequests(tally: {
     }
     const [status, details] = REFUSALS[error.code ?? ''] ?? MALFORMED;
     const { code, body } = new ProtocolError('VALIDATION_FAILED', { details, fields: { field: 'request' } });
-    tally.refused(code);
+    counters.refused(code);
     const text = JSON.stringify(body);
     socket.end(
       `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,

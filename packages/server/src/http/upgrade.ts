@@ -28,7 +28,7 @@ export interface UpgradeParts {
   readonly refusals: RefusalMemory;
   readonly endpoint: WebSocketEndpoint;
   readonly ids: IdSource;
-  readonly tally: { refused(code: string): void };
+  readonly counters: { refused(code: string): void };
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -138,21 +138,21 @@ export class UpgradeHandler {
     error: ProtocolError,
     { credential, address }: { credential: string; address: string },
   ): void {
-    const { refusals, endpoint, tally, log } = this.#parts;
+    const { refusals, endpoint, counters, log } = this.#parts;
     const isReadable =
       ERRORS[error.code].close !== null && refusals.refuse(credential, address) === 'readable';
     if (!isReadable) {
       this.#answer(request, socket, error);
       return;
     }
-    tally.refused(error.code);
+    counters.refused(error.code);
     log.debug({ code: error.code }, 'Handshake refused');
     endpoint.refuse(request, socket, head, error);
   }
 
   #answer(request: IncomingMessage, socket: Socket, refusal: ProtocolError): void {
-    const { tally, log } = this.#parts;
-    tally.refused(refusal.code);
+    const { counters, log } = this.#parts;
+    counters.refused(refusal.code);
     log.debug({ code: refusal.code }, 'Handshake refused');
     if (!socket.writable) {
       socket.destroy();

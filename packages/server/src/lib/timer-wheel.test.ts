@@ -11,7 +11,7 @@ const NEVER = Number.POSITIVE_INFINITY;
 
 /** An item that notes when it was due and then does what it is told. */
 class Item implements Timed {
-  wheelSlot = -1;
+  wheelIndex = -1;
   wheelAt = 0;
   readonly calls: number[] = [];
   readonly #next: (now: number) => number;
@@ -192,7 +192,7 @@ it('an item whose turn fails is told of, is not called again, and keeps nobody w
   );
   const calls = { broken: 0, sound: 0 };
   const broken = {
-    wheelSlot: -1,
+    wheelIndex: -1,
     wheelAt: 0,
     due: () => {
       calls.broken += 1;
@@ -200,7 +200,7 @@ it('an item whose turn fails is told of, is not called again, and keeps nobody w
     },
   };
   const sound = {
-    wheelSlot: -1,
+    wheelIndex: -1,
     wheelAt: 0,
     due: (now: number) => {
       calls.sound += 1;

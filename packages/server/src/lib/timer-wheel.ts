@@ -3,7 +3,7 @@ import type { Clock } from './clock.js';
 /** Something that wants to be looked at again at a time it names itself. */
 export interface Timed {
   /** Kept by the wheel: the slot this stands in, -1 when in none. */
-  wheelSlot: number;
+  wheelIndex: number;
   /** Kept by the wheel: when this is due, in ms. */
   wheelAt: number;
   /** Does what is due at `now` and answers when it wants to be called next (ms), or Infinity for never. */
@@ -45,15 +45,15 @@ export class TimerWheel {
     if (at === Number.POSITIVE_INFINITY) return;
     const furthest = this.#hand + this.#slots.length - 1;
     const tick = Math.min(Math.max(Math.ceil(at / this.#tickMs), this.#hand + 1), furthest);
-    item.wheelSlot = tick % this.#slots.length;
-    this.#slots[item.wheelSlot]?.add(item);
+    item.wheelIndex = tick % this.#slots.length;
+    this.#slots[item.wheelIndex]?.add(item);
     item.wheelAt = at;
   }
 
   cancel(item: Timed): void {
-    if (item.wheelSlot < 0) return;
-    this.#slots[item.wheelSlot]?.delete(item);
-    item.wheelSlot = -1;
+    if (item.wheelIndex < 0) return;
+    this.#slots[item.wheelIndex]?.delete(item);
+    item.wheelIndex = -1;
   }
 
   /** Visits every slot whose time has come; a clock that jumped far ahead visits each slot once. */
@@ -70,7 +70,7 @@ export class TimerWheel {
     if (items === undefined || items.size === 0) return;
     const standing = [...items]; // an item may come back to this very slot, for the next round
     for (const item of standing) {
-      if (item.wheelSlot !== slot) continue;
+      if (item.wheelIndex !== slot) continue;
       this.schedule(item, item.wheelAt > now ? item.wheelAt : this.#due(item, now));
     }
   }

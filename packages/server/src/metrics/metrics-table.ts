@@ -59,7 +59,7 @@ export const METRICS = {
     help: 'Tables that are set up, by how their rows are judged for realtime_subscriber (INDEXED, COMPILED, POSTGRES, OPEN, CLOSED); looked at when a table is set up, and every ten seconds.',
     labels: ['tier'],
   },
-  realtime_changes_judged_total: {
+  realtime_row_evaluations_total: {
     kind: 'counter',
     help: 'Versions of rows that row level security policies were asked about: one for each version and database role.',
   },
@@ -67,7 +67,7 @@ export const METRICS = {
     kind: 'counter',
     help: 'Row changes handed to connections: one for each change and member.',
   },
-  realtime_changes_refused_total: {
+  realtime_changes_filtered_total: {
     kind: 'counter',
     help: 'Row changes that a subscription wanted and that rights or policies kept from everybody of a database role.',
   },

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { Counters } from './counters.js';
 import { Metrics } from './metrics.js';
 import { METRICS, type MetricName, metricsReference } from './metrics-table.js';
-import { Tally } from './tally.js';
 
 function setUp(streams = true) {
-  const tally = new Tally();
+  const counters = new Counters();
   const now = { connections: 3, channels: 2, presenceUsers: 1, databaseUp: true };
   const rowChanges = {
     isStreaming: true,
@@ -21,14 +21,14 @@ function setUp(streams = true) {
     tables: 16,
     tiers: [['INDEXED', 17]] as const,
   };
-  const metrics = new Metrics(tally, {
+  const metrics = new Metrics(counters, {
     connections: () => now.connections,
     channels: () => now.channels,
     presenceUsers: () => now.presenceUsers,
     databaseUp: () => now.databaseUp,
     rowChanges: streams ? () => rowChanges : undefined,
   });
-  return { tally, now, metrics };
+  return { counters, now, metrics };
 }
 
 const NAMES = Object.keys(METRICS) as MetricName[];
@@ -53,16 +53,16 @@ describe('a scrape', () => {
     ['writes', 'realtime_socket_writes_total'],
     ['slowConsumers', 'realtime_slow_consumers_total'],
     ['changesRead', 'realtime_changes_read_total'],
-    ['changesJudged', 'realtime_changes_judged_total'],
+    ['rowsEvaluated', 'realtime_row_evaluations_total'],
     ['changesDelivered', 'realtime_changes_delivered_total'],
-    ['changesRefused', 'realtime_changes_refused_total'],
+    ['changesFiltered', 'realtime_changes_filtered_total'],
     ['changeErrors', 'realtime_change_errors_total'],
   ] as const)('reads %s of the tally as %s, each time anew and never twice', async (field, name) => {
-    const { tally, metrics } = setUp();
-    tally[field] = 7;
+    const { counters, metrics } = setUp();
+    counters[field] = 7;
     expect(await metrics.text()).toContain(`\n${name} 7\n`);
     expect(await metrics.text()).toContain(`\n${name} 7\n`);
-    tally[field] += 2;
+    counters[field] += 2;
     expect(await metrics.text()).toContain(`\n${name} 9\n`);
   });
 
@@ -91,9 +91,9 @@ describe('a scrape', () => {
   });
 
   test('labels what is counted by source and by code', async () => {
-    const { tally, metrics } = setUp();
-    tally.published.http = 2;
-    tally.refused('AUTH_FAILED');
+    const { counters, metrics } = setUp();
+    counters.published.http = 2;
+    counters.refused('AUTH_FAILED');
     const text = await metrics.text();
     expect(text).toContain('realtime_messages_published_total{source="websocket"} 0\n');
     expect(text).toContain('realtime_messages_published_total{source="http"} 2\n');
@@ -101,8 +101,8 @@ describe('a scrape', () => {
   });
 
   test('sorts durations into buckets of seconds', async () => {
-    const { tally, metrics } = setUp();
-    for (const ms of [0.05, 2, 700]) tally.fanOutMs(ms);
+    const { counters, metrics } = setUp();
+    for (const ms of [0.05, 2, 700]) counters.fanOutMs(ms);
     const text = await metrics.text();
     const buckets = [
       ['0.0001', 1],
@@ -127,7 +127,7 @@ describe('a scrape', () => {
 
   test('of one server has nothing of another in the same process', async () => {
     const [one, other] = [setUp(), setUp()];
-    one.tally.deliveries = 5;
+    one.counters.deliveries = 5;
     expect(await other.metrics.text()).toContain('\nrealtime_deliveries_total 0\n');
   });
 });

@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Counters } from './counters.js';
 import { METRICS, type MetricName } from './metrics-table.js';
-import type { Tally } from './tally.js';
 
 /** What is asked for at each scrape. */
 export interface MetricSources {
@@ -36,7 +36,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #requests: Counter;
 
-  constructor(tally: Tally, sources: MetricSources) {
+  constructor(counters: Counters, sources: MetricSources) {
     collectDefaultMetrics({ register: this.#registry });
     this.#gauge('realtime_connections', sources.connections);
     this.#gauge('realtime_channels', sources.channels);
@@ -58,26 +58,26 @@ export class Metrics {
     ofRowChanges('realtime_subscriptions', ({ subscriptions }) => subscriptions);
     ofRowChanges('realtime_tables', ({ tables }) => tables);
     this.#tiers(() => rowChanges?.().tiers ?? []);
-    this.#counter('realtime_changes_read_total', () => tally.changesRead);
-    this.#counter('realtime_changes_judged_total', () => tally.changesJudged);
-    this.#counter('realtime_changes_delivered_total', () => tally.changesDelivered);
-    this.#counter('realtime_changes_refused_total', () => tally.changesRefused);
-    this.#counter('realtime_change_errors_total', () => tally.changeErrors);
-    this.#counter('realtime_sql_messages_total', () => tally.sqlMessages);
-    this.#counter('realtime_sql_messages_refused_total', () => tally.sqlMessagesRefused);
-    this.#counter('realtime_messages_received_total', () => tally.messagesReceived);
-    this.#counter('realtime_bytes_received_total', () => tally.bytesReceived);
-    this.#counter('realtime_deliveries_total', () => tally.deliveries);
-    this.#counter('realtime_bytes_sent_total', () => tally.bytesSent);
-    this.#counter('realtime_socket_writes_total', () => tally.writes);
-    this.#counter('realtime_slow_consumers_total', () => tally.slowConsumers);
-    this.#labelled('realtime_messages_published_total', 'source', () => Object.entries(tally.published));
-    this.#labelled('realtime_refusals_total', 'code', () => tally.refusals);
+    this.#counter('realtime_changes_read_total', () => counters.changesRead);
+    this.#counter('realtime_row_evaluations_total', () => counters.rowsEvaluated);
+    this.#counter('realtime_changes_delivered_total', () => counters.changesDelivered);
+    this.#counter('realtime_changes_filtered_total', () => counters.changesFiltered);
+    this.#counter('realtime_change_errors_total', () => counters.changeErrors);
+    this.#counter('realtime_sql_messages_total', () => counters.sqlMessages);
+    this.#counter('realtime_sql_messages_refused_total', () => counters.sqlMessagesRefused);
+    this.#counter('realtime_messages_received_total', () => counters.messagesReceived);
+    this.#counter('realtime_bytes_received_total', () => counters.bytesReceived);
+    this.#counter('realtime_deliveries_total', () => counters.deliveries);
+    this.#counter('realtime_bytes_sent_total', () => counters.bytesSent);
+    this.#counter('realtime_socket_writes_total', () => counters.writes);
+    this.#counter('realtime_slow_consumers_total', () => counters.slowConsumers);
+    this.#labelled('realtime_messages_published_total', 'source', () => Object.entries(counters.published));
+    this.#labelled('realtime_refusals_total', 'code', () => counters.refusals);
     const fanOut = new Histogram({
       ...this.#row('realtime_fan_out_duration_seconds'),
       buckets: FAN_OUT_BUCKETS,
     });
-    tally.onFanOut((seconds) => fanOut.observe(seconds));
+    counters.onFanOut((seconds) => fanOut.observe(seconds));
     this.#requests = new Counter({
       ...this.#row('realtime_http_requests_total'),
       labelNames: METRICS.realtime_http_requests_total.labels,

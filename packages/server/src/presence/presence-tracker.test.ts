@@ -6,8 +6,8 @@ import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import { Channel } from '../channels/channel.js';
 import { channelConfig } from '../channels/channel-config.js';
 import { MessageEncoder } from '../channels/message-encoder.js';
+import { Tick } from '../lib/tick.js';
 import { TimerWheel } from '../lib/timer-wheel.js';
-import { Turn } from '../lib/turn.js';
 import { PresenceTracker } from './presence-tracker.js';
 
 const rethrow = (error: unknown) => {
@@ -19,26 +19,26 @@ const START = Date.parse('2025-01-15T10:30:00Z');
 const joinMessage = Compile(SERVER_MESSAGES['presence/join']);
 
 let now: number;
-let turn: Turn;
+let tick: Tick;
 let wheel: TimerWheel;
 let channel: Channel;
 let tracker: PresenceTracker;
 
 beforeEach(() => {
   now = START;
-  turn = new Turn((error) => {
+  tick = new Tick((error) => {
     throw error;
   });
   wheel = new TimerWheel(rethrow, () => now);
-  const tally = { deliveries: 0, fanOutMs: () => undefined };
-  channel = new Channel('lobby', 'automatic', channelConfig({}, 1_000), { turn, tally, now });
+  const counters = { deliveries: 0, fanOutMs: () => undefined };
+  channel = new Channel('lobby', 'automatic', channelConfig({}, 1_000), { tick, counters, now });
   tracker = presenceTracker();
 });
 
 function presenceTracker(enabled = true): PresenceTracker {
   const clock = () => now;
   const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), clock);
-  return new PresenceTracker({ enabled, leaseMs: LEASE_MS, encoder, turn, wheel, clock });
+  return new PresenceTracker({ enabled, leaseMs: LEASE_MS, encoder, tick, wheel, clock });
 }
 
 /** A member of the channel; `heard` takes what it has received since the last time, as `event user status`. */
@@ -54,7 +54,7 @@ function member(userId: string, presence: PresenceMode = 'each') {
   });
   channel.audience.join(subscriber);
   const received = () => {
-    turn.flush();
+    tick.flush();
     const lines = bytes.split('\n').filter((line) => line !== '');
     bytes = '';
     return lines.map((line) => JSON.parse(line));

@@ -3,8 +3,8 @@ import { SYSTEM_USER } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { MessageEncoder } from '../channels/message-encoder.js';
 import type { Clock } from '../lib/clock.js';
+import type { Flushable, Tick } from '../lib/tick.js';
 import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
-import type { Flushable, Turn } from '../lib/turn.js';
 import { ChannelPresence, type PresenceFields } from './channel-presence.js';
 
 export interface PresenceParts {
@@ -12,7 +12,7 @@ export interface PresenceParts {
   /** How long a user without a connection stays listed after an HTTP update, in ms. */
   readonly leaseMs: number;
   readonly encoder: MessageEncoder;
-  readonly turn: Turn;
+  readonly tick: Tick;
   readonly wheel: TimerWheel;
   readonly clock: Clock;
 }
@@ -137,7 +137,7 @@ class Room implements Flushable {
     this.#joins.delete(userId);
     if (this.#waiting) return;
     this.#waiting = true;
-    this.#parts.turn.add('presence', this);
+    this.#parts.tick.add('presence', this);
   }
 
   seen(userId: string): void {
@@ -215,7 +215,7 @@ class Room implements Flushable {
 
 /** The time for which a user without a connection is listed. */
 class Lease implements Timed {
-  wheelSlot = -1;
+  wheelIndex = -1;
   wheelAt = 0;
   readonly #end: () => void;
 

@@ -1,11 +1,12 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import { quoted } from '../../postgres/identifier.js';
-import { recordFields } from '../../postgres/record-text.js';
-import type { Sql } from '../../postgres/sql.js';
-import type { RowContext } from '../row-context.js';
-import type { RowImage } from '../row-image.js';
-import type { Policy, TableFacts } from '../table-facts.js';
+import { quoted } from '../../postgres/sql/identifier.js';
+import { recordFields } from '../../postgres/sql/record-text.js';
+import type { Sql } from '../../postgres/sql/sql.js';
+import type { RowImage } from '../model/row-image.js';
+import type { TableFacts } from '../model/table-facts.js';
+import type { Viewer } from '../model/viewer.js';
 import { rowArrayLiteral } from '../values/row-literal.js';
+import type { Policy } from '../visibility/role-privileges.js';
 
 /** A policy, and what it comes to. */
 export interface PolicyResult extends Policy {
@@ -44,7 +45,7 @@ export class ExplainedRows {
   async policies(
     facts: TableFacts,
     policies: readonly Policy[],
-    context: RowContext,
+    viewer: Viewer,
     image: RowImage,
   ): Promise<PolicyResult[]> {
     if (policies.length === 0) return [];
@@ -52,9 +53,9 @@ export class ExplainedRows {
       await sql.query(
         `SELECT set_config('app.current_user_id', $1, true), set_config('request.jwt.claims', $2, true),
                 set_config('statement_timeout', '${TIMEOUT_MS}', true)`,
-        [context.userId, context.claims],
+        [viewer.userId, viewer.claims],
       );
-      await sql.query(`SET LOCAL ROLE ${quoted(context.role)}`);
+      await sql.query(`SET LOCAL ROLE ${quoted(viewer.role)}`);
       const results: PolicyResult[] = [];
       for (const policy of policies)
         results.push({ ...policy, result: await resultOf(sql, facts, policy, image) });

@@ -1,11 +1,12 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type Identity, identityOf } from '../../auth/identity.js';
-import type { Sql } from '../../postgres/sql.js';
-import type { Authorizer, Condition } from '../authorizer.js';
-import type { FilterEvent } from '../change-filter.js';
-import type { RowContext, RowContexts } from '../row-context.js';
-import type { RowImage } from '../row-image.js';
-import type { RoleRights, TableFacts } from '../table-facts.js';
+import type { Sql } from '../../postgres/sql/sql.js';
+import type { FilterEvent } from '../model/change-filter.js';
+import type { RowImage } from '../model/row-image.js';
+import type { TableFacts } from '../model/table-facts.js';
+import type { Viewer, Viewers } from '../model/viewer.js';
+import type { Authorizer, Condition } from '../visibility/authorizer.js';
+import type { RolePrivileges } from '../visibility/role-privileges.js';
 import { ExplainedRows, type PolicyResult } from './explained-rows.js';
 import type { PastChange, PastChanges } from './past-changes.js';
 import { tierOf } from './tiers.js';
@@ -13,7 +14,7 @@ import { tierOf } from './tiers.js';
 export interface ExplainerParts {
   readonly database: Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
   readonly authorizer: Authorizer;
-  readonly contexts: RowContexts;
+  readonly viewers: Viewers;
   readonly past: PastChanges;
   readonly inspect: (schema: string, table: string) => Promise<{ readonly oid: number }>;
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
@@ -62,8 +63,8 @@ export interface Explanation extends Version {
 /** Whom it is about, and by which rights and condition they are judged. */
 interface Case {
   readonly facts: TableFacts;
-  readonly rights: RoleRights;
-  readonly context: RowContext;
+  readonly privileges: RolePrivileges;
+  readonly viewer: Viewer;
   readonly tierReason: string;
   readonly condition: Condition | undefined;
   /** As it was asked. */
@@ -85,9 +86,9 @@ export class Explainer {
    * and a cursor of no change, and DB_SUBSCRIPTION_FAILED for a row that is none.
    */
   async explain(request: ExplainRequest): Promise<Explanation> {
-    const { authorizer, contexts, past, inspect, checkCondition } = this.#parts;
+    const { authorizer, viewers, past, inspect, checkCondition } = this.#parts;
     const identity = userOf(request.user);
-    const context = contexts.of(identity);
+    const viewer = viewers.of(identity);
     const { schema, table, at, condition: text } = request;
     const change = at === undefined ? undefined : await past.at(at);
     if (change === undefined && table === undefined) throw failed('A table is needed');
@@ -96,17 +97,17 @@ export class Explainer {
       throw failed(`The change is one of '${change.facts.name}', not of '${table}'`);
     const facts = await authorizer.current(asked?.oid ?? change?.facts.oid ?? 0);
     if (facts === undefined) throw new ProtocolError('TABLE_NOT_FOUND');
-    const rights = await authorizer.rights(facts, context.role);
-    const { tier, reason } = tierOf(facts, rights);
+    const privileges = await authorizer.privileges(facts, viewer.role);
+    const { tier, reason } = tierOf(facts, privileges);
     const about = {
       user_id: identity.userId,
-      role: context.role,
+      role: viewer.role,
       tier,
       tier_reason: reason,
-      columns_left_out: facts.columns.flatMap(({ name }) => (rights.columns.has(name) ? [] : [name])),
+      columns_left_out: facts.columns.flatMap(({ name }) => (privileges.columns.has(name) ? [] : [name])),
     };
-    const condition = text === undefined ? undefined : await checkCondition(facts, context.role, text);
-    const own = { facts, rights, context, tierReason: reason, condition, text };
+    const condition = text === undefined ? undefined : await checkCondition(facts, viewer.role, text);
+    const own = { facts, privileges, viewer, tierReason: reason, condition, text };
     if (change !== undefined) return { ...(await this.#change(own, change, request.events)), ...about };
     const image = await this.#rows.find(facts, request);
     if (image === undefined)
@@ -123,7 +124,8 @@ export class Explainer {
     const nothing = (reason: string) =>
       ({ visible: false, reasons: [reason], policies: [], change: { event, gets: 'nothing' } }) as const;
     if (event === 'TRUNCATE') {
-      if (!own.rights.canSelect || own.rights.rows === 'none') return nothing(sentence(own.tierReason));
+      if (!own.privileges.canSelect || own.privileges.rows === 'none')
+        return nothing(sentence(own.tierReason));
       const reasons = ['A TRUNCATE goes to everybody who may read the table.'];
       return { visible: true, reasons, policies: [], change: { event, gets: event } };
     }
@@ -146,8 +148,8 @@ export class Explainer {
 
   async #version(own: Case, image: RowImage): Promise<Version> {
     const { authorizer } = this.#parts;
-    const { facts, rights, context, condition, text } = own;
-    const reads = [...rights.reads, ...(condition?.columns ?? [])];
+    const { facts, privileges, viewer, condition, text } = own;
+    const reads = [...privileges.reads, ...(condition?.columns ?? [])];
     const unknown = facts.columns.filter(
       ({ name, generated }, at) => reads.includes(name) && generated === null && image[at] === undefined,
     );
@@ -159,9 +161,10 @@ export class Explainer {
         policies: [],
       };
     }
-    const policies = await this.#rows.policies(facts, rights.policies, context, image);
+    const policies = await this.#rows.policies(facts, privileges.policies, viewer, image);
     const passes = await this.#passes(own, image);
-    const [verdict] = condition === undefined ? [] : await authorizer.conditions(facts, [image], [condition]);
+    const [verdict] =
+      condition === undefined ? [] : await authorizer.evaluateConditions(facts, [image], [condition]);
     const holds = verdict?.visible.has(0);
     return {
       visible: passes && holds !== false,
@@ -175,10 +178,10 @@ export class Explainer {
   }
 
   /** Whether rights and policies let the version pass. */
-  async #passes({ facts, rights, context }: Case, image: RowImage): Promise<boolean> {
-    if (!rights.canSelect || rights.rows === 'none') return false;
-    if (rights.rows === 'all') return true;
-    const [verdict] = await this.#parts.authorizer.judge(facts, [image], [{ context, rows: [0] }]);
+  async #passes({ facts, privileges, viewer }: Case, image: RowImage): Promise<boolean> {
+    if (!privileges.canSelect || privileges.rows === 'none') return false;
+    if (privileges.rows === 'all') return true;
+    const [verdict] = await this.#parts.authorizer.evaluatePolicies(facts, [image], [{ viewer, rows: [0] }]);
     return verdict?.visible.has(0) === true;
   }
 }
@@ -192,11 +195,11 @@ function getsOf(event: 'INSERT' | 'UPDATE' | 'DELETE', now: boolean, before: boo
 }
 
 function reasonsOf(
-  { rights, tierReason }: Case,
+  { privileges, tierReason }: Case,
   policies: readonly PolicyResult[],
   passes: boolean,
 ): string[] {
-  if (!rights.canSelect || rights.rows !== 'judged') return [sentence(tierReason)];
+  if (!privileges.canSelect || privileges.rows !== 'filtered') return [sentence(tierReason)];
   const named = (isPermissive: boolean, isTrue: boolean) =>
     policies
       .filter(({ permissive, result }) => permissive === isPermissive && (result === 'true') === isTrue)

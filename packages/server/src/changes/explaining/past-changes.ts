@@ -1,11 +1,11 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { readChange } from '../../postgres/replication/pgoutput.js';
-import type { Authorizer } from '../authorizer.js';
-import type { ResumeLog } from '../resuming/resume-log.js';
-import type { RowImage } from '../row-image.js';
-import { comparePositions, parseCursor } from '../streaming/position.js';
-import type { TableViews } from '../streaming/table-views.js';
-import type { TableFacts } from '../table-facts.js';
+import type { ResumeLog } from '../log/resume-log.js';
+import { comparePositions, parseCursor } from '../model/position.js';
+import type { RowImage } from '../model/row-image.js';
+import type { TableFacts } from '../model/table-facts.js';
+import type { TableViews } from '../routing/table-views.js';
+import type { Authorizer } from '../visibility/authorizer.js';
 
 export interface PastChangesParts {
   readonly resumeLog: Pick<ResumeLog, 'read'>;

@@ -1,7 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Subscriber } from '../../channels/subscriber.js';
-import type { PersonalSubscriptions } from '../personal/personal-subscriptions.js';
 import type { ChangeCounts, Outcome } from '../subscriptions/change-counts.js';
+import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 
 export interface SubscriptionReport {

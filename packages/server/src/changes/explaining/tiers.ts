@@ -1,7 +1,8 @@
-import type { Authorizer } from '../authorizer.js';
-import { candidateKeys } from '../compiling/candidate-keys.js';
-import { DEFAULT_DB_ROLE } from '../row-context.js';
-import type { RoleRights, TableFacts } from '../table-facts.js';
+import type { TableFacts } from '../model/table-facts.js';
+import { DEFAULT_DB_ROLE } from '../model/viewer.js';
+import type { Authorizer } from '../visibility/authorizer.js';
+import { candidateKeys } from '../visibility/compiling/candidate-keys.js';
+import type { RolePrivileges } from '../visibility/role-privileges.js';
 
 /**
  * How rows of a table are judged for a role. OPEN: row level security does not apply; CLOSED: no row reaches it;
@@ -20,7 +21,7 @@ export interface RoleTier {
 
 /** The tier of each role that rows are judged as; empty where the table is no more. */
 export async function tiersOf(
-  authorizer: Pick<Authorizer, 'facts' | 'rights'>,
+  authorizer: Pick<Authorizer, 'facts' | 'privileges'>,
   oid: number,
   dbRoles: readonly string[],
 ): Promise<RoleTier[]> {
@@ -28,21 +29,22 @@ export async function tiersOf(
   if (facts === undefined) return [];
   const tiers: RoleTier[] = [];
   for (const role of new Set([DEFAULT_DB_ROLE, ...dbRoles]))
-    tiers.push({ role, ...tierOf(facts, await authorizer.rights(facts, role)) });
+    tiers.push({ role, ...tierOf(facts, await authorizer.privileges(facts, role)) });
   return tiers;
 }
 
-export function tierOf(facts: TableFacts, rights: RoleRights): Omit<RoleTier, 'role'> {
-  const { judging } = rights;
-  if (!rights.canSelect) return { tier: 'CLOSED', reason: 'reason' in judging ? judging.reason : '' };
-  if (rights.rows === 'none') return { tier: 'CLOSED', reason: 'no policy lets a row pass' };
-  if (rights.rows === 'all') return { tier: 'OPEN', reason: 'row level security does not apply' };
-  if ('reason' in judging) return { tier: 'POSTGRES', reason: judging.reason };
-  const keys = candidateKeys(judging.compiled.predicate);
+export function tierOf(facts: TableFacts, privileges: RolePrivileges): Omit<RoleTier, 'role'> {
+  const { policyCompilation } = privileges;
+  if (!privileges.canSelect)
+    return { tier: 'CLOSED', reason: 'reason' in policyCompilation ? policyCompilation.reason : '' };
+  if (privileges.rows === 'none') return { tier: 'CLOSED', reason: 'no policy lets a row pass' };
+  if (privileges.rows === 'all') return { tier: 'OPEN', reason: 'row level security does not apply' };
+  if ('reason' in policyCompilation) return { tier: 'POSTGRES', reason: policyCompilation.reason };
+  const keys = candidateKeys(policyCompilation.compiled.predicate);
   if (keys === undefined)
     return { tier: 'COMPILED', reason: 'no column has to be equal to something of who asks' };
   const columns = keys.flatMap((key) =>
-    key.kind === 'equal' ? [facts.columns[key.column.place]?.name] : [],
+    key.kind === 'equal' ? [facts.columns[key.column.columnIndex]?.name] : [],
   );
   const reason =
     columns.length === 0

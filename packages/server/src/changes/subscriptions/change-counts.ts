@@ -1,5 +1,5 @@
 import type { Clock } from '../../lib/clock.js';
-import type { ChangeFilter, FilterEvent } from '../change-filter.js';
+import type { ChangeFilter, FilterEvent } from '../model/change-filter.js';
 
 /** What became of the changes that a subscription wanted; a change counts once, as the first of these that it was. */
 const OUTCOMES = ['delivered', 'error', 'policy', 'privilege', 'unheard'] as const;

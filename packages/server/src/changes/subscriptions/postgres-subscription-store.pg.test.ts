@@ -5,7 +5,7 @@ import {
   type TestDatabase,
 } from '../../../../../tests/support/postgres-database.js';
 import { silentLog } from '../../lib/log.js';
-import { Database } from '../../postgres/database.js';
+import { Database } from '../../postgres/connection/database.js';
 import { PostgresSubscriptionStore } from './postgres-subscription-store.js';
 import { subscriptionStoreContract } from './subscription-store.contract.js';
 

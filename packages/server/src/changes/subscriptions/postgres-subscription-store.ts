@@ -1,5 +1,5 @@
-import type { Sql } from '../../postgres/sql.js';
-import type { ChangeFilter } from '../change-filter.js';
+import type { Sql } from '../../postgres/sql/sql.js';
+import type { ChangeFilter } from '../model/change-filter.js';
 import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
 
 interface Row {

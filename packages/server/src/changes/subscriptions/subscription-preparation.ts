@@ -1,8 +1,8 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import type { Authorizer, Condition } from '../authorizer.js';
-import type { ChangeFilter } from '../change-filter.js';
-import type { TableFacts } from '../table-facts.js';
-import type { OptInResult } from '../tables/table-registry.js';
+import type { ChangeFilter } from '../model/change-filter.js';
+import type { TableFacts } from '../model/table-facts.js';
+import type { EnableResult } from '../tables/table-registry.js';
+import type { Authorizer, Condition } from '../visibility/authorizer.js';
 
 /** A filter that was held against its table. */
 export interface PreparedFilter {
@@ -14,13 +14,13 @@ export interface PreparedFilter {
 
 export interface SubscriptionPreparationParts {
   readonly tables: {
-    optIn(schema: string, table: string): Promise<OptInResult>;
-    isOptedIn(oid: number): boolean;
+    enable(schema: string, table: string): Promise<EnableResult>;
+    isEnabled(oid: number): boolean;
     inspect(schema: string, table: string): Promise<{ readonly oid: number }>;
     /** Old rows are whole, whatever the replica identity: they do not come from the log. */
     readonly hasWholeOldRows: boolean;
   };
-  readonly authorizer: Pick<Authorizer, 'current' | 'rights'>;
+  readonly authorizer: Pick<Authorizer, 'current' | 'privileges'>;
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
 }
 
@@ -41,40 +41,45 @@ export class SubscriptionPreparation {
     const { schema, table } = filter;
     const { oid } = await failing(tables.inspect(schema, table));
     const warnings: string[] = [];
-    if (!tables.isOptedIn(oid)) {
+    if (!tables.isEnabled(oid)) {
       if (!isServerAdmin) {
         throw failed(
           `Row changes of '${table}' are not set up. A server admin sets them up: POST /realtime/triggers/${encodeURIComponent(table)}${schema === 'public' ? '' : `?schema=${encodeURIComponent(schema)}`}`,
         );
       }
       // Nothing is opted in for a filter that cannot be served.
-      await this.#fit(oid, filter, role, false);
-      warnings.push(...(await failing(tables.optIn(schema, table))).warnings);
+      await this.#check(oid, filter, role, false);
+      warnings.push(...(await failing(tables.enable(schema, table))).warnings);
     }
-    const prepared = await this.#fit(oid, filter, role, true);
+    const prepared = await this.#check(oid, filter, role, true);
     return { ...prepared, warnings: [...new Set([...warnings, ...prepared.warnings])] };
   }
 
   /** For one that was kept. Throws DB_SUBSCRIPTION_FAILED where the filter fits its table no more. */
   async prepare(filter: ChangeFilter, role: string): Promise<PreparedFilter> {
     const { oid } = await failing(this.#parts.tables.inspect(filter.schema, filter.table));
-    return this.#fit(oid, filter, role, false);
+    return this.#check(oid, filter, role, false);
   }
 
-  async #fit(oid: number, filter: ChangeFilter, role: string, needsRights: boolean): Promise<PreparedFilter> {
+  async #check(
+    oid: number,
+    filter: ChangeFilter,
+    role: string,
+    needsPrivileges: boolean,
+  ): Promise<PreparedFilter> {
     const { authorizer, tables, checkCondition } = this.#parts;
     // What was granted a moment ago must count.
     const facts = await authorizer.current(oid);
     if (facts === undefined) throw failed(`Table '${filter.table}' does not exist`);
     requireColumns(facts, filter);
-    const active = tables.isOptedIn(oid);
-    if (!needsRights && !active) {
+    const active = tables.isEnabled(oid);
+    if (!needsPrivileges && !active) {
       if (filter.condition !== undefined)
         await checkColumnsOnly(checkCondition, facts, role, filter.condition);
       return { tableOid: oid, condition: null, active: false, warnings: [] };
     }
-    const rights = await authorizer.rights(facts, role);
-    if (needsRights && !rights.canSelect) throw failed(`permission denied for table ${filter.table}`);
+    const privileges = await authorizer.privileges(facts, role);
+    if (needsPrivileges && !privileges.canSelect) throw failed(`permission denied for table ${filter.table}`);
     const condition =
       filter.condition === undefined ? null : await checkCondition(facts, role, filter.condition);
     return {
@@ -83,7 +88,7 @@ export class SubscriptionPreparation {
       active,
       warnings: this.#parts.tables.hasWholeOldRows
         ? []
-        : identityWarnings(facts, [...rights.reads, ...(condition?.columns ?? [])]),
+        : identityWarnings(facts, [...privileges.reads, ...(condition?.columns ?? [])]),
     };
   }
 }
@@ -114,9 +119,9 @@ function requireColumns({ columns, name }: TableFacts, filter: ChangeFilter): vo
 
 function identityWarnings({ identity, identityColumns }: TableFacts, reads: readonly string[]): string[] {
   if (identity === 'f') return [];
-  const isBeyond = reads.some((name) => !identityColumns.includes(name));
+  const bypassesPolicies = reads.some((name) => !identityColumns.includes(name));
   return [
-    isBeyond
+    bypassesPolicies
       ? 'The old version of a row is known by its key alone, and policies or the condition read more: a DELETE is not sent, nor is that a row went out of view. REPLICA IDENTITY FULL changes that.'
       : 'The old version of a row is known by its key alone: a DELETE has the key, and an UPDATE does not tell what the row was before. REPLICA IDENTITY FULL changes that.',
   ];

@@ -2,7 +2,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Clock } from '../../lib/clock.js';
 import { IdSource } from '../../lib/ids.js';
 import type { Log } from '../../lib/log.js';
-import type { ChangeFilter } from '../change-filter.js';
+import type { ChangeFilter } from '../model/change-filter.js';
 import type { ChangeCounts } from './change-counts.js';
 import type { Subscription } from './subscription.js';
 import type { PreparedFilter, SubscriptionPreparation } from './subscription-preparation.js';
@@ -91,7 +91,7 @@ export class SubscriptionRegistry {
   }
 
   /** Whether anybody is to hear of changes of this table. */
-  isWanted(oid: number): boolean {
+  isSubscribed(oid: number): boolean {
     return this.#byTable.has(oid);
   }
 

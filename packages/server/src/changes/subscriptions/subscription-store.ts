@@ -1,4 +1,4 @@
-import type { ChangeFilter } from '../change-filter.js';
+import type { ChangeFilter } from '../model/change-filter.js';
 
 /** A subscription as it is kept. */
 export interface StoredSubscription {

@@ -1,5 +1,5 @@
-import type { Condition } from '../authorizer.js';
-import type { ChangeFilter } from '../change-filter.js';
+import type { ChangeFilter } from '../model/change-filter.js';
+import type { Condition } from '../visibility/authorizer.js';
 import type { SubscriptionCounts } from './change-counts.js';
 
 /** Which row changes go to the members of a channel. */

@@ -1,6 +1,6 @@
-import { qualified, quoted } from '../../postgres/identifier.js';
-import type { Sql } from '../../postgres/sql.js';
-import { hasOurTriggers, isMadeByHand } from '../../postgres/triggers/trigger-conditions.js';
+import { hasOurTriggers, isMadeByHand } from '../../postgres/preflight/trigger-conditions.js';
+import { qualified, quoted } from '../../postgres/sql/identifier.js';
+import type { Sql } from '../../postgres/sql/sql.js';
 
 interface Names {
   readonly oid: number;
@@ -8,21 +8,21 @@ interface Names {
   readonly name: string;
 }
 
-export type TriggerState = 'made' | 'there' | 'by hand';
+export type TriggerState = 'created' | 'present' | 'custom';
 
 /** The longest name that PostgreSQL keeps, in bytes. */
 const NAME_BYTES = 63;
 
 /** Gives a table the triggers that tell of its changes, unless it carries one that somebody made by hand. */
-export async function makeTriggers(sql: Sql, ownSchema: string, table: Names): Promise<TriggerState> {
+export async function createTriggers(sql: Sql, ownSchema: string, table: Names): Promise<TriggerState> {
   const [found] = await sql.query<{ by_hand: boolean; complete: boolean }>(
     `SELECT ${isMadeByHand(ownSchema)} AS by_hand, ${hasOurTriggers(ownSchema)} AS complete
      FROM pg_class c WHERE c.oid = $1`,
     [table.oid],
   );
-  if (found === undefined) return 'there';
-  if (found.by_hand) return 'by hand';
-  if (found.complete) return 'there';
+  if (found === undefined) return 'present';
+  if (found.by_hand) return 'custom';
+  if (found.complete) return 'present';
   await dropTriggers(sql, ownSchema, table);
   const name = qualified(table);
   for (const [suffix, events] of [
@@ -36,7 +36,7 @@ export async function makeTriggers(sql: Sql, ownSchema: string, table: Names): P
     // Rows that come by logical replication are changes too.
     await sql.query(`ALTER TABLE ${name} ENABLE ALWAYS TRIGGER ${trigger}`);
   }
-  return 'made';
+  return 'created';
 }
 
 /** Takes our triggers away; false where there are none. */

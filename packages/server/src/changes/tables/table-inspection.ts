@@ -1,5 +1,5 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import type { Sql } from '../../postgres/sql.js';
+import type { Sql } from '../../postgres/sql/sql.js';
 
 /** What must be known of a table before it is opted in. */
 export interface InspectedTable {

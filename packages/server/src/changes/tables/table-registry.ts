@@ -1,12 +1,12 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import type { SourceChoice, SourceKind } from '../../postgres/chosen-source.js';
-import { qualified, quoted } from '../../postgres/identifier.js';
+import type { SourceChoice, SourceKind } from '../../postgres/choice/source-choice.js';
+import { ensureSubscriberRole } from '../../postgres/preflight/subscriber-role.js';
 import { ensurePublication } from '../../postgres/replication/slot.js';
-import { ensureSubscriberRole } from '../../postgres/replication/subscriber-role.js';
-import type { Sql } from '../../postgres/sql.js';
+import { qualified, quoted } from '../../postgres/sql/identifier.js';
+import type { Sql } from '../../postgres/sql/sql.js';
 import { tableShapes } from '../../postgres/triggers/outbox.js';
-import { DEFAULT_DB_ROLE } from '../row-context.js';
-import { dropTriggers, makeTriggers, type TriggerState } from './change-triggers.js';
+import { DEFAULT_DB_ROLE } from '../model/viewer.js';
+import { createTriggers, dropTriggers, type TriggerState } from './change-triggers.js';
 import type { TableFilter } from './table-filter.js';
 import { type InspectedTable, inspectTable, requireStreamable, type TablePart } from './table-inspection.js';
 
@@ -18,30 +18,30 @@ export interface TableDatabase extends Sql {
 }
 
 /** A table that was opted in. */
-export interface OptedInTable {
+export interface EnabledTable {
   readonly oid: number;
   readonly schema: string;
   readonly name: string;
-  readonly optedInAt: Date;
+  readonly enabledAt: Date;
   /** False: the table is no more. */
   readonly active: boolean;
 }
 
 /** What was there before the table was opted in, and is put back. */
-interface Found {
+interface PreviousState {
   readonly published: boolean;
   readonly select: boolean;
   readonly usage: boolean;
   readonly identities: readonly TablePart[];
 }
 
-export interface OptInResult {
-  readonly table: OptedInTable;
+export interface EnableResult {
+  readonly table: EnabledTable;
   readonly isNew: boolean;
   readonly warnings: readonly string[];
 }
 
-export type TableListener = (table: OptedInTable, event: 'opted in' | 'opted out') => void;
+export type TableListener = (table: EnabledTable, event: 'enabled' | 'disabled') => void;
 
 /** How long a change waits for a table that others use, in ms; while it waits, others wait behind it. */
 const LOCK_TIMEOUT_MS = 5_000;
@@ -53,18 +53,18 @@ export class TableRegistry {
   readonly #database: TableDatabase;
   readonly #publication: string;
   readonly #filter: TableFilter;
-  readonly #tables = new Map<number, OptedInTable>();
+  readonly #tables = new Map<number, EnabledTable>();
   readonly #listeners: TableListener[] = [];
-  readonly #choice: Pick<SourceChoice, 'kind' | 'decide'>;
+  readonly #sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>;
 
   /** `choice`: how changes are read, which a table is made ready for. */
   constructor(
     database: TableDatabase,
     publication: string,
     filter: TableFilter,
-    choice: Pick<SourceChoice, 'kind' | 'decide'>,
+    sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>,
   ) {
-    this.#choice = choice;
+    this.#sourceChoice = sourceChoice;
     this.#database = database;
     this.#publication = publication;
     this.#filter = filter;
@@ -72,7 +72,7 @@ export class TableRegistry {
 
   /** Triggers tell old rows whole, whatever the replica identity. */
   get hasWholeOldRows(): boolean {
-    return this.#choice.kind === 'trigger';
+    return this.#sourceChoice.kind === 'trigger';
   }
 
   onChange(listener: TableListener): void {
@@ -94,17 +94,17 @@ export class TableRegistry {
        LEFT JOIN pg_class c ON c.oid = t.oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace`,
     );
     this.#tables.clear();
-    for (const { oid, schema, name, opted_in_at: optedInAt, active } of rows)
-      this.#tables.set(oid, { oid, schema, name, optedInAt, active });
+    for (const { oid, schema, name, opted_in_at: enabledAt, active } of rows)
+      this.#tables.set(oid, { oid, schema, name, enabledAt, active });
   }
 
   /** By schema and name. */
-  list(): readonly OptedInTable[] {
-    const place = ({ schema, name }: OptedInTable) => `${schema}\0${name}`;
-    return [...this.#tables.values()].sort((a, b) => (place(a) < place(b) ? -1 : 1));
+  list(): readonly EnabledTable[] {
+    const sortKey = ({ schema, name }: EnabledTable) => `${schema}\0${name}`;
+    return [...this.#tables.values()].sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
   }
 
-  isOptedIn(oid: number): boolean {
+  isEnabled(oid: number): boolean {
     return this.#tables.has(oid);
   }
 
@@ -117,36 +117,36 @@ export class TableRegistry {
   }
 
   /** Opts a table in; once more changes nothing. Throws TABLE_NOT_FOUND, TABLE_NOT_ALLOWED or DATABASE_UNAVAILABLE. */
-  async optIn(
+  async enable(
     schema: string,
     table: string,
     options: { identity?: 'keep' | undefined } = {},
-  ): Promise<OptInResult> {
+  ): Promise<EnableResult> {
     if (!this.#filter.allows(schema, table))
       throw new ProtocolError('TABLE_NOT_ALLOWED', {
         details: `The settings of this server leave ${schema}.${table} out`,
       });
     const keepsIdentity = options.identity === 'keep';
-    const kind = await this.#prepare();
-    const { inspected, optedInAt, byHand } = await this.#change(async (sql) => {
+    const kind = await this.#prepareSource();
+    const { inspected, enabledAt, isCustom } = await this.#change(async (sql) => {
       const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
       const found = await inspectTable(sql, names);
       if (found === undefined) throw notFound(schema, table);
       requireStreamable(found, keepsIdentity, this.#database.schema);
-      const byHand = kind === 'trigger' && (await this.#giveTriggers(sql, found)) === 'by hand';
+      const isCustom = kind === 'trigger' && (await this.#createTriggers(sql, found)) === 'custom';
       if (kind === 'logical') await this.#publish(sql, found, keepsIdentity);
-      return { inspected: found, byHand, optedInAt: await this.#open(sql, found) };
+      return { inspected: found, isCustom, enabledAt: await this.#grantAccess(sql, found) };
     });
     const { oid, name } = inspected;
     const isNew = !this.#tables.has(oid);
-    const entry: OptedInTable = { oid, schema: inspected.schema, name, optedInAt, active: true };
+    const entry: EnabledTable = { oid, schema: inspected.schema, name, enabledAt, active: true };
     this.#tables.set(oid, entry);
-    if (isNew) this.#tell(entry, 'opted in');
-    return { table: entry, isNew, warnings: warningsFor(inspected, kind, keepsIdentity, byHand) };
+    if (isNew) this.#notify(entry, 'enabled');
+    return { table: entry, isNew, warnings: warningsFor(inspected, kind, keepsIdentity, isCustom) };
   }
 
   /** Takes a table out and puts back what was found. Throws TABLE_NOT_FOUND or TRIGGER_NOT_FOUND. */
-  async optOut(schema: string, table: string): Promise<void> {
+  async disable(schema: string, table: string): Promise<void> {
     const entry = this.list().find((known) => known.schema === schema && known.name === table);
     if (entry === undefined) {
       await this.inspect(schema, table);
@@ -155,19 +155,19 @@ export class TableRegistry {
     await this.#change(async (sql) => {
       const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
       const now = await inspectTable(sql, names);
-      const [kept] = await sql.query<{ found: Found }>(
+      const [removed] = await sql.query<{ found: PreviousState }>(
         `DELETE FROM ${this.#database.schema}.tables WHERE oid = $1 RETURNING found`,
         [entry.oid],
       );
-      if (kept !== undefined && now?.oid === entry.oid) await this.#putBack(sql, now, kept.found);
+      if (removed !== undefined && now?.oid === entry.oid) await this.#restore(sql, now, removed.found);
     });
     this.#tables.delete(entry.oid);
-    this.#tell(entry, 'opted out');
+    this.#notify(entry, 'disabled');
   }
 
   /** New partitions of opted-in tables are given the identity of the others; triggers they get by themselves. */
-  async adoptPartitions(): Promise<void> {
-    if (this.#choice.kind !== 'logical') return;
+  async setPartitionIdentities(): Promise<void> {
+    if (this.#sourceChoice.kind !== 'logical') return;
     const rows = await this.#database.query<{ schema: string; name: string }>(
       `SELECT pn.nspname::text AS schema, pc.relname::text AS name
        FROM ${this.#database.schema}.tables t JOIN pg_class c ON c.oid = t.oid AND c.relkind = 'p' AND c.relreplident = 'f'
@@ -183,34 +183,34 @@ export class TableRegistry {
    * Readies the tables for the way in which changes are read from now on, and takes away what the other way needs.
    * Answers whether some were not ready: their changes have been missed.
    */
-  async settle(kind: SourceKind): Promise<boolean> {
-    await this.#prepare();
-    let wasMissed = false;
+  async switchSource(kind: SourceKind): Promise<boolean> {
+    await this.#prepareSource();
+    let hasMissedChanges = false;
     const rows = await this.#database.query<{ schema: string; name: string }>(
       `SELECT n.nspname::text AS schema, c.relname::text AS name FROM ${this.#database.schema}.tables t
        JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY c.oid`,
     );
     for (const { schema, name } of rows) {
-      const isReadied = await this.#change(async (sql) => {
+      const wasChanged = await this.#change(async (sql) => {
         const names = { schema, table: name, publication: this.#publication, role: DEFAULT_DB_ROLE };
         const table = await inspectTable(sql, names);
         if (table === undefined || !table.isOwn) return false;
-        if (kind === 'trigger') return (await this.#giveTriggers(sql, table)) === 'made';
+        if (kind === 'trigger') return (await this.#createTriggers(sql, table)) === 'created';
         const hadTriggers = await dropTriggers(sql, this.#database.schema, table);
         if (hadTriggers) await this.#publish(sql, table, false);
         return hadTriggers;
       });
-      wasMissed ||= isReadied;
+      hasMissedChanges ||= wasChanged;
     }
-    return wasMissed;
+    return hasMissedChanges;
   }
 
   /** With the columns that the table has from now on: rows are told by them. */
-  async #giveTriggers(sql: Sql, table: InspectedTable): Promise<TriggerState> {
+  async #createTriggers(sql: Sql, table: InspectedTable): Promise<TriggerState> {
     const { schema } = this.#database;
-    const state = await makeTriggers(sql, schema, table);
+    const state = await createTriggers(sql, schema, table);
     const parts = table.parts.map(({ oid }) => oid);
-    if (state !== 'there') await tableShapes(sql, schema, parts);
+    if (state !== 'present') await tableShapes(sql, schema, parts);
     return state;
   }
 
@@ -223,12 +223,12 @@ export class TableRegistry {
   }
 
   /** Everything in one transaction: the row of ours comes last, and with it what was found. */
-  async #open(sql: Sql, table: InspectedTable): Promise<Date> {
+  async #grantAccess(sql: Sql, table: InspectedTable): Promise<Date> {
     const name = qualified(table);
     if (!table.mayRoleSelect) await sql.query(`GRANT SELECT ON TABLE ${name} TO ${DEFAULT_DB_ROLE}`);
     if (!table.mayRoleUseSchema && table.maySchemaBeGranted)
       await sql.query(`GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`);
-    const found: Found = {
+    const found: PreviousState = {
       published: table.isPublished,
       select: table.mayRoleSelect,
       usage: table.mayRoleUseSchema,
@@ -243,7 +243,7 @@ export class TableRegistry {
     return row?.opted_in_at ?? new Date();
   }
 
-  async #putBack(sql: Sql, table: InspectedTable, found: Found): Promise<void> {
+  async #restore(sql: Sql, table: InspectedTable, found: PreviousState): Promise<void> {
     const name = qualified(table);
     await dropTriggers(sql, this.#database.schema, table);
     if (!found.published && table.isPublished)
@@ -267,14 +267,14 @@ export class TableRegistry {
   }
 
   /** The stream makes both as well, but may not have come so far. */
-  async #prepare(): Promise<SourceKind> {
+  async #prepareSource(): Promise<SourceKind> {
     try {
-      const kind = await this.#choice.decide();
+      const kind = await this.#sourceChoice.decide();
       await ensureSubscriberRole(this.#database);
       if (kind === 'logical') await ensurePublication(this.#database, this.#publication);
       return kind;
     } catch (error) {
-      throw explained(error);
+      throw asProtocolError(error);
     }
   }
 
@@ -287,11 +287,11 @@ export class TableRegistry {
         return work(sql);
       });
     } catch (error) {
-      throw explained(error);
+      throw asProtocolError(error);
     }
   }
 
-  #tell(table: OptedInTable, event: 'opted in' | 'opted out'): void {
+  #notify(table: EnabledTable, event: 'enabled' | 'disabled'): void {
     for (const listener of this.#listeners) listener(table, event);
   }
 }
@@ -300,10 +300,10 @@ function warningsFor(
   table: InspectedTable,
   kind: SourceKind,
   keepsIdentity: boolean,
-  isByHand: boolean,
+  isCustom: boolean,
 ): string[] {
   const warnings = kind === 'logical' ? identityWarnings(table, keepsIdentity) : [];
-  if (isByHand)
+  if (isCustom)
     warnings.push(
       'The table carries a trigger that was made by hand. Its changes come by NOTIFY: at most 8,000 bytes each, beyond which the INSERT itself fails; lost while no server listens; and any login can forge them. DROP TRIGGER on it and POST again makes one that loses nothing.',
     );
@@ -332,7 +332,7 @@ function identityWarnings(table: InspectedTable, keepsIdentity: boolean): string
 }
 
 /** What PostgreSQL refuses is told in its own words, which name nothing but what the server admin has named or owns. */
-function explained(error: unknown): unknown {
+function asProtocolError(error: unknown): unknown {
   if (!(error instanceof Error && 'severity' in error && 'code' in error)) return error;
   if (error.code === '55P03') {
     return new ProtocolError('DATABASE_UNAVAILABLE', {

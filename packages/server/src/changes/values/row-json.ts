@@ -1,4 +1,4 @@
-import type { RowImage } from '../row-image.js';
+import type { RowImage } from '../model/row-image.js';
 import type { ValueFormat, ValueFormats } from './value-formats.js';
 
 /** Makes JSON records of some columns of a table's rows. */

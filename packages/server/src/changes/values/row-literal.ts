@@ -1,4 +1,4 @@
-import type { RowImage } from '../row-image.js';
+import type { RowImage } from '../model/row-image.js';
 
 /**
  * Row images as the text of an array of composite values, which `$1::schema.table[]` reads back (PostgreSQL manual,

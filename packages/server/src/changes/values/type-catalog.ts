@@ -1,4 +1,4 @@
-import type { Sql } from '../../postgres/sql.js';
+import type { Sql } from '../../postgres/sql/sql.js';
 
 /** What `pg_type` says of a type, as far as it decides how its values become JSON. */
 export interface TypeFacts {

@@ -6,8 +6,8 @@ import {
   type TestDatabase,
 } from '../../../../../tests/support/postgres-database.js';
 import { silentLog } from '../../lib/log.js';
-import { Database } from '../../postgres/database.js';
-import { recordFields } from '../../postgres/record-text.js';
+import { Database } from '../../postgres/connection/database.js';
+import { recordFields } from '../../postgres/sql/record-text.js';
 import { RecordWriter } from './row-json.js';
 import { rowArrayLiteral } from './row-literal.js';
 import { ValueFormats } from './value-formats.js';

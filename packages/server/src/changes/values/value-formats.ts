@@ -1,7 +1,7 @@
-import type { WalRelation } from '../../postgres/change-source.js';
-import { recordFields } from '../../postgres/record-text.js';
-import type { Sql } from '../../postgres/sql.js';
-import type { RowImage } from '../row-image.js';
+import type { WalRelation } from '../../postgres/source/change-source.js';
+import { recordFields } from '../../postgres/sql/record-text.js';
+import type { Sql } from '../../postgres/sql/sql.js';
+import type { RowImage } from '../model/row-image.js';
 import { arrayJson } from './array-text.js';
 import { numberJson } from './json-number.js';
 import { readTypes, type TypeFacts } from './type-catalog.js';

@@ -1,10 +1,10 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Identity } from '../../auth/identity.js';
-import { type ChangeFilter, FILTER_EVENTS } from '../../changes/change-filter.js';
 import type { ExplainRequest, Explanation } from '../../changes/explaining/explainer.js';
 import type { SubscriptionReports } from '../../changes/explaining/subscription-reports.js';
 import type { RoleTier } from '../../changes/explaining/tiers.js';
-import type { RowContexts } from '../../changes/row-context.js';
+import { type ChangeFilter, FILTER_EVENTS } from '../../changes/model/change-filter.js';
+import type { Viewers } from '../../changes/model/viewer.js';
 import type { Subscription } from '../../changes/subscriptions/subscription.js';
 import type { Subscriber, SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
 import type { TableRegistry } from '../../changes/tables/table-registry.js';
@@ -35,7 +35,7 @@ export interface RowChangeParts {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly reports: SubscriptionReports;
-  readonly contexts: RowContexts;
+  readonly viewers: Viewers;
   /** How rows of a table are judged, for each role. */
   tiers(oid: number): Promise<readonly RoleTier[]>;
   explain(request: ExplainRequest): Promise<Explanation>;
@@ -71,7 +71,7 @@ function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
     async (request) => {
       const { table } = request.params;
       const { schema = 'public' } = request.query;
-      const { warnings } = await enabled(rowChanges).tables.optIn(schema, table, request.body);
+      const { warnings } = await enabled(rowChanges).tables.enable(schema, table, request.body);
       return { message: 'trigger setup successfully', table, ...(warnings.length > 0 ? { warnings } : {}) };
     },
   );
@@ -88,7 +88,7 @@ function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
     async (request) => {
       const { table } = request.params;
       const { schema = 'public' } = request.query;
-      await enabled(rowChanges).tables.optOut(schema, table);
+      await enabled(rowChanges).tables.disable(schema, table);
       return { message: 'trigger removed successfully', table };
     },
   );
@@ -102,7 +102,7 @@ function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
     const changes = enabled(rowChanges);
     const { tables, subscriptions, sourceKind } = changes;
     const triggers = [];
-    for (const { oid, schema, name, active, optedInAt } of tables.list())
+    for (const { oid, schema, name, active, enabledAt } of tables.list())
       triggers.push({
         table: name,
         schema,
@@ -110,7 +110,7 @@ function triggerRoutes(app: App, { rowChanges }: ChangeRouteParts): void {
         active,
         subscriptions: subscriptions.byTable(oid).length,
         visibility: [...(await changes.tiers(oid))],
-        created_at: optedInAt.toISOString(),
+        created_at: enabledAt.toISOString(),
       });
     return { triggers, total: triggers.length };
   });
@@ -160,7 +160,7 @@ function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
     '/realtime/channels/:name/subscribe',
     route(subscribing, { params: ChannelParams, body: NewSubscription }, { 200: Subscribed }),
     async (request) => {
-      const { contexts } = enabled(rowChanges);
+      const { viewers } = enabled(rowChanges);
       const identity = callerOf(request);
       const { table, schema = 'public', events = FILTER_EVENTS, columns, condition } = request.body;
       const filter = {
@@ -172,7 +172,7 @@ function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
       };
       return subscribeChannel(parts, channelOf(request).name, filter, {
         userId: identity.userId,
-        role: contexts.of(identity).role,
+        role: viewers.of(identity).role,
         isServerAdmin: permissions.isServerAdmin(identity),
       });
     },

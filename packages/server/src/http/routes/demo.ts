@@ -1,7 +1,7 @@
 import { type Static, Type } from 'typebox';
 import type { Identity } from '../../auth/identity.js';
-import { FILTER_EVENTS } from '../../changes/change-filter.js';
-import { DEFAULT_DB_ROLE } from '../../changes/row-context.js';
+import { FILTER_EVENTS } from '../../changes/model/change-filter.js';
+import { DEFAULT_DB_ROLE } from '../../changes/model/viewer.js';
 import { requireRate } from '../../channels/rate-limit.js';
 import { callerOf, channelOf } from '../access.js';
 import { invalid } from '../error-reply.js';

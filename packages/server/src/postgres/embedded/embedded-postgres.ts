@@ -10,7 +10,7 @@ import { clusterMajor, openCluster } from './cluster.js';
 import { openHome } from './cluster-home.js';
 import { FolderLock } from './folder-lock.js';
 import { folderProblem } from './folder-problem.js';
-import { endLeftovers } from './leftovers.js';
+import { endOrphanedProcesses } from './orphaned-processes.js';
 import type { PlatformPackage } from './platform-package.js';
 import { choosePort, keepPort } from './port.js';
 import { PostgresLog } from './postgres-log.js';
@@ -149,7 +149,7 @@ export class EmbeddedPostgres {
       'The password file does not fit the data; setting the password anew',
     );
     await this.#postmaster?.stop();
-    await endLeftovers(cluster, account, this.#log);
+    await endOrphanedProcesses(cluster, account, this.#log);
     if (await resetPassword(binaries, cluster, account, password)) return this.#launch(ready, port);
     throw new StartupError(
       `The password of the embedded PostgreSQL in ${cluster} is lost and could not be set anew.`,
@@ -158,7 +158,7 @@ export class EmbeddedPostgres {
 
   async #launch({ binaries, cluster, account }: Ready, fixedPort?: number): Promise<number> {
     for (let attempt = 1; ; attempt++) {
-      await endLeftovers(cluster, account, this.#log);
+      await endOrphanedProcesses(cluster, account, this.#log);
       const port = fixedPort ?? (await choosePort(this.#dataDir));
       const postmaster = new Postmaster({
         binaries,

@@ -1,4 +1,4 @@
-import type { Sql } from '../sql.js';
+import type { Sql } from '../sql/sql.js';
 import { HEARTBEAT_PREFIX } from './wal-receiver.js';
 
 /** What the log grows by through our own writes between two heartbeats, at most, in bytes. */

@@ -1,4 +1,4 @@
-import type { Sql } from '../sql.js';
+import type { Sql } from '../sql/sql.js';
 import type { ReplicationConnection } from './replication-connection.js';
 
 export interface LivenessParts {

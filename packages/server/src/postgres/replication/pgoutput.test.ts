@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { WalRelation } from '../change-source.js';
+import type { WalRelation } from '../source/change-source.js';
 import { readChange, readMessage } from './pgoutput.js';
 
 /** A value as the log has it: a text, NULL, or a large one that did not change. */

@@ -1,5 +1,5 @@
-import type { WalBegin, WalColumn, WalRelation } from '../change-source.js';
-import type { Lsn } from './lsn.js';
+import type { WalBegin, WalColumn, WalRelation } from '../source/change-source.js';
+import type { Lsn } from '../sql/lsn.js';
 
 /**
  * Messages of the output plugin pgoutput, protocol version 1 (PostgreSQL manual, "Logical Replication Message

@@ -1,7 +1,7 @@
 import pg from 'pg';
-import { connectionOptions } from '../connection-target.js';
-import { PIN_SESSION } from '../session.js';
-import type { Lsn } from './lsn.js';
+import { connectionOptions } from '../connection/connection-target.js';
+import { PIN_SESSION } from '../connection/session-settings.js';
+import type { Lsn } from '../sql/lsn.js';
 
 /** What PostgreSQL tells between messages of the stream. */
 export interface StreamHandler {

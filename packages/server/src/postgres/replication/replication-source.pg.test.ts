@@ -10,8 +10,8 @@ import {
 } from '../../../../../tests/support/postgres-database.js';
 import { PostgresProxy } from '../../../../../tests/support/postgres-proxy.js';
 import { silentLog } from '../../lib/log.js';
-import type { ChangeSink, SinkMemo, WalBegin, WalRelation } from '../change-source.js';
-import { Database } from '../database.js';
+import { Database } from '../connection/database.js';
+import type { ChangeSink, SinkMemo, WalBegin, WalRelation } from '../source/change-source.js';
 import { readChange } from './pgoutput.js';
 import { ReplicationSource } from './replication-source.js';
 import { ensurePublication } from './slot.js';

@@ -1,20 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
-import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../change-source.js';
-import type { Database } from '../database.js';
-import { Refused, SourceAttempts } from '../source-attempts.js';
-import { Acknowledgement } from './acknowledgement.js';
+import type { Database } from '../connection/database.js';
+import { findingsOf, POOLER_FINDING, WAL_BUDGET_BYTES } from '../preflight/preflight.js';
+import { type PreflightNames, preflightFacts } from '../preflight/preflight-facts.js';
+import { ensureSubscriberRole } from '../preflight/subscriber-role.js';
+import { Acknowledgement } from '../source/acknowledgement.js';
+import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../source/change-source.js';
+import { ResumeWindow, type WindowLimits } from '../source/resume-window.js';
+import { Refused, SourceRetry } from '../source/source-retry.js';
+import { continuation, StreamStateStore } from '../source/stream-state.js';
+import { type Lsn, parseLsn } from '../sql/lsn.js';
 import { Heartbeat } from './heartbeat.js';
 import { Liveness } from './liveness.js';
-import { type Lsn, parseLsn } from './lsn.js';
-import { findingsOf, POOLER_FINDING, WAL_BUDGET_BYTES } from './preflight.js';
-import { type PreflightNames, preflightFacts } from './preflight-facts.js';
 import { ReplicationConnection } from './replication-connection.js';
-import { ResumeWindow, type WindowLimits } from './resume-window.js';
 import { ensurePublication, ensureSlot } from './slot.js';
 import { SlotWatch, type WalLimitAction } from './slot-watch.js';
-import { continuation, StreamStateStore } from './stream-state.js';
-import { ensureSubscriberRole } from './subscriber-role.js';
 import { WalReceiver } from './wal-receiver.js';
 
 export interface ReplicationSourceOptions {
@@ -53,7 +53,7 @@ const LOCK_SPACE = 0x7274776c;
 export class ReplicationSource implements ChangeSource {
   readonly #options: ReplicationSourceOptions;
   readonly #random: () => number;
-  readonly #attempts: SourceAttempts;
+  readonly #retry: SourceRetry;
   #connection: ReplicationConnection | undefined;
   #receiver: WalReceiver | undefined;
   #acknowledgement: Acknowledgement | undefined;
@@ -67,12 +67,12 @@ export class ReplicationSource implements ChangeSource {
   constructor(options: ReplicationSourceOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
-    this.#attempts = new SourceAttempts({ ...options, random: this.#random });
+    this.#retry = new SourceRetry({ ...options, random: this.#random });
     this.#heartbeat = new Heartbeat(options.database, options.heartbeatMs);
   }
 
   get state(): SourceState {
-    return this.#attempts.state;
+    return this.#retry.state;
   }
 
   get stats(): SourceStats {
@@ -91,7 +91,7 @@ export class ReplicationSource implements ChangeSource {
   }
 
   start(sink: ChangeSink): void {
-    this.#running = this.#attempts.run(
+    this.#running = this.#retry.run(
       sink,
       (opened) => this.#session(sink, opened),
       () => {
@@ -103,7 +103,7 @@ export class ReplicationSource implements ChangeSource {
   }
 
   async stop(): Promise<void> {
-    this.#attempts.stop();
+    this.#retry.stop();
     this.#connection?.close();
     await this.#running;
   }
@@ -136,15 +136,15 @@ export class ReplicationSource implements ChangeSource {
     } = this.#options;
     const names: PreflightNames = { slot, publication, schema: database.schema, dbRoles };
     await ensureSubscriberRole(database);
-    this.#attempts.requireNothingWrong(findingsOf(await preflightFacts(database, names), names));
+    this.#retry.requireNoErrors(findingsOf(await preflightFacts(database, names), names));
     await this.observe();
     const connection = await ReplicationConnection.open(url, `${applicationName} replication`);
     this.#connection = connection;
-    if (this.#attempts.signal.aborted) return;
+    if (this.#retry.signal.aborted) return;
     const [system] = await connection.query<{ systemid: string; timeline: number }>('IDENTIFY_SYSTEM');
     if (system === undefined) throw new Refused([POOLER_FINDING]);
     await this.#lead(connection);
-    if (this.#attempts.signal.aborted) return;
+    if (this.#retry.signal.aborted) return;
     const publicationOid = await ensurePublication(database, publication);
     const store = new StreamStateStore(database, database.schema, slot, newEpoch());
     const window = new ResumeWindow(await this.#windowLimits());
@@ -168,7 +168,7 @@ export class ReplicationSource implements ChangeSource {
     const verify = () => this.#requireUnmoved(connection, state.acknowledged);
     const { ended } = await connection.stream(begin, receiver, verify);
     if (this.#isPaused) connection.pause();
-    this.#attempts.succeeded();
+    this.#retry.succeeded();
     log.info(
       { slot, publication, epoch: state.epoch, ...(gap === undefined ? {} : { gap }) },
       'Row changes are streaming',
@@ -282,13 +282,13 @@ export class ReplicationSource implements ChangeSource {
   /** Waits until the slot is ours. A waiting statement would hold a snapshot, so it is asked for again and again. */
   async #lead(connection: ReplicationConnection): Promise<void> {
     const { slot, log } = this.#options;
-    const { signal } = this.#attempts;
+    const { signal } = this.#retry;
     const ask = `SELECT pg_try_advisory_lock(${LOCK_SPACE}, hashtext('${slot}')) AS leads`;
     while (!signal.aborted) {
       const [answer] = await connection.query<{ leads: boolean }>(ask);
       if (answer?.leads) return;
-      if (this.#attempts.state.status !== 'follower') {
-        this.#attempts.state = { status: 'follower' };
+      if (this.#retry.state.status !== 'follower') {
+        this.#retry.state = { status: 'follower' };
         log.info({ slot }, 'Another server reads the replication slot; this one waits to take over');
       }
       await this.observe();

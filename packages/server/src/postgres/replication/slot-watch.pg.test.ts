@@ -10,8 +10,8 @@ import {
 } from '../../../../../tests/support/postgres-database.js';
 import { RecordingLog } from '../../../../../tests/support/recording-log.js';
 import { silentLog } from '../../lib/log.js';
-import { Database } from '../database.js';
-import { ResumeWindow } from './resume-window.js';
+import { Database } from '../connection/database.js';
+import { ResumeWindow } from '../source/resume-window.js';
 import { SlotWatch, type WalLimitAction } from './slot-watch.js';
 
 const LIMITS = { ms: 60_000, bytes: 1_000_000_000 };

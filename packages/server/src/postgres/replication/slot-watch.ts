@@ -1,6 +1,6 @@
 import type { Log } from '../../lib/log.js';
-import type { Sql } from '../sql.js';
-import type { ResumeWindow, WindowLimits } from './resume-window.js';
+import type { ResumeWindow, WindowLimits } from '../source/resume-window.js';
+import type { Sql } from '../sql/sql.js';
 
 /** What is done when the slot keeps nearly as much log as it may. */
 export type WalLimitAction = 'keep' | 'drop';
@@ -23,7 +23,7 @@ export interface SlotWatchParts {
 
 const INTERVAL_MS = 5_000;
 /** After how many looks the log says again what the slot costs: an hour. */
-const TOLD_EVERY = 720;
+const REPORT_EVERY = 720;
 /** Shares of what the slot may keep. */
 const WARN_AT = 0.5;
 const SHRINK_AT = 0.8;
@@ -92,7 +92,7 @@ export class SlotWatch {
     const { budgetBytes, window, log, slot, action, onOverflow } = this.#parts;
     const budget = safe === null ? budgetBytes : retained + Math.max(0, safe);
     const facts = { slot, retainedBytes: retained, budgetBytes: budget, xminAge: xmin_age };
-    if (this.#looks++ % TOLD_EVERY === 0) log.info(facts, 'What the replication slot keeps');
+    if (this.#looks++ % REPORT_EVERY === 0) log.info(facts, 'What the replication slot keeps');
     const share = retained / budget;
     const level = [WARN_AT, SHRINK_AT, ACT_AT].filter((at) => share >= at).length;
     if (level === this.#level) return;

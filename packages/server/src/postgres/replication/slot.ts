@@ -1,7 +1,7 @@
-import { quoted } from '../identifier.js';
-import type { Sql } from '../sql.js';
-import { idempotent } from './idempotent.js';
-import { type Lsn, parseLsn } from './lsn.js';
+import { idempotent } from '../sql/idempotent.js';
+import { quoted } from '../sql/identifier.js';
+import { type Lsn, parseLsn } from '../sql/lsn.js';
+import type { Sql } from '../sql/sql.js';
 import type { ReplicationConnection } from './replication-connection.js';
 
 /**

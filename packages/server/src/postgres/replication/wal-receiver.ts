@@ -1,5 +1,5 @@
-import type { ChangeSink, WalBegin, WalRelation } from '../change-source.js';
-import type { Lsn } from './lsn.js';
+import type { ChangeSink, WalBegin, WalRelation } from '../source/change-source.js';
+import type { Lsn } from '../sql/lsn.js';
 import { readMessage } from './pgoutput.js';
 import type { StreamHandler } from './replication-connection.js';
 
@@ -15,7 +15,7 @@ export class WalReceiver implements StreamHandler {
   readonly #relations = new Map<number, WalRelation>();
   /** The transaction that is being read; it is told of with its first change, since most have none for us. */
   #begin: WalBegin | undefined;
-  #isTold = false;
+  #isReported = false;
   /** The end of the last transaction that was read. */
   #read: Lsn = 0n;
   /** Up to where the sink has handed everything out. */
@@ -61,7 +61,7 @@ export class WalReceiver implements StreamHandler {
       case 'insert':
       case 'update':
       case 'delete':
-        this.#tell();
+        this.#report();
         this.#sink.change(message.kind, this.#relation(message.relationOid), bytes);
         return;
       case 'begin':
@@ -74,12 +74,12 @@ export class WalReceiver implements StreamHandler {
         this.#relations.set(message.relation.oid, message.relation);
         return;
       case 'truncate':
-        this.#tell();
+        this.#report();
         this.#sink.truncate(message.relationOids.map((oid) => this.#relation(oid)));
         return;
       case 'message':
         if (message.prefix === MESSAGE_PREFIX) {
-          this.#tell();
+          this.#report();
           this.#sink.message(message.content);
           return;
         }
@@ -98,20 +98,20 @@ export class WalReceiver implements StreamHandler {
     if (this.#begin === undefined) this.#skip(walEnd);
   }
 
-  #tell(): void {
-    if (this.#isTold) return;
+  #report(): void {
+    if (this.#isReported) return;
     if (this.#begin === undefined) throw new Error('a change outside of a transaction');
-    this.#isTold = true;
+    this.#isReported = true;
     this.#sink.begin(this.#begin);
   }
 
   #commit(endLsn: Lsn): void {
     this.#begin = undefined;
-    if (!this.#isTold) {
+    if (!this.#isReported) {
       this.#skip(endLsn);
       return;
     }
-    this.#isTold = false;
+    this.#isReported = false;
     this.#read = endLsn;
     this.#sink.commit(endLsn);
   }

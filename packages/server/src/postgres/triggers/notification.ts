@@ -1,6 +1,6 @@
-import { qualified } from '../identifier.js';
-import type { Sql } from '../sql.js';
-import { isMadeByHand } from './trigger-conditions.js';
+import { isMadeByHand } from '../preflight/trigger-conditions.js';
+import { qualified } from '../sql/identifier.js';
+import type { Sql } from '../sql/sql.js';
 
 /** What the specification's function notifies of. */
 interface Notification {

@@ -1,5 +1,5 @@
-import type { ChangeSink, WalRelation } from '../change-source.js';
-import { recordFields } from '../record-text.js';
+import type { ChangeSink, WalRelation } from '../source/change-source.js';
+import { recordFields } from '../sql/record-text.js';
 import type { Batch, OutboxRow, TableShape } from './outbox.js';
 import { rowMessage } from './row-message.js';
 import { columnsOf, type ShapeColumn } from './row-shape.js';

@@ -1,5 +1,5 @@
-import type { WalRelation } from '../change-source.js';
-import type { Sql } from '../sql.js';
+import type { WalRelation } from '../source/change-source.js';
+import type { Sql } from '../sql/sql.js';
 import type { RowShape } from './row-shape.js';
 
 /** What was read together: the transactions that one snapshot sees and the one before does not. */

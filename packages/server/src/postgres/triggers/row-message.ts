@@ -1,4 +1,4 @@
-import { recordFields } from '../record-text.js';
+import { recordFields } from '../sql/record-text.js';
 import type { ShapeColumn } from './row-shape.js';
 
 const KINDS = { insert: 'I', update: 'U', delete: 'D' } as const;

@@ -1,20 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
-import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../change-source.js';
-import type { Database } from '../database.js';
-import { OUTBOX_LOCKS } from '../migration-steps.js';
-import { Acknowledgement } from '../replication/acknowledgement.js';
-import { POOLER_FINDING, triggerFindingsOf } from '../replication/preflight.js';
-import { type PreflightNames, preflightFacts } from '../replication/preflight-facts.js';
-import { ResumeWindow, type WindowLimits } from '../replication/resume-window.js';
-import { type StreamState, StreamStateStore } from '../replication/stream-state.js';
-import { ensureSubscriberRole } from '../replication/subscriber-role.js';
-import { Refused, SourceAttempts } from '../source-attempts.js';
-import type { SqlSession } from '../sql-session.js';
-import { Nap } from './nap.js';
+import type { Database } from '../connection/database.js';
+import type { SqlSession } from '../connection/sql-session.js';
+import { OUTBOX_LOCKS } from '../migrations/migration-steps.js';
+import { POOLER_FINDING, triggerFindingsOf } from '../preflight/preflight.js';
+import { type PreflightNames, preflightFacts } from '../preflight/preflight-facts.js';
+import { ensureSubscriberRole } from '../preflight/subscriber-role.js';
+import { Acknowledgement } from '../source/acknowledgement.js';
+import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../source/change-source.js';
+import { ResumeWindow, type WindowLimits } from '../source/resume-window.js';
+import { Refused, SourceRetry } from '../source/source-retry.js';
+import { type StreamState, StreamStateStore } from '../source/stream-state.js';
 import { storeNotification } from './notification.js';
 import { type Batch, Outbox } from './outbox.js';
 import { OutboxDecoder } from './outbox-decoder.js';
+import { PollInterval } from './poll-interval.js';
 
 export interface TriggerSourceOptions {
   /** A `postgres://` URL. */
@@ -48,7 +48,7 @@ const LONGEST_PAUSE_MS = 50;
 const SHORTEST_GATHERING_MS = 10;
 const LONGEST_GATHERING_MS = 100;
 /** and how many times as long as the batch before took. */
-const GATHERING_SHARE = 5;
+const BATCH_SHARE = 5;
 /** How often the size of the outbox is looked at, in ms. */
 const SIZE_MS = 10_000;
 /** How many notifications of triggers that were made by hand may wait. */
@@ -57,14 +57,14 @@ const MAX_NOTIFICATIONS = 10_000;
 /** Row changes as triggers tell them, by way of a table in our schema: for where logical decoding cannot be had. */
 export class TriggerSource implements ChangeSource {
   readonly #options: TriggerSourceOptions;
-  readonly #attempts: SourceAttempts;
+  readonly #retry: SourceRetry;
   #decoder = new OutboxDecoder();
   #session: SqlSession | undefined;
   #acknowledgement: Acknowledgement | undefined;
   #running: Promise<void> | undefined;
-  readonly #nap: Nap;
+  readonly #pollInterval: PollInterval;
   #isPaused = false;
-  #goOn: (() => void) | undefined;
+  #resumeReading: (() => void) | undefined;
   /** Who waits to know where the stream is. */
   #observers: { readonly resolve: (end: bigint) => void; readonly reject: (error: unknown) => void }[] = [];
   #notifications: string[] = [];
@@ -76,12 +76,12 @@ export class TriggerSource implements ChangeSource {
 
   constructor(options: TriggerSourceOptions) {
     this.#options = options;
-    this.#nap = new Nap(() => this.#lock('asleep'));
-    this.#attempts = new SourceAttempts({ ...options, random: options.random ?? Math.random });
+    this.#pollInterval = new PollInterval(() => this.#lock('asleep'));
+    this.#retry = new SourceRetry({ ...options, random: options.random ?? Math.random });
   }
 
   get state(): SourceState {
-    return this.#attempts.state;
+    return this.#retry.state;
   }
 
   get stats(): SourceStats {
@@ -99,7 +99,7 @@ export class TriggerSource implements ChangeSource {
   }
 
   start(sink: ChangeSink): void {
-    this.#running = this.#attempts.run(
+    this.#running = this.#retry.run(
       sink,
       (opened) => this.#read(sink, opened),
       () => this.#cleanUp(),
@@ -107,10 +107,10 @@ export class TriggerSource implements ChangeSource {
   }
 
   async stop(): Promise<void> {
-    this.#attempts.stop();
+    this.#retry.stop();
     this.#session?.close();
-    this.#nap.wake();
-    this.#goOn?.();
+    this.#pollInterval.wake();
+    this.#resumeReading?.();
     await this.#running;
   }
 
@@ -126,12 +126,12 @@ export class TriggerSource implements ChangeSource {
 
   resume(): void {
     this.#isPaused = false;
-    this.#goOn?.();
+    this.#resumeReading?.();
   }
 
   /** Where the stream will be when everything that has committed by now is read. */
   async observe(): Promise<bigint> {
-    if (this.#attempts.state.status !== 'streaming') {
+    if (this.#retry.state.status !== 'streaming') {
       const { database } = this.#options;
       const [row] = await database.query<{ end: string | null }>(
         `SELECT max(end_position)::text AS end FROM ${database.schema}.outbox_batches`,
@@ -141,7 +141,7 @@ export class TriggerSource implements ChangeSource {
     }
     return new Promise((resolve, reject) => {
       this.#observers.push({ resolve, reject });
-      this.#nap.wake();
+      this.#pollInterval.wake();
     });
   }
 
@@ -150,17 +150,17 @@ export class TriggerSource implements ChangeSource {
     const { database, newEpoch, log, prepareTables } = this.#options;
     const names = this.#options.names();
     await ensureSubscriberRole(database);
-    this.#attempts.requireNothingWrong(triggerFindingsOf(await preflightFacts(database, names), names));
+    this.#retry.requireNoErrors(triggerFindingsOf(await preflightFacts(database, names), names));
     const session = await database.openSession('outbox');
     this.#session = session;
     session.listen(
       (payload) => this.#notified(payload),
-      () => this.#nap.wake(),
+      () => this.#pollInterval.wake(),
     );
     await this.#lead(session);
-    if (this.#attempts.signal.aborted) return;
+    if (this.#retry.signal.aborted) return;
     await session.query('LISTEN table_changes');
-    await this.#nap.begin(session);
+    await this.#pollInterval.begin(session);
     await database.query(
       `WITH gone AS (DELETE FROM ${database.schema}.change_source) INSERT INTO ${database.schema}.change_source VALUES ('trigger')`,
     );
@@ -188,7 +188,7 @@ export class TriggerSource implements ChangeSource {
       ...(gap === undefined ? {} : { gap }),
     });
     opened();
-    this.#attempts.succeeded();
+    this.#retry.succeeded();
     log.info({ epoch: state.epoch, ...(gap === undefined ? {} : { gap }) }, 'Row changes are streaming');
     this.#acknowledgement = this.#acknowledgementOf(store, state, sink);
     this.#acknowledgement.start();
@@ -201,7 +201,7 @@ export class TriggerSource implements ChangeSource {
     let seen = from;
     let pause = SHORTEST_PAUSE_MS;
     let sizeAt = 0;
-    while (!this.#attempts.signal.aborted && !session.isLost) {
+    while (!this.#retry.signal.aborted && !session.isLost) {
       await this.#storeNotifications(session);
       const observers = this.#observers.splice(0);
       const began = performance.now();
@@ -219,13 +219,13 @@ export class TriggerSource implements ChangeSource {
       for (const { resolve } of observers) resolve(this.#progress.walEnd);
       if (isBatch) {
         pause = SHORTEST_PAUSE_MS;
-        await this.#nap.rise(session);
+        await this.#pollInterval.unlock(session);
         await this.#hand(sink, outbox, taken);
         const took = performance.now() - began;
         await delay(
-          Math.min(LONGEST_GATHERING_MS, Math.max(SHORTEST_GATHERING_MS - took, GATHERING_SHARE * took)),
+          Math.min(LONGEST_GATHERING_MS, Math.max(SHORTEST_GATHERING_MS - took, BATCH_SHARE * took)),
         );
-      } else if (!(await this.#nap.sleep(session, pause))) {
+      } else if (!(await this.#pollInterval.wait(session, pause))) {
         pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
       }
       if (began - sizeAt > SIZE_MS) {
@@ -264,10 +264,10 @@ export class TriggerSource implements ChangeSource {
 
   /** The session stays alive meanwhile: another server takes over from one that stands still. */
   async #waitWhilePaused(): Promise<void> {
-    while (this.#isPaused && !this.#attempts.signal.aborted) {
+    while (this.#isPaused && !this.#retry.signal.aborted) {
       let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
-        this.#goOn = resolve;
+        this.#resumeReading = resolve;
         timer = setTimeout(resolve, ALIVE_MS);
       });
       clearTimeout(timer);
@@ -339,7 +339,7 @@ export class TriggerSource implements ChangeSource {
   /** Waits until no other server reads the outbox. The lock ends with the session, and with it the reading. */
   async #lead(session: SqlSession): Promise<void> {
     const { log } = this.#options;
-    const { signal } = this.#attempts;
+    const { signal } = this.#retry;
     let process: number | undefined;
     while (!signal.aborted) {
       const [answer] = await session.query<{ leads: boolean; process: number }>(
@@ -348,8 +348,8 @@ export class TriggerSource implements ChangeSource {
       process ??= answer?.process;
       if (answer?.process !== process) throw new Refused([POOLER_FINDING]);
       if (answer?.leads) return;
-      if (this.#attempts.state.status !== 'follower') {
-        this.#attempts.state = { status: 'follower' };
+      if (this.#retry.state.status !== 'follower') {
+        this.#retry.state = { status: 'follower' };
         log.info({}, 'Another server reads the outbox; this one waits to take over');
       }
       await session.query(
@@ -372,7 +372,7 @@ export class TriggerSource implements ChangeSource {
       if (this.#notifications.length < MAX_NOTIFICATIONS) this.#notifications.push(payload);
       else this.#options.log.debug({}, 'More is notified than can be taken: a notification is dropped');
     }
-    this.#nap.wake();
+    this.#pollInterval.wake();
   }
 
   async #storeNotifications(session: SqlSession): Promise<void> {

@@ -1,4 +1,0 @@
-/** Only PostgreSQL can evaluate the expression; `message` says why, as the end of a sentence about it. */
-export class NotExact extends Error {
-  override readonly name = 'NotExact';
-}

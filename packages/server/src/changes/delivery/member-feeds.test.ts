@@ -1,0 +1,137 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { fakeSubscriber } from '../../../../../tests/support/fake-subscriber.js';
+import type { Subscriber } from '../../channels/subscriber.js';
+import { ChangeBatch } from '../log/change-batch.js';
+import { type Backpressure, MemberFeeds } from './member-feeds.js';
+
+let now: number;
+let feeds: MemberFeeds;
+
+beforeEach(() => {
+  now = 1_000;
+  feeds = new MemberFeeds(() => now);
+});
+
+/** A member whose network takes bytes only when it is told to. */
+class Reader {
+  readonly got: string[] = [];
+  isCutOff = false;
+  #waiting = 0;
+  #drained: (() => void) | undefined;
+  readonly member: Subscriber;
+
+  constructor() {
+    const waiting = () => this.#waiting;
+    this.member = {
+      ...fakeSubscriber(),
+      get waiting() {
+        return waiting();
+      },
+      pushPaced: (bytes) => {
+        this.got.push(bytes.subarray(0, 1).toString());
+        this.#waiting += bytes.length;
+      },
+      whenDrained: (callback) => {
+        this.#drained = callback;
+      },
+      tooSlow: () => {
+        this.isCutOff = true;
+        feeds.remove(this.member);
+      },
+    };
+  }
+
+  drain(): void {
+    this.#waiting = 0;
+    const callback = this.#drained;
+    this.#drained = undefined;
+    callback?.();
+  }
+}
+
+const CALM: Backpressure = { isBlocked: false, hasCaughtUpMember: false, oldest: undefined };
+
+function batch(): ChangeBatch {
+  return new ChangeBatch('e', {}, () => undefined);
+}
+
+const large = (letter: string) => Buffer.alloc(60_000, letter);
+
+describe('a member that keeps up', () => {
+  it('gets everything at once, and the slice is done with it', () => {
+    const [reader, one] = [new Reader(), batch()];
+    feeds.deliver(reader.member, [Buffer.from('a'), Buffer.from('b')], one);
+    expect([reader.got, one.received, feeds.behind]).toEqual([['a', 'b'], 1, 0]);
+    one.release();
+    expect(one.isDone).toBe(true);
+  });
+});
+
+describe('a member that falls behind', () => {
+  it('gets more only as it drains, in order over slices, and each slice stays until it has it', () => {
+    const reader = new Reader();
+    const [one, two] = [batch(), batch()];
+    feeds.deliver(reader.member, [large('a'), large('b'), large('c')], one);
+    feeds.deliver(reader.member, [large('d')], two);
+    one.release();
+    two.release();
+    expect([reader.got, one.isDone, feeds.behind]).toEqual([['a', 'b'], false, 1]);
+    reader.drain();
+    expect([reader.got, one.isDone, two.isDone]).toEqual([['a', 'b', 'c', 'd'], true, true]);
+    expect(feeds.behind).toBe(0);
+  });
+
+  it('holds nobody else up', () => {
+    const [slow, fast, one] = [new Reader(), new Reader(), batch()];
+    feeds.deliver(slow.member, [large('a'), large('b'), large('c')], one);
+    feeds.deliver(fast.member, [Buffer.from('a')], one);
+    expect(fast.got).toEqual(['a']);
+  });
+
+  it('that leaves gives its slices free', () => {
+    const [reader, one] = [new Reader(), batch()];
+    feeds.deliver(reader.member, [large('a'), large('b'), large('c')], one);
+    one.release();
+    feeds.remove(reader.member);
+    expect([one.isDone, feeds.behind]).toEqual([true, 0]);
+    reader.drain();
+    expect(reader.got).toEqual(['a', 'b']);
+  });
+});
+
+describe('who is cut off', () => {
+  function behind(): Reader {
+    const reader = new Reader();
+    feeds.deliver(reader.member, [large('a'), large('b'), large('c'), large('d'), large('e')], batch());
+    return reader;
+  }
+
+  it('is a member without progress for 30 seconds, not one that reads slowly', () => {
+    const [stuck, slow] = [behind(), behind()];
+    now += 29_000;
+    slow.drain();
+    feeds.cutOffSlow(CALM);
+    expect([stuck.isCutOff, slow.isCutOff]).toEqual([false, false]);
+    now += 1_000;
+    feeds.cutOffSlow(CALM);
+    expect([stuck.isCutOff, slow.isCutOff]).toEqual([true, false]);
+  });
+
+  it('is sooner one that is stuck while PostgreSQL waits for it', () => {
+    const stuck = behind();
+    now += 5_000;
+    feeds.cutOffSlow(CALM);
+    expect(stuck.isCutOff).toBe(false);
+    feeds.cutOffSlow({ ...CALM, isBlocked: true });
+    expect(stuck.isCutOff).toBe(true);
+  });
+
+  it('is one that reads, but holds up others who have everything', () => {
+    const [slow, one] = [new Reader(), batch()];
+    feeds.deliver(slow.member, [large('a'), large('b'), large('c')], one);
+    feeds.cutOffSlow({ isBlocked: true, hasCaughtUpMember: false, oldest: one });
+    expect(slow.isCutOff).toBe(false);
+    feeds.cutOffSlow({ isBlocked: true, hasCaughtUpMember: true, oldest: one });
+    expect(slow.isCutOff).toBe(true);
+  });
+});

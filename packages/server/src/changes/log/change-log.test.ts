@@ -1,0 +1,227 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { WalRelation } from '../../postgres/source/change-source.js';
+import type { ChangeBatch } from './change-batch.js';
+import { ChangeLog } from './change-log.js';
+
+const MAX_BYTES = 400_000;
+const messages: WalRelation = { oid: 1, schema: 'public', name: 'messages', identity: 'f', columns: [] };
+const unwanted: WalRelation = { ...messages, oid: 2, name: 'logs' };
+
+let source: { acknowledged: bigint[]; calls: string[] };
+let changes: ChangeLog;
+let counters: { changesRead: number };
+
+beforeEach(async () => {
+  source = { acknowledged: [], calls: [] };
+  counters = { changesRead: 0 };
+  changes = new ChangeLog({
+    maxBytes: MAX_BYTES,
+    isSubscribed: (oid) => oid === 1,
+    forget: () => ({}),
+    counters,
+  });
+  changes.connect({
+    acknowledge: (lsn) => source.acknowledged.push(lsn),
+    pause: () => source.calls.push('pause'),
+    resume: () => source.calls.push('resume'),
+  });
+  changes.opened({ epoch: 'e1', memo: {}, end: 0n });
+  (await next()).release();
+});
+
+/** A transaction that commits at `lsn`, of changes of these sizes. */
+function transaction(lsn: number, sizes: readonly number[], relation = messages, isWhole = true): void {
+  changes.begin({ commitLsn: BigInt(lsn), commitTime: 0n, xid: lsn });
+  for (const size of sizes) changes.change('insert', relation, Buffer.alloc(size));
+  if (isWhole) changes.commit(BigInt(lsn + 1));
+}
+
+async function next(): Promise<ChangeBatch> {
+  const batch = await changes.next();
+  if (batch === undefined) throw new Error('the log has ended');
+  return batch;
+}
+
+const places = ({ changes: all }: ChangeBatch) =>
+  all.read().map(({ transaction: { commitLsn }, index }) => `${commitLsn}/${index}`);
+
+describe('what is handed out', () => {
+  it('is all changes that wait, of several transactions at once, with their places', async () => {
+    transaction(10, [5, 5]);
+    transaction(20, [5]);
+    expect(places(await next())).toEqual(['10/0', '10/1', '20/0']);
+  });
+
+  it('waits for the first change', async () => {
+    const waiting = next();
+    transaction(10, [5]);
+    expect(places(await waiting)).toEqual(['10/0']);
+  });
+
+  it('is a part of a transaction that is still being read only where that is larger than a slice', async () => {
+    transaction(
+      10,
+      Array.from({ length: 513 }, () => 5),
+      messages,
+      false,
+    );
+    const first = await next();
+    expect(first.changes.count).toBe(512);
+    first.release();
+    const rest = next();
+    changes.change('insert', messages, Buffer.alloc(5));
+    changes.commit(11n);
+    expect(places(await rest)).toEqual(['10/512', '10/513']);
+    expect(source.acknowledged).toEqual([]);
+  });
+
+  it('does not wait for a transaction that goes on with much that nobody wants', async () => {
+    transaction(10, [1], messages, false);
+    const waiting = next();
+    for (let n = 0; n < 512; n++) changes.change('insert', unwanted, Buffer.alloc(1));
+    expect(places(await waiting)).toEqual(['10/0']);
+  });
+
+  it('tells whether its last transaction goes on with changes of a table', async () => {
+    const isWatched = (oid: number) => oid === 1;
+    const many = Array.from({ length: 512 }, () => 1);
+    const goesOn = async () => changes.continuesTransaction((await next()).changes.last, isWatched);
+    transaction(10, [...many, 1], messages);
+    expect([await goesOn(), await goesOn()]).toEqual([true, false]);
+    transaction(20, [...many, 1], messages, false);
+    expect(changes.continuesTransaction((await next()).changes.last, () => false)).toBe(true);
+    changes.commit(21n);
+    expect(await goesOn()).toBe(false);
+  });
+
+  it('is cut into slices of bounded length and bounded size', async () => {
+    transaction(
+      10,
+      Array.from({ length: 1_100 }, () => 1),
+    );
+    const lengths = [await next(), await next(), await next()].map(({ changes: all }) => all.count);
+    expect(lengths).toEqual([512, 512, 76]);
+    transaction(20, [140_000, 140_000]);
+    expect((await next()).changes.count).toBe(1);
+  });
+
+  it('leaves out changes of tables that nobody wants, but counts them in places and in numbers', async () => {
+    changes.begin({ commitLsn: 10n, commitTime: 0n, xid: 1 });
+    changes.change('insert', unwanted, Buffer.alloc(1));
+    changes.change('insert', messages, Buffer.alloc(1));
+    changes.commit(11n);
+    expect(places(await next())).toEqual(['10/1']);
+    expect(counters.changesRead).toBe(2);
+  });
+
+  it('ends when the log does', async () => {
+    const waiting = changes.next();
+    changes.end();
+    expect(await waiting).toBeUndefined();
+  });
+});
+
+describe('where the log is', () => {
+  const at = () => changes.idlePosition && `${changes.idlePosition.commitLsn}/${changes.idlePosition.index}`;
+
+  it('goes on with changes that nobody wants, also within a transaction', () => {
+    expect(at()).toBeUndefined();
+    transaction(10, [1], unwanted);
+    expect(at()).toBe('10/0');
+    transaction(20, [1, 1], unwanted, false);
+    expect(at()).toBe('20/1');
+  });
+
+  it('is not known while a change waits to be handed out', async () => {
+    transaction(10, [1]);
+    transaction(20, [1], unwanted);
+    expect(at()).toBeUndefined();
+    await next();
+    expect(at()).toBe('20/0');
+  });
+});
+
+describe('what comes again after a lost connection', () => {
+  it('is skipped up to the last change that was taken, also within a transaction', async () => {
+    transaction(10, [1, 1]);
+    transaction(20, [1, 1], messages, false);
+    changes.closed('connection lost');
+    changes.opened({ epoch: 'e1', memo: {}, end: 0n });
+    transaction(10, [1, 1]);
+    transaction(20, [1, 1, 1]);
+    const all = [await next(), await next(), await next(), await next()];
+    expect(all.flatMap(places)).toEqual(['10/0', '10/1', '20/0', '20/1', '20/2']);
+    expect(all.flatMap(({ streamEvent }) => streamEvent?.event ?? [])).toEqual([
+      'database_down',
+      'database_up',
+    ]);
+  });
+
+  it('is new where the history is another one, and tells of a gap before it', async () => {
+    transaction(10, [1]);
+    changes.closed('connection lost');
+    changes.opened({ epoch: 'e2', gap: 'the slot was recreated', memo: {}, end: 0n });
+    transaction(10, [1]);
+    const all = [await next(), await next(), await next(), await next(), await next()];
+    expect(
+      all.map(({ streamEvent, epochStart, epoch }) => streamEvent?.event ?? epochStart?.epoch ?? epoch),
+    ).toEqual(['e1', 'database_down', 'database_up', 'e2', 'e2']);
+    expect(all[3]?.epochStart).toEqual({ epoch: 'e2', memo: {}, end: 0n, gap: 'the slot was recreated' });
+  });
+});
+
+describe('what is acknowledged', () => {
+  it('is the last transaction up to which every slice is done, whatever the order in which they are', async () => {
+    transaction(10, [1]);
+    const first = await next();
+    transaction(20, [1]);
+    const second = await next();
+    second.release();
+    expect(source.acknowledged).toEqual([]);
+    first.retain();
+    first.release();
+    expect(source.acknowledged).toEqual([]);
+    first.release();
+    expect(source.acknowledged).toEqual([21n]);
+  });
+
+  it('is a transaction without wanted changes at once, unless others wait before it', async () => {
+    transaction(10, [1], unwanted);
+    expect(source.acknowledged).toEqual([11n]);
+    transaction(20, [1]);
+    transaction(30, [1], unwanted);
+    expect(source.acknowledged).toEqual([11n]);
+    (await next()).release();
+    expect(source.acknowledged).toEqual([11n, 31n]);
+  });
+
+  it('is never within a transaction', async () => {
+    transaction(
+      10,
+      Array.from({ length: 600 }, () => 1),
+    );
+    (await next()).release();
+    expect(source.acknowledged).toEqual([]);
+    (await next()).release();
+    expect(source.acknowledged).toEqual([11n]);
+  });
+});
+
+describe('a full log', () => {
+  it('pauses the source, and has it go on when half of it is free', async () => {
+    transaction(10, [200_000, 210_000]);
+    expect(source.calls).toEqual(['pause']);
+    const [first, second] = [await next(), await next()];
+    expect(changes.isBlocked).toBe(true);
+    second.release();
+    expect(source.calls).toEqual(['pause']);
+    first.release();
+    expect(source.calls).toEqual(['pause', 'resume']);
+    expect([changes.bytes, changes.isBlocked]).toEqual([0, false]);
+  });
+
+  it('is not held up by members while it waits to be handed out', () => {
+    transaction(10, [200_000, 210_000]);
+    expect(changes.isBlocked).toBe(false);
+  });
+});

@@ -1,0 +1,99 @@
+import type { ChangeEvent } from '@goforward/realtime-protocol';
+import type { Subscription } from '../subscriptions/subscription.js';
+import type { RolePrivileges } from '../visibility/role-privileges.js';
+import type { ChangeEncoder } from './change-encoder.js';
+import type { DecodedChange } from './table-batch.js';
+import type { ColumnChoice, TableView } from './table-view.js';
+import type { VisibleChange } from './visible-change.js';
+
+const EVENTS = {
+  insert: 'INSERT',
+  update: 'UPDATE',
+  delete: 'DELETE',
+  truncate: 'TRUNCATE',
+} as const satisfies Record<string, ChangeEvent>;
+
+/** What a role gets of the changes that a set of subscriptions wants. */
+interface MessageShape {
+  readonly columns: ColumnChoice;
+  /** What is left of the old version of a row that goes out of view. */
+  readonly key: ColumnChoice;
+  /** The ids as a JSON array. */
+  readonly ids: string;
+}
+
+/**
+ * The messages of the changes of one batch. A message is made once for each set of subscriptions and visible
+ * columns, however many members get it.
+ */
+export class ChangeFrames {
+  readonly #epoch: string;
+  readonly #view: TableView;
+  readonly #encoder: ChangeEncoder;
+  readonly #shapes = new Map<RolePrivileges, Map<readonly Subscription[], MessageShape>>();
+  readonly #made = new Map<DecodedChange, Map<string, Buffer>>();
+
+  constructor(epoch: string, view: TableView, encoder: ChangeEncoder) {
+    this.#epoch = epoch;
+    this.#view = view;
+    this.#encoder = encoder;
+  }
+
+  frame(change: DecodedChange, visibleChange: VisibleChange, privileges: RolePrivileges): Buffer {
+    const shape = this.#shapeOf(visibleChange.subscriptions, privileges);
+    const key = `${shape.columns.key}|${shape.ids}|${visibleChange.visibility ?? ''}${visibleChange.showsOld}`;
+    let frames = this.#made.get(change);
+    if (frames === undefined) {
+      frames = new Map();
+      this.#made.set(change, frames);
+    }
+    let frame = frames.get(key);
+    if (frame === undefined) {
+      frame = this.#encode(change, visibleChange, shape);
+      frames.set(key, frame);
+    }
+    return frame;
+  }
+
+  #encode(change: DecodedChange, visibleChange: VisibleChange, { columns, key, ids }: MessageShape): Buffer {
+    const { transaction, index, relation, kind } = change.streamed;
+    const { showsOld, showsNew, visibility } = visibleChange;
+    const old = showsOld ? change.old : undefined;
+    const now = showsNew ? change.new : undefined;
+    const unchanged = now === undefined ? [] : this.#view.unknownIn(now, columns);
+    return this.#encoder.encode(
+      { epoch: this.#epoch, transaction, index, relation, event: EVENTS[kind] },
+      {
+        oldRecord: old === undefined ? null : (visibility === 'lost' ? key : columns).writer.json(old),
+        newRecord: now === undefined ? null : columns.writer.json(now),
+        ...(visibility === undefined ? {} : { visibility }),
+        unchangedColumns: unchanged.length === 0 ? '' : JSON.stringify(unchanged),
+        subscriptionIds: ids,
+      },
+    );
+  }
+
+  /** Several subscriptions that match make one message: its columns are their union. */
+  #shapeOf(subscriptions: readonly Subscription[], privileges: RolePrivileges): MessageShape {
+    let shapes = this.#shapes.get(privileges);
+    if (shapes === undefined) {
+      shapes = new Map();
+      this.#shapes.set(privileges, shapes);
+    }
+    let shape = shapes.get(subscriptions);
+    if (shape === undefined) {
+      const { primaryKey } = this.#view.facts;
+      const names = subscriptions.some(({ filter }) => filter.columns === undefined)
+        ? undefined
+        : new Set(subscriptions.flatMap(({ filter }) => filter.columns ?? []));
+      const columns = this.#view.choice(names, privileges);
+      shape = {
+        columns,
+        key: primaryKey.length === 0 ? columns : this.#view.choice(new Set(primaryKey), privileges),
+        ids: JSON.stringify(subscriptions.map(({ id }) => id)),
+      };
+      shapes.set(subscriptions, shape);
+    }
+    return shape;
+  }
+}

@@ -1,0 +1,69 @@
+import type { RecipientGroup } from '../model/recipient-group.js';
+import type { Subscription } from '../subscriptions/subscription.js';
+import type { RolePrivileges } from '../visibility/role-privileges.js';
+import type { ChangeFrames } from './change-frames.js';
+import type { ChangeMatch } from './filter-matches.js';
+import type { GroupDeliveries } from './group-deliveries.js';
+import type { DecodedChange } from './table-batch.js';
+import { type IsVisible, visibleChangeOf } from './visible-change.js';
+
+/** For each subscription the changes that at least one member gets. */
+export type DeliveredChanges = Map<Subscription, Set<DecodedChange>>;
+
+type OpenMessageList = { batchIndex: number; frame: Buffer }[];
+
+/** Makes the lists of messages that seats get of one batch. Changes come in their order. */
+export class MessageListBuilder {
+  readonly #frames: ChangeFrames;
+  readonly #delivered: DeliveredChanges;
+  readonly #lists = new Map<RecipientGroup, OpenMessageList>();
+  /** Lists that all seats of a channel share. */
+  readonly #shared = new Map<Iterable<RecipientGroup>, OpenMessageList>();
+
+  constructor(frames: ChangeFrames, delivered: DeliveredChanges) {
+    this.#frames = frames;
+    this.#delivered = delivered;
+  }
+
+  /** Gives a seat a change, as far as it sees it; false: it gets nothing. */
+  add(group: RecipientGroup, match: ChangeMatch, privileges: RolePrivileges, isVisible: IsVisible): boolean {
+    return this.#add(this.#lists, group, match, privileges, isVisible);
+  }
+
+  /** Gives several seats, which see everything, a change; `seats` is the same object for the same seats. */
+  addShared(groups: Iterable<RecipientGroup>, match: ChangeMatch, privileges: RolePrivileges): void {
+    this.#add(this.#shared, groups, match, privileges, () => true);
+  }
+
+  /** Puts the lists where they belong. */
+  finish(deliveries: GroupDeliveries): void {
+    for (const [group, list] of this.#lists) deliveries.of(group).lists.push(list);
+    for (const [groups, list] of this.#shared)
+      for (const group of groups) deliveries.of(group).lists.push(list);
+  }
+
+  #add<K>(
+    lists: Map<K, OpenMessageList>,
+    key: K,
+    match: ChangeMatch,
+    privileges: RolePrivileges,
+    isVisible: IsVisible,
+  ): boolean {
+    const visibleChange = visibleChangeOf(match, isVisible);
+    if (visibleChange === undefined) return false;
+    const { change } = match;
+    const message = {
+      batchIndex: change.batchIndex,
+      frame: this.#frames.frame(change, visibleChange, privileges),
+    };
+    const list = lists.get(key);
+    if (list === undefined) lists.set(key, [message]);
+    else list.push(message);
+    for (const subscription of visibleChange.subscriptions) {
+      const changes = this.#delivered.get(subscription);
+      if (changes === undefined) this.#delivered.set(subscription, new Set([change]));
+      else changes.add(change);
+    }
+    return true;
+  }
+}

@@ -1,0 +1,143 @@
+import type { TableViewer } from '../model/recipient-group.js';
+import type { TableFacts } from '../model/table-facts.js';
+import type { Authorizer, EvaluationRequest, EvaluationResult } from '../visibility/authorizer.js';
+import type { RolePrivileges } from '../visibility/role-privileges.js';
+import type { FilterMatches } from './filter-matches.js';
+import type { RoleRecipients } from './role-recipients.js';
+import { type DecodedChange, NO_ROW, type TableBatch } from './table-batch.js';
+
+type Evaluator = Pick<Authorizer, 'evaluatePolicies' | 'evaluateParameters'>;
+
+/** Who of one role sees which row versions of a batch, by the policies. */
+export class RowVisibility {
+  /** Row versions that were held against the policies. */
+  readonly evaluated: number;
+  /** The rows whose judgement raised an error, for those for whom it did. */
+  readonly failed = new Map<TableViewer, ReadonlySet<number>>();
+  readonly #isKnown: (row: number) => boolean;
+  readonly #viewers: ReadonlyMap<string, TableViewer>;
+  readonly #visibleTo = new Map<number, Set<TableViewer>>();
+
+  private constructor(
+    tableBatch: TableBatch,
+    matches: FilterMatches,
+    recipients: RoleRecipients,
+    privileges: RolePrivileges,
+  ) {
+    const required = tableBatch.view.requirement(privileges.reads);
+    this.#isKnown = (row) => required !== null && row !== NO_ROW && tableBatch.knows(row, required);
+    this.#viewers = recipients.viewers;
+    const wanted = tableBatch.changes.filter((change) => matches.hasMatch(change));
+    for (const { oldRow, newRow } of wanted)
+      for (const row of [oldRow, newRow]) if (this.#isKnown(row)) this.#visibleTo.set(row, new Set());
+    this.evaluated = this.#visibleTo.size;
+  }
+
+  /** Looks up, where the policies are compiled, and asks PostgreSQL for everybody else. */
+  static async of(
+    authorizer: Evaluator,
+    tableBatch: TableBatch,
+    matches: FilterMatches,
+    recipients: RoleRecipients,
+    privileges: RolePrivileges,
+  ): Promise<RowVisibility> {
+    const visibility = new RowVisibility(tableBatch, matches, recipients, privileges);
+    if (visibility.#visibleTo.size === 0) return visibility;
+    const { facts } = tableBatch.view;
+    let inPostgres: Iterable<TableViewer> = recipients.viewers.values();
+    if ('compiled' in privileges.policyCompilation) {
+      const role = roleOf(recipients);
+      const indexed = await recipients.indexed(privileges.policyCompilation, (viewers) =>
+        authorizer.evaluateParameters(facts, role, viewers),
+      );
+      for (const [row, visibleTo] of visibility.#visibleTo)
+        for (const tableViewer of indexed.index.find(tableBatch.typedRow(row))) visibleTo.add(tableViewer);
+      inPostgres = indexed.inPostgres;
+    }
+    await visibility.#evaluateInPostgres(authorizer, facts, tableBatch, matches, [...inPostgres]);
+    return visibility;
+  }
+
+  /** Everybody who sees a version of the row; of a TRUNCATE everybody hears. */
+  viewersOf({ streamed, oldRow, newRow }: DecodedChange): Iterable<TableViewer> {
+    if (streamed.kind === 'truncate') return this.#viewers.values();
+    const old = this.#visibleTo.get(oldRow) ?? NO_VIEWERS;
+    const now = this.#visibleTo.get(newRow) ?? NO_VIEWERS;
+    if (old.size === 0) return now;
+    return now.size === 0 ? old : new Set([...old, ...now]);
+  }
+
+  /** Undefined: that cannot be told, since the log does not have what the policies read. */
+  isVisible(tableViewer: TableViewer, row: number): boolean | undefined {
+    return this.#isKnown(row) ? this.#visibleTo.get(row)?.has(tableViewer) === true : undefined;
+  }
+
+  async #evaluateInPostgres(
+    authorizer: Evaluator,
+    facts: TableFacts,
+    tableBatch: TableBatch,
+    matches: FilterMatches,
+    viewers: readonly TableViewer[],
+  ): Promise<void> {
+    const wanted = new RequestedRows(tableBatch, matches, (row) => this.#visibleTo.has(row));
+    const requested = viewers.flatMap((tableViewer) => {
+      const rows = wanted.rowsFor(tableViewer);
+      return rows.length === 0 ? [] : [{ tableViewer, request: { viewer: tableViewer.viewer, rows } }];
+    });
+    if (requested.length === 0) return;
+    const requests: EvaluationRequest[] = requested.map(({ request }) => request);
+    const results = await authorizer.evaluatePolicies(facts, tableBatch.rows, requests);
+    for (const [n, { tableViewer }] of requested.entries()) this.#record(tableViewer, results[n]);
+  }
+
+  #record(tableViewer: TableViewer, result: EvaluationResult | undefined): void {
+    if (result === undefined) throw new Error('a context without a verdict');
+    for (const row of result.visible) this.#visibleTo.get(row)?.add(tableViewer);
+    if (result.failed.size > 0) this.failed.set(tableViewer, result.failed);
+  }
+}
+
+const NO_VIEWERS: ReadonlySet<TableViewer> = new Set();
+
+function roleOf({ viewers }: RoleRecipients): string {
+  for (const { viewer } of viewers.values()) return viewer.role;
+  throw new Error('a role without anybody');
+}
+
+/** Which rows of a batch matter to whom: those that some seat of theirs wants. Seats that want the same share the answer. */
+class RequestedRows {
+  readonly #tableBatch: TableBatch;
+  readonly #matches: FilterMatches;
+  readonly #isEvaluated: (row: number) => boolean;
+  readonly #ofChannels = new Map<string, readonly number[]>();
+
+  constructor(tableBatch: TableBatch, matches: FilterMatches, isEvaluated: (row: number) => boolean) {
+    this.#tableBatch = tableBatch;
+    this.#matches = matches;
+    this.#isEvaluated = isEvaluated;
+  }
+
+  rowsFor({ groups }: TableViewer): readonly number[] {
+    const all = [...groups].map((group) => {
+      if (group.owner !== undefined) return this.#rowsOfGroup(group);
+      const { name } = group.channel;
+      const rows = this.#ofChannels.get(name) ?? this.#rowsOfGroup(group);
+      this.#ofChannels.set(name, rows);
+      return rows;
+    });
+    const [first = [], ...others] = all;
+    return others.length === 0 ? first : [...new Set(all.flat())];
+  }
+
+  #rowsOfGroup(group: Parameters<FilterMatches['of']>[1]): readonly number[] {
+    const rows = new Set<number>();
+    for (const change of this.#tableBatch.changes) {
+      const match = this.#matches.of(change, group);
+      if (match === undefined) continue;
+      const { oldSubscriptions, newSubscriptions } = match;
+      if (oldSubscriptions.length > 0 && this.#isEvaluated(change.oldRow)) rows.add(change.oldRow);
+      if (newSubscriptions.length > 0 && this.#isEvaluated(change.newRow)) rows.add(change.newRow);
+    }
+    return [...rows];
+  }
+}

@@ -1,0 +1,61 @@
+import { quoted } from '../../postgres/sql/identifier.js';
+import type { Sql } from '../../postgres/sql/sql.js';
+import { refusal } from '../expressions/condition-refusal.js';
+import { loadParser } from '../expressions/parse-expression.js';
+import type { TableFacts } from '../model/table-facts.js';
+import type { Condition } from './authorizer.js';
+import { parseCondition } from './parse-condition.js';
+
+/** Something that runs statements in a transaction of their own. */
+export interface Transactions {
+  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
+}
+
+/** SQLSTATE classes of what the condition's author can mend; anything else is our own trouble. */
+const AUTHORS_FAULT = /^(?:0A|21|22|23|2B|42|54|57014)/;
+
+/**
+ * Parses a condition and has PostgreSQL check it over an image of the table's row, as the role that will ask: over the
+ * table itself the planner would run the policies' casts. Throws DB_SUBSCRIPTION_FAILED, with PostgreSQL's words where
+ * they are its own.
+ */
+export async function checkCondition(
+  database: Transactions,
+  table: TableFacts,
+  role: string,
+  text: string,
+): Promise<Condition> {
+  await loadParser();
+  const condition = parseCondition(text, table.columns);
+  const name = `${quoted(table.schema)}.${quoted(table.name)}`;
+  try {
+    await database.transaction(async (sql) => {
+      const [row] = await sql.query<{ hidden: string[] }>(
+        `SELECT coalesce(json_agg(name), '[]') AS hidden FROM unnest($3::text[]) AS named(name)
+         WHERE NOT pg_catalog.has_column_privilege($1::name, $2::oid, name, 'SELECT')`,
+        [role, table.oid, condition.columns],
+      );
+      const [hidden] = row?.hidden ?? [];
+      if (hidden !== undefined) throw refusal(`permission denied for column ${hidden}`);
+      await sql.query(`SET LOCAL ROLE ${quoted(role)}`);
+      await sql.query(`SET LOCAL statement_timeout = '1s'`);
+      await sql.query('SET LOCAL search_path TO DEFAULT');
+      await sql.query(
+        `EXPLAIN SELECT FROM pg_catalog.jsonb_populate_recordset(NULL::${name}, '[]') AS ${quoted(table.name)} WHERE ${condition.sql}`,
+      );
+    });
+  } catch (error) {
+    throw asAuthorsFault(error);
+  }
+  return condition;
+}
+
+/** PostgreSQL's words as a refusal where the condition's author can mend it; any other error as it is. */
+export function asAuthorsFault(error: unknown): unknown {
+  const isTheirs =
+    error instanceof Error &&
+    'severity' in error &&
+    'code' in error &&
+    AUTHORS_FAULT.test(String(error.code));
+  return isTheirs ? refusal(error.message) : error;
+}

@@ -1,0 +1,73 @@
+import type { CompiledExpression, Membership, ParameterLeaf } from './compiled-expression.js';
+import type { Leaf, LeafAnswer } from './leaf.js';
+import { isPattern } from './like-pattern.js';
+import { NotCompilable } from './not-compilable.js';
+import { type List, listOf, type Operand, type ParameterValue, type Predicate } from './predicate.js';
+import { type Family, familyOf } from './typed-values.js';
+
+/** An expression of which the leaves are known, and not yet their types. */
+export interface Draft {
+  readonly leaves: readonly Leaf[];
+  /** `answers`: one for each leaf. Throws NotExact. */
+  finish(answers: readonly LeafAnswer[]): CompiledExpression;
+}
+
+type Answers = (leaf: number) => Operand | List;
+export type Drafted<T> = (answers: Answers) => T;
+
+/** What an expression is drafted of. */
+export interface Parts {
+  readonly leaves: readonly Leaf[];
+  /** Those that are patterns of LIKE. */
+  readonly patterns: ReadonlySet<number>;
+  /** Those without which all is as exact, and only slower. */
+  readonly dispensable: ReadonlySet<number>;
+  readonly memberships: readonly Drafted<Membership>[];
+}
+
+/** A longer list is left to PostgreSQL. */
+const MAX_LIST = 10_000;
+/** The expression, when the leaves' types are known. Throws NotExact. */
+export function finished(
+  root: Drafted<Predicate>,
+  drafter: Parts,
+  answers: readonly LeafAnswer[],
+): CompiledExpression {
+  const parameters: ParameterLeaf[] = [];
+  const operands = drafter.leaves.map((leaf, n) => {
+    const answer = answers[n];
+    if (answer === undefined) throw new Error('a leaf without an answer');
+    if (answer.family === null) {
+      if (drafter.dispensable.has(n)) return undefined;
+      throw new NotCompilable('it compares values of a type that only PostgreSQL compares');
+    }
+    const family = familyOf(answer.family);
+    const isPatternLeaf = drafter.patterns.has(n);
+    const read = (text: LeafAnswer['value']) => parameterOf(text, family, isPatternLeaf);
+    if (leaf.isConstant) {
+      const value = read(answer.value);
+      if (leaf.isList) return { kind: 'constants', list: value, family } as List & { family: Family };
+      return { kind: 'constant', value, family } as Operand;
+    }
+    parameters.push({ leaf, read });
+    return { kind: 'parameter', parameter: parameters.length - 1, family } as Operand | List;
+  });
+  const answer = (leaf: number) => {
+    const operand = operands[leaf];
+    if (operand === undefined)
+      throw new NotCompilable('it compares values of a type that only PostgreSQL compares');
+    return operand;
+  };
+  const predicate = root(answer);
+  return { predicate, parameters, memberships: drafter.memberships.map((membership) => membership(answer)) };
+}
+
+function parameterOf(text: LeafAnswer['value'], family: Family, isPatternLeaf: boolean): ParameterValue {
+  if (text === null) return null;
+  if (typeof text !== 'string') {
+    if (text.length > MAX_LIST) throw new NotCompilable('a list is too long');
+    return listOf(text.map((one) => (one === null ? null : family.parse(one))));
+  }
+  if (isPatternLeaf && !isPattern(text)) throw new NotCompilable('a pattern ends in the middle of an escape');
+  return family.parse(text);
+}

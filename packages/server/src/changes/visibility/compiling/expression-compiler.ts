@@ -1,0 +1,375 @@
+import { asList, asNode } from '../../expressions/expression-printer.js';
+import type { Node } from '../../expressions/parse-expression.js';
+import type { ColumnFacts } from '../../model/table-facts.js';
+import type { ListEntry, Membership } from './compiled-expression.js';
+import { type Draft, type Drafted, finished, type Parts } from './draft.js';
+import { type Leaf, plainAnswer, TEXT_TYPES } from './leaf.js';
+import { NotCompilable } from './not-compilable.js';
+import { type Comparison, type List, listOf, type Operand, type Predicate } from './predicate.js';
+import { hasColumns, type SubSelect, subSelectOf } from './sub-select.js';
+import { type Family, familyOf, plainTypeName } from './typed-values.js';
+import { type KnownNames, ViewerExpressionPrinter, wrappedIn } from './viewer-expression-printer.js';
+
+/** Types of single values of which it can be told whether they are NULL, and no more. */
+const NULL_TESTED: ReadonlySet<number> = new Set([
+  17, 114, 650, 700, 701, 829, 869, 1042, 1083, 1186, 1266, 3802,
+]);
+const OPERATORS: ReadonlySet<string> = new Set(['=', '<>', '<', '<=', '>', '>=']);
+const NUMBER_RANK: ReadonlyMap<string, number> = new Map([
+  ['int2', 1],
+  ['int4', 2],
+  ['int8', 3],
+  ['numeric', 4],
+]);
+const NUMBER_OIDS: ReadonlyMap<number, number> = new Map([
+  [21, 1],
+  [23, 2],
+  [20, 3],
+  [1700, 4],
+]);
+/** What any NULL is: it compares with everything. */
+const ANY: Family = { name: 'null', isOrdered: true, parse: (text) => text, compare: () => 0 };
+
+/** Reads an expression's parse tree. Throws NotExact where only PostgreSQL can evaluate it. */
+export function draftOf(
+  tree: Node,
+  table: { readonly name: string; readonly columns: readonly ColumnFacts[] },
+  known: KnownNames,
+): Draft {
+  const drafter = new Drafter(table, known);
+  const root = drafter.predicate(tree);
+  return { leaves: drafter.leaves, finish: (answers) => finished(root, drafter, answers) };
+}
+
+class Drafter implements Parts {
+  readonly leaves: Leaf[];
+  /** Those that are patterns of LIKE. */
+  readonly patterns: Set<number>;
+  /** Those without which all is as exact, and only slower. */
+  readonly dispensable: Set<number>;
+  readonly memberships: Drafted<Membership>[] = [];
+  readonly #table: { readonly name: string; readonly columns: readonly ColumnFacts[] };
+  readonly #known: KnownNames;
+
+  /** `outer`: the expression that this one is a part of, over another table; they share their leaves. */
+  constructor(
+    table: { readonly name: string; readonly columns: readonly ColumnFacts[] },
+    known: KnownNames,
+    outer?: Drafter,
+  ) {
+    this.#table = table;
+    this.#known = known;
+    this.leaves = outer?.leaves ?? [];
+    this.patterns = outer?.patterns ?? new Set();
+    this.dispensable = outer?.dispensable ?? new Set();
+  }
+
+  predicate(tree: Node): Drafted<Predicate> {
+    const [kind, node] = only(tree);
+    if (kind === 'BoolExpr') return this.#logic(node);
+    if (kind === 'SubLink') {
+      const inner = wrappedIn(node);
+      return inner === undefined ? this.#membership(node) : this.predicate(inner);
+    }
+    if (!hasColumns(tree)) return this.#holds(this.#leaf(tree));
+    switch (kind) {
+      case 'ColumnRef':
+        return this.#holds(this.#operand(tree));
+      case 'A_Expr':
+        return this.#operation(node);
+      case 'NullTest':
+        return negatedIf(node.nulltesttype === 'IS_NOT_NULL', this.#isNull(asNode(node.arg)));
+      case 'BooleanTest':
+        return this.#booleanTest(node);
+      default:
+        throw new NotCompilable('it has an expression that only PostgreSQL evaluates');
+    }
+  }
+
+  /** A column is in a list that is read from other tables, or a row there has its value. */
+  #membership(sublink: Node): Drafted<Predicate> {
+    const select = subSelectOf(sublink, this.#table.name, this.#known);
+    // PostgreSQL is not asked for the type: planning the sub-select would evaluate the settings, and fail without them.
+    const answer = { family: select.family, value: null };
+    const list = this.leaves.push({ sql: select.sql, isList: true, isConstant: false, answer }) - 1;
+    const entry = this.#entry(select, list);
+    for (const { oid, key } of select.tables) {
+      if (key === undefined) {
+        this.memberships.push((answers) => ({ oid, concerns: undefined, entry: entry(answers) }));
+        continue;
+      }
+      const { column, columnIndex, viewerExpression } = key;
+      const type = plainTypeName(column.typeOid) ?? column.type;
+      const leaf = this.#leafOf(viewerExpression, false, isUntyped(viewerExpression) ? type : undefined);
+      this.memberships.push((answers) => {
+        const right = answers(leaf) as Operand;
+        const own = { oid, entry: entry(answers) };
+        if (column.family !== right.family.name) return { ...own, concerns: undefined };
+        const left: Operand = { kind: 'column', columnIndex, family: right.family };
+        return { ...own, concerns: { kind: 'compare', operator: '=', left, right } };
+      });
+    }
+    const isMember = this.#among(select.outer, list);
+    if (!select.isExists) return isMember;
+    return (answers) => ({ kind: 'is', part: isMember(answers), truth: true });
+  }
+
+  /** Which rows are in a list, where each row tells it. */
+  #entry({ plain, family }: SubSelect, list: number): Drafted<ListEntry | undefined> {
+    if (plain === undefined || family === null) return () => undefined;
+    const { columns, conjuncts, column } = plain;
+    const first = this.leaves.length;
+    const inner = new Drafter(plain, this.#known, this);
+    const parts = orNotCompilable(() => conjuncts.map((conjunct) => inner.predicate(conjunct)));
+    for (let n = first; n < this.leaves.length; n++) this.dispensable.add(n);
+    if (parts === undefined || inner.memberships.length > 0) return () => undefined;
+    return (answers) =>
+      orNotCompilable(() => ({
+        parameter: (answers(list) as List & { readonly kind: 'parameter' }).parameter,
+        predicate: { kind: 'and', parts: parts.map((part) => part(answers)) },
+        columnIndex: columns.indexOf(column),
+        family: familyOf(family),
+      }));
+  }
+
+  #logic({ boolop, args }: Node): Drafted<Predicate> {
+    const parts = asList(args).map((part) => this.predicate(asNode(part)));
+    const [first] = parts;
+    if (boolop === 'NOT_EXPR' && first !== undefined) return negatedIf(true, first);
+    const kind = boolop === 'AND_EXPR' ? 'and' : 'or';
+    return (answers) => ({ kind, parts: parts.map((part) => part(answers)) });
+  }
+
+  #holds(operand: Drafted<Operand>): Drafted<Predicate> {
+    return (answers) => ({ kind: 'holds', operand: ofFamily(operand(answers), 'bool') });
+  }
+
+  #isNull(tree: Node): Drafted<Predicate> {
+    const column = this.#column(tree);
+    if (column !== undefined && column.family === null && NULL_TESTED.has(column.typeOid)) {
+      const columnIndex = this.#table.columns.indexOf(column);
+      return () => ({ kind: 'isNull', operand: { kind: 'column', columnIndex, family: ANY } });
+    }
+    const operand = this.#operand(tree);
+    return (answers) => ({ kind: 'isNull', operand: operand(answers) });
+  }
+
+  #booleanTest({ arg, booltesttype }: Node): Drafted<Predicate> {
+    const part = this.predicate(asNode(arg));
+    const words = String(booltesttype);
+    const truth = words.endsWith('TRUE') ? true : words.endsWith('FALSE') ? false : null;
+    return negatedIf(words.startsWith('IS_NOT'), (answers) => ({ kind: 'is', part: part(answers), truth }));
+  }
+
+  #operation(node: Node): Drafted<Predicate> {
+    const { kind, lexpr, rexpr } = node;
+    const operator = asList(node.name)
+      .map((part) => String(asNode(asNode(part).String).sval))
+      .join('.');
+    const [left, right] = [asNode(lexpr), asNode(rexpr)];
+    switch (kind) {
+      case 'AEXPR_OP':
+        if (operator === '~~' || operator === '!~~') return this.#like(left, right, operator === '!~~');
+        return this.#comparison(operator, left, right);
+      case 'AEXPR_LIKE':
+        return this.#like(left, right, operator === '!~~');
+      case 'AEXPR_DISTINCT':
+      case 'AEXPR_NOT_DISTINCT': {
+        const [a, b] = this.#pair(left, right);
+        return negatedIf(kind === 'AEXPR_NOT_DISTINCT', (answers) => ({
+          kind: 'distinct',
+          ...comparable(a(answers), b(answers), false),
+        }));
+      }
+      case 'AEXPR_IN':
+        return negatedIf(operator === '<>', this.#in(left, asList(asNode(asNode(rexpr).List).items)));
+      case 'AEXPR_OP_ANY':
+        if (operator === '=') return this.#any(left, right);
+        break;
+      case 'AEXPR_OP_ALL':
+        if (operator === '<>') return negatedIf(true, this.#any(left, right));
+        break;
+      case 'AEXPR_BETWEEN':
+      case 'AEXPR_NOT_BETWEEN': {
+        const [from, to] = asList(asNode(asNode(rexpr).List).items).map(asNode);
+        const parts = [this.#comparison('>=', left, asNode(from)), this.#comparison('<=', left, asNode(to))];
+        return negatedIf(kind === 'AEXPR_NOT_BETWEEN', (answers) => ({
+          kind: 'and',
+          parts: parts.map((part) => part(answers)),
+        }));
+      }
+    }
+    throw new NotCompilable(`it has the operator ${operator}`);
+  }
+
+  #comparison(operator: string, left: Node, right: Node): Drafted<Predicate> {
+    if (!OPERATORS.has(operator)) throw new NotCompilable(`it has the operator ${operator}`);
+    const [a, b] = this.#pair(left, right);
+    const isOrder = operator !== '=' && operator !== '<>';
+    return (answers) => ({
+      kind: 'compare',
+      operator: operator as Comparison,
+      ...comparable(a(answers), b(answers), isOrder),
+    });
+  }
+
+  #like(left: Node, right: Node, isNegated: boolean): Drafted<Predicate> {
+    const [text, pattern] = [this.#operand(left, right), this.#operand(right, left)];
+    if (hasColumns(right)) throw new NotCompilable('it has a pattern that is a column');
+    this.patterns.add(this.leaves.length - 1);
+    return negatedIf(isNegated, (answers) => ({
+      kind: 'like',
+      left: ofFamily(text(answers), 'text'),
+      right: ofFamily(pattern(answers), 'text'),
+    }));
+  }
+
+  #in(left: Node, items: readonly unknown[]): Drafted<Predicate> {
+    const one = this.#operand(left);
+    const others = items.map((item) => this.#operand(asNode(item), left));
+    return (answers) => {
+      const operand = one(answers);
+      const values = others.map((other) => comparable(operand, other(answers), false).right);
+      const constants = values.flatMap((value) => (value.kind === 'constant' ? [value.value] : []));
+      if (constants.length === values.length)
+        return { kind: 'any', left: operand, list: { kind: 'constants', list: listOf(constants) } };
+      return {
+        kind: 'or',
+        parts: values.map((right) => ({ kind: 'compare', operator: '=', left: operand, right })),
+      };
+    };
+  }
+
+  #any(left: Node, right: Node): Drafted<Predicate> {
+    if (hasColumns(right)) throw new NotCompilable('it looks into an array of the row');
+    return this.#among(left, this.#leafOf(right, true));
+  }
+
+  #among(left: Node, list: number): Drafted<Predicate> {
+    const operand = this.#operand(left);
+    return (answers) => {
+      const values = answers(list) as List & { readonly family: Family };
+      const own = operand(answers);
+      comparable(own, { kind: 'constant', value: null, family: values.family }, false);
+      return { kind: 'any', left: own, list: values };
+    };
+  }
+
+  #pair(left: Node, right: Node): [Drafted<Operand>, Drafted<Operand>] {
+    return [this.#operand(left, right), this.#operand(right, left)];
+  }
+
+  /** `beside`: what it is compared with, which gives an untyped literal its type. */
+  #operand(tree: Node, beside?: Node): Drafted<Operand> {
+    if (!hasColumns(tree)) return this.#leaf(tree, beside);
+    const column = this.#column(tree);
+    if (column !== undefined) return this.#columnOperand(column, column.family);
+    const [kind, node] = only(tree);
+    if (kind === 'TypeCast') return this.#castColumn(node);
+    throw new NotCompilable('it computes with columns');
+  }
+
+  #columnOperand(column: ColumnFacts, family: string | null, asText = false): Drafted<Operand> {
+    if (family === null)
+      throw new NotCompilable(
+        `column ${column.name} is of a type that only PostgreSQL compares (${column.type})`,
+      );
+    const operand: Operand = {
+      kind: 'column',
+      columnIndex: this.#table.columns.indexOf(column),
+      family: familyOf(family),
+      ...(asText ? { asText } : {}),
+    };
+    return () => operand;
+  }
+
+  /** A cast that leaves the value what it is. */
+  #castColumn({ arg, typeName }: Node): Drafted<Operand> {
+    const column = this.#column(asNode(arg));
+    const { names, typmods, arrayBounds } = asNode(typeName);
+    const type = String(asNode(asNode(asList(names).at(-1)).String).sval);
+    const isPlain = typmods === undefined && arrayBounds === undefined;
+    if (column !== undefined && isPlain) {
+      const { family, typeOid } = column;
+      if (family === 'text' && TEXT_TYPES.has(type)) return this.#columnOperand(column, family);
+      const [from, to] = [NUMBER_OIDS.get(typeOid), NUMBER_RANK.get(type)];
+      if (from !== undefined && to !== undefined && from <= to) return this.#columnOperand(column, family);
+      const isText = family === 'uuid' || family?.startsWith('enum ') || (from !== undefined && from < 4);
+      if (isText && TEXT_TYPES.has(type)) return this.#columnOperand(column, 'text', true);
+    }
+    throw new NotCompilable(`it casts a column to ${type}`);
+  }
+
+  #leaf(tree: Node, beside?: Node): Drafted<Operand> {
+    const constant = asNode(asNode(tree).A_Const);
+    if (constant.isnull === true) return () => ({ kind: 'constant', value: null, family: ANY });
+    const type = isUntyped(tree) && beside !== undefined ? this.#typeBeside(beside) : undefined;
+    const leaf = this.#leafOf(tree, false, type);
+    return (answers) => answers(leaf) as Operand;
+  }
+
+  #leafOf(tree: Node, isList: boolean, type?: string): number {
+    const printer = new ViewerExpressionPrinter(this.#known);
+    const text = printer.print(tree);
+    const sql = type === undefined ? text : `CAST(${text} AS ${type})`;
+    const answer = plainAnswer(tree, type);
+    const known = this.leaves.findIndex((leaf) => leaf.sql === sql && leaf.isList === isList);
+    if (known >= 0) return known;
+    const leaf = { sql, isList, isConstant: printer.isConstant };
+    return this.leaves.push(answer === undefined ? leaf : { ...leaf, answer }) - 1;
+  }
+
+  /** The type that an untyped literal beside this has. */
+  #typeBeside(tree: Node): string {
+    const column = this.#column(tree);
+    if (column === undefined) return 'pg_catalog.text';
+    return plainTypeName(column.typeOid) ?? column.type;
+  }
+
+  #column(tree: Node): ColumnFacts | undefined {
+    const fields = asList(asNode(tree.ColumnRef).fields).map((field) => asNode(asNode(field).String).sval);
+    const isOurs = fields.length === 1 || (fields.length === 2 && fields[0] === this.#table.name);
+    if (!isOurs) return undefined;
+    const column = this.#table.columns.find(({ name }) => name === fields.at(-1));
+    if (column?.generated != null) throw new NotCompilable(`column ${column.name} is generated`);
+    return column;
+  }
+}
+
+/** Undefined where it is not exact. */
+function orNotCompilable<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof NotCompilable || (error instanceof Error && error.name === 'ProtocolError'))
+      return undefined;
+    throw error;
+  }
+}
+
+function isUntyped(tree: Node): boolean {
+  return asNode(tree.A_Const).sval !== undefined;
+}
+
+function negatedIf(isNegated: boolean, part: Drafted<Predicate>): Drafted<Predicate> {
+  return isNegated ? (answers) => ({ kind: 'not', part: part(answers) }) : part;
+}
+
+function comparable(left: Operand, right: Operand, isOrder: boolean): { left: Operand; right: Operand } {
+  const [a, b] = [left.family, right.family];
+  if (a !== ANY && b !== ANY && a.name !== b.name)
+    throw new NotCompilable('it compares values of types that only PostgreSQL compares with each other');
+  if (isOrder && !(a.isOrdered && b.isOrdered)) throw new NotCompilable('it has the order of texts');
+  return { left, right };
+}
+
+function ofFamily(operand: Operand, name: string): Operand {
+  if (operand.family !== ANY && operand.family.name !== name)
+    throw new NotCompilable(`it takes a value as ${name} that is none`);
+  return operand;
+}
+
+function only(tree: Node): [kind: string, node: Node] {
+  const [[kind, node] = ['', undefined]] = Object.entries(tree);
+  return [kind, asNode(node)];
+}

@@ -1,0 +1,74 @@
+import fc from 'fast-check';
+import { describe, expect, it, test } from 'vitest';
+import { familyOf } from './typed-values.js';
+
+/** A decimal of thousandths, written with more zeros than it needs. */
+const decimal = fc
+  .tuple(fc.bigInt({ min: -(10n ** 30n), max: 10n ** 30n }), fc.nat(3), fc.nat(3))
+  .map(([thousandths, before, behind]) => {
+    const digits = String(thousandths < 0n ? -thousandths : thousandths).padStart(4, '0');
+    const sign = thousandths < 0n ? '-' : '';
+    const text = `${sign}${'0'.repeat(before)}${digits.slice(0, -3)}.${digits.slice(-3)}${'0'.repeat(behind)}`;
+    return { thousandths, text };
+  });
+
+describe('numbers', () => {
+  const { parse, compare } = familyOf('number');
+
+  it('are compared as they are, whatever zeros they are written with and however long they are', () => {
+    fc.assert(
+      fc.property(decimal, decimal, (a, b) => {
+        const order = Math.sign(compare(parse(a.text), parse(b.text)));
+        expect(order).toBe(a.thousandths < b.thousandths ? -1 : a.thousandths > b.thousandths ? 1 : 0);
+        expect(parse(a.text) === parse(b.text)).toBe(a.thousandths === b.thousandths);
+      }),
+    );
+  });
+
+  it('have NaN behind everything, equal to itself, and infinities at the ends', () => {
+    const order = ['-Infinity', '-10', '-0.5', '0', '0.05', '9', '10', 'Infinity', 'NaN'];
+    for (const [n, a] of order.entries())
+      for (const [m, b] of order.entries())
+        expect(Math.sign(compare(parse(a), parse(b))), `${a} beside ${b}`).toBe(Math.sign(n - m));
+    expect(parse('-0.00')).toBe(parse('0'));
+  });
+});
+
+describe('times', () => {
+  const { parse, compare } = familyOf('timestamptz');
+
+  it('are microseconds since 1970', () => {
+    const ms = fc.integer({ min: -60_000_000_000_000, max: 250_000_000_000_000 });
+    fc.assert(
+      fc.property(ms, fc.nat(999), (milliseconds, micros) => {
+        const [, day, time] = /^(.*)T(.*)Z$/.exec(new Date(milliseconds).toISOString()) ?? [];
+        const text = `${day} ${time}${String(micros).padStart(3, '0')}+00`;
+        expect(parse(text)).toBe(BigInt(milliseconds) * 1000n + BigInt(micros));
+      }),
+    );
+  });
+
+  test.each([
+    ['2025-06-01 02:00:00+02', '2025-06-01 00:00:00+00'],
+    ['1883-11-18 12:00:00-05:50:36', '1883-11-18 17:50:36+00'],
+    ['0001-01-01 00:00:00+00 BC', '0001-01-01 00:00:00+00 BC'],
+  ])('%s is %s', (a, b) => {
+    expect(parse(a)).toBe(parse(b));
+  });
+
+  it('are in order through the years before Christ, with infinities at the ends', () => {
+    const order = [
+      '-infinity',
+      '4713-01-01 00:00:00+00 BC',
+      '0001-12-31 00:00:00+00 BC',
+      '0001-01-01 00:00:00+00',
+      'infinity',
+    ];
+    for (const [n, text] of order.entries())
+      if (n > 0) expect(compare(parse(order[n - 1] ?? ''), parse(text))).toBeLessThan(0);
+  });
+
+  it('in another style are an error, and not another time', () => {
+    expect(() => parse('01/06/2025')).toThrow('another style');
+  });
+});

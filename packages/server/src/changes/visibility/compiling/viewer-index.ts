@@ -1,0 +1,106 @@
+import { type CandidateKey, candidateKeys } from './candidate-keys.js';
+import { type ParameterValue, type Predicate, type Test, TypedRow, testOf } from './predicate.js';
+import type { Value } from './typed-values.js';
+
+/** An `equal` key, and who has which of its values. */
+interface ValueIndex<T> {
+  readonly key: CandidateKey & { readonly kind: 'equal' };
+  readonly byValue: Map<Value, Map<T, readonly ParameterValue[]>>;
+}
+
+/**
+ * Who of many a predicate is true for. Where it says `column = something of the context`, a row is looked up and not
+ * held against each: what a row costs does not grow with those that it is not for.
+ */
+export class ViewerIndex<T> {
+  readonly #test: Test;
+  readonly #all = new Map<T, readonly ParameterValue[]>();
+  /** Of each way in which the predicate can be true; undefined: everybody is held against each row. */
+  readonly #values: readonly ValueIndex<T>[] | undefined;
+  readonly #rowTests: readonly Test[];
+  readonly #viewerTests: readonly Test[];
+  /** Those for whom one of the context tests is true. */
+  readonly #forAnyRow = new Map<T, readonly ParameterValue[]>();
+
+  constructor(predicate: Predicate) {
+    this.#test = testOf(predicate);
+    const keys = candidateKeys(predicate);
+    const tests = (kind: 'row' | 'viewer') =>
+      (keys ?? []).flatMap((key) => (key.kind === kind ? [testOf(key.predicate)] : []));
+    this.#values = keys?.flatMap((key) => (key.kind === 'equal' ? [{ key, byValue: new Map() }] : []));
+    this.#rowTests = tests('row');
+    this.#viewerTests = tests('viewer');
+  }
+
+  /** The places of the columns by which rows are looked up. */
+  get columns(): readonly number[] {
+    return (this.#values ?? []).map(({ key }) => key.column.columnIndex);
+  }
+
+  /** Whether rows are looked up. */
+  get isIndexed(): boolean {
+    return this.#values !== undefined;
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  add(item: T, parameters: readonly ParameterValue[]): void {
+    this.#all.set(item, parameters);
+    for (const { key, byValue } of this.#values ?? []) {
+      for (const value of valuesOf(parameters[key.parameter])) {
+        const others = byValue.get(value);
+        if (others === undefined) byValue.set(value, new Map([[item, parameters]]));
+        else others.set(item, parameters);
+      }
+    }
+    if (this.#viewerTests.some((test) => test(NO_ROW, parameters) === true))
+      this.#forAnyRow.set(item, parameters);
+  }
+
+  remove(item: T): void {
+    const parameters = this.#all.get(item);
+    if (parameters === undefined) return;
+    this.#all.delete(item);
+    this.#forAnyRow.delete(item);
+    for (const { key, byValue } of this.#values ?? []) {
+      for (const value of valuesOf(parameters[key.parameter])) {
+        const others = byValue.get(value);
+        others?.delete(item);
+        if (others?.size === 0) byValue.delete(value);
+      }
+    }
+  }
+
+  /** For whom it is true. The columns that it reads must be known. */
+  find(row: TypedRow): Iterable<T> {
+    const isForAll = this.#rowTests.some((test) => test(row, NO_PARAMETERS) === true);
+    if (this.#values === undefined || isForAll) return this.#tested(row, [this.#all]);
+    const candidates: ReadonlyMap<T, readonly ParameterValue[]>[] = [];
+    if (this.#forAnyRow.size > 0) candidates.push(this.#forAnyRow);
+    for (const { key, byValue } of this.#values) {
+      const { columnIndex, family, asText } = key.column;
+      const value = asText ? row.text(columnIndex) : row.value(columnIndex, family);
+      const found = value === null ? undefined : byValue.get(value);
+      if (found !== undefined) candidates.push(found);
+    }
+    return this.#tested(row, candidates);
+  }
+
+  #tested(row: TypedRow, candidates: readonly ReadonlyMap<T, readonly ParameterValue[]>[]): Iterable<T> {
+    const found = new Set<T>();
+    for (const some of candidates) {
+      for (const [item, parameters] of some) if (this.#test(row, parameters) === true) found.add(item);
+    }
+    return found;
+  }
+}
+
+const NO_ROW = new TypedRow([]);
+const NO_PARAMETERS: readonly ParameterValue[] = [];
+
+function valuesOf(parameter: ParameterValue | undefined): Iterable<Value> {
+  if (parameter === undefined || parameter === null) return [];
+  return typeof parameter === 'object' ? parameter.values : [parameter];
+}

@@ -1,0 +1,242 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { connectedDatabase } from '../../../../../../tests/support/connected-database.js';
+import {
+  createTestDatabase,
+  POSTGRES_VERSIONS,
+  sql,
+  type TestDatabase,
+} from '../../../../../../tests/support/postgres-database.js';
+import type { Database } from '../../../postgres/connection/database.js';
+import { DEFAULT_DB_ROLE, type Viewer } from '../../model/viewer.js';
+import { StaleFacts } from '../authorizer.js';
+import { PostgresAuthorizer } from './postgres-authorizer.js';
+
+const ADA = '11111111-1111-4111-8111-111111111111';
+const BOB = '22222222-2222-4222-8222-222222222222';
+
+describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
+  let test: TestDatabase;
+  let database: Database;
+  let authorizer: PostgresAuthorizer;
+  let now: number;
+
+  beforeAll(async () => {
+    test = await createTestDatabase(version);
+    database = await connectedDatabase(test.url);
+  });
+
+  beforeEach(() => {
+    now = 0;
+    authorizer = new PostgresAuthorizer({ database, enableRls: true, clock: () => now });
+    return () => authorizer.stop();
+  });
+
+  afterAll(async () => {
+    await database.stop();
+    await test.drop();
+  });
+
+  let tables = 0;
+
+  /** A table with these columns, made fresh, which the default role may read; `statements` run after it with `t` as its name. */
+  async function table(columns: string, statements: (name: string) => string = () => '') {
+    const name = `t${tables++}`;
+    await sql(
+      test.url,
+      `CREATE TABLE ${name} (${columns}); GRANT SELECT ON ${name} TO ${DEFAULT_DB_ROLE}; ${statements(name)}`,
+    );
+    const [row] = await sql<{ oid: number }>(test.url, `SELECT '${name}'::regclass::oid::int AS oid`);
+    const oid = row?.oid ?? 0;
+    return { name, oid, facts: () => factsOf(oid) };
+  }
+
+  async function factsOf(oid: number) {
+    const facts = await authorizer.facts(oid);
+    if (facts === undefined) throw new Error('no such table');
+    return facts;
+  }
+
+  function viewer(userId: string, claims: object = {}, role = DEFAULT_DB_ROLE): Viewer {
+    const json = JSON.stringify(claims);
+    return { key: `${role} ${userId} ${json}`, role, userId, claims: json };
+  }
+
+  /** Asks again when the catalog has changed: roles belong to the whole PostgreSQL, and other tests make some. */
+  async function steadily<T>(ask: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!(error instanceof StaleFacts)) throw error;
+      }
+    }
+  }
+
+  async function seen(oid: number, rows: (string | null)[][], users: Viewer[]) {
+    const verdicts = await steadily(async () =>
+      authorizer.evaluatePolicies(
+        await factsOf(oid),
+        rows,
+        users.map((user) => ({ viewer: user, rows: rows.map((_, n) => n) })),
+      ),
+    );
+    return verdicts.map(({ visible, failed }) => [[...visible], [...failed]]);
+  }
+
+  const OWN = (name: string) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON ${name} FOR SELECT USING (user_id = current_setting('app.current_user_id')::uuid)`;
+
+  it('lets each context see its own rows, and says on which the policy failed', async () => {
+    const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
+    const privileges = await authorizer.privileges(await facts(), DEFAULT_DB_ROLE);
+    expect(privileges).toMatchObject({ canSelect: true, rows: 'filtered', reads: new Set(['user_id']) });
+    const rows = [
+      ['1', ADA],
+      ['2', BOB],
+      ['3', null],
+      ['4', ADA],
+    ];
+    expect(await seen(oid, rows, [viewer(ADA), viewer('no uuid'), viewer(BOB)])).toEqual([
+      [[0, 3], []],
+      [[], [0, 1, 2, 3]],
+      [[1], []],
+    ]);
+  });
+
+  it('judges for each request only the rows that it asks for', async () => {
+    const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
+    const rows = [
+      ['1', ADA],
+      ['2', ADA],
+      ['3', ADA],
+    ];
+    const [verdict] = await steadily(async () =>
+      authorizer.evaluatePolicies(await facts(), rows, [{ viewer: viewer(ADA), rows: [2, 0] }]),
+    );
+    expect(verdict).toEqual({ visible: new Set([2, 0]), failed: new Set() });
+    expect(oid).toBeGreaterThan(0);
+  });
+
+  it('sees a policy that was altered, and a right that was revoked, at the very next question', async () => {
+    const { name, oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
+    const before = await facts();
+    await seen(oid, [['1', ADA]], [viewer(ADA)]);
+    await sql(test.url, `ALTER POLICY own ON ${name} USING (false)`);
+    const again = authorizer.evaluatePolicies(before, [['1', ADA]], [{ viewer: viewer(ADA), rows: [0] }]);
+    await expect(again).rejects.toThrow(StaleFacts);
+    expect(await seen(oid, [['1', ADA]], [viewer(ADA)])).toEqual([[[], []]]);
+    await sql(test.url, `REVOKE SELECT ON ${name} FROM ${DEFAULT_DB_ROLE}`);
+    const after = authorizer.evaluatePolicies(
+      await facts(),
+      [['1', ADA]],
+      [{ viewer: viewer(ADA), rows: [0] }],
+    );
+    await expect(after).rejects.toThrow(StaleFacts);
+    expect(await authorizer.privileges(await facts(), DEFAULT_DB_ROLE)).toMatchObject({ canSelect: false });
+  });
+
+  it('does not keep a table from being altered or dropped', async () => {
+    const { name, oid } = await table('id int PRIMARY KEY, user_id uuid, x int', OWN);
+    await seen(oid, [['1', ADA, null]], [viewer(ADA)]);
+    await sql(test.url, `ALTER TABLE ${name} DROP COLUMN x; DROP TABLE ${name}`);
+    expect(await authorizer.current(oid)).toBeUndefined();
+  });
+
+  it('cuts off a policy that takes too long, and the others are judged', async () => {
+    const { oid } = await table(
+      'id int PRIMARY KEY, user_id text',
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+      CREATE POLICY own ON ${name} USING (user_id = current_setting('app.current_user_id')
+        AND (current_setting('app.current_user_id') <> 'slow' OR pg_sleep(60) IS NULL))`,
+    );
+    const rows = [
+      ['1', 'slow'],
+      ['2', 'ada'],
+    ];
+    expect(await seen(oid, rows, [viewer('slow'), viewer('ada')])).toEqual([
+      [[], [0, 1]],
+      [[1], []],
+    ]);
+    const started = performance.now();
+    expect((await seen(oid, rows, [viewer('slow')]))[0]).toEqual([[], [0, 1]]);
+    expect(performance.now() - started).toBeLessThan(900);
+    now += 31_000;
+    expect((await seen(oid, rows, [viewer('slow'), viewer('ada')]))[1]).toEqual([[1], []]);
+  }, 60_000);
+
+  it('a list of memberships that takes too long is asked for alone, and the others are there', async () => {
+    const all = new PostgresAuthorizer({
+      database,
+      enableRls: true,
+      clock: () => now,
+      isStreamed: () => 'true',
+    });
+    // For one user a join of numbers, none of which are smaller and larger than another at once.
+    const members = await table(
+      'usr text, room int, n int',
+      (name) => `
+      INSERT INTO ${name} VALUES ('ada', 1, NULL), ('bob', 2, NULL);
+      INSERT INTO ${name} SELECT 'slow', 3, n FROM generate_series(1, 20000) n`,
+    );
+    const { oid } = await table(
+      'id int, room int',
+      (name) => `
+      ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+      CREATE POLICY p ON ${name} USING (room IN (
+        SELECT a.room FROM ${members.name} a JOIN ${members.name} b ON a.n < b.n AND b.n < a.n
+        WHERE a.usr = current_setting('app.current_user_id')
+      ) OR room IN (SELECT room FROM ${members.name} WHERE usr = current_setting('app.current_user_id')))`,
+    );
+    try {
+      const users = [viewer('ada'), viewer('slow'), viewer('bob')];
+      const slots = await steadily(async () => {
+        const facts = await all.facts(oid);
+        if (facts === undefined) throw new Error('no such table');
+        expect((await all.privileges(facts, DEFAULT_DB_ROLE)).policyCompilation).toHaveProperty('compiled');
+        return all.evaluateParameters(facts, DEFAULT_DB_ROLE, users);
+      });
+      const rooms = slots.map((own) =>
+        own?.parameters.flatMap((slot) =>
+          slot !== null && typeof slot === 'object' ? [...slot.values] : [],
+        ),
+      );
+      expect(rooms).toEqual([['1'], undefined, ['2']]);
+    } finally {
+      all.stop();
+    }
+  });
+
+  it('computes generated columns from the row', async () => {
+    const { oid } = await table(
+      `id int PRIMARY KEY, owner text, folded text GENERATED ALWAYS AS (lower(owner)) STORED`,
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON ${name} USING (folded = current_setting('app.current_user_id'))`,
+    );
+    const rows = [
+      ['1', 'ADA', null],
+      ['2', 'BOB', null],
+    ];
+    expect(await seen(oid, rows, [viewer('ada')])).toEqual([[[0], []]]);
+  });
+
+  it('asks conditions of all rows, and tells on which one fails', async () => {
+    const { facts } = await table('id int PRIMARY KEY, n int');
+    const conditions = ['("n" > 1)', '((10 / "n") = 5)', '("n" IS NULL)'].map((text) => ({
+      sql: text,
+      columns: ['n'],
+    }));
+    const rows = [
+      ['1', '2'],
+      ['2', '0'],
+      ['3', null],
+    ];
+    const verdicts = await steadily(async () =>
+      authorizer.evaluateConditions(await facts(), rows, conditions),
+    );
+    expect(verdicts.map(({ visible, failed }) => [[...visible], [...failed]])).toEqual([
+      [[0], []],
+      [[0], [1]],
+      [[2], []],
+    ]);
+  });
+});

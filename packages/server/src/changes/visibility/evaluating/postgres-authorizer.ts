@@ -1,0 +1,344 @@
+import type { Clock } from '../../../lib/clock.js';
+import type { SqlSession } from '../../../postgres/connection/sql-session.js';
+import type { Sql } from '../../../postgres/sql/sql.js';
+import type { RowImage } from '../../model/row-image.js';
+import { RowSnapshot } from '../../model/row-snapshot.js';
+import type { TableFacts } from '../../model/table-facts.js';
+import { DEFAULT_DB_ROLE, type Viewer } from '../../model/viewer.js';
+import { rowArrayLiteral } from '../../values/row-literal.js';
+import {
+  type Authorizer,
+  type Condition,
+  type EvaluationRequest,
+  type EvaluationResult,
+  StaleFacts,
+  type ViewerParameters,
+} from '../authorizer.js';
+import type { Compilation, ParameterLeaf } from '../compiling/compiled-expression.js';
+import { NotCompilable } from '../compiling/not-compilable.js';
+import type { RolePrivileges } from '../role-privileges.js';
+import { jsonOf } from './compile-expression.js';
+import {
+  conditionsFunction,
+  type EvaluationFunction,
+  parametersFunction,
+  policiesFunction,
+} from './evaluation-function.js';
+import { EvaluationSession } from './evaluation-session.js';
+import { TableCatalog } from './table-catalog.js';
+
+export interface PostgresAuthorizerOptions {
+  readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
+  /** False: policies are not applied; rights to tables and columns are. */
+  readonly enableRls: boolean;
+  readonly clock: Clock;
+  /** SQL for whether all changes of the table `c` are told by the stream; missing: of none. */
+  readonly isStreamed?: () => string;
+}
+
+/** How long a judgement may take: of many contexts at once, and of one that was too slow among others, in ms. */
+const GROUP_TIMEOUT_MS = 2_000;
+const SINGLE_TIMEOUT_MS = 1_000;
+/** What was too slow alone is not asked again for so long, in ms. */
+const SUSPENDED_MS = 30_000;
+/** How often the catalog is looked at, in ms; judgements look at it themselves. */
+const CATALOG_CHECK_MS = 2_000;
+const CONDITIONS_AT_ONCE = 50;
+const VIEWERS_AT_ONCE = 500;
+
+interface AnswerRow {
+  readonly item: number;
+  readonly visible: readonly number[] | null;
+  readonly failed: readonly number[] | null;
+}
+
+interface ParametersRow {
+  readonly item: number;
+  /** The values, and behind them the snapshot that they were read with. */
+  readonly parameters: readonly (string | readonly (string | null)[] | null)[] | null;
+}
+
+/** One thing that is judged: a context, or a condition. */
+interface Item {
+  /** Equal for what is equally slow. */
+  readonly key: string;
+  readonly rows: readonly number[];
+}
+
+/** Has PostgreSQL judge the rows as the log has them, many contexts and rows at once: right for every policy. */
+export class PostgresAuthorizer implements Authorizer {
+  readonly #catalog: TableCatalog;
+  readonly #session: EvaluationSession;
+  readonly #database: Sql;
+  /** What slots hold that depends on the context alone. */
+  readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
+  readonly #clock: Clock;
+  /** What was too slow, and until when it counts as failed. */
+  readonly #suspended = new Map<string, number>();
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `beside`: one whose catalog is used, beside which this one judges in a session of its own. */
+  constructor(
+    { database, enableRls, clock, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
+    sharesCatalogWith?: PostgresAuthorizer,
+  ) {
+    this.#clock = clock;
+    this.#database = database;
+    this.#catalog =
+      sharesCatalogWith === undefined
+        ? new TableCatalog(database, enableRls, isStreamed)
+        : sharesCatalogWith.#catalog;
+    this.#session = new EvaluationSession(() => database.openSession('evaluate'));
+  }
+
+  start(): void {
+    const check = () => void this.#catalog.check().catch(() => undefined);
+    this.#timer = setInterval(check, CATALOG_CHECK_MS).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#session.close();
+  }
+
+  async facts(oid: number): Promise<TableFacts | undefined> {
+    return (await this.#catalog.table(oid))?.facts;
+  }
+
+  async current(oid: number): Promise<TableFacts | undefined> {
+    await this.#catalog.check([oid]);
+    return this.facts(oid);
+  }
+
+  privileges(table: TableFacts, role: string): Promise<RolePrivileges> {
+    return this.#catalog.privileges(table, role);
+  }
+
+  compileCondition(table: TableFacts, { sql }: Condition): Promise<Compilation> {
+    return this.#catalog.condition(table, sql);
+  }
+
+  forgetAll(): void {
+    this.#catalog.forgetAll();
+  }
+
+  /** Whether what was read from this table is relied on: then its changes must come. */
+  isMembershipTable(oid: number): boolean {
+    return this.#catalog.membershipTables.has(oid);
+  }
+
+  async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
+    if (!(await areVisible(this.#database, xids))) throw new StaleFacts();
+    if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
+    // What is known by now may be of a later state than these facts.
+    for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
+  }
+
+  async evaluateParameters(
+    table: TableFacts,
+    role: string,
+    viewers: readonly Viewer[],
+  ): Promise<readonly (ViewerParameters | undefined)[]> {
+    const { policyCompilation } = await this.#catalog.privileges(table, role);
+    if (!('compiled' in policyCompilation)) throw new Error('policies that are not compiled');
+    const { parameters, memberships } = policyCompilation.compiled;
+    if (parameters.length === 0) return viewers.map(() => NO_PARAMETERS);
+    // What is read from tables is another thing each time.
+    if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers);
+    const known =
+      this.#parameters.get(policyCompilation) ?? new WeakMap<Viewer, ViewerParameters | undefined>();
+    this.#parameters.set(policyCompilation, known);
+    const unknown = viewers.filter((viewer) => !known.has(viewer));
+    const found = await this.#evaluateParameters(table, role, parameters, unknown);
+    for (const [n, viewer] of unknown.entries()) known.set(viewer, found[n]);
+    return viewers.map((viewer) => known.get(viewer));
+  }
+
+  async #evaluateParameters(
+    table: TableFacts,
+    role: string,
+    parameters: readonly ParameterLeaf[],
+    viewers: readonly Viewer[],
+  ): Promise<readonly (ViewerParameters | undefined)[]> {
+    const { fingerprint } = this.#catalog.of(table);
+    const values = parameters.map(({ leaf }) => jsonOf(leaf));
+    const evaluation = parametersFunction({ facts: table, fingerprint, role }, values);
+    const folded = new Map<Viewer, ViewerParameters | undefined>();
+    const snapshots = new Map<string, RowSnapshot>();
+    const items = viewers.map((viewer) => ({
+      key: JSON.stringify([table.oid, 'parameters', viewer.key]),
+      viewer,
+    }));
+    const question = (asked: readonly (typeof items)[number][]) => ({
+      evaluation,
+      values: [asked.map(({ viewer }) => viewer.userId), asked.map(({ viewer }) => viewer.claims)],
+    });
+    for (let n = 0; n < items.length; n += VIEWERS_AT_ONCE) {
+      const asked = this.#withoutSuspended(items.slice(n, n + VIEWERS_AT_ONCE));
+      await this.#ask<(typeof items)[number], ParametersRow>(
+        table,
+        asked,
+        question,
+        GROUP_TIMEOUT_MS,
+        ({ viewer }, row) => folded.set(viewer, parametersOf(row, parameters, snapshots)),
+      );
+    }
+    // PostgreSQL judges those for whom it takes too long.
+    return viewers.map((viewer) => folded.get(viewer));
+  }
+
+  async evaluateConditions(
+    table: TableFacts,
+    rows: readonly RowImage[],
+    conditions: readonly Condition[],
+  ): Promise<EvaluationResult[]> {
+    const { fingerprint } = this.#catalog.of(table);
+    const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE };
+    const all = rows.map((_, n) => n);
+    const literal = rowArrayLiteral(rows);
+    const results: EvaluationResult[] = [];
+    for (let n = 0; n < conditions.length; n += CONDITIONS_AT_ONCE) {
+      const some = conditions.slice(n, n + CONDITIONS_AT_ONCE);
+      const items = some.map(({ sql }) => ({ key: JSON.stringify([table.oid, sql]), rows: all, sql }));
+      const evaluated = await this.#evaluate(table, items, (asked) => ({
+        evaluation: conditionsFunction(
+          subject,
+          asked.map(({ sql }) => sql),
+        ),
+        values: [literal],
+      }));
+      results.push(...evaluated);
+    }
+    return results;
+  }
+
+  async evaluatePolicies(
+    table: TableFacts,
+    rows: readonly RowImage[],
+    requests: readonly EvaluationRequest[],
+  ): Promise<EvaluationResult[]> {
+    const role = requests[0]?.viewer.role;
+    if (role === undefined) return [];
+    if (requests.some(({ viewer }) => viewer.role !== role)) throw new Error('contexts of several roles');
+    const { fingerprint } = this.#catalog.of(table);
+    const { predicate } = await this.#catalog.privileges(table, role);
+    if (predicate === null) throw new Error('a role that is not judged');
+    const evaluation = policiesFunction({ facts: table, fingerprint, role }, predicate);
+    const literal = rowArrayLiteral(rows);
+    const items = requests.map(({ viewer, rows: own }) => ({
+      key: JSON.stringify([table.oid, viewer.key]),
+      rows: own,
+      viewer,
+    }));
+    return this.#evaluate(table, items, (asked) => ({
+      evaluation,
+      values: [
+        literal,
+        asked.map(({ viewer }) => viewer.userId),
+        asked.map(({ viewer }) => viewer.claims),
+        asked.map(({ rows: own }) =>
+          own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
+        ),
+      ],
+    }));
+  }
+
+  /** Leaves out what was too slow of late, asks for the others, and puts the answers in the order of the items. */
+  async #evaluate<T extends Item>(
+    table: TableFacts,
+    items: readonly T[],
+    question: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
+  ): Promise<EvaluationResult[]> {
+    const answers = new Map<T, EvaluationResult>();
+    await this.#ask<T, AnswerRow>(
+      table,
+      this.#withoutSuspended(items),
+      question,
+      GROUP_TIMEOUT_MS,
+      (item, row) => answers.set(item, { visible: numbers(row.visible), failed: numbers(row.failed) }),
+    );
+    return items.map((item) => answers.get(item) ?? { visible: new Set(), failed: new Set(item.rows) });
+  }
+
+  /** Those that were not too slow of late. */
+  #withoutSuspended<T extends { readonly key: string }>(items: readonly T[]): T[] {
+    const now = this.#clock();
+    return items.filter(({ key }) => (this.#suspended.get(key) ?? 0) <= now);
+  }
+
+  /** One question; what it takes too long on is asked alone, and the rest after it. */
+  async #ask<T extends { readonly key: string }, Row extends { readonly item: number }>(
+    table: TableFacts,
+    asked: readonly T[],
+    question: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
+    timeoutMs: number,
+    answered: (item: T, row: Row) => void,
+  ): Promise<void> {
+    if (asked.length === 0) return;
+    const { evaluation, values } = question(asked);
+    const rows = await this.#session.call<Row>(evaluation, values, timeoutMs);
+    for (const row of rows) {
+      const item = asked[row.item - 1];
+      if (item !== undefined) answered(item, row);
+    }
+    const last = rows.at(-1)?.item ?? 0;
+    if (last === asked.length) return;
+    if (last >= 0) {
+      this.#catalog.forget(table.oid);
+      throw new StaleFacts();
+    }
+    const slow = asked.slice(-last - 1, -last);
+    const rest = asked.slice(-last);
+    const [slowItem] = slow;
+    if (slowItem !== undefined && asked.length === 1) this.#suspend(slowItem.key);
+    else await this.#ask(table, slow, question, SINGLE_TIMEOUT_MS, answered);
+    await this.#ask(table, rest, question, GROUP_TIMEOUT_MS, answered);
+  }
+
+  #suspend(key: string): void {
+    const now = this.#clock();
+    for (const [other, until] of this.#suspended) if (until <= now) this.#suspended.delete(other);
+    this.#suspended.set(key, now + SUSPENDED_MS);
+  }
+}
+
+/** What is the same for everybody. */
+const NO_PARAMETERS: ViewerParameters = { parameters: [], asOf: new RowSnapshot('0:0:') };
+
+/** `snapshots`: those that were read already, which are few. */
+function parametersOf(
+  { parameters: values }: ParametersRow,
+  parameters: readonly ParameterLeaf[],
+  snapshots: Map<string, RowSnapshot>,
+): ViewerParameters | undefined {
+  if (values === null) return undefined;
+  const text = String(values[parameters.length]);
+  const asOf = snapshots.get(text) ?? new RowSnapshot(text);
+  snapshots.set(text, asOf);
+  try {
+    return { parameters: parameters.map(({ read }, n) => read(values[n] ?? null)), asOf };
+  } catch (error) {
+    if (error instanceof NotCompilable) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * A commit is in the log a moment before others see what it did: whether everybody sees these transactions, by the
+ * lower halves of their numbers.
+ */
+async function areVisible(sql: Sql, xids: readonly number[]): Promise<boolean> {
+  if (xids.length === 0) return true;
+  const [row] = await sql.query<{ visible: boolean }>(
+    `SELECT bool_and(pg_catalog.pg_visible_in_snapshot((newest.xid - (newest.xid - given.xid) % 4294967296)::text::xid8, newest.snapshot)) AS visible
+     FROM (SELECT s AS snapshot, pg_catalog.pg_snapshot_xmax(s)::text::numeric AS xid FROM pg_catalog.pg_current_snapshot() s) newest,
+       unnest($1::numeric[]) AS given(xid) WHERE given.xid <= newest.xid`,
+    [xids],
+  );
+  return row?.visible !== false;
+}
+
+/** Places from 0 of numbers from 1. */
+function numbers(from: readonly number[] | null): ReadonlySet<number> {
+  return new Set((from ?? []).map((row) => row - 1));
+}

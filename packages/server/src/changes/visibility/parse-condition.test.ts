@@ -1,0 +1,110 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { loadParser } from '../expressions/parse-expression.js';
+import { parseCondition } from './parse-condition.js';
+
+beforeAll(loadParser);
+
+const COLUMNS = [
+  ...['id', 'user_id', 'content', 'tags', 'data', 'we"ird', 'done'].map((name) => ({
+    name,
+    generated: null,
+  })),
+  { name: 'made', generated: 'id + 1' },
+];
+
+const sqlOf = (text: string) => parseCondition(text, COLUMNS).sql;
+
+function refused(text: string): string {
+  try {
+    parseCondition(text, COLUMNS);
+  } catch (error) {
+    if (error instanceof ProtocolError) {
+      expect([error.code, error.body.field]).toEqual(['DB_SUBSCRIPTION_FAILED', 'condition']);
+      return error.body.details ?? '';
+    }
+    throw error;
+  }
+  throw new Error(`${text} was taken`);
+}
+
+describe('a condition is printed with every name quoted and every operation in parentheses', () => {
+  it.each([
+    ['user_id IS NOT NULL', '("user_id" IS NOT NULL)'],
+    [`id = 1 AND content LIKE 'a%' OR NOT done`, `((("id" = 1) AND ("content" LIKE 'a%')) OR (NOT "done"))`],
+    [`"we""ird" = 'it''s'`, `("we""ird" = 'it''s')`],
+    ['id IN (1, -2, 3.5)', '("id" IN (1, (-2), 3.5))'],
+    ['id NOT BETWEEN 1 AND 2', '("id" NOT BETWEEN 1 AND 2)'],
+    [`data->>'a' IS DISTINCT FROM 'b'`, `(("data" ->> 'a') IS DISTINCT FROM 'b')`],
+    ['lower(content) = upper(content)', '(pg_catalog."lower"("content") = pg_catalog."upper"("content"))'],
+    ['id::text = CAST(1 AS text)', '(CAST("id" AS pg_catalog."text") = CAST(1 AS pg_catalog."text"))'],
+    ['id = ANY(ARRAY[1,2])', '("id" = ANY ((ARRAY[1, 2])))'],
+    ['tags[1] = 1 OR tags[1:2] = tags', '((("tags")[1] = 1) OR (("tags")[1:2] = "tags"))'],
+    ['CASE WHEN done THEN id ELSE 2 END > 1', '((CASE WHEN "done" THEN "id" ELSE 2 END) > 1)'],
+    ['extract(year from user_id) = 1', `(pg_catalog."extract"('year', "user_id") = 1)`],
+    ['- id < + 3', '((- "id") < (+ 3))'],
+    [`content = E'a\\nb'`, `("content" = 'a\nb')`],
+    ['1 - (2 - 3) = 1 - 2 - 3', '((1 - (2 - 3)) = ((1 - 2) - 3))'],
+  ])('%s', (text, printed) => {
+    expect(sqlOf(text)).toBe(printed);
+  });
+
+  it('and tells which columns it reads', () => {
+    expect(parseCondition('id = 1 OR done AND id > 2', COLUMNS).columns).toEqual(['id', 'done']);
+  });
+});
+
+describe('what a condition cannot be', () => {
+  it.each([
+    ['', 'empty'],
+    ['id = ', 'syntax error at end of input'],
+    ['nothing = 1', "Column 'nothing' does not exist"],
+    ['made = 1', "Column 'made' is generated"],
+    ['ctid IS NULL', "Column 'ctid' does not exist"],
+    ['other.id = 1', 'without the name of a table'],
+    ['id = (SELECT 1)', 'no sub-selects'],
+    ['EXISTS (SELECT 1)', 'no sub-selects'],
+    ['id = ANY (SELECT 1)', 'no sub-selects'],
+    ['count(*) > 1', 'cannot call count()'],
+    ['now() > id', 'cannot call now()'],
+    ['pg_sleep(1) IS NULL', 'cannot call pg_sleep()'],
+    ['public.lower(content) = 1', 'cannot call public.lower()'],
+    ['"LOWER"(content) = 1', 'cannot call LOWER()'],
+    ['lower(DISTINCT content) = 1', 'no aggregates'],
+    ['CURRENT_DATE = id', 'depend on the time'],
+    ['CURRENT_USER = content', 'depend on the time or the session'],
+    [`id > 'now'::timestamptz`, 'depend on the time'],
+    ['id = $1', 'no parameters'],
+    ['id::regclass IS NULL', 'cannot cast to regclass'],
+    ['id::public.text IS NULL', 'cannot cast to public.text'],
+    ['id OPERATOR(public.=) 1', 'no operator public.='],
+    ['id !== 1', 'no operator !=='],
+    ['id = 1; DROP TABLE x', 'without a semicolon'],
+    ['id = 1 -- x', 'no comments'],
+    ['/* x */ id = 1', 'no comments'],
+    ['content = $$x$$', 'no dollar quotes'],
+    [`content = U&'\\0041'`, 'no Unicode escapes'],
+    [`U&"\\0069d" = 1`, 'no Unicode escapes'],
+    [`content = E'\\u0041'`, 'no Unicode escapes'],
+    ['id, done', 'one boolean expression'],
+    ['id AS x', 'one boolean expression'],
+    ['id FROM x', 'one boolean expression'],
+    ['done WHERE done', 'one boolean expression'],
+    ['done UNION SELECT true', 'one boolean expression'],
+    ['done LIMIT 1', 'one boolean expression'],
+    ['DISTINCT done', 'one boolean expression'],
+    ['*', 'without the name of a table'],
+    ['done) OR (true', 'syntax error'],
+    ['(id, 1) = (1, 2)', 'no row values'],
+    ['content COLLATE "C" = 1', 'no COLLATE'],
+    ['id = 1\0', 'characters that PostgreSQL does not take'],
+    [`content = '\ud800'`, 'characters that PostgreSQL does not take'],
+    ['('.repeat(10_000) + ')'.repeat(10_000), 'longer than 4096 bytes'],
+    ['('.repeat(2_000) + ')'.repeat(2_000), 'nested too deep'],
+    [`${'NOT '.repeat(60)}done`, 'too complex'],
+    [`id IN (${Array.from({ length: 600 }, (_, n) => n).join()})`, 'too complex'],
+    ['x'.repeat(4 * 1024 * 1024), 'longer than 4096 bytes'],
+  ])('%.40s', (text, words) => {
+    expect(refused(text)).toContain(words);
+  });
+});

@@ -1,0 +1,36 @@
+/**
+ * What the hot paths count: plain numbers, read when somebody scrapes. Kept whether or not metrics are on,
+ * since an addition costs less than asking.
+ */
+export class Counters {
+  messagesReceived = 0;
+  bytesReceived = 0;
+  deliveries = 0;
+  bytesSent = 0;
+  writes = 0;
+  slowConsumers = 0;
+  changesRead = 0;
+  rowsEvaluated = 0;
+  changesDelivered = 0;
+  changesFiltered = 0;
+  changeErrors = 0;
+  sqlMessages = 0;
+  sqlMessagesRefused = 0;
+  readonly published = { websocket: 0, http: 0 };
+  readonly refusals = new Map<string, number>();
+  #observeFanOut: ((seconds: number) => void) | undefined;
+
+  /** An error was told to a client. */
+  refused(code: string): void {
+    this.refusals.set(code, (this.refusals.get(code) ?? 0) + 1);
+  }
+
+  fanOutMs(ms: number): void {
+    this.#observeFanOut?.(ms / 1000);
+  }
+
+  /** Has every duration of a fan-out told to `observe`, in seconds. */
+  onFanOut(observe: (seconds: number) => void): void {
+    this.#observeFanOut = observe;
+  }
+}

@@ -1,0 +1,157 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { findingsOf, logicalDecodingObstacle, POOLER_FINDING, triggerFindingsOf } from './preflight.js';
+import type { PreflightFacts } from './preflight-facts.js';
+
+const NAMES = { slot: 'realtime_slot', publication: 'realtime_publication', schema: 'realtime', dbRoles: [] };
+const SLOT = {
+  plugin: 'pgoutput',
+  type: 'logical',
+  database: 'app',
+  walStatus: 'reserved',
+  isTemporary: false,
+  retained: 1_000_000,
+  safe: null,
+};
+const PUBLICATION = { isOurs: true, owner: 'app', viaRoot: true, isComplete: true };
+/** A database in which nothing is wrong and everything is made. */
+const READY: PreflightFacts = {
+  version: 180_000,
+  walLevel: 'logical',
+  isStandby: false,
+  user: 'app',
+  database: 'app',
+  mayReplicate: true,
+  maySetRole: true,
+  mayCreateRole: false,
+  hasSubscriberRole: true,
+  mayCreate: true,
+  mayMakeTemporary: true,
+  subscriberBypassesRls: false,
+  slots: { used: 1, max: 10 },
+  senders: { used: 1, max: 10 },
+  slot: SLOT,
+  publication: PUBLICATION,
+  unpublished: [],
+  unidentified: [],
+  byHand: [],
+  untriggered: [],
+  unusableRoles: [],
+  owned: [],
+  ownedByLogin: [],
+};
+
+describe('what stands in the way of row changes', () => {
+  it('is nothing where all is made, and where all may be made', () => {
+    expect(findingsOf(READY, NAMES)).toEqual([]);
+    const fresh = { ...READY, slot: null, publication: null, hasSubscriberRole: false, maySetRole: false };
+    expect(findingsOf({ ...fresh, mayCreateRole: true }, NAMES)).toEqual([]);
+  });
+
+  it.each<[code: string, severity: string, facts: Partial<PreflightFacts>, mends: string]>([
+    ['GF101', 'error', { walLevel: 'replica' }, "SET wal_level = 'logical'"],
+    ['GF102', 'error', { version: 130_022 }, 'PostgreSQL 14'],
+    ['GF103', 'error', { isStandby: true }, 'the primary'],
+    ['GF104', 'error', { mayReplicate: false, user: 'we"ird' }, 'ALTER ROLE "we""ird" REPLICATION'],
+    ['GF105', 'error', { publication: null, mayCreate: false }, 'GRANT CREATE ON DATABASE "app" TO "app"'],
+    ['GF106', 'error', { publication: { ...PUBLICATION, isOurs: false } }, 'OWNER TO "app"'],
+    ['GF107', 'warning', { unpublished: ['public.notes'] }, 'ADD TABLE public.notes'],
+    [
+      'GF108',
+      'warning',
+      { publication: { ...PUBLICATION, viaRoot: false } },
+      'publish_via_partition_root = true',
+    ],
+    ['GF108', 'warning', { publication: { ...PUBLICATION, isComplete: false } }, 'truncate'],
+    ['GF109', 'error', { slot: { ...SLOT, plugin: 'wal2json' } }, 'REALTIME_REPLICATION_SLOT'],
+    ['GF109', 'error', { slot: { ...SLOT, type: 'physical', plugin: null, database: null } }, 'plugin none'],
+    ['GF109', 'error', { slot: { ...SLOT, isTemporary: true } }, 'temporary'],
+    ['GF110', 'error', { slot: { ...SLOT, database: 'other' } }, 'database "other"'],
+    ['GF111', 'warning', { slot: { ...SLOT, walStatus: 'lost' } }, 'max_slot_wal_keep_size'],
+    ['GF112', 'warning', { slot: { ...SLOT, walStatus: 'unreserved' } }, 'max_slot_wal_keep_size'],
+    ['GF113', 'error', { slot: null, slots: { used: 10, max: 10 } }, 'max_replication_slots'],
+    ['GF114', 'warning', { senders: { used: 10, max: 10 } }, 'max_wal_senders'],
+    ['GF115', 'error', { hasSubscriberRole: false, maySetRole: false }, 'CREATE ROLE realtime_subscriber'],
+    ['GF116', 'error', { maySetRole: false }, 'GRANT realtime_subscriber TO "app" WITH SET TRUE'],
+    ['GF116', 'error', { maySetRole: false, version: 140_000 }, 'GRANT realtime_subscriber TO "app";'],
+    ['GF117', 'error', { mayMakeTemporary: false }, 'GRANT TEMPORARY ON DATABASE "app" TO "app"'],
+    [
+      'GF118',
+      'warning',
+      { unidentified: ['public.notes'] },
+      'ALTER TABLE public.notes REPLICA IDENTITY FULL',
+    ],
+    ['GF120', 'warning', { subscriberBypassesRls: true }, 'NOSUPERUSER NOBYPASSRLS'],
+    ['GF121', 'warning', { slot: { ...SLOT, retained: 3 * 1024 ** 3 } }, 'slot reset'],
+    ['GF124', 'warning', { unusableRoles: ['ghost does not exist'] }, 'ghost does not exist'],
+    ['GF125', 'warning', { owned: ['app on public.notes'] }, 'app on public.notes. ALTER TABLE … FORCE'],
+    [
+      'GF126',
+      'warning',
+      { ownedByLogin: ['public.notes'] },
+      'logs in as "app" sees every row of public.notes',
+    ],
+    [
+      'GF121',
+      'warning',
+      { slot: { ...SLOT, retained: 60_000_000, safe: 50_000_000 } },
+      'max_slot_wal_keep_size',
+    ],
+  ])('%s is told as %s, with what mends it', (code, severity, facts, mends) => {
+    const found = findingsOf({ ...READY, ...facts }, NAMES);
+    expect(found).toEqual([
+      { code, severity, title: expect.any(String), advice: expect.stringContaining(mends) },
+    ]);
+  });
+
+  it('all of it is told at once', () => {
+    const facts = { ...READY, walLevel: 'replica', mayReplicate: false, mayMakeTemporary: false };
+    expect(findingsOf(facts, NAMES).map(({ code }) => code)).toEqual(['GF101', 'GF104', 'GF117']);
+  });
+
+  it('is less where triggers are read, and hand-made ones are told', () => {
+    const facts = {
+      ...READY,
+      walLevel: 'replica',
+      mayReplicate: false,
+      byHand: ['public.notes'],
+      untriggered: ['public.rooms'],
+      publication: null,
+    };
+    expect(findingsOf(facts, NAMES).map(({ code }) => code)).toEqual(['GF101', 'GF104']);
+    expect(triggerFindingsOf(facts, NAMES)).toEqual([
+      {
+        code: 'GF122',
+        severity: 'warning',
+        title: expect.any(String),
+        advice: expect.stringContaining('8,000 bytes'),
+      },
+      {
+        code: 'GF123',
+        severity: 'warning',
+        title: '1 tables lack a trigger that tells of their changes',
+        advice: expect.stringContaining('public.rooms'),
+      },
+    ]);
+    expect(triggerFindingsOf({ ...READY, mayMakeTemporary: false }, NAMES).map(({ code }) => code)).toEqual([
+      'GF117',
+    ]);
+  });
+
+  it('is reason enough to read triggers where logical decoding cannot be had', () => {
+    expect(logicalDecodingObstacle(READY, NAMES)).toBeUndefined();
+    expect(
+      logicalDecodingObstacle({ ...READY, slot: null, slots: { used: 9, max: 9 } }, NAMES),
+    ).toBeUndefined();
+    expect(logicalDecodingObstacle({ ...READY, walLevel: 'replica', mayReplicate: false }, NAMES)).toBe(
+      'wal_level is replica, not logical; no right to replicate',
+    );
+  });
+
+  it('has a line for each number in the guide', () => {
+    const guide = readFileSync(new URL('../../../../../docs/guides/postgres.md', import.meta.url), 'utf8');
+    const numbers = Array.from({ length: 22 }, (_, n) => `GF${101 + n}`);
+    expect(numbers).toContain(POOLER_FINDING.code);
+    for (const number of numbers) expect(guide).toContain(`| ${number} |`);
+  });
+});

@@ -1,0 +1,136 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Log } from '../../lib/log.js';
+import { backoffDelay } from '../connection/backoff.js';
+import { connectionFault } from '../connection/connection-fault.js';
+import type { ConnectionTarget } from '../connection/connection-target.js';
+import type { Database } from '../connection/database.js';
+import type { ChangeSink, Finding, SourceState } from './change-source.js';
+
+export interface SourceRetryOptions {
+  /** A `postgres://` URL of PostgreSQL itself. */
+  readonly url: string;
+  readonly database: Database;
+  readonly maxReconnectDelayMs: number;
+  readonly random: () => number;
+  readonly log: Log;
+}
+
+/** What is refused for the same reasons is named in the log this often, in ms. */
+const REMIND_MS = 60_000;
+
+/** Opens a stream again and again, and tells how that goes. */
+export class SourceRetry {
+  readonly #options: SourceRetryOptions;
+  readonly #stopping = new AbortController();
+  readonly signal: AbortSignal = this.#stopping.signal;
+  state: SourceState = { status: 'connecting' };
+  #failures = 0;
+  #lastReported: { reason: string; at: number } | undefined;
+
+  constructor(options: SourceRetryOptions) {
+    this.#options = options;
+  }
+
+  /** No more attempts. */
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  /** The stream is open. */
+  succeeded(): void {
+    this.state = { status: 'streaming' };
+    this.#lastReported = undefined;
+  }
+
+  /** Runs one session after the other until `stop`; each calls `opened` when the sink knows of it. */
+  async run(
+    sink: ChangeSink,
+    session: (opened: () => void) => Promise<void>,
+    cleanUp: () => void,
+  ): Promise<void> {
+    const { signal } = this;
+    while (!signal.aborted) {
+      let wasOpen = false;
+      try {
+        await session(() => {
+          wasOpen = true;
+        });
+        if (!signal.aborted) this.#goDown(sink, wasOpen, 'PostgreSQL ended the stream');
+      } catch (error) {
+        if (!signal.aborted) this.#failed(sink, wasOpen, error);
+      } finally {
+        cleanUp();
+      }
+      if (wasOpen) this.#failures = 0;
+      const { maxReconnectDelayMs, random } = this.#options;
+      const pause = backoffDelay(this.#failures++, maxReconnectDelayMs, random);
+      await delay(pause, undefined, { signal }).catch(() => undefined);
+    }
+    this.state = { status: 'stopped' };
+  }
+
+  /** Throws for what stands in the way, and names in the log what will. */
+  requireNoErrors(findings: readonly Finding[]): void {
+    const errors = findings.filter(({ severity }) => severity === 'error');
+    if (errors.length > 0) throw new Refused(errors);
+    for (const { code, title, advice } of findings) this.#remind(`${code} ${title}`, { code, advice }, title);
+  }
+
+  #failed(sink: ChangeSink, wasOpen: boolean, error: unknown): void {
+    if (error instanceof Refused) {
+      this.state = { status: 'refused', findings: error.findings };
+      if (wasOpen) sink.closed('row changes cannot be read');
+      for (const { code, title, advice } of error.findings) {
+        this.#remind(`${code} ${title}`, { code, advice }, `Row changes cannot be read: ${title}`);
+      }
+      return;
+    }
+    this.#goDown(sink, wasOpen, this.#reasonOf(error), error);
+  }
+
+  #goDown(sink: ChangeSink, wasOpen: boolean, reason: string, error?: unknown): void {
+    this.state = { status: 'down', reason };
+    if (wasOpen) sink.closed(reason);
+    this.#remind(
+      reason,
+      { reason, ...(error === undefined ? {} : { err: error }) },
+      'Row changes are not streaming; trying again in the background',
+    );
+  }
+
+  /** A few words without roles and secrets. */
+  #reasonOf(error: unknown): string {
+    if (error instanceof ProtocolError) {
+      const { state } = this.#options.database;
+      return state.status === 'down' ? state.reason : 'the database is not reachable';
+    }
+    if (error instanceof Error && 'code' in error && error.code === '55006')
+      return 'the replication slot is still held by an earlier connection';
+    const { hostname, port, pathname } = new URL(this.#options.url);
+    const target: ConnectionTarget = {
+      address: `${hostname}:${port === '' ? '5432' : port}`,
+      host: hostname,
+      database: pathname.slice(1),
+      user: '',
+    };
+    return connectionFault(error, target)?.reason ?? 'the stream could not be read';
+  }
+
+  #remind(key: string, facts: Record<string, unknown>, words: string): void {
+    const now = Date.now();
+    if (this.#lastReported?.reason === key && now - this.#lastReported.at < REMIND_MS) return;
+    this.#lastReported = { reason: key, at: now };
+    this.#options.log.warn(facts, words);
+  }
+}
+
+/** Somebody has to mend something before row changes can be read. */
+export class Refused extends Error {
+  readonly findings: readonly Finding[];
+
+  constructor(findings: readonly Finding[]) {
+    super(findings.map(({ code, title }) => `${code} ${title}`).join('; '));
+    this.findings = findings;
+  }
+}
