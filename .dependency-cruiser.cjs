@@ -29,7 +29,8 @@ const upward = FLOORS.flatMap((row, floor) =>
           .flat()
           .filter((other) => other !== folder)
           .map((other) => `${src}${other}/`),
-        `${src}(server|services|index)\\.ts$`,
+        `${src}(server|index)\\.ts$`,
+        `${src}services/`,
         `${src}cli/`,
       ],
     },

@@ -162,7 +162,7 @@ describe('a table', () => {
     await takeOut('comes');
     expect((await ada.next('system', 'gap')).payload).toEqual({
       scope: 'changes',
-      reason: 'the table was taken out',
+      reason: 'the table was disabled',
     });
     const listed = async () =>
       (await server.call('GET', '/realtime/subscriptions', { token: admin })).body.subscriptions.find(

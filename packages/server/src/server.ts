@@ -9,7 +9,7 @@ import type { DemoUser } from './http/routes/demo.js';
 import type { Log } from './lib/log.js';
 import { EmbeddedPostgres } from './postgres/embedded/embedded-postgres.js';
 import { makeExampleTables } from './postgres/migrations/example-tables.js';
-import { createServices, type Services } from './services.js';
+import { createServices, type Services } from './services/services.js';
 
 export interface ServerOptions {
   readonly log: Log;
@@ -141,9 +141,9 @@ export class RealtimeServer {
   }
 
   async #end(): Promise<void> {
-    const { app, upgrade, endpoint, tick, wheel, database, life } = this.#services;
+    const { app, upgrade, endpoint, tick, wheel, database, lifecycle } = this.#services;
     const { shutdownTimeout } = this.#settings;
-    life.stopping = true;
+    lifecycle.stopping = true;
     clearInterval(this.#cleanup);
     upgrade.drain();
     const closed = app.close();

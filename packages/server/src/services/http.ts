@@ -1,0 +1,68 @@
+import type { TokenVerifier } from '../auth/token-verifier.js';
+import type { Settings } from '../config/settings-table.js';
+import { RefusalMemory } from '../connections/refusal-memory.js';
+import { createApp } from '../http/app.js';
+import { OriginRule } from '../http/origin-rule.js';
+import type { App } from '../http/route.js';
+import type { DemoUser } from '../http/routes/demo.js';
+import { UpgradeHandler } from '../http/upgrade.js';
+import type { Clock } from '../lib/clock.js';
+import { IdSource } from '../lib/ids.js';
+import type { Log } from '../lib/log.js';
+import { KeyedRateLimiter } from '../lib/token-bucket.js';
+import type { Metrics } from '../metrics/metrics.js';
+import { insertExampleMessage } from '../postgres/migrations/example-tables.js';
+import { serverVersion } from '../version.js';
+import { databaseStats, type MonitoringOptions, readiness } from './monitoring.js';
+
+export interface HttpOptions extends MonitoringOptions {
+  readonly settings: Settings;
+  readonly isUnconfigured: boolean;
+  /** Makes users for the page; only where the server is unconfigured. */
+  readonly newDemoUser: (() => Promise<DemoUser>) | undefined;
+  readonly verifier: TokenVerifier;
+  readonly metrics: Metrics | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** The HTTP side: routes, and the upgrade of handshakes to connections. */
+export async function createHttp(options: HttpOptions): Promise<{ app: App; upgrade: UpgradeHandler }> {
+  const { settings, messaging, sockets, rowChanges, database, counters } = options;
+  const { verifier, metrics, newDemoUser, clock, log } = options;
+  const origins = new OriginRule(settings.allowedOrigins, options.isUnconfigured);
+  const app = await createApp({
+    ...messaging,
+    origins,
+    verifier,
+    connections: sockets.connections,
+    messageRate: sockets.messageRate,
+    metrics,
+    counters,
+    clock,
+    log,
+    version: serverVersion(),
+    maxBodyBytes: settings.maxMessageSize,
+    demo: newDemoUser && {
+      newUser: newDemoUser,
+      insertMessage: (userId, content) => insertExampleMessage(database, userId, content),
+    },
+    rowChanges,
+    database: rowChanges && (() => databaseStats(rowChanges, counters)),
+    readiness: () => readiness(options),
+  });
+  const upgrade = new UpgradeHandler({
+    ...sockets,
+    origins,
+    trustedProxies: settings.trustedProxies,
+    connectionRate: new KeyedRateLimiter(settings.connectionRate),
+    verifier,
+    refusals: new RefusalMemory(clock),
+    ids: new IdSource(),
+    counters,
+    clock,
+    log,
+  });
+  upgrade.attach(app.server);
+  return { app, upgrade };
+}

@@ -1,0 +1,75 @@
+import type { Settings } from '../config/settings-table.js';
+import type { Readiness } from '../http/routes/monitoring.js';
+import type { DatabaseStats } from '../http/schemas.js';
+import type { Counters } from '../metrics/counters.js';
+import { Metrics } from '../metrics/metrics.js';
+import type { Database } from '../postgres/connection/database.js';
+import type { Messaging } from './messaging.js';
+import type { RowChanges } from './row-changes/row-changes.js';
+import type { Sockets } from './sockets.js';
+
+export interface MonitoringOptions {
+  readonly settings: Pick<Settings, 'enableMetrics'>;
+  readonly counters: Counters;
+  readonly database: Database;
+  readonly messaging: Messaging;
+  readonly sockets: Sockets;
+  /** Undefined where row changes are turned off. */
+  readonly rowChanges: RowChanges | undefined;
+  readonly lifecycle: Lifecycle;
+}
+
+/** `stopping` is set when the server begins to stop; `/readyz` reports it. */
+export interface Lifecycle {
+  stopping: boolean;
+}
+
+/** The registry behind `/metrics`; undefined where metrics are turned off. */
+export function createMetrics(options: MonitoringOptions): Metrics | undefined {
+  const { settings, counters, database, messaging, sockets, rowChanges } = options;
+  const { channels, presence } = messaging;
+  if (!settings.enableMetrics) return undefined;
+  const loaded = () => (channels.loaded ? channels.list() : []);
+  return new Metrics(counters, {
+    connections: () => sockets.connections.size,
+    channels: () => channels.size,
+    presenceUsers: () => loaded().reduce((sum, channel) => sum + presence.count(channel), 0),
+    databaseUp: () => database.state.status === 'up',
+    rowChanges: rowChanges && (() => rowChanges.status.numbers()),
+  });
+}
+
+/** What `/readyz` reports: clients can join once the channels are loaded, until the server stops. */
+export function readiness({ lifecycle, messaging, database, rowChanges }: MonitoringOptions): Readiness {
+  const { loaded } = messaging.channels;
+  return {
+    ready: loaded && !lifecycle.stopping,
+    parts: {
+      server: { status: lifecycle.stopping ? 'stopping' : 'running' },
+      channels: { status: loaded ? 'loaded' : 'loading' },
+      database: database.state,
+      ...(rowChanges === undefined ? {} : { row_changes: rowChanges.status.readiness() }),
+    },
+  };
+}
+
+/** The `database` part of `GET /realtime/stats`. */
+export function databaseStats(rowChanges: RowChanges, counters: Counters): DatabaseStats {
+  const numbers = rowChanges.status.numbers();
+  return {
+    source: rowChanges.sourceKind,
+    status: rowChanges.status.readiness().status,
+    tables: numbers.tables,
+    subscriptions: numbers.subscriptions,
+    lag_bytes: numbers.lagBytes,
+    lag_seconds: numbers.lagSeconds,
+    retained_bytes: numbers.retainedBytes,
+    xmin_age: numbers.xminAge,
+    window_bytes: numbers.windowMemoryBytes + numbers.windowFileBytes,
+    changes_read: counters.changesRead,
+    changes_judged: counters.rowsEvaluated,
+    changes_delivered: counters.changesDelivered,
+    changes_refused: counters.changesFiltered,
+    errors: counters.changeErrors,
+  };
+}

@@ -1,0 +1,36 @@
+import { Explainer } from '../../changes/explaining/explainer.js';
+import { PastChanges } from '../../changes/explaining/past-changes.js';
+import type { ResumeLog } from '../../changes/log/resume-log.js';
+import { TableViews } from '../../changes/routing/table-views.js';
+import type { TableRegistry } from '../../changes/tables/table-registry.js';
+import { ValueFormats } from '../../changes/values/value-formats.js';
+import type { Database } from '../../postgres/connection/database.js';
+import type { Visibility } from './visibility.js';
+
+export interface ExplainingOptions {
+  readonly database: Database;
+  readonly visibility: Visibility;
+  readonly tables: TableRegistry;
+  readonly resumeLog: ResumeLog;
+  readonly epoch: () => string;
+}
+
+/** Explains why a user gets a row version; it uses the replays' session, so that live changes do not wait for it. */
+export function createExplainer({
+  database,
+  visibility,
+  tables,
+  resumeLog,
+  epoch,
+}: ExplainingOptions): Explainer {
+  const authorizer = visibility.replay;
+  const views = new TableViews(authorizer, new ValueFormats(database));
+  return new Explainer({
+    database,
+    authorizer,
+    viewers: visibility.viewers,
+    past: new PastChanges({ resumeLog, authorizer, views, epoch }),
+    inspect: (schema, table) => tables.inspect(schema, table),
+    checkCondition: visibility.checkCondition,
+  });
+}

@@ -1,0 +1,90 @@
+import type { TierCounts } from '../../changes/explaining/tier-counts.js';
+import type { SqlMessages } from '../../changes/log/sql-messages.js';
+import type { WindowFile } from '../../changes/log/window-file.js';
+import type { RowChangeStream } from '../../changes/stream/row-change-stream.js';
+import { TableEvents } from '../../changes/stream/table-events.js';
+import type { ChannelRegistry } from '../../channels/channel-registry.js';
+import type { Log } from '../../lib/log.js';
+import type { StaleSourceCleanup } from '../../postgres/choice/stale-source-cleanup.js';
+import type { Subscriptions } from './subscriptions.js';
+import type { Visibility } from './visibility.js';
+
+export interface RowChangeLifecycleParts {
+  readonly visibility: Visibility;
+  readonly subscriptions: Subscriptions;
+  readonly stream: RowChangeStream;
+  readonly channels: Pick<ChannelRegistry, 'onDeleted'>;
+  readonly cleanup: Pick<StaleSourceCleanup, 'retry'>;
+  readonly messages: Pick<SqlMessages, 'load'>;
+  readonly windowFile: Pick<WindowFile, 'close'>;
+  readonly tierCounts: TierCounts;
+  readonly enableRls: boolean;
+  readonly log: Log;
+}
+
+/** How often partitions, tiers and the stale source are looked after, in ms. */
+const MAINTENANCE_MS = 10_000;
+
+/** Starts and stops row changes, and keeps them up to date with tables and channels. */
+export class RowChangeLifecycle {
+  readonly #parts: RowChangeLifecycleParts;
+  #maintenance: NodeJS.Timeout | undefined;
+
+  constructor(parts: RowChangeLifecycleParts) {
+    this.#parts = parts;
+    const { visibility, subscriptions, stream, channels } = parts;
+    const onError = (error: unknown) => this.#failed(error);
+    const events = new TableEvents({
+      authorizer: visibility.live,
+      subscriptions: subscriptions.shared,
+      stream,
+      isSubscribed: subscriptions.isSubscribed,
+      onError,
+    });
+    subscriptions.tables.onChange(({ oid }, event) => {
+      void events.changed(oid, event);
+      parts.tierCounts.refresh().catch(onError);
+    });
+    channels.onDeleted((name) => {
+      subscriptions.shared.endOf(name).catch(onError);
+    });
+  }
+
+  /** Reads what PostgreSQL keeps; called each time that the database becomes reachable. */
+  async load(): Promise<void> {
+    const { tables, shared } = this.#parts.subscriptions;
+    await tables.load();
+    await shared.load();
+    await this.#parts.messages.load();
+  }
+
+  start(): void {
+    const { visibility, subscriptions, stream, enableRls, log } = this.#parts;
+    if (!enableRls) log.warn({}, 'REALTIME_ENABLE_RLS is false: row policies are not applied to row changes');
+    visibility.live.start();
+    subscriptions.shared.start();
+    stream.start();
+    this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_MS).unref();
+  }
+
+  async stop(): Promise<void> {
+    const { visibility, subscriptions, stream, windowFile } = this.#parts;
+    clearInterval(this.#maintenance);
+    await stream.stop();
+    await subscriptions.shared.stop();
+    visibility.live.stop();
+    visibility.replay.stop();
+    windowFile.close();
+  }
+
+  #maintain(): void {
+    const { tierCounts, subscriptions, cleanup } = this.#parts;
+    tierCounts.refresh().catch((error: unknown) => this.#failed(error));
+    subscriptions.tables.setPartitionIdentities().catch((error: unknown) => this.#failed(error));
+    void cleanup.retry();
+  }
+
+  #failed(error: unknown): void {
+    this.#parts.log.warn({ err: error }, 'Maintenance of row changes failed; trying again later');
+  }
+}

@@ -1,0 +1,50 @@
+import type { SqlMessages } from '../../changes/log/sql-messages.js';
+import { BatchRouter } from '../../changes/routing/batch-router.js';
+import { ChangeEncoder } from '../../changes/routing/change-encoder.js';
+import { Recipients } from '../../changes/routing/recipients.js';
+import { TableViews } from '../../changes/routing/table-views.js';
+import { ValueFormats } from '../../changes/values/value-formats.js';
+import type { PostgresAuthorizer } from '../../changes/visibility/evaluating/postgres-authorizer.js';
+import type { Channel } from '../../channels/channel.js';
+import { textFrame } from '../../connections/frame.js';
+import type { Counters } from '../../metrics/counters.js';
+import type { Database } from '../../postgres/connection/database.js';
+import type { Subscriptions } from './subscriptions.js';
+import type { Visibility } from './visibility.js';
+
+export interface RoutingOptions {
+  readonly database: Database;
+  readonly visibility: Visibility;
+  readonly subscriptions: Subscriptions;
+  readonly messages: SqlMessages;
+  /** Returns undefined for a channel that does not exist any more. */
+  readonly channel: (name: string) => Channel | undefined;
+  readonly counters: Counters;
+}
+
+/** What decides who gets what, once for live changes and once for replays, which must not wait for each other. */
+export type Routing = ReturnType<typeof createRouting>;
+
+export function createRouting(options: RoutingOptions) {
+  const { database, visibility, subscriptions, messages, channel, counters } = options;
+  const { shared, personal } = subscriptions;
+  const routerOf = (authorizer: PostgresAuthorizer) => {
+    const formats = new ValueFormats(database);
+    return new BatchRouter({
+      authorizer,
+      personal,
+      messages,
+      views: new TableViews(authorizer, formats),
+      formats,
+      encoder: new ChangeEncoder(textFrame),
+      subscriptions: shared,
+      channel,
+      counters,
+    });
+  };
+  return {
+    live: routerOf(visibility.live),
+    replay: routerOf(visibility.replay),
+    newRecipients: () => new Recipients({ viewers: visibility.viewers, personal, subscriptions: shared }),
+  };
+}

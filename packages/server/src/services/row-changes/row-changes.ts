@@ -1,0 +1,113 @@
+import type { ExplainRequest, Explanation } from '../../changes/explaining/explainer.js';
+import { SubscriptionReports } from '../../changes/explaining/subscription-reports.js';
+import { TierCounts } from '../../changes/explaining/tier-counts.js';
+import { type RoleTier, tiersOf } from '../../changes/explaining/tiers.js';
+import { SqlMessages } from '../../changes/log/sql-messages.js';
+import type { Viewers } from '../../changes/model/viewer.js';
+import type { PersonalChanges } from '../../changes/stream/personal-changes.js';
+import type { RowChangeStream } from '../../changes/stream/row-change-stream.js';
+import type { SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
+import type { TableRegistry } from '../../changes/tables/table-registry.js';
+import type { ChannelRegistry } from '../../channels/channel-registry.js';
+import type { MessageEncoder } from '../../channels/message-encoder.js';
+import type { Settings } from '../../config/settings-table.js';
+import { textFrame } from '../../connections/frame.js';
+import type { Clock } from '../../lib/clock.js';
+import { IdSource } from '../../lib/ids.js';
+import type { Log } from '../../lib/log.js';
+import type { Counters } from '../../metrics/counters.js';
+import { SourceChoice, type SourceKind } from '../../postgres/choice/source-choice.js';
+import type { Database } from '../../postgres/connection/database.js';
+import { createExplainer } from './explaining.js';
+import { RowChangeLifecycle } from './lifecycle.js';
+import { createResumeWindow } from './resume.js';
+import { createRouting } from './routing.js';
+import { createSource, preflightNames } from './source.js';
+import { RowChangeStatus } from './status.js';
+import { createPersonalChanges, createStream } from './stream.js';
+import { createSubscriptions } from './subscriptions.js';
+import { createVisibility } from './visibility.js';
+
+export interface RowChangeOptions {
+  readonly settings: Settings;
+  readonly databaseUrl: string;
+  readonly database: Database;
+  readonly channels: ChannelRegistry;
+  readonly encoder: MessageEncoder;
+  readonly counters: Counters;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Row changes as one part of the server: what routes and handlers use, and what starts and stops it. */
+export interface RowChanges {
+  readonly tables: TableRegistry;
+  readonly subscriptions: SubscriptionRegistry;
+  readonly reports: SubscriptionReports;
+  readonly viewers: Viewers;
+  readonly stream: RowChangeStream;
+  readonly personal: PersonalChanges;
+  /** `logical` until it is decided. */
+  readonly sourceKind: SourceKind;
+  /** How rows of a table are evaluated, for each role of subscribers. */
+  tiers(oid: number): Promise<readonly RoleTier[]>;
+  explain(request: ExplainRequest): Promise<Explanation>;
+  readonly lifecycle: RowChangeLifecycle;
+  readonly status: RowChangeStatus;
+}
+
+/** Constructs the parts of row changes, from the source to the members, and connects them; starts nothing. */
+export function createRowChanges(options: RowChangeOptions): RowChanges {
+  const { settings, database, channels, counters, clock, log } = options;
+  const ids = new IdSource();
+  const names = () => preflightNames(settings, database);
+  const choice = new SourceChoice({ wanted: settings.changeSource, database, names, log });
+  const sourceKind = () => choice.kind ?? 'logical';
+  const visibility = createVisibility({ settings, database, sourceKind, clock });
+  const subscriptions = createSubscriptions({ settings, database, choice, visibility, clock, log });
+  const { tables, shared, personal, counts } = subscriptions;
+  const { source, cleanup } = createSource({ ...options, choice, tables, ids });
+  const { windowFile, resumeLog } = createResumeWindow(settings, ids, log);
+  const messages = sqlMessages(options);
+  const channel = (name: string) => channels.find(name);
+  const routing = createRouting({ database, visibility, subscriptions, messages, channel, counters });
+  const parts = { ...options, source, resumeLog, routing, visibility, subscriptions, channel };
+  const stream = createStream(parts);
+  const tierCounts = new TierCounts({ authorizer: visibility.live, tables: () => tables.list() });
+  const epoch = () => stream.stream.epoch;
+  const explainer = createExplainer({ database, visibility, tables, resumeLog, epoch });
+  return {
+    tables,
+    subscriptions: shared,
+    reports: new SubscriptionReports({ shared, personal, counts }),
+    viewers: visibility.viewers,
+    stream: stream.stream,
+    personal: createPersonalChanges({ ...parts, stream }),
+    get sourceKind() {
+      return sourceKind();
+    },
+    tiers: (oid) => tiersOf(visibility.live, oid, settings.dbRoles),
+    explain: (request) => explainer.explain(request),
+    lifecycle: new RowChangeLifecycle({
+      ...parts,
+      stream: stream.stream,
+      channels,
+      cleanup,
+      messages,
+      windowFile,
+      tierCounts,
+      enableRls: settings.enableRls,
+    }),
+    status: new RowChangeStatus({ ...stream, resumeLog, subscriptions: shared, tables, tierCounts }),
+  };
+}
+
+function sqlMessages({ settings, database, counters }: RowChangeOptions): SqlMessages {
+  return new SqlMessages({
+    database,
+    enabled: settings.enableBroadcast,
+    maxBytes: settings.maxMessageSize,
+    frame: textFrame,
+    counters,
+  });
+}

@@ -1,0 +1,66 @@
+import type { TableRegistry } from '../../changes/tables/table-registry.js';
+import type { Settings } from '../../config/settings-table.js';
+import type { IdSource } from '../../lib/ids.js';
+import type { Log } from '../../lib/log.js';
+import { ChosenSource, type SourceChoice } from '../../postgres/choice/source-choice.js';
+import { StaleSourceCleanup } from '../../postgres/choice/stale-source-cleanup.js';
+import type { Database } from '../../postgres/connection/database.js';
+import type { PreflightNames } from '../../postgres/preflight/preflight-facts.js';
+import { ReplicationSource } from '../../postgres/replication/replication-source.js';
+import { TriggerSource } from '../../postgres/triggers/trigger-source.js';
+
+export interface SourceOptions {
+  readonly settings: Settings;
+  readonly databaseUrl: string;
+  readonly database: Database;
+  readonly choice: SourceChoice;
+  readonly tables: Pick<TableRegistry, 'switchSource'>;
+  readonly ids: IdSource;
+  readonly log: Log;
+}
+
+const EPOCH_LENGTH = 8;
+
+/** The names in PostgreSQL that the checks before streaming look at; the schema is known once the database was reached. */
+export function preflightNames(settings: Settings, database: Pick<Database, 'schema'>): PreflightNames {
+  return {
+    slot: settings.replicationSlot,
+    publication: settings.publicationName,
+    schema: database.schema,
+    dbRoles: settings.dbRoles,
+  };
+}
+
+/** The source of row changes, and the clean-up after the source that is not used. */
+export function createSource(options: SourceOptions): { source: ChosenSource; cleanup: StaleSourceCleanup } {
+  const { settings, database, choice, tables, ids, log } = options;
+  const common = {
+    url: options.databaseUrl,
+    database,
+    window: { ms: settings.resumeWindow, bytes: settings.resumeWindowBytes },
+    maxReconnectDelayMs: settings.maxReconnectDelay,
+    newEpoch: () => ids.random(EPOCH_LENGTH),
+    log,
+  };
+  const logical = new ReplicationSource({
+    ...common,
+    slot: settings.replicationSlot,
+    publication: settings.publicationName,
+    dbRoles: settings.dbRoles,
+    heartbeatMs: settings.heartbeatInterval,
+    walLimitAction: settings.walLimitAction,
+  });
+  const trigger = new TriggerSource({
+    ...common,
+    names: () => preflightNames(settings, database),
+    prepareTables: () => tables.switchSource('trigger'),
+  });
+  const cleanup = new StaleSourceCleanup({
+    database,
+    slot: settings.replicationSlot,
+    dropTriggers: () => tables.switchSource('logical'),
+    log,
+  });
+  const cleanUp = cleanup.cleanUp.bind(cleanup);
+  return { source: new ChosenSource({ choice, logical, trigger, cleanUp, log }), cleanup };
+}

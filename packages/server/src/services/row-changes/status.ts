@@ -1,0 +1,56 @@
+import type { MemberFeeds } from '../../changes/delivery/member-feeds.js';
+import type { TierCounts } from '../../changes/explaining/tier-counts.js';
+import type { ChangeLog } from '../../changes/log/change-log.js';
+import type { ResumeLog } from '../../changes/log/resume-log.js';
+import type { Replays } from '../../changes/stream/replays.js';
+import type { RowChangeStream } from '../../changes/stream/row-change-stream.js';
+import type { RowChangeNumbers } from '../../metrics/metrics.js';
+
+export interface RowChangeStatusParts {
+  readonly stream: Pick<RowChangeStream, 'source'>;
+  readonly changes: Pick<ChangeLog, 'bytes'>;
+  readonly feeds: Pick<MemberFeeds, 'behind'>;
+  readonly replays: Pick<Replays, 'size'>;
+  readonly resumeLog: Pick<ResumeLog, 'bytes'>;
+  readonly subscriptions: { readonly size: number };
+  readonly tables: { list(): readonly unknown[] };
+  readonly tierCounts: Pick<TierCounts, 'list'>;
+}
+
+/** What metrics, statistics and `/readyz` report of row changes. */
+export class RowChangeStatus {
+  readonly #parts: RowChangeStatusParts;
+
+  constructor(parts: RowChangeStatusParts) {
+    this.#parts = parts;
+  }
+
+  numbers(): RowChangeNumbers {
+    const { stream, changes, feeds, replays, resumeLog, subscriptions, tables, tierCounts } = this.#parts;
+    const { state, stats } = stream.source;
+    return {
+      isStreaming: state.status === 'streaming',
+      lagBytes: stats.lagBytes,
+      lagSeconds: stats.lagSeconds,
+      retainedBytes: stats.retainedBytes,
+      xminAge: stats.xminAge,
+      logBytes: changes.bytes,
+      membersBehind: feeds.behind,
+      membersResuming: replays.size,
+      windowMemoryBytes: resumeLog.bytes.memory,
+      windowFileBytes: resumeLog.bytes.file,
+      subscriptions: subscriptions.size,
+      tables: tables.list().length,
+      tiers: tierCounts.list(),
+    };
+  }
+
+  /** The state of the stream; a refused one with the numbers and titles of its findings. */
+  readiness(): { status: string; reason?: string } {
+    const { state } = this.#parts.stream.source;
+    if (state.status === 'down') return { status: state.status, reason: state.reason };
+    if (state.status !== 'refused') return { status: state.status };
+    const reason = state.findings.map(({ code, title }) => `${code} ${title}`).join('; ');
+    return { status: state.status, reason };
+  }
+}

@@ -1,0 +1,110 @@
+import { Delivery } from '../../changes/delivery/delivery.js';
+import { MemberFeeds } from '../../changes/delivery/member-feeds.js';
+import { ChangeLog } from '../../changes/log/change-log.js';
+import type { ResumeLog } from '../../changes/log/resume-log.js';
+import { PersonalChanges } from '../../changes/stream/personal-changes.js';
+import { Replays } from '../../changes/stream/replays.js';
+import { RowChangeStream } from '../../changes/stream/row-change-stream.js';
+import { SnapshotReader } from '../../changes/stream/snapshot-reader.js';
+import type { Channel } from '../../channels/channel.js';
+import type { MessageEncoder } from '../../channels/message-encoder.js';
+import type { Settings } from '../../config/settings-table.js';
+import type { Clock } from '../../lib/clock.js';
+import type { Log } from '../../lib/log.js';
+import type { Counters } from '../../metrics/counters.js';
+import type { Database } from '../../postgres/connection/database.js';
+import type { ChangeSource } from '../../postgres/source/change-source.js';
+import type { Routing } from './routing.js';
+import type { Subscriptions } from './subscriptions.js';
+import type { Visibility } from './visibility.js';
+
+export interface StreamOptions {
+  readonly source: ChangeSource;
+  readonly resumeLog: ResumeLog;
+  readonly routing: Routing;
+  readonly visibility: Visibility;
+  readonly subscriptions: Subscriptions;
+  readonly channel: (name: string) => Channel | undefined;
+  readonly encoder: MessageEncoder;
+  readonly counters: Counters;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Bytes of changes that may wait for members before the source is paused. */
+const CHANGE_LOG_BYTES = 64 * 1024 * 1024;
+
+/** The stream from the source to members, and what waits on its way. */
+type Stream = ReturnType<typeof createStream>;
+
+export function createStream(options: StreamOptions) {
+  const { source, resumeLog, routing, visibility, subscriptions, channel } = options;
+  const { encoder, counters, clock, log } = options;
+  const { shared, personal, counts } = subscriptions;
+  const isMembershipTable = (oid: number) => visibility.live.isMembershipTable(oid);
+  const changes = new ChangeLog({
+    maxBytes: CHANGE_LOG_BYTES,
+    isSubscribed: (oid) => subscriptions.isSubscribed(oid) || isMembershipTable(oid),
+    forget: (lsn) => stream.forget(lsn),
+    counters,
+  });
+  const feeds = new MemberFeeds(clock);
+  const delivery = new Delivery({ feeds, encoder, counters, clock });
+  const recipients = routing.newRecipients();
+  personal.onChange((owner) => recipients.update(owner));
+  const replays = new Replays({
+    resumeLog,
+    router: routing.replay,
+    newRecipients: routing.newRecipients,
+    delivery,
+    feeds,
+    epoch: () => stream.epoch,
+    isBehindCurrentBatch: (position) => stream.isBehindCurrentBatch(position),
+    tablesOf: (of) => stream.tablesOf(of),
+    ownTablesOf: (member) => personal.tablesOf(member),
+    log,
+  });
+  const stream: RowChangeStream = new RowChangeStream({
+    source,
+    changes,
+    router: routing.live,
+    recipients,
+    isMembershipTable,
+    feeds,
+    delivery,
+    resumeLog,
+    replays,
+    personal,
+    subscriptions: shared,
+    counts,
+    channel,
+    counters,
+    log,
+  });
+  return { changes, feeds, delivery, replays, stream };
+}
+
+export interface PersonalChangesOptions extends StreamOptions {
+  readonly settings: Pick<Settings, 'enableRls'>;
+  readonly database: Database;
+  readonly stream: Stream;
+}
+
+/** Row changes of single connections, which follow their snapshots on the same stream. */
+export function createPersonalChanges(options: PersonalChangesOptions): PersonalChanges {
+  const { settings, database, visibility, subscriptions, stream, encoder, clock } = options;
+  const { personal, preparation, counts } = subscriptions;
+  const isRead = (xid: number) => stream.changes.hasRead(xid);
+  return new PersonalChanges({
+    subscriptions: personal,
+    preparation,
+    counts,
+    authorizer: visibility.live,
+    viewers: visibility.viewers,
+    reader: new SnapshotReader({ database, enableRls: settings.enableRls, isRead }),
+    delivery: stream.delivery,
+    encoder,
+    stream: stream.stream,
+    clock,
+  });
+}

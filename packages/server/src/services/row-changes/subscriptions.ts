@@ -1,0 +1,51 @@
+import { ChangeCounts } from '../../changes/subscriptions/change-counts.js';
+import { PersonalSubscriptions } from '../../changes/subscriptions/personal-subscriptions.js';
+import { PostgresSubscriptionStore } from '../../changes/subscriptions/postgres-subscription-store.js';
+import { SubscriptionPreparation } from '../../changes/subscriptions/subscription-preparation.js';
+import { SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
+import { TableFilter } from '../../changes/tables/table-filter.js';
+import { TableRegistry } from '../../changes/tables/table-registry.js';
+import type { Settings } from '../../config/settings-table.js';
+import type { Clock } from '../../lib/clock.js';
+import type { Log } from '../../lib/log.js';
+import type { SourceChoice } from '../../postgres/choice/source-choice.js';
+import type { Database } from '../../postgres/connection/database.js';
+import type { Visibility } from './visibility.js';
+
+export interface SubscriptionOptions {
+  readonly settings: Pick<Settings, 'publicationName' | 'filterTables' | 'excludeTables'>;
+  readonly database: Database;
+  readonly choice: SourceChoice;
+  readonly visibility: Visibility;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** The enabled tables, and the subscriptions of channels and of single connections to them. */
+export type Subscriptions = ReturnType<typeof createSubscriptions>;
+
+export function createSubscriptions(options: SubscriptionOptions) {
+  const { settings, database, choice, visibility, clock, log } = options;
+  const filter = new TableFilter(settings.filterTables, settings.excludeTables);
+  const tables = new TableRegistry(database, settings.publicationName, filter, choice);
+  const preparation = new SubscriptionPreparation({
+    tables,
+    authorizer: visibility.live,
+    checkCondition: visibility.checkCondition,
+  });
+  const counts = new ChangeCounts(clock);
+  const store = new PostgresSubscriptionStore(database);
+  const shared = new SubscriptionRegistry({ store, preparation, counts, clock, log });
+  const personal = new PersonalSubscriptions();
+  return {
+    tables,
+    preparation,
+    counts,
+    /** Those of channels. */
+    shared,
+    /** Those of single connections. */
+    personal,
+    /** Whether a channel or a connection is subscribed to the table. */
+    isSubscribed: (oid: number) => shared.isSubscribed(oid) || personal.isSubscribed(oid),
+  };
+}

@@ -1,0 +1,33 @@
+import { Viewers } from '../../changes/model/viewer.js';
+import { checkCondition } from '../../changes/visibility/check-condition.js';
+import { PostgresAuthorizer } from '../../changes/visibility/evaluating/postgres-authorizer.js';
+import type { Settings } from '../../config/settings-table.js';
+import type { Clock } from '../../lib/clock.js';
+import type { SourceKind } from '../../postgres/choice/source-choice.js';
+import type { Database } from '../../postgres/connection/database.js';
+import { hasOurTriggers } from '../../postgres/preflight/trigger-conditions.js';
+import { isPublished } from '../../postgres/replication/slot.js';
+
+export interface VisibilityOptions {
+  readonly settings: Pick<Settings, 'dbRoles' | 'enableRls' | 'publicationName'>;
+  readonly database: Database;
+  readonly sourceKind: () => SourceKind;
+  readonly clock: Clock;
+}
+
+/** Row level security: viewers, and the authorizers that evaluate policies and conditions for them. */
+export type Visibility = ReturnType<typeof createVisibility>;
+
+export function createVisibility({ settings, database, sourceKind, clock }: VisibilityOptions) {
+  const { enableRls, dbRoles, publicationName } = settings;
+  const isStreamed = () =>
+    sourceKind() === 'trigger' ? hasOurTriggers(database.schema) : isPublished(publicationName);
+  const live = new PostgresAuthorizer({ database, enableRls, clock, isStreamed });
+  return {
+    viewers: new Viewers(dbRoles),
+    live,
+    /** For replays and explanations: it has a session of its own, so that live changes do not wait for them. */
+    replay: new PostgresAuthorizer({ database, enableRls, clock }, live),
+    checkCondition: checkCondition.bind(undefined, database),
+  };
+}

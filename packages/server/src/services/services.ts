@@ -1,0 +1,84 @@
+import { type TokenRules, TokenVerifier, type VerificationKey } from '../auth/token-verifier.js';
+import type { ChannelRegistry } from '../channels/channel-registry.js';
+import type { Settings } from '../config/settings-table.js';
+import type { WebSocketEndpoint } from '../connections/websocket-endpoint.js';
+import type { App } from '../http/route.js';
+import type { DemoUser } from '../http/routes/demo.js';
+import type { UpgradeHandler } from '../http/upgrade.js';
+import type { Log } from '../lib/log.js';
+import type { Tick } from '../lib/tick.js';
+import type { TimerWheel } from '../lib/timer-wheel.js';
+import { Counters } from '../metrics/counters.js';
+import type { Metrics } from '../metrics/metrics.js';
+import { Database } from '../postgres/connection/database.js';
+import { createHttp } from './http.js';
+import { createMessaging } from './messaging.js';
+import { createMetrics, type Lifecycle } from './monitoring.js';
+import type { RowChangeLifecycle } from './row-changes/lifecycle.js';
+import { createRowChanges } from './row-changes/row-changes.js';
+import { createSockets } from './sockets.js';
+
+export interface ServiceOptions {
+  readonly settings: Settings;
+  readonly log: Log;
+  readonly key: VerificationKey;
+  readonly tokenRules: TokenRules;
+  readonly databaseUrl: string;
+  readonly isUnconfigured: boolean;
+  /** Makes users for the page; only where the server is unconfigured. */
+  readonly newDemoUser: (() => Promise<DemoUser>) | undefined;
+}
+
+/** The services that the server starts, stops or reports about. */
+export interface Services {
+  readonly app: App;
+  readonly channels: ChannelRegistry;
+  readonly database: Database;
+  readonly endpoint: WebSocketEndpoint;
+  readonly metrics: Metrics | undefined;
+  /** Undefined where row changes are turned off. */
+  readonly rowChanges: RowChangeLifecycle | undefined;
+  readonly tick: Tick;
+  readonly upgrade: UpgradeHandler;
+  readonly wheel: TimerWheel;
+  readonly lifecycle: Lifecycle;
+}
+
+/** Constructs every service of one node and connects them; starts nothing. */
+export async function createServices(options: ServiceOptions): Promise<Services> {
+  const { settings, log, databaseUrl } = options;
+  const clock = Date.now;
+  const counters = new Counters();
+  const verifier = new TokenVerifier(options.key, options.tokenRules, log);
+  const database: Database = new Database({
+    url: databaseUrl,
+    log,
+    maxReconnectDelayMs: settings.maxReconnectDelay,
+    onReady: async () => {
+      await messaging.channels.load();
+      await rowChanges?.lifecycle.load();
+    },
+  });
+  const messaging = createMessaging({ settings, database, counters, clock, log });
+  const { channels, encoder, tick, wheel } = messaging;
+  const common = { settings, databaseUrl, database, channels, encoder, counters, clock, log };
+  const rowChanges = settings.enableDbStreaming ? createRowChanges(common) : undefined;
+  const sockets = createSockets({ ...common, messaging, rowChanges, verifier });
+  const lifecycle = { stopping: false };
+  const parts = { ...common, messaging, sockets, rowChanges, lifecycle };
+  const metrics = createMetrics(parts);
+  const { isUnconfigured, newDemoUser } = options;
+  const { app, upgrade } = await createHttp({ ...parts, isUnconfigured, newDemoUser, verifier, metrics });
+  return {
+    app,
+    channels,
+    database,
+    endpoint: sockets.endpoint,
+    metrics,
+    rowChanges: rowChanges?.lifecycle,
+    tick,
+    upgrade,
+    wheel,
+    lifecycle,
+  };
+}
