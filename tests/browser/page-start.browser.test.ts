@@ -15,14 +15,15 @@ afterAll(async () => {
   await server.stop();
 });
 
-const ownUser = (page: RealtimePage) => page.page.locator('.facts dd').nth(1).innerText();
+const ownUser = async ({ page }: RealtimePage) =>
+  (await page.locator('.facts dd').nth(1).textContent()) ?? '';
 
-test('on a server as it comes, two browsers connect at once as two users and chat', async () => {
+test('on a server without settings, two browsers connect at once as two users and chat', async () => {
   const one = await RealtimePage.open(browser, server.url);
   const two = await RealtimePage.open(browser, server.url);
   await one.isConnected();
   await two.isConnected();
-  expect(await one.page.inputValue('#channel')).toBe('general');
+  expect(await one.page.inputValue('#channel')).toBe('lobby');
   expect(await one.page.inputValue('#token')).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+$/);
   const user = await ownUser(one);
   expect(user).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
