@@ -73,7 +73,7 @@ test('on a configured server the page says where a token comes from, and waits',
   const configured = await startTestServer();
   try {
     const tab = await RealtimePage.open(browser, configured.url);
-    await tab.page.locator('#token-hint', { hasText: 'npm run token' }).waitFor();
+    await tab.page.locator('#token-hint', { hasText: 'npx goforward-realtime token' }).waitFor();
     expect(await tab.status.innerText()).toBe('Disconnected');
     expect(await tab.page.locator('#token').evaluate((field) => field === document.activeElement)).toBe(true);
   } finally {

@@ -75,9 +75,9 @@ export class ConnectForm {
     if (!this.#changed && this.#waiting) return onRetry();
     const name = channel.value.trim();
     const secret = cleanToken(token.value);
-    if (!isChannelName(name)) return this.#refuse(channel, 'INVALID_CHANNEL_NAME');
-    if (secret === '') return this.#refuse(token, 'TOKEN_MISSING');
-    if (!isTokenText(secret)) return this.#refuse(token, 'INVALID_TOKEN_TEXT');
+    if (!isChannelName(name)) return this.#reject(channel, 'INVALID_CHANNEL_NAME');
+    if (secret === '') return this.#reject(token, 'TOKEN_MISSING');
+    if (!isTokenText(secret)) return this.#reject(token, 'INVALID_TOKEN_TEXT');
     channel.value = name;
     token.value = secret;
     this.#used = { channel: name, token: secret };
@@ -115,7 +115,7 @@ export class ConnectForm {
    * @param {HTMLInputElement} field
    * @param {string} code
    */
-  #refuse(field, code) {
+  #reject(field, code) {
     field.setAttribute('aria-invalid', 'true');
     field.focus();
     this.#options.onInvalid(code);

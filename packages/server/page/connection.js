@@ -93,7 +93,7 @@ export class Connection {
   }
 
   /** Treats a silent connection as lost, before the network reports it. */
-  giveUp() {
+  treatAsLost() {
     if (this.#socket !== null) this.#ended(this.#socket, 1006, '');
   }
 
@@ -180,8 +180,14 @@ export class Connection {
     const cause = this.#cause;
     const unexplained = code === 1006 && !wasConnected && cause === null;
     const next = unexplained
-      ? this.#followRefusal(target)
-      : this.#follow(target, explainClose(code, reason, cause), cause === null, code, cause?.retry_after);
+      ? this.#handleRefusal(target)
+      : this.#handleClose(
+          target,
+          explainClose(code, reason, cause),
+          cause === null,
+          code,
+          cause?.retry_after,
+        );
     next.catch(() => this.#retry(target));
   }
 
@@ -190,12 +196,18 @@ export class Connection {
    *
    * @param {Target} target
    */
-  async #followRefusal(target) {
+  async #handleRefusal(target) {
     const refusal = await fetchHandshakeError(target.channel, target.token);
     if (target !== this.#target) return;
     if (refusal.reachable) {
       const { closeCode, fault } = refusal;
-      return this.#follow(target, explainClose(closeCode, '', fault), true, closeCode, fault?.retry_after);
+      return this.#handleClose(
+        target,
+        explainClose(closeCode, '', fault),
+        true,
+        closeCode,
+        fault?.retry_after,
+      );
     }
     this.#options.onProblem(UNREACHABLE, true);
     this.#retry(target);
@@ -210,7 +222,7 @@ export class Connection {
    * @param {number} code
    * @param {number} [retryAfter] seconds requested by the server
    */
-  async #follow(target, problem, isNews, code, retryAfter) {
+  async #handleClose(target, problem, isNews, code, retryAfter) {
     if (code === 4401) {
       const token = await this.#options.renewToken(target.token);
       if (target !== this.#target) return;
@@ -250,7 +262,7 @@ export class Connection {
     this.#socket = null;
     clearTimeout(this.#deadline);
     socket?.close(1000);
-    this.#requests.abandon();
+    this.#requests.rejectAll();
   }
 
   /**

@@ -64,8 +64,8 @@ function presenceText({ event, payload }, reader) {
     const wasHere = payload.user_id !== reader.userId && state.last_seen < reader.joinedAt;
     return wasHere ? 'is here' : 'joined';
   }
-  const said = typeof state.status === 'string' ? `is ${state.status}` : 'changed';
-  return typeof state.custom_message === 'string' ? `${said}: ${state.custom_message}` : said;
+  const status = typeof state.status === 'string' ? `is ${state.status}` : 'changed';
+  return typeof state.custom_message === 'string' ? `${status}: ${state.custom_message}` : status;
 }
 
 /** @param {Message} message */
@@ -99,11 +99,11 @@ function systemText({ event, payload }) {
 function changeOf({ payload }) {
   const { event, schema, table, new_record, old_record, visibility } = payload.change;
   const name = schema === 'public' ? table : `${schema}.${table}`;
-  const seen = visibility === undefined ? '' : ` (${visibility})`;
+  const suffix = visibility === undefined ? '' : ` (${visibility})`;
   const record = new_record ?? old_record;
   const parts = [
     make('span', { className: 'change', text: event }),
-    make('span', { className: 'said', text: `${name}${seen}` }),
+    make('span', { className: 'summary', text: `${name}${suffix}` }),
   ];
   return record === null || record === undefined
     ? parts
@@ -127,11 +127,11 @@ function nameOf(userId, reader) {
  */
 function contentOf(message, reader) {
   const group = groupOf(message.type);
-  if (group === 'system') return [make('span', { className: 'said', text: systemText(message) })];
+  if (group === 'system') return [make('span', { className: 'summary', text: systemText(message) })];
   if (group === 'rows') return changeOf(message);
   if (group === 'presence') {
     const who = message.event === 'diff' ? [] : nameOf(message.payload.user_id, reader);
-    return [...who, make('span', { className: 'said', text: presenceText(message, reader) })];
+    return [...who, make('span', { className: 'summary', text: presenceText(message, reader) })];
   }
   const text = chatText(message.payload);
   const body =

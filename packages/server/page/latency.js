@@ -60,7 +60,7 @@ export class LatencyMeter {
       // Neither a reply nor another message: the connection is dead, even if the socket is still open.
       const silent = this.#connection.receivedAt < sentAt;
       if (/** @type {any} */ (fault).code === 'NO_REPLY' && silent && this.#running && !document.hidden)
-        this.#connection.giveUp();
+        this.#connection.treatAsLost();
     }
   }
 

@@ -44,7 +44,7 @@ export class OwnStatus {
    *
    * @param {{ status?: unknown, custom_message?: unknown }} state
    */
-  follow(state) {
+  show(state) {
     if (this.#form.contains(document.activeElement)) return;
     const known = [...this.#status.options].some((option) => option.value === state.status);
     if (known) this.#status.value = String(state.status);

@@ -145,7 +145,7 @@ class Page {
     // A token may have been pasted in the meantime.
     if (this.#form.hasToken) return;
     if (session === null) {
-      this.#form.hint('Paste a token. “npm run token” on the server prints one.');
+      this.#form.hint('Paste a token. On the server, “npx goforward-realtime token” prints one.');
       byId('token').focus();
       return;
     }
@@ -220,7 +220,7 @@ class Page {
   #receivePresence(message) {
     this.#people.apply(message);
     if (message.event === 'update' && message.payload.user_id === this.#ownUser) {
-      this.#ownStatus.follow(message.payload.state);
+      this.#ownStatus.show(message.payload.state);
     }
   }
 

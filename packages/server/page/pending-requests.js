@@ -38,7 +38,7 @@ export class PendingRequests {
   }
 
   /** Rejects all requests, after the connection was lost. */
-  abandon() {
+  rejectAll() {
     for (const ref of this.#waiting.keys()) this.#take(ref)?.reject({ code: 'NO_REPLY' });
   }
 
