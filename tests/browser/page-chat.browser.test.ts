@@ -43,7 +43,7 @@ test('two people in two browsers chat with each other', async () => {
   expect(await alice.page.inputValue('#message')).toBe('');
 });
 
-test('an entry tells time and type, and opens into the message as it came', async () => {
+test('an entry shows time and type, and expands to the whole message', async () => {
   const alice = await openAs('alice', 'entry');
   await alice.say('Look at me');
   const entry = alice.entry('Look at me');
@@ -54,6 +54,53 @@ test('an entry tells time and type, and opens into the message as it came', asyn
   expect(message).toMatchObject({ type: 'message', user_id: 'alice', payload: { message: 'Look at me' } });
   await entry.locator('.tag').click();
   expect(await entry.locator('.raw').count()).toBe(0);
+});
+
+test('an expanded entry scrolls into view and stays there while messages arrive', async () => {
+  const alice = await openAs('alice', 'expanded');
+  const bob = await join(server, 'expanded', 'bob');
+  const send = (text: string) => bob.send({ type: 'broadcast', event: 'chat', payload: { message: text } });
+  for (let n = 1; n <= 30; n++) send(`line ${n}.`);
+  const entry = alice.entry('line 30.');
+  await entry.waitFor();
+  await entry.locator('.tag').click();
+  /** Whether the whole raw message is within the visible part of the list. */
+  const isInView = () =>
+    entry.locator('.raw').evaluate((raw) => {
+      const [inner, outer] = [raw, raw.closest('.scroller') ?? raw].map((element) =>
+        element.getBoundingClientRect(),
+      );
+      return (
+        inner !== undefined && outer !== undefined && inner.top >= outer.top && inner.bottom <= outer.bottom
+      );
+    });
+  expect(await isInView()).toBe(true);
+
+  // One in the middle is not scrolled away by what arrives.
+  const middle = alice.entry('line 27.');
+  await entry.locator('.tag').click();
+  await middle.locator('.tag').click();
+  const top = await middle.evaluate((item) => item.getBoundingClientRect().top);
+  send('after it');
+  await alice.page.locator('#latest', { hasText: '1 new below' }).waitFor();
+  expect(await middle.evaluate((item) => item.getBoundingClientRect().top)).toBe(top);
+});
+
+test('at 1280 by 800 the list of people shows five users and their states without scrolling', async () => {
+  const alice = await openAs('alice', 'crowd');
+  for (const [n, userId] of ['bob', 'carol', 'dave', 'erin'].entries()) {
+    const user = await join(server, 'crowd', userId);
+    const state = { status: 'busy', custom_message: `note ${n}` };
+    user.send({ type: 'presence', event: 'update', payload: { state } });
+  }
+  await alice.page.setViewportSize({ width: 1280, height: 800 });
+  await alice.person('erin').filter({ hasText: 'busy – note 3' }).waitFor();
+  const { scrollHeight, clientHeight } = await alice.page
+    .locator('#presence')
+    .evaluate((list) => ({ scrollHeight: list.scrollHeight, clientHeight: list.clientHeight }));
+  expect(scrollHeight).toBe(clientHeight);
+  const last = await alice.person('erin').boundingBox();
+  expect((last?.y ?? 0) + (last?.height ?? Number.POSITIVE_INFINITY)).toBeLessThan(800);
 });
 
 test('any event with any JSON can be sent, and what is not JSON is explained', async () => {
@@ -91,7 +138,7 @@ test('the list of people follows joins, changes of status and a closed tab', asy
   expect(await alice.page.innerText('#people-count')).toBe('1');
 });
 
-test('a paused stream counts what it holds back and shows it when it goes on', async () => {
+test('a paused list counts new messages and shows them when it resumes', async () => {
   const alice = await openAs('alice', 'pause');
   const bob = await join(server, 'pause', 'bob');
   await alice.entry(/bob\s*joined/).waitFor();

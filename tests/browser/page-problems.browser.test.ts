@@ -25,42 +25,42 @@ async function createChannel(body: Readonly<Record<string, unknown>>): Promise<v
   expect((await server.call('POST', '/realtime/channels', { token: admin, body })).status).toBe(201);
 }
 
-test('a wrong token is told in words, also when the server refuses the handshake itself', async () => {
+test('a wrong token is explained, also when the server refuses the handshake itself', async () => {
   const tab = await open();
   const wrong = `${(await server.token('alice')).slice(0, -6)}forged`;
   // The first three refusals can be read from the socket, the next ones only over HTTP.
   for (let attempt = 1; attempt <= 5; attempt++) {
-    await tab.submit(wrong, 'general');
-    await tab.bannerSays('The token was not accepted', 'Paste a new one', 'AUTH_FAILED');
+    await tab.submit(wrong, 'lobby');
+    await tab.bannerSays('The token was rejected', 'Paste a new token', 'AUTH_FAILED');
     await tab.isDisconnected();
     expect(await tab.page.locator('#retry').isVisible()).toBe(false);
     await tab.page.click('#dismiss');
     expect(await tab.banner.isVisible()).toBe(false);
   }
   // The stream is filled in batches.
-  await eventually(async () => expect(await tab.entry('The token was not accepted').count()).toBe(5));
-  await tab.connect(await server.token('alice'), 'general');
+  await eventually(async () => expect(await tab.entry('The token was rejected').count()).toBe(5));
+  await tab.connect(await server.token('alice'), 'lobby');
 });
 
-test('what cannot be connected with is not even tried', async () => {
+test('an invalid token or channel name is reported without connecting', async () => {
   const tab = await open();
-  await tab.submit('', 'general');
-  await tab.bannerSays('A token is needed');
-  await tab.submit('two words and an ümlaut', 'general');
-  await tab.bannerSays('This does not look like a token');
+  await tab.submit('', 'lobby');
+  await tab.bannerSays('A token is required');
+  await tab.submit('two words and an ümlaut', 'lobby');
+  await tab.bannerSays('This is not a token');
   expect(await tab.page.getAttribute('#token', 'aria-invalid')).toBe('true');
   await tab.submit(await server.token('alice'), 'a room/with a slash');
-  await tab.bannerSays('This channel name cannot be used');
+  await tab.bannerSays('Invalid channel name');
   expect(await tab.page.locator('#channel').evaluate((field) => field === document.activeElement)).toBe(true);
   // What people copy along with a token does no harm.
   await tab.connect(
     ` "Bearer ${await server.token('alice')}" `.replace('"Bearer', 'Bearer').replace('" ', ' '),
-    'general',
+    'lobby',
   );
   expect(await tab.banner.isVisible()).toBe(false);
 });
 
-test('a full channel is told, and entered as soon as there is room', async () => {
+test('a full channel is reported, and joined as soon as there is room', async () => {
   await createChannel({ name: 'full', max_subscribers: 1 });
   const first = await join(server, 'full', 'first');
   const tab = await open();
@@ -72,57 +72,64 @@ test('a full channel is told, and entered as soon as there is room', async () =>
   expect(await tab.banner.isVisible()).toBe(false);
 });
 
-test('a channel that one may not read is told, and not tried again', async () => {
+test('a channel without read permission is reported, and not retried', async () => {
   await createChannel({ name: 'secret', permissions: { read: ['staff'] } });
   const tab = await open();
   await tab.submit(await server.token('alice'), 'secret');
-  await tab.bannerSays('You are not allowed to do this', 'You need the right to read.');
+  await tab.bannerSays('Permission denied', 'This needs read permission on the channel.');
   await tab.isDisconnected();
   expect(await tab.page.innerText('#connect')).toBe('Connect');
 });
 
-test('a message that one may not write is told, and its text is kept', async () => {
+test('a message without write permission is reported, and its text is kept', async () => {
   await createChannel({ name: 'read-only', permissions: { write: ['staff'] } });
   const tab = await open();
   await tab.connect(await server.token('alice'), 'read-only');
   await tab.say('Let me in');
-  await tab.bannerSays('You are not allowed to do this', 'You need the right to write.');
+  await tab.bannerSays('Permission denied', 'This needs write permission on the channel.');
   expect(await tab.page.inputValue('#message')).toBe('Let me in');
   expect(await tab.status.innerText()).toBe('Connected');
 });
 
-test('a message that is too large is told before it costs the connection', async () => {
+test('a message that is too large is reported before the server would close the connection', async () => {
   const tab = await open();
   await tab.connect(await server.token('alice'), 'large');
   await tab.say('x'.repeat(70_000));
-  await tab.bannerSays('That message is too large', '65,536 bytes');
+  await tab.bannerSays('The message is too large', '65,536 bytes');
   expect(await tab.status.innerText()).toBe('Connected');
   await tab.say('a short one');
   await tab.entry('a short one').waitFor();
   expect(await tab.banner.isVisible()).toBe(false);
 });
 
-test('a token that runs out is announced, and its end told', async () => {
+test('a token that expires is announced, also after a success, and its end is reported', async () => {
   const tab = await open();
   await tab.connect(await server.token('alice', 'user', 4_000), 'expiry');
-  await tab.bannerSays('Your token is about to expire');
-  await tab.bannerSays('The token was not accepted', 'close code 4401');
+  await tab.bannerSays('Your token expires soon');
+  await tab.say('still here');
+  await tab.entry('still here').waitFor();
+  expect(await tab.banner.isVisible()).toBe(true);
+  await tab.bannerSays('The token was rejected', 'close code 4401');
   await tab.isDisconnected();
 });
 
-test('a deleted channel is told with its reason, and left for good', async () => {
+test('a deleted channel is reported with its reason, and not rejoined', async () => {
   await createChannel({ name: 'doomed' });
   const tab = await open();
   await tab.connect(await server.token('alice'), 'doomed');
   await server.call('DELETE', '/realtime/channels/doomed', { token: admin });
-  await tab.bannerSays('The channel was closed', 'Choose another channel');
+  await tab.bannerSays('The channel was closed', 'Connect to another channel');
   await tab.isDisconnected();
   await tab.page.click('#connect');
-  await tab.bannerSays('There is no such channel');
+  await tab.bannerSays(
+    'The channel does not exist',
+    'POST /realtime/channels',
+    'That needs a server admin token.',
+  );
   await tab.isDisconnected();
 });
 
-test('a server that restarts is told, and the page comes back by itself', async () => {
+test('a server restart is reported, and the page reconnects by itself', async () => {
   const first = await startTestServer();
   const tab = await RealtimePage.open(browser, first.url, { mayLogErrors: true });
   await tab.connect(await first.token('alice'), 'restart');
@@ -145,21 +152,31 @@ test('a server that restarts is told, and the page comes back by itself', async 
   }
 });
 
-test('a server that cannot be reached is waited for until somebody gives up', async () => {
+test('an unreachable server is retried until the user disconnects', async () => {
   const gone = await startTestServer();
   const tab = await RealtimePage.open(browser, gone.url, { mayLogErrors: true });
   const token = await gone.token('alice');
   await gone.stop();
-  await tab.submit(token, 'general');
+  await tab.submit(token, 'lobby');
   await tab.bannerSays('The server cannot be reached', 'Trying again');
   await eventually(
     async () => expect(await tab.page.innerText('#retry')).toMatch(/Trying again in \d+ s\./),
     10_000,
   );
-  await tab.page.locator('#connect', { hasText: 'Try now' }).click();
+  await tab.page.locator('#connect', { hasText: 'Retry now' }).click();
   await tab.bannerSays('The server cannot be reached', 'Trying again');
   expect(await tab.entry('The server cannot be reached').count()).toBe(1);
   await tab.page.click('#disconnect');
   await tab.isDisconnected();
   expect(await tab.banner.isVisible()).toBe(false);
+});
+
+test('an update of the own presence that succeeds clears the error before it', async () => {
+  const tab = await open();
+  await tab.connect(await server.token('alice'), 'quiet');
+  await tab.say('x'.repeat(70_000));
+  await tab.bannerSays('The message is too large');
+  await tab.page.fill('#own-text', 'reading');
+  await tab.page.click('#own-set');
+  await tab.banner.waitFor({ state: 'hidden' });
 });

@@ -25,17 +25,19 @@ afterAll(async () => {
 async function insertRow({ page }: RealtimePage, content: string): Promise<void> {
   await page.fill('#rows-content', content);
   await page.click('#rows-insert');
-  await page.locator('#rows-state', { hasText: 'The row is in the table.' }).waitFor();
+  await page.locator('#rows-state', { hasText: 'Row inserted.' }).waitFor();
 }
 
-test('on a server as it comes, two browsers follow one table and each sees its own rows', async () => {
+const followed = ({ page }: RealtimePage, table: string) => page.locator('.followed', { hasText: table });
+
+test('on a server without settings, two browsers follow one table and each sees its own rows', async () => {
   const one = await RealtimePage.open(browser, server.url);
   const two = await RealtimePage.open(browser, server.url);
   await one.isConnected();
   await two.isConnected();
   expect(await one.page.inputValue('#rows-table')).toBe('messages');
-  await one.page.click('#rows-subscribe');
-  await one.page.locator('#rows-state', { hasText: 'general gets the changes of messages' }).waitFor();
+  await one.page.click('#rows-follow');
+  await one.page.locator('#rows-state', { hasText: 'lobby follows messages' }).waitFor();
   await one.page
     .locator('#rows-state', { hasText: 'For realtime_subscriber: INDEXED, rows are looked up by user_id.' })
     .waitFor();
@@ -63,13 +65,13 @@ test('on a server as it comes, two browsers follow one table and each sees its o
   expect(await one.entry('the first again').isVisible()).toBe(false);
 });
 
-test('rows that were inserted while the connection was lost are there when it is back', async () => {
+test('rows that were inserted while the connection was lost arrive after the reconnect', async () => {
   const proxy = new PostgresProxy(server.url);
   await proxy.open();
   try {
     const tab = await RealtimePage.open(browser, `http://${proxy.address}`, { mayLogErrors: true });
     await tab.isConnected();
-    await tab.page.click('#rows-subscribe');
+    await tab.page.click('#rows-follow');
     await insertRow(tab, 'before');
     await tab.entry('before').waitFor();
     const token = await tab.page.inputValue('#token');
@@ -85,15 +87,18 @@ test('rows that were inserted while the connection was lost are there when it is
   }
 });
 
-test('a table that a demo user may not follow is explained', async () => {
+test('a demo user who follows another table learns which token it needs, and a success clears the error', async () => {
   const tab = await RealtimePage.open(browser, server.url, { mayLogErrors: true });
   await tab.isConnected();
   await tab.page.fill('#rows-table', 'users');
-  await tab.page.click('#rows-subscribe');
-  await tab.bannerSays('You are not allowed to do this');
+  await tab.page.click('#rows-follow');
+  await tab.bannerSays('Permission denied', 'This needs the admin token that the server printed at start');
+  // A success removes the error of the action before.
+  await insertRow(tab, 'this works');
+  expect(await tab.banner.isVisible()).toBe(false);
 });
 
-test('a server admin follows any table, and is told what is wrong with a name', async () => {
+test('a server admin follows any table, and sees why a name is wrong', async () => {
   const configured = await startRowChangeServer();
   try {
     const token = await configured.token('admin', 'admin');
@@ -101,11 +106,11 @@ test('a server admin follows any table, and is told what is wrong with a name', 
     await tab.connect(token, 'rows');
     expect(await tab.page.locator('#rows-insert-form').isVisible()).toBe(false);
     await tab.page.fill('#rows-table', 'no.such_table');
-    await tab.page.click('#rows-subscribe');
-    await tab.bannerSays('The channel could not be subscribed to this table', 'such_table');
+    await tab.page.click('#rows-follow');
+    await tab.bannerSays('The channel cannot follow this table', 'such_table');
     await run(configured, 'CREATE TABLE notes (id int PRIMARY KEY)');
     await tab.page.fill('#rows-table', 'notes');
-    await tab.page.click('#rows-subscribe');
+    await tab.page.click('#rows-follow');
     await tab.page
       .locator('#rows-state', {
         hasText: 'For realtime_subscriber: OPEN, row level security does not apply.',
@@ -116,7 +121,61 @@ test('a server admin follows any table, and is told what is wrong with a name', 
   }
 });
 
-test('the demo endpoints are there for a server as it comes alone, and take what a page sends', async () => {
+test('followed tables are listed for all demo users, and the admin token unfollows them', async () => {
+  const hash = '/#channel=listed';
+  const one = await RealtimePage.open(browser, server.url, { path: hash });
+  await one.isConnected();
+  await one.page.click('#rows-follow');
+  await followed(one, 'messages').waitFor();
+  const two = await RealtimePage.open(browser, server.url, { path: hash });
+  await followed(two, 'messages').waitFor();
+  expect(await two.page.getByRole('button', { name: 'Unfollow messages' }).count()).toBe(0);
+  expect(await two.page.innerText('#rows-token-hint')).toBe(
+    'Other tables, and unfollowing, need the admin token that the server printed at start.',
+  );
+
+  await two.connect(await server.token('root', 'admin'), 'listed');
+  await two.page.getByRole('button', { name: 'Unfollow messages' }).click();
+  await followed(two, 'messages').waitFor({ state: 'detached' });
+  expect(await two.page.innerText('#rows-state')).toBe('No longer following messages.');
+  await one.page.reload();
+  await one.isConnected();
+  await insertRow(one, 'nobody follows this');
+  await one.say('the message after it');
+  await one.entry('the message after it').waitFor();
+  expect(await one.entry('nobody follows this').count()).toBe(0);
+  expect(await followed(one, 'messages').count()).toBe(0);
+});
+
+test('an unfollow that fails is reported at its table and in the banner', async () => {
+  const configured = await startRowChangeServer();
+  try {
+    await run(configured, 'CREATE TABLE notes (id int PRIMARY KEY)');
+    const token = await configured.token('admin', 'admin');
+    const tab = await RealtimePage.open(browser, configured.url, { mayLogErrors: true });
+    await tab.page
+      .locator('#rows-token-hint', { hasText: 'need admin permission on the channel.' })
+      .waitFor();
+    await tab.connect(token, 'rows');
+    await tab.page.fill('#rows-table', 'notes');
+    await tab.page.click('#rows-follow');
+    const item = followed(tab, 'notes');
+    await item.waitFor();
+    // Another admin is faster.
+    const listed = await configured.call('GET', '/realtime/subscriptions', { token });
+    const id = listed.body.subscriptions[0]?.id ?? '';
+    expect((await configured.call('DELETE', `/realtime/subscriptions/${id}`, { token })).status).toBe(200);
+    await tab.page.getByRole('button', { name: 'Unfollow notes' }).click();
+    await item.filter({ hasText: 'notes could not be unfollowed:' }).waitFor();
+    await tab.bannerSays('The table is no longer followed');
+    await tab.say('a success');
+    await tab.banner.waitFor({ state: 'hidden' });
+  } finally {
+    await configured.stop();
+  }
+});
+
+test('only a server without settings has the demo endpoints, which validate what a page sends', async () => {
   const user = await server.token('7c5a1c68-3c40-4ea8-bd0b-2a4e6bd2b1b3');
   const post = (body: unknown, token = user) => server.call('POST', '/demo/messages', { token, body });
   expect(await post({ content: 'a row' })).toMatchObject({ status: 200 });
@@ -132,7 +191,11 @@ test('the demo endpoints are there for a server as it comes alone, and take what
   const configured = await startTestServer();
   try {
     const admin = await configured.token('7c5a1c68-3c40-4ea8-bd0b-2a4e6bd2b1b3', 'admin');
-    for (const path of ['/demo/messages', '/demo/channels/general/subscribe']) {
+    for (const path of [
+      '/demo/messages',
+      '/demo/channels/lobby/subscribe',
+      '/demo/channels/lobby/subscriptions',
+    ]) {
       const answer = await configured.call('POST', path, { token: admin, body: { content: 'a row' } });
       expect(answer).toMatchObject({ status: 404, body: { code: 'NOT_FOUND' } });
     }

@@ -15,14 +15,15 @@ afterAll(async () => {
   await server.stop();
 });
 
-const ownUser = (page: RealtimePage) => page.page.locator('.facts dd').nth(1).innerText();
+const ownUser = async ({ page }: RealtimePage) =>
+  (await page.locator('.facts dd').nth(1).textContent()) ?? '';
 
-test('on a server as it comes, two browsers connect at once as two users and chat', async () => {
+test('on a server without settings, two browsers connect at once as two users and chat', async () => {
   const one = await RealtimePage.open(browser, server.url);
   const two = await RealtimePage.open(browser, server.url);
   await one.isConnected();
   await two.isConnected();
-  expect(await one.page.inputValue('#channel')).toBe('general');
+  expect(await one.page.inputValue('#channel')).toBe('lobby');
   expect(await one.page.inputValue('#token')).toMatch(/^[\w-]+\.[\w-]+\.[\w-]+$/);
   const user = await ownUser(one);
   expect(user).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
@@ -72,7 +73,7 @@ test('on a configured server the page says where a token comes from, and waits',
   const configured = await startTestServer();
   try {
     const tab = await RealtimePage.open(browser, configured.url);
-    await tab.page.locator('#token-hint', { hasText: 'npm run token' }).waitFor();
+    await tab.page.locator('#token-hint', { hasText: 'npx goforward-realtime token' }).waitFor();
     expect(await tab.status.innerText()).toBe('Disconnected');
     expect(await tab.page.locator('#token').evaluate((field) => field === document.activeElement)).toBe(true);
   } finally {

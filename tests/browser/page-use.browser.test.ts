@@ -104,7 +104,7 @@ test('the keyboard alone connects, writes, filters and disconnects, and its plac
   await tab.entry(/alice\s*you\s*joined/).waitFor();
 
   const walk: string[] = [];
-  for (let step = 0; step < 20; step++) {
+  for (let step = 0; step < 21; step++) {
     await keyboard.press('Tab');
     const { name, visible } = await tab.page.evaluate(() => {
       const focused = document.activeElement as HTMLElement;
@@ -119,7 +119,7 @@ test('the keyboard alone connects, writes, filters and disconnects, and its plac
     walk.push(visible ? name : `${name} without a visible focus`);
   }
   expect(walk.join(' ')).toBe(
-    'reveal channel disconnect message rows presence system pause clear scroller tag tag message send summary own-state own-text own-set rows-table rows-subscribe',
+    'reveal channel disconnect message rows presence system pause clear scroller tag tag message send summary own-state own-text own-set rows-table rows-follow summary',
   );
 
   await tab.page.focus('#message');

@@ -24,17 +24,17 @@ async function explain(...args: string[]): Promise<Finished> {
   return runCli(['explain', '--url', server.url, '--token', token, ...args], { cwd: tmpdir(), env: {} });
 }
 
-test('a user who gets a row, in words', async () => {
+test('a user who receives a row, as text', async () => {
   const client = await join(server, 'lobby', ADA);
   const answer = await explain('--user', ADA, '--subscription', subscription, '--key', '{"id": 1}');
   expect(answer).toMatchObject({ code: 0, stderr: '' });
   expect(answer.stdout.split('\n')).toEqual([
-    `${ADA} (as realtime_subscriber) gets the row.`,
+    `${ADA} (as realtime_subscriber) receives the row.`,
     '  These policies let it pass: own (true).',
     `policy own: true   (owner = (current_setting('app.current_user_id'::text))::uuid)`,
     'condition: true   id < 3',
-    'judged: INDEXED, rows are looked up by owner',
-    'listening: 1 connection',
+    'evaluated: INDEXED, rows are looked up by owner',
+    'connections: 1',
     '',
   ]);
   await client.close();
@@ -67,15 +67,15 @@ test('one who does not, as JSON, and a change by its cursor', async () => {
   const lines = lost.stdout.split('\n');
   expect([lost.code, lines[0], lines[3]]).toEqual([
     0,
-    `${ADA} (as realtime_subscriber) gets the UPDATE, as one that is lost.`,
-    '  So it is by rights, policies and memberships as they are now.',
+    `${ADA} (as realtime_subscriber) receives the UPDATE (visibility: lost).`,
+    '  Evaluated with the current privileges, policies and memberships.',
   ]);
 });
 
 test.each([
-  [['--table', 'notes', '--key', '{"id": 1}'], 'One of --user and --claims is needed.'],
-  [['--user', 'a', '--key', '{"id": 1}'], '--subscription or --table is needed.'],
-  [['--user', 'a', '--table', 'notes'], 'One of --key, --row and --at is needed.'],
+  [['--table', 'notes', '--key', '{"id": 1}'], 'Give one of --user and --claims.'],
+  [['--user', 'a', '--key', '{"id": 1}'], 'Give --subscription or --table.'],
+  [['--user', 'a', '--table', 'notes'], 'Give one of --key, --row and --at.'],
   [['--user', 'a', '--table', 'notes', '--key', 'x'], '--key must be JSON, such as {"id": 7}.'],
   [
     ['--user', 'a', '--table', 'none', '--key', '{"id": 1}'],
@@ -87,8 +87,8 @@ test.each([
   ],
   [
     ['--user', 'a', '--table', 'notes', '--key', '{"id": 1}', '--url', 'http://127.0.0.1:1'],
-    'There is no answer from http://127.0.0.1:1. Is the server running? --url names another address.',
+    'The server at http://127.0.0.1:1 does not answer. Start it, or give its address with --url.',
   ],
-])('a wrong question %j: %s', async (args, message) => {
+])('invalid arguments %j: %s', async (args, message) => {
   expect(await explain(...args)).toEqual({ code: 2, stdout: '', stderr: `${message}\n` });
 });

@@ -10,7 +10,7 @@ const run = (args: readonly string[], env: Readonly<Record<string, string>>) =>
   runCli(args, { cwd: tmpdir(), env });
 
 describe('slot', () => {
-  test('is shown, made anew with a gap that clients are told of, and dropped', async () => {
+  test('is shown, recreated with a gap that is reported to clients, and dropped', async () => {
     const database = await createTestDatabase();
     const slot = `cli_${Date.now().toString(36)}`;
     const env = { DATABASE_URL: database.url, REALTIME_REPLICATION_SLOT: slot };
@@ -22,18 +22,20 @@ describe('slot', () => {
         0,
         expect.stringMatching(new RegExp(`^slot +${slot} \\(pgoutput, database ${database.name}\\)$`, 'm')),
       ]);
-      expect(shown.stdout).toMatch(/^read by +PostgreSQL's process \d+$/m);
+      expect(shown.stdout).toMatch(/^in use by +PostgreSQL process \d+$/m);
       expect(await run(['slot', 'drop'], env)).toMatchObject({
         code: 1,
         stdout: '',
-        stderr: expect.stringMatching(/A server reads the slot .* Stop it first/),
+        stderr: expect.stringMatching(/^Slot \S+ is in use by a server .* Stop that server first\.$/m),
       });
       await sql(database.url, 'CREATE TABLE notes (id int PRIMARY KEY)');
       await subscribe(server, 'notes', { table: 'notes' });
       const cursor = (await join(server, 'notes', 'ada')).all('system', 'connected')[0]?.payload.cursor;
       await server.stop();
       await sql(database.url, 'INSERT INTO notes VALUES (1)');
-      expect((await run(['slot', 'reset'], env)).stdout).toContain('begins now');
+      expect((await run(['slot', 'reset'], env)).stdout).toContain(
+        'was recreated at the current WAL position',
+      );
       server = await start();
       const query = `cursor=${encodeURIComponent(cursor ?? '')}`;
       const back = await join(server, 'notes', 'ada', { query });
@@ -41,8 +43,8 @@ describe('slot', () => {
       await sql(database.url, 'INSERT INTO notes VALUES (2)');
       expect((await back.next('database_change')).payload.change.new_record).toEqual({ id: 2 });
       await server.stop();
-      expect((await run(['slot', 'drop'], env)).stdout).toBe(`The slot ${slot} is dropped.\n`);
-      expect((await run(['slot', 'show'], env)).stdout).toBe(`There is no slot ${slot}.\n`);
+      expect((await run(['slot', 'drop'], env)).stdout).toBe(`Slot ${slot} was dropped.\n`);
+      expect((await run(['slot', 'show'], env)).stdout).toBe(`Slot ${slot} does not exist.\n`);
       expect(await sql(database.url, 'SELECT FROM realtime.streams')).toEqual([]);
     } finally {
       await server.stop();
@@ -54,7 +56,7 @@ describe('slot', () => {
     expect(await run(['slot', 'eat'], {})).toMatchObject({
       code: 2,
       stdout: '',
-      stderr: expect.stringMatching(/^There is no slot eat\. There are show, reset, drop\./),
+      stderr: expect.stringMatching(/^Unknown action "eat"\. The actions are show, reset, drop\.$/m),
     });
   });
 });

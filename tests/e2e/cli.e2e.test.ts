@@ -1,12 +1,15 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { decodeJwt, exportPKCS8, exportSPKI, generateKeyPair, jwtVerify } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Finished, runCli } from '../support/cli.js';
 import { createTestDatabase, sql } from '../support/postgres-database.js';
 
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SECRET = 'the secret of the command line tests';
 const VERSION = (
   JSON.parse(readFileSync(new URL('../../packages/server/package.json', import.meta.url), 'utf8')) as {
@@ -35,10 +38,11 @@ function expectOneLine({ code, stdout, stderr }: Finished, exitCode: number, lin
 }
 
 describe('help', () => {
-  test('lists the commands', async () => {
-    const { code, stdout, stderr } = await run(['--help']);
+  test.each([[[]], [['--help']], [['-h']], [['help']]])('%j lists the commands', async (args) => {
+    const { code, stdout, stderr } = await run(args);
     expect([code, stderr]).toEqual([0, '']);
-    for (const name of ['start', 'token', 'config', 'doctor', 'slot'])
+    expect(stdout).toContain('Usage: npx goforward-realtime <command>');
+    for (const name of ['start', 'token', 'config', 'doctor', 'slot', 'explain'])
       expect(stdout).toMatch(new RegExp(`^  ${name} +\\S`, 'm'));
   });
 
@@ -46,18 +50,35 @@ describe('help', () => {
     ['start', '--max-channels <number>'],
     ['token', '--expires <duration>'],
     ['config', 'Secrets are masked'],
-    ['doctor', 'prints every finding with its number'],
-    ['slot', 'tells its clients of the'],
-  ])('%s --help tells its options', async (command, text) => {
-    const { code, stdout, stderr } = await run([command, '--help']);
-    expect([code, stderr]).toEqual([0, '']);
-    expect(stdout).toContain(`Usage: goforward-realtime ${command}`);
-    expect(stdout).toContain(text);
-    for (const line of stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(140);
+    ['doctor', 'Prints each problem with its number'],
+    ['slot', 'the server reports a gap to its clients'],
+    ['explain', '2 for invalid arguments'],
+  ])('of %s comes by --help, -h and help, with its options', async (command, text) => {
+    const [shown, ...others] = await Promise.all([
+      run([command, '--help']),
+      run([command, '-h']),
+      run(['help', command]),
+      run([command, '--port', '1', '--help']),
+    ]);
+    expect([shown.code, shown.stderr]).toEqual([0, '']);
+    expect(shown.stdout).toMatch(new RegExp(`^Usage: npx goforward-realtime ${command} .*\n\n\\S`));
+    expect(shown.stdout.replaceAll(/\s+/g, ' ')).toContain(text);
+    for (const line of shown.stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(140);
+    for (const other of others) expect(other).toEqual(shown);
   });
 
-  test('tells the version of the package', async () => {
-    expect(await run(['--version'])).toEqual({ code: 0, stdout: `${VERSION}\n`, stderr: '' });
+  test.each(['--version', '-v'])('%s prints the version of the package', async (flag) => {
+    expect(await run([flag])).toEqual({ code: 0, stdout: `${VERSION}\n`, stderr: '' });
+  });
+
+  test('names the command as its user runs it: globally installed, or with npx', () => {
+    const link = join(folder, 'goforward-realtime');
+    symlinkSync(join(ROOT, 'packages/server/bin/goforward-realtime.mjs'), link);
+    const usage = (file: string) =>
+      execFileSync(file, ['help', 'token'], { encoding: 'utf8' }).split('\n')[0];
+    expect(usage(link)).toMatch(/^Usage: goforward-realtime token /);
+    const local = join(ROOT, 'node_modules/.bin/goforward-realtime');
+    expect(usage(local)).toMatch(/^Usage: npx goforward-realtime token /);
   });
 });
 
@@ -107,7 +128,7 @@ describe('token', () => {
   test('cannot be signed where only a public key is known', async () => {
     const { publicKey } = await generateKeyPair('ES256', { extractable: true });
     const env = { REALTIME_JWT_PUBLIC_KEY: await exportSPKI(publicKey) };
-    expectOneLine(await run(['token'], env), 1, /only the holder of the private key can sign/);
+    expectOneLine(await run(['token'], env), 1, /Sign tokens with the matching private key/);
   });
 
   test.each([
@@ -147,7 +168,32 @@ describe('config', () => {
 
 describe('a mistake in settings or arguments is one line and exit code 2', () => {
   test.each<[what: string, args: string[], env: Record<string, string>, line: RegExp]>([
-    ['a misspelt command', ['strat'], {}, /^Unknown command "strat"\. .*\bstart\b/],
+    [
+      'a misspelt command',
+      ['strat'],
+      {},
+      /^Unknown command "strat"\. Did you mean start\? The commands are start, /,
+    ],
+    ['help for a misspelt command', ['help', 'tokne'], {}, /^Unknown command "tokne"\. Did you mean token\?/],
+    [
+      'a command that is like none',
+      ['frobnicate'],
+      {},
+      /^Unknown command "frobnicate"\. The commands are start, /,
+    ],
+    [
+      'a flag without a command',
+      ['--port', '9'],
+      {},
+      /^Options come after a command: npx goforward-realtime start --port 9\./,
+    ],
+    [
+      "a misspelt flag of the command's own",
+      ['token', '--usr', 'ada'],
+      {},
+      /^Unknown flag --usr\. Did you mean --user\?$/m,
+    ],
+    ['a misspelt action', ['slot', 'rest'], {}, /^Unknown action "rest"\. Did you mean reset\?/],
     [
       'a misspelt flag',
       ['start', '--max-chanels', '5'],
@@ -156,26 +202,26 @@ describe('a mistake in settings or arguments is one line and exit code 2', () =>
     ],
     [
       'a misspelt setting',
-      [],
+      ['start'],
       { REALTIME_MAX_CHANELS: '5' },
       /REALTIME_MAX_CHANELS\. Did you mean REALTIME_MAX_CHANNELS\?/,
     ],
     [
       'a value that does not parse',
-      [],
+      ['start'],
       { REALTIME_CHANNEL_TTL: 'soon' },
       /^REALTIME_CHANNEL_TTL must be .*, not "soon"/,
     ],
     [
       'two keys at once',
-      [],
+      ['start'],
       { REALTIME_JWT_SECRET: SECRET, REALTIME_JWKS_URL: 'https://x.example' },
       /set only that one/,
     ],
-    ['a secret that is too short', [], { REALTIME_JWT_SECRET: 'tooshort' }, /at least 16 bytes/],
+    ['a secret that is too short', ['start'], { REALTIME_JWT_SECRET: 'tooshort' }, /at least 16 bytes/],
     [
       'a key that is none',
-      [],
+      ['start'],
       { REALTIME_JWT_PUBLIC_KEY: 'nonsense' },
       /REALTIME_JWT_PUBLIC_KEY must be a public key/,
     ],
@@ -216,7 +262,11 @@ describe('a start that cannot succeed is one line and exit code 1', () => {
       REALTIME_DATA_DIR: dataDir,
       REALTIME_PORT: '0',
     };
-    expectOneLine(await run([], env), 1, /^Cannot keep the generated token secret in .*REALTIME_DATA_DIR/);
+    expectOneLine(
+      await run(['start'], env),
+      1,
+      /^Cannot keep the generated token secret in .*REALTIME_DATA_DIR/,
+    );
   });
 
   test('with a database that is not there', async () => {
@@ -232,15 +282,11 @@ describe('a start that cannot succeed is one line and exit code 1', () => {
 });
 
 describe('doctor', () => {
-  test('finds nothing where nothing is wrong, and else names what is with its number and what mends it', async () => {
+  test('prints each problem with its number and its fix, or that there is none', async () => {
     const database = await createTestDatabase();
     const login = `doctor_${Date.now().toString(36)}`;
     const well = await run(['doctor'], { DATABASE_URL: database.url });
-    expect([well.code, well.stdout, well.stderr]).toEqual([
-      0,
-      'Nothing keeps row changes from being read.\n',
-      '',
-    ]);
+    expect(well).toEqual({ code: 0, stdout: 'No problems found.\n', stderr: '' });
     try {
       await sql(
         database.url,
@@ -251,7 +297,7 @@ describe('doctor', () => {
       const auto = await run(['doctor'], { DATABASE_URL: url.href });
       expect([auto.code, auto.stdout]).toEqual([
         0,
-        'Row changes are read by triggers: no right to replicate.\nNothing keeps row changes from being read.\n',
+        'Row changes are read by triggers: no right to replicate.\nNo problems found.\n',
       ]);
       const ill = await run(['doctor', '--change-source', 'logical'], { DATABASE_URL: url.href });
       expect([ill.code, ill.stdout]).toEqual([
@@ -264,7 +310,7 @@ describe('doctor', () => {
     }
   });
 
-  test('says that there is nothing to examine', async () => {
-    expectOneLine(await run(['doctor']), 1, /^There is no DATABASE_URL/);
+  test('says that there is no database yet', async () => {
+    expectOneLine(await run(['doctor']), 1, /^DATABASE_URL is not set/);
   });
 });

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Clone } from '../support/clone.js';
@@ -95,6 +95,21 @@ describe('npm start on a fresh clone', () => {
       second.kill('SIGTERM');
       expect(await client.closed).toEqual({ code: 1012, reason: 'server restart' });
       expect(await end(second)).toBe(0);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    'starts a built tree that was reinstalled with npm ci --omit=dev as it is',
+    async () => {
+      const install = ['ci', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund'];
+      execFileSync('npm', install, { cwd: clone.folder, stdio: 'pipe' });
+      expect(existsSync(join(clone.folder, 'node_modules', 'typescript'))).toBe(false);
+      const server = await npmStart();
+      expect(server.stderr).not.toMatch(/Installing|Building/);
+      await firstMessage(server);
+      server.kill('SIGTERM');
+      expect(await end(server)).toBe(0);
     },
     TIMEOUT_MS,
   );

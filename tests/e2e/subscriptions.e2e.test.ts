@@ -139,7 +139,18 @@ describe('subscriptions', () => {
       last_activity: expect.any(String),
       message_count: 2,
       active: true,
+      removable: true,
     });
+  });
+
+  test('say whether the caller may end them', async () => {
+    const lists = { name: 'handed-over', permissions: { admin: ['owner'] } };
+    await server.call('POST', '/realtime/channels', { token: admin, body: lists });
+    await ask('handed-over', { table: 'notes' });
+    const removable = async (token: string) =>
+      (await list(token)).subscriptions.find(({ channel_name }) => channel_name === 'handed-over')?.removable;
+    expect(await removable(owner)).toBe(true);
+    expect(await removable(await server.token('olga', 'user'))).toBe(false);
   });
 
   test('end by their id, for who may administer the channel, and with the channel', async () => {

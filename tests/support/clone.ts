@@ -1,4 +1,14 @@
-import { chmodSync, chownSync, cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  cpSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +30,15 @@ export class Clone {
     });
   }
 
+  /** Installs what this checkout has installed, by hard links, and copies its build. */
+  installAndBuild(): void {
+    linkTree(join(ROOT, 'node_modules'), join(this.folder, 'node_modules'));
+    for (const name of ['protocol', 'server']) {
+      const dist = join('packages', name, 'dist');
+      cpSync(join(ROOT, dist), join(this.folder, dist), { recursive: true });
+    }
+  }
+
   /** Gives the clone, with all that is in it, to another account, and closes it to all others: a private home. */
   giveTo(uid: number, gid: number): void {
     chownSync(this.folder, uid, gid);
@@ -31,5 +50,19 @@ export class Clone {
 
   remove(): void {
     rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Files that npm rewrites in place, which would change the original of a hard link. */
+const REWRITTEN = '.package-lock.json';
+
+function linkTree(from: string, to: string): void {
+  mkdirSync(to, { recursive: true });
+  for (const entry of readdirSync(from, { withFileTypes: true })) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory()) linkTree(source, target);
+    else if (entry.isSymbolicLink()) cpSync(source, target, { verbatimSymlinks: true });
+    else if (entry.name === REWRITTEN) copyFileSync(source, target);
+    else linkSync(source, target);
   }
 }

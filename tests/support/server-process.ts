@@ -49,7 +49,7 @@ export class ServerProcess {
     return this.#child.pid;
   }
 
-  /** Waits until the greeting stands there whole. */
+  /** Waits until the startup banner is printed. */
   async started(): Promise<void> {
     const patience = AbortSignal.timeout(START_PATIENCE_MS);
     let ended = false;
@@ -65,14 +65,14 @@ export class ServerProcess {
     }
   }
 
-  /** A line of the greeting, by its name. */
+  /** A line of the startup banner, by its name. */
   line(name: string): string {
     const value = new RegExp(`^ *${name} +(.+)$`, 'm').exec(this.stdout)?.[1];
     if (value === undefined) throw new Error(`no line "${name}" in:\n${this.stdout}`);
     return value;
   }
 
-  /** `http://localhost:<port>`, from the greeting. */
+  /** `http://localhost:<port>`, from the startup banner. */
   get url(): string {
     return this.line('Page').replace(/\/$/, '');
   }

@@ -69,6 +69,7 @@ export interface AnyAnswer extends Omit<ErrorBody, 'field' | 'subscription_id'> 
     readonly channel_name: string;
     readonly user_id: string;
     readonly active: boolean;
+    readonly removable: boolean;
   }[];
   readonly parts: Readonly<Record<string, { readonly status: string; readonly reason?: string }>>;
 }

@@ -1,24 +1,24 @@
 const encoder = new TextEncoder();
-/** What the envelope around a payload needs at most, in bytes. */
+/** The maximum size of the message around a payload, in bytes. */
 const ENVELOPE_BYTES = 80;
 const TALLEST = 160;
 
 /**
- * @typedef {import('./words.js').Fault} Fault
+ * @typedef {import('./error-texts.js').Fault} Fault
  * @typedef {object} ComposerOptions
  * @property {HTMLFormElement} chatForm
  * @property {HTMLTextAreaElement} message
  * @property {HTMLFormElement} eventForm
  * @property {HTMLInputElement} event
  * @property {HTMLTextAreaElement} payload
- * @property {HTMLElement} problem where a faulty payload is explained
+ * @property {HTMLElement} problem shows why a payload is invalid
  * @property {HTMLButtonElement[]} buttons
  * @property {(event: string, payload: unknown) => Promise<unknown>} publish
  * @property {(fault: Fault) => void} onFault
- * @property {() => void} onSent
+ * @property {() => void} onSuccess
  */
 
-/** The two ways to write: a chat line, and any event with any JSON. */
+/** The forms for sending a chat message, and any event with a JSON payload. */
 export class Composer {
   #options;
   #enabled = false;
@@ -30,7 +30,7 @@ export class Composer {
     const { chatForm, message, eventForm, payload } = options;
     message.addEventListener('input', () => this.#grow());
     message.addEventListener('keydown', (event) => {
-      // While an input method composes, Enter picks a word.
+      // While an input method composes, Enter confirms its text.
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
       event.preventDefault();
       chatForm.requestSubmit();
@@ -43,12 +43,12 @@ export class Composer {
       event.preventDefault();
       void this.#sendEvent();
     });
-    payload.addEventListener('input', () => this.#complain(''));
+    payload.addEventListener('input', () => this.#showProblem(''));
   }
 
   /**
    * @param {boolean} enabled
-   * @param {number} [maxBytes] the largest message that the server takes
+   * @param {number} [maxBytes] the server's maximum message size
    */
   setEnabled(enabled, maxBytes = Number.POSITIVE_INFINITY) {
     this.#enabled = enabled;
@@ -73,7 +73,7 @@ export class Composer {
   async #sendEvent() {
     const { event, payload } = this.#options;
     if (event.value.trim() === '') {
-      this.#complain('An event needs a name.');
+      this.#showProblem('Enter an event name.');
       event.focus();
       return;
     }
@@ -81,33 +81,33 @@ export class Composer {
     try {
       data = payload.value.trim() === '' ? {} : JSON.parse(payload.value);
     } catch (error) {
-      // Browsers repeat the whole text in the message; where it goes wrong is enough.
-      const place =
+      // Keep the position, without the whole text that browsers append.
+      const position =
         error instanceof Error ? error.message.replace(/, (\.\.\.)?".*is not valid JSON$/s, '') : '';
-      this.#complain(`This is not valid JSON: ${place}`);
+      this.#showProblem(`This is not valid JSON: ${position}`);
       payload.focus();
       return;
     }
-    this.#complain('');
+    this.#showProblem('');
     await this.#publish(event.value.trim(), data);
   }
 
   /**
    * @param {string} event
    * @param {unknown} payload
-   * @returns {Promise<boolean>} whether the server took it
+   * @returns {Promise<boolean>} whether the server accepted it
    */
   async #publish(event, payload) {
-    const { publish, onFault, onSent } = this.#options;
+    const { publish, onFault, onSuccess } = this.#options;
     const size = encoder.encode(JSON.stringify({ event, payload })).length + ENVELOPE_BYTES;
     if (size > this.#maxBytes) {
-      // Over the limit the server would have to close the connection.
+      // The server would close the connection.
       onFault({ code: 'MESSAGE_TOO_LARGE', max_bytes: this.#maxBytes });
       return false;
     }
     try {
       await publish(event, payload);
-      onSent();
+      onSuccess();
       return true;
     } catch (fault) {
       onFault(/** @type {Fault} */ (fault));
@@ -116,7 +116,7 @@ export class Composer {
   }
 
   /** @param {string} problem */
-  #complain(problem) {
+  #showProblem(problem) {
     const { payload, event } = this.#options;
     this.#options.problem.textContent = problem;
     payload.setAttribute('aria-invalid', String(problem !== '' && event.value.trim() !== ''));

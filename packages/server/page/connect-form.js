@@ -5,7 +5,7 @@ import { cleanToken, isChannelName, isTokenText } from './session.js';
  * @property {HTMLFormElement} form
  * @property {HTMLInputElement} channel
  * @property {HTMLInputElement} token
- * @property {HTMLElement} hint what is said below the fields
+ * @property {HTMLElement} hint the text below the fields
  * @property {HTMLButtonElement} reveal
  * @property {HTMLButtonElement} connect
  * @property {HTMLButtonElement} disconnect
@@ -15,13 +15,13 @@ import { cleanToken, isChannelName, isTokenText } from './session.js';
  * @property {(code: string) => void} onInvalid
  */
 
-/** The fields for channel and token with their buttons; it only lets through what can be connected with. */
+/** The fields for channel and token with their buttons. It validates both before it connects. */
 export class ConnectForm {
   #options;
   /** @type {import('./connection.js').Phase} */
   #phase = 'disconnected';
   #waiting = false;
-  /** What the fields held when the connection was asked for. */
+  /** The values of the current connection. */
   #used = { channel: '', token: '' };
 
   /** @param {ConnectFormOptions} options */
@@ -50,7 +50,7 @@ export class ConnectForm {
   }
 
   /**
-   * A token took the place of one that was refused, without anybody asking to connect.
+   * Replaces a refused token without connecting.
    *
    * @param {string} token
    */
@@ -69,15 +69,15 @@ export class ConnectForm {
     return this.#options.token.value.trim() !== '';
   }
 
-  /** Connects with what the fields hold, or says what is wrong with it. */
+  /** Connects with the values of the fields, or reports the invalid one. */
   submit() {
     const { channel, token, onConnect, onRetry } = this.#options;
     if (!this.#changed && this.#waiting) return onRetry();
     const name = channel.value.trim();
     const secret = cleanToken(token.value);
-    if (!isChannelName(name)) return this.#refuse(channel, 'INVALID_CHANNEL_NAME');
-    if (secret === '') return this.#refuse(token, 'TOKEN_MISSING');
-    if (!isTokenText(secret)) return this.#refuse(token, 'INVALID_TOKEN_TEXT');
+    if (!isChannelName(name)) return this.#reject(channel, 'INVALID_CHANNEL_NAME');
+    if (secret === '') return this.#reject(token, 'TOKEN_MISSING');
+    if (!isTokenText(secret)) return this.#reject(token, 'INVALID_TOKEN_TEXT');
     channel.value = name;
     token.value = secret;
     this.#used = { channel: name, token: secret };
@@ -86,7 +86,7 @@ export class ConnectForm {
 
   /**
    * @param {import('./connection.js').Phase} phase
-   * @param {boolean} waiting for the next try
+   * @param {boolean} waiting for the next attempt
    */
   show(phase, waiting) {
     this.#phase = phase;
@@ -99,15 +99,15 @@ export class ConnectForm {
     return channel.value.trim() !== this.#used.channel || cleanToken(token.value) !== this.#used.token;
   }
 
-  /** The connect button is there whenever it would do something: connect, switch, or try at once. */
+  /** Shows the connect button only when it would connect, switch or retry. */
   #showButtons() {
     const { connect, disconnect } = this.#options;
     const idle = this.#phase === 'disconnected';
     const focused = [connect, disconnect].find((button) => button === document.activeElement);
     disconnect.hidden = idle;
     connect.hidden = !idle && !this.#changed && !this.#waiting;
-    connect.textContent = idle ? 'Connect' : this.#changed ? 'Switch' : 'Try now';
-    // A button that goes away must not take the keyboard's place with it.
+    connect.textContent = idle ? 'Connect' : this.#changed ? 'Switch' : 'Retry now';
+    // Keyboard focus moves on when its button is hidden.
     if (focused?.hidden) (idle ? connect : disconnect).focus();
   }
 
@@ -115,7 +115,7 @@ export class ConnectForm {
    * @param {HTMLInputElement} field
    * @param {string} code
    */
-  #refuse(field, code) {
+  #reject(field, code) {
     field.setAttribute('aria-invalid', 'true');
     field.focus();
     this.#options.onInvalid(code);

@@ -1,40 +1,40 @@
+import { explainClose, UNREACHABLE } from './error-texts.js';
+import { fetchHandshakeError } from './handshake-error.js';
 import { PendingRequests } from './pending-requests.js';
-import { askWhyRefused } from './refusal.js';
-import { explainClose, UNREACHABLE } from './words.js';
 
 const CONNECT_TIMEOUT_MS = 15_000;
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 30_000;
-/** A connection that lived for so long was a good one: the next loss starts from the first delay again. */
+/** After this time connected, the reconnect delay starts at its minimum again. */
 const STABLE_MS = 5_000;
-/** An error that came so shortly before a close is its cause. */
+/** An error within this time before a close is its cause. */
 const CAUSE_MS = 2_000;
-/** Close codes from here on forbid to connect again. */
+/** Close codes from here on forbid reconnecting. */
 const FINAL_CLOSE_CODE = 4500;
 
 /**
  * @typedef {'disconnected' | 'connecting' | 'connected'} Phase
  * @typedef {{ channel: string, token: string }} Target
- * @typedef {import('./words.js').Fault} Fault
- * @typedef {import('./words.js').Explanation} Explanation
+ * @typedef {import('./error-texts.js').Fault} Fault
+ * @typedef {import('./error-texts.js').Explanation} Explanation
  * @typedef {{ id: string, type: string, event: string, payload: any, user_id: string, timestamp: string, ref?: string | number, cursor?: string }} Message
  *
  * @typedef {object} ConnectionOptions
- * @property {(phase: Phase, retryAt: number | null) => void} onPhase `retryAt`: when the next try is due, while waiting for it
- * @property {(message: Message) => void} onMessage every message but replies
- * @property {(problem: Explanation, isNews: boolean) => void} onProblem why a connection ended or did not come about;
- *   `isNews`: no message before has told it
- * @property {(refused: string) => Promise<string | null>} renewToken a token in place of a refused one, or null
+ * @property {(phase: Phase, retryAt: number | null) => void} onPhase `retryAt`: when the next attempt is due, if one is scheduled
+ * @property {(message: Message) => void} onMessage called for each message except replies
+ * @property {(problem: Explanation, isNews: boolean) => void} onProblem why a connection ended or failed; `isNews`:
+ *   no earlier message reported it
+ * @property {(refused: string) => Promise<string | null>} renewToken returns a new token for a refused one, or null
  */
 
-/** One socket in one channel that comes back by itself where the close code allows it. */
+/** A connection to one channel. It reconnects where the close code allows it. */
 export class Connection {
   #options;
   /** @type {Phase} */
   #phase = 'disconnected';
   /** @type {Target | null} */
   #target = null;
-  /** Up to where the row changes are here: after a lost connection those behind it come first. */
+  /** The cursor of the last row change: a reconnect resumes after it. */
   #cursor = '';
   /** @type {WebSocket | null} */
   #socket = null;
@@ -57,18 +57,18 @@ export class Connection {
     return this.#phase;
   }
 
-  /** Where it is connected, and with which token; null while it is not. */
+  /** The channel and token of the current connection; null while there is none. */
   get target() {
     return this.#phase === 'connected' ? this.#target : null;
   }
 
-  /** When the last message came, in milliseconds of `performance.now()`. */
+  /** When the last message was received, in milliseconds of `performance.now()`. */
   get receivedAt() {
     return this.#receivedAt;
   }
 
   /**
-   * Connects, in place of what was connected before.
+   * Connects, and closes the connection before.
    *
    * @param {string} channel
    * @param {string} token
@@ -81,19 +81,19 @@ export class Connection {
     this.#connect(this.#target);
   }
 
-  /** Ends the connection, or the tries for one, for good. */
+  /** Closes the connection and stops reconnecting. */
   close() {
     this.#leave();
     this.#setPhase('disconnected');
   }
 
-  /** Tries at once where a wait for the next try is going on. */
+  /** Reconnects at once if an attempt is scheduled. */
   retryNow() {
     if (this.#retryTimer !== 0 && this.#target !== null) this.#connect(this.#target);
   }
 
-  /** The other side went silent: does not wait for the network to notice. */
-  giveUp() {
+  /** Treats a silent connection as lost, before the network reports it. */
+  treatAsLost() {
     if (this.#socket !== null) this.#ended(this.#socket, 1006, '');
   }
 
@@ -121,9 +121,9 @@ export class Connection {
     this.#setPhase('connecting');
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
     const url = `${scheme}://${location.host}/realtime/channels/${encodeURIComponent(target.channel)}/ws`;
-    const back = this.#cursor === '' ? '' : `?cursor=${encodeURIComponent(this.#cursor)}`;
-    // The token travels as a sub-protocol: an address ends up in logs and histories.
-    const socket = new WebSocket(url + back, ['goforward.v1', `bearer.${target.token}`]);
+    const resume = this.#cursor === '' ? '' : `?cursor=${encodeURIComponent(this.#cursor)}`;
+    // The token is sent as a subprotocol, because addresses end up in logs.
+    const socket = new WebSocket(url + resume, ['goforward.v1', `bearer.${target.token}`]);
     this.#socket = socket;
     this.#deadline = setTimeout(() => this.#ended(socket, 1006, ''), CONNECT_TIMEOUT_MS);
     socket.addEventListener('message', ({ data }) => this.#received(socket, data));
@@ -160,7 +160,7 @@ export class Connection {
     this.#faultAt = performance.now();
   }
 
-  /** The fault that explains a close: only one that came right before it. */
+  /** The error right before a close, which explains it. */
   get #cause() {
     return performance.now() - this.#faultAt < CAUSE_MS ? this.#fault : null;
   }
@@ -180,37 +180,49 @@ export class Connection {
     const cause = this.#cause;
     const unexplained = code === 1006 && !wasConnected && cause === null;
     const next = unexplained
-      ? this.#followRefusal(target)
-      : this.#follow(target, explainClose(code, reason, cause), cause === null, code, cause?.retry_after);
+      ? this.#handleRefusal(target)
+      : this.#handleClose(
+          target,
+          explainClose(code, reason, cause),
+          cause === null,
+          code,
+          cause?.retry_after,
+        );
     next.catch(() => this.#retry(target));
   }
 
   /**
-   * A browser cannot read a refused handshake, so the reason is asked for over HTTP.
+   * Gets the reason of a refused handshake over HTTP, because a browser cannot read it.
    *
    * @param {Target} target
    */
-  async #followRefusal(target) {
-    const refusal = await askWhyRefused(target.channel, target.token);
+  async #handleRefusal(target) {
+    const refusal = await fetchHandshakeError(target.channel, target.token);
     if (target !== this.#target) return;
     if (refusal.reachable) {
       const { closeCode, fault } = refusal;
-      return this.#follow(target, explainClose(closeCode, '', fault), true, closeCode, fault?.retry_after);
+      return this.#handleClose(
+        target,
+        explainClose(closeCode, '', fault),
+        true,
+        closeCode,
+        fault?.retry_after,
+      );
     }
     this.#options.onProblem(UNREACHABLE, true);
     this.#retry(target);
   }
 
   /**
-   * What a close code demands: a new token, an end, or another try.
+   * Acts on a close code: renews the token, stops, or schedules a reconnect.
    *
    * @param {Target} target
    * @param {Explanation} problem
    * @param {boolean} isNews
    * @param {number} code
-   * @param {number} [retryAfter] seconds that the server asked for
+   * @param {number} [retryAfter] seconds requested by the server
    */
-  async #follow(target, problem, isNews, code, retryAfter) {
+  async #handleClose(target, problem, isNews, code, retryAfter) {
     if (code === 4401) {
       const token = await this.#options.renewToken(target.token);
       if (target !== this.#target) return;
@@ -226,11 +238,11 @@ export class Connection {
 
   /**
    * @param {Target} target
-   * @param {number} [retryAfter] seconds that the server asked for
+   * @param {number} [retryAfter] seconds requested by the server
    */
   #retry(target, retryAfter = 0) {
     if (target !== this.#target) return;
-    // Full jitter: the clients of a server that restarts must not come back as one wave.
+    // Full jitter: clients of a restarted server must not reconnect all at once.
     const ceiling = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#failures);
     const delay = retryAfter * 1000 + Math.max(100, Math.random() * ceiling);
     this.#failures += 1;
@@ -250,7 +262,7 @@ export class Connection {
     this.#socket = null;
     clearTimeout(this.#deadline);
     socket?.close(1000);
-    this.#requests.abandon();
+    this.#requests.rejectAll();
   }
 
   /**

@@ -1,5 +1,5 @@
 /**
- * The element of this id, which `index.html` is known to hold.
+ * Returns the element with this id; `index.html` must have it.
  *
  * @param {string} id
  * @returns {any}
@@ -11,7 +11,7 @@ export function byId(id) {
 }
 
 /**
- * A new element. Text goes in as text, never as markup.
+ * Creates an element. `text` is never parsed as markup.
  *
  * @param {string} tag
  * @param {{ className?: string, text?: string, title?: string }} [options]

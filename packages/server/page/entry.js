@@ -1,24 +1,24 @@
 import { make } from './elements.js';
-import { clockTime, hueClass, shortName } from './names.js';
-import { explainFault } from './words.js';
+import { explainFault } from './error-texts.js';
+import { clockTime, hueClass, shortName } from './format.js';
 
 const LONGEST_PREVIEW = 400;
 
 /**
  * @typedef {import('./connection.js').Message} Message
- * @typedef {object} Reader who reads the stream: what is told depends on it
+ * @typedef {object} Reader the user of this page
  * @property {string} userId
- * @property {string} joinedAt timestamp of `connected`: whoever was seen before it did not join just now
+ * @property {string} joinedAt timestamp of `connected`: users seen before it were already in the channel
  */
 
-/** The filter that a message type belongs to. */
+/** Returns the filter group of a message type. */
 function groupOf(type) {
   if (type === 'presence') return 'presence';
   if (type === 'database_change') return 'rows';
   return type === 'system' || type === 'local' ? 'system' : 'message';
 }
 
-/** A text of this page itself, shaped like a message so that the stream can show it in its place. */
+/** Returns a text of this page in the shape of a message, for the list. */
 export function localNote(text) {
   return {
     id: '',
@@ -31,7 +31,7 @@ export function localNote(text) {
 }
 
 /**
- * Any JSON on one line, with the spaces that let it be read and broken.
+ * Formats JSON on one line, with spaces where it can wrap.
  *
  * @param {unknown} payload
  */
@@ -40,7 +40,7 @@ function preview(payload) {
   return text.length > LONGEST_PREVIEW ? `${text.slice(0, LONGEST_PREVIEW)}…` : text;
 }
 
-/** The text that a person wrote, where the payload has one. */
+/** Returns the chat text of a payload; null when it has none. */
 function chatText(payload) {
   if (typeof payload === 'string') return payload;
   for (const key of ['message', 'text', 'content']) {
@@ -64,17 +64,17 @@ function presenceText({ event, payload }, reader) {
     const wasHere = payload.user_id !== reader.userId && state.last_seen < reader.joinedAt;
     return wasHere ? 'is here' : 'joined';
   }
-  const said = typeof state.status === 'string' ? `is ${state.status}` : 'changed';
-  return typeof state.custom_message === 'string' ? `${said}: ${state.custom_message}` : said;
+  const status = typeof state.status === 'string' ? `is ${state.status}` : 'changed';
+  return typeof state.custom_message === 'string' ? `${status}: ${state.custom_message}` : status;
 }
 
 /** @param {Message} message */
 function systemText({ event, payload }) {
   switch (event) {
     case 'connected': {
-      const others =
+      const count =
         payload.subscriber_count === 1 ? '1 connection' : `${payload.subscriber_count} connections`;
-      return `Connected to ${payload.channel}, ${others} in it`;
+      return `Connected to ${payload.channel} (${count})`;
     }
     case 'error':
       return explainFault(payload).title;
@@ -83,11 +83,11 @@ function systemText({ event, payload }) {
     case 'token_expiring':
       return `Your token expires at ${clockTime(payload.expires_at)}`;
     case 'gap':
-      return `Something was missed here (${payload.scope}): fetch it again`;
+      return `Some ${payload.scope} were missed. Load the data again.`;
     case 'database_down':
-      return 'The database cannot be reached; chatting goes on';
+      return 'The database is unavailable. Messages still work.';
     case 'database_up':
-      return 'The database is back';
+      return 'The database is available again';
     case 'note':
       return payload.text;
     default:
@@ -99,11 +99,11 @@ function systemText({ event, payload }) {
 function changeOf({ payload }) {
   const { event, schema, table, new_record, old_record, visibility } = payload.change;
   const name = schema === 'public' ? table : `${schema}.${table}`;
-  const seen = visibility === undefined ? '' : ` (${visibility})`;
+  const suffix = visibility === undefined ? '' : ` (${visibility})`;
   const record = new_record ?? old_record;
   const parts = [
     make('span', { className: 'change', text: event }),
-    make('span', { className: 'said', text: `${name}${seen}` }),
+    make('span', { className: 'summary', text: `${name}${suffix}` }),
   ];
   return record === null || record === undefined
     ? parts
@@ -127,11 +127,11 @@ function nameOf(userId, reader) {
  */
 function contentOf(message, reader) {
   const group = groupOf(message.type);
-  if (group === 'system') return [make('span', { className: 'said', text: systemText(message) })];
+  if (group === 'system') return [make('span', { className: 'summary', text: systemText(message) })];
   if (group === 'rows') return changeOf(message);
   if (group === 'presence') {
     const who = message.event === 'diff' ? [] : nameOf(message.payload.user_id, reader);
-    return [...who, make('span', { className: 'said', text: presenceText(message, reader) })];
+    return [...who, make('span', { className: 'summary', text: presenceText(message, reader) })];
   }
   const text = chatText(message.payload);
   const body =
@@ -141,24 +141,25 @@ function contentOf(message, reader) {
   return [...nameOf(message.user_id, reader), body];
 }
 
-/** The button that opens a message as it came; its JSON is only made when somebody asks. */
+/** The button that expands an entry to the whole message. */
 function rawToggle(message, item) {
   const label = `${message.type} · ${message.event}`;
   const words = make('span', { className: 'tag-words', text: label });
-  const button = make('button', { className: 'tag', title: 'Show the message as it came' }, words);
+  const button = make('button', { className: 'tag', title: 'Show the whole message' }, words);
   button.type = 'button';
   button.setAttribute('aria-expanded', 'false');
   button.addEventListener('click', () => {
     const open = item.querySelector('pre');
     button.setAttribute('aria-expanded', String(open === null));
-    if (open !== null) open.remove();
-    else item.append(make('pre', { className: 'raw', text: JSON.stringify(message, null, 2) }));
+    if (open !== null) return open.remove();
+    item.append(make('pre', { className: 'raw', text: JSON.stringify(message, null, 2) }));
+    item.scrollIntoView({ block: 'nearest' });
   });
   return button;
 }
 
 /**
- * The list item of one message: when, who, what, and behind its type the whole of it.
+ * Returns the list item of a message: time, user and content, and a button that shows the whole message.
  *
  * @param {Message} message
  * @param {Reader} reader

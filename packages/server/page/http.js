@@ -1,8 +1,8 @@
-/** How long an answer may take before the server counts as out of reach. */
+/** Without an answer for this long, a request fails with NO_REPLY. */
 const TIMEOUT_MS = 15_000;
 
 /**
- * Posts JSON as the holder of a token and resolves with the answer; rejects with a fault.
+ * Posts JSON and resolves with the answer; rejects with a fault.
  *
  * @param {string} path
  * @param {string} token
@@ -14,7 +14,7 @@ export function post(path, token, body) {
 }
 
 /**
- * Asks as the holder of a token and resolves with the answer; rejects with a fault.
+ * Gets a resource and resolves with the answer; rejects with a fault.
  *
  * @param {string} path
  * @param {string} token
@@ -22,6 +22,17 @@ export function post(path, token, body) {
  */
 export function get(path, token) {
   return call(path, token, {});
+}
+
+/**
+ * Deletes a resource and resolves with the answer; rejects with a fault.
+ *
+ * @param {string} path
+ * @param {string} token
+ * @returns {Promise<any>}
+ */
+export function remove(path, token) {
+  return call(path, token, { method: 'DELETE' });
 }
 
 /**

@@ -2,10 +2,10 @@ const INTERVAL_MS = 5_000;
 const SAMPLES = 24;
 const WIDTH = 72;
 const HEIGHT = 20;
-/** The curve's full height is never less than this, so that a fast line does not look like a wild one. */
+/** The smallest top of the curve's scale: small variations of a fast connection stay small. */
 const LOWEST_CEILING_MS = 20;
 
-/** The round trip of a ping, measured while the page is connected and looked at, with its recent course. */
+/** Measures the round trip of a ping while the page is connected and visible, and draws the recent values. */
 export class LatencyMeter {
   #meter;
   #text;
@@ -57,10 +57,10 @@ export class LatencyMeter {
       this.#samples = [...this.#samples, performance.now() - sentAt].slice(-SAMPLES);
       this.#show();
     } catch (fault) {
-      // Without a reply and without any message since, the other side is gone, whatever the network says.
+      // Neither a reply nor another message: the connection is dead, even if the socket is still open.
       const silent = this.#connection.receivedAt < sentAt;
       if (/** @type {any} */ (fault).code === 'NO_REPLY' && silent && this.#running && !document.hidden)
-        this.#connection.giveUp();
+        this.#connection.treatAsLost();
     }
   }
 

@@ -1,6 +1,6 @@
 /** @typedef {import('./connection.js').Connection} Connection */
 
-/** The controls for one's own presence: a status and a short text. They outlive a reconnect. */
+/** The controls for the user's own presence: a status and a note, kept across reconnects. */
 export class OwnStatus {
   #form;
   #status;
@@ -8,18 +8,20 @@ export class OwnStatus {
   #button;
   #connection;
   #onFault;
+  #onSuccess;
 
   /**
    * @param {{ form: HTMLFormElement, status: HTMLSelectElement, text: HTMLInputElement, button: HTMLButtonElement,
-   *   connection: Connection, onFault: (fault: import('./words.js').Fault) => void }} options
+   *   connection: Connection, onFault: (fault: import('./error-texts.js').Fault) => void, onSuccess: () => void }} options
    */
-  constructor({ form, status, text, button, connection, onFault }) {
+  constructor({ form, status, text, button, connection, onFault, onSuccess }) {
     this.#form = form;
     this.#status = status;
     this.#text = text;
     this.#button = button;
     this.#connection = connection;
     this.#onFault = onFault;
+    this.#onSuccess = onSuccess;
     status.addEventListener('change', () => this.#send());
     form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -32,17 +34,17 @@ export class OwnStatus {
     for (const control of [this.#status, this.#text, this.#button]) control.disabled = !enabled;
   }
 
-  /** Says again what was chosen before: the server lists a user who comes back as online. */
+  /** Sends the chosen status again: after a reconnect the server lists the user as online. */
   restore() {
     if (this.#status.value !== 'online' || this.#text.value.trim() !== '') this.#send();
   }
 
   /**
-   * Follows the same user's change in another tab, unless it is being edited here.
+   * Shows a change that the same user made in another tab, unless the controls are in use here.
    *
    * @param {{ status?: unknown, custom_message?: unknown }} state
    */
-  follow(state) {
+  show(state) {
     if (this.#form.contains(document.activeElement)) return;
     const known = [...this.#status.options].some((option) => option.value === state.status);
     if (known) this.#status.value = String(state.status);
@@ -52,6 +54,6 @@ export class OwnStatus {
   #send() {
     const text = this.#text.value.trim();
     const state = { status: this.#status.value, custom_message: text === '' ? null : text };
-    this.#connection.request('presence', 'update', { state }).catch(this.#onFault);
+    this.#connection.request('presence', 'update', { state }).then(this.#onSuccess, this.#onFault);
   }
 }

@@ -3,27 +3,27 @@ import { ConnectForm } from './connect-form.js';
 import { Connection } from './connection.js';
 import { byId, make } from './elements.js';
 import { localNote } from './entry.js';
+import { explainFault, PRINTED_ADMIN_TOKEN } from './error-texts.js';
+import { clockTime } from './format.js';
 import { LatencyMeter } from './latency.js';
-import { clockTime } from './names.js';
 import { OwnStatus } from './own-status.js';
 import { PresenceList } from './presence.js';
 import { ProblemBanner } from './problem-banner.js';
 import { RowsPanel } from './rows-panel.js';
 import { channelOfAddress, DemoSession, rememberChannel } from './session.js';
 import { Stream } from './stream.js';
-import { explainFault } from './words.js';
 
-/** Users that the server lists one by one to a new connection. */
+/** The maximum number of users that the server lists to a new connection. */
 const LISTED_USERS = 200;
-const DEFAULT_CHANNEL = 'general';
-const PHASE_WORDS = { disconnected: 'Disconnected', connecting: 'Connecting', connected: 'Connected' };
-const EMPTY_WORDS = {
-  disconnected: 'Connect to a channel to see what happens in it.',
-  connecting: 'Waiting for the connection.',
-  connected: 'Nothing was said yet. Open this page in a second browser and say hello.',
+const DEFAULT_CHANNEL = 'lobby';
+const PHASE_TEXTS = { disconnected: 'Disconnected', connecting: 'Connecting', connected: 'Connected' };
+const EMPTY_TEXTS = {
+  disconnected: 'Connect to a channel to see its messages.',
+  connecting: 'Connecting to the channel.',
+  connected: 'No messages yet. Open this page in a second browser and send one.',
 };
 
-/** The whole page: what the connection tells goes to the parts that show it, what people do goes to the connection. */
+/** The page: passes messages from the connection to the parts that show them, and user actions to the connection. */
 class Page {
   #session = new DemoSession();
   #banner = new ProblemBanner({
@@ -86,6 +86,7 @@ class Page {
     button: byId('own-set'),
     connection: this.#connection,
     onFault: (fault) => this.#showFault(fault),
+    onSuccess: () => this.#banner.succeeded(),
   });
   #composer = new Composer({
     chatForm: byId('compose-form'),
@@ -97,23 +98,28 @@ class Page {
     buttons: [byId('send'), byId('send-event')],
     publish: (event, payload) => this.#connection.request('broadcast', event, payload),
     onFault: (fault) => this.#showFault(fault),
-    onSent: () => this.#banner.clear(),
+    onSuccess: () => this.#banner.succeeded(),
   });
   #rows = new RowsPanel({
     tableForm: byId('rows-form'),
     table: byId('rows-table'),
-    subscribe: byId('rows-subscribe'),
+    follow: byId('rows-follow'),
+    tokenHint: byId('rows-token-hint'),
+    followed: byId('rows-followed'),
+    followedNote: byId('rows-followed-note'),
     rowForm: byId('rows-insert-form'),
     content: byId('rows-content'),
     insert: byId('rows-insert'),
     state: byId('rows-state'),
     onFault: (fault) => this.#showFault(fault),
+    onSuccess: () => this.#banner.succeeded(),
   });
   #ownUser = '';
-  /** The last problem that the stream tells of. */
+  #isUnconfigured = false;
+  /** The last problem that was added to the list of messages. */
   #noted = '';
 
-  /** Listens to the page, then connects at once where the server hands out a demo user. */
+  /** Listens to the page, then connects if the server gives a demo user. */
   async start() {
     /** @type {NodeListOf<HTMLInputElement>} */
     const boxes = document.querySelectorAll('.filters input');
@@ -122,7 +128,7 @@ class Page {
     }
     byId('clear').addEventListener('click', () => this.#stream.clear());
     byId('people-link').addEventListener('click', (event) => {
-      // Followed as a link, it would take the channel out of the address.
+      // The link would replace the channel in the address.
       event.preventDefault();
       byId('people-title').focus();
     });
@@ -131,11 +137,15 @@ class Page {
     this.#showPhase('disconnected', null);
     this.#form.fill({ channel: channelOfAddress() ?? DEFAULT_CHANNEL });
     const session = await this.#session.start();
-    this.#rows.offerExample(session?.example_table);
-    // Somebody may have been quicker than the answer.
+    this.#isUnconfigured = session !== null;
+    this.#rows.setServer({
+      exampleTable: session?.example_table,
+      adminToken: this.#isUnconfigured ? PRINTED_ADMIN_TOKEN : 'admin permission on the channel',
+    });
+    // A token may have been pasted in the meantime.
     if (this.#form.hasToken) return;
     if (session === null) {
-      this.#form.hint('Paste a token of your server. On its machine, “npm run token” prints one.');
+      this.#form.hint('Paste a token. On the server, “npx goforward-realtime token” prints one.');
       byId('token').focus();
       return;
     }
@@ -163,7 +173,7 @@ class Page {
   }
 
   /**
-   * Puts a problem into the stream, once: a server that is away for a night must not push the messages out.
+   * Adds a problem to the list of messages, but only once: retries must not push the messages out.
    *
    * @param {string} title
    */
@@ -173,9 +183,9 @@ class Page {
     this.#stream.add(localNote(title));
   }
 
-  /** @param {import('./words.js').Fault} fault */
+  /** @param {import('./error-texts.js').Fault} fault */
   #showFault(fault) {
-    this.#banner.show(explainFault(fault));
+    this.#banner.show(explainFault(fault, { isUnconfigured: this.#isUnconfigured }));
   }
 
   /**
@@ -185,12 +195,12 @@ class Page {
   #showPhase(phase, retryAt) {
     const status = byId('status');
     status.dataset.phase = phase;
-    // Set only where it changes: a live region would be read out again.
-    if (status.textContent !== PHASE_WORDS[phase]) status.textContent = PHASE_WORDS[phase];
-    byId('empty').textContent = EMPTY_WORDS[phase];
+    // Only on a change: a live region would be read aloud again.
+    if (status.textContent !== PHASE_TEXTS[phase]) status.textContent = PHASE_TEXTS[phase];
+    byId('empty').textContent = EMPTY_TEXTS[phase];
     this.#banner.countDown(retryAt);
     this.#form.show(phase, retryAt !== null);
-    this.#rows.follow(this.#connection.target);
+    this.#rows.setTarget(this.#connection.target);
     if (phase === 'connected') return;
     this.#latency.stop();
     this.#composer.setEnabled(false);
@@ -210,7 +220,7 @@ class Page {
   #receivePresence(message) {
     this.#people.apply(message);
     if (message.event === 'update' && message.payload.user_id === this.#ownUser) {
-      this.#ownStatus.follow(message.payload.state);
+      this.#ownStatus.show(message.payload.state);
     }
   }
 
@@ -218,11 +228,8 @@ class Page {
   #receiveSystem({ event, payload, timestamp }) {
     if (event === 'error') this.#showFault(payload);
     if (event === 'token_expiring') {
-      this.#banner.show({
-        title: 'Your token is about to expire',
-        advice: `This connection ends at ${clockTime(payload.expires_at)}. To stay, connect with a new token.`,
-        technical: '',
-      });
+      const advice = `The connection ends at ${clockTime(payload.expires_at)}. Connect with a new token to stay.`;
+      this.#banner.show({ title: 'Your token expires soon', advice, technical: '' }, { isNotice: true });
     }
     if (event !== 'connected') return;
     this.#ownUser = payload.user_id;
@@ -235,6 +242,8 @@ class Page {
     this.#ownStatus.setEnabled(true);
     this.#ownStatus.restore();
     this.#latency.start();
+    // Without a cursor the server streams no row changes.
+    if (payload.cursor !== undefined) this.#rows.load();
     this.#showFacts(payload);
   }
 
@@ -246,7 +255,7 @@ class Page {
       ['Connection', connected.connection_id],
     ];
     if (connected.token_expires_at !== undefined) {
-      facts.push(['Token until', new Date(connected.token_expires_at).toLocaleString()]);
+      facts.push(['Token expires', new Date(connected.token_expires_at).toLocaleString()]);
     }
     const rows = facts.flatMap(([name, value]) => [
       make('dt', { text: name }),

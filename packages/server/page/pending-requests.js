@@ -1,15 +1,15 @@
 const REPLY_TIMEOUT_MS = 10_000;
 
-/** @typedef {import('./words.js').Fault} Fault */
+/** @typedef {import('./error-texts.js').Fault} Fault */
 
-/** The requests of a connection that wait for the reply with their `ref`. */
+/** Requests of a connection that wait for the reply with their `ref`. */
 export class PendingRequests {
   /** @type {Map<string, { resolve: (payload: any) => void, reject: (fault: Fault) => void, timer: number }>} */
   #waiting = new Map();
   #count = 0;
 
   /**
-   * A new request: its `ref`, and its reply, which rejects with a fault.
+   * Adds a request; its reply rejects with a fault.
    *
    * @returns {{ ref: string, reply: Promise<any> }}
    */
@@ -24,21 +24,21 @@ export class PendingRequests {
   }
 
   /**
-   * Takes a reply; false for any other message.
+   * Settles the request of a reply. Returns false for any other message.
    *
    * @param {import('./connection.js').Message} message
    */
   settle({ type, event, ref, payload }) {
     if (type !== 'reply') return false;
-    // One that comes after its request was given up is nobody's.
+    // The request of a late reply has timed out and is no longer there.
     const request = this.#take(String(ref));
     if (event === 'error') request?.reject(payload);
     else request?.resolve(payload);
     return true;
   }
 
-  /** The connection is gone, and no reply will come. */
-  abandon() {
+  /** Rejects all requests, after the connection was lost. */
+  rejectAll() {
     for (const ref of this.#waiting.keys()) this.#take(ref)?.reject({ code: 'NO_REPLY' });
   }
 

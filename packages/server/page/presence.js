@@ -1,16 +1,16 @@
 import { make } from './elements.js';
-import { hueClass, shortName, timeAgo } from './names.js';
+import { hueClass, shortName, timeAgo } from './format.js';
 
 const STATUS_ORDER = ['online', 'away', 'busy'];
-/** Rows that are shown; a list of thousands helps nobody. */
+/** The maximum number of users shown. */
 const SHOWN = 200;
-/** Changes are shown in batches: two hundred users arrive at once when one connects. */
+/** Changes are rendered in batches: a new connection receives up to 200 users at once. */
 const BATCH_MS = 30;
 const AGES_MS = 30_000;
 
 /** @typedef {{ status?: unknown, last_seen?: string, custom_message?: unknown }} State */
 
-/** Who is in the channel, kept alive by presence messages. */
+/** The list of users in the channel, updated by presence messages. */
 export class PresenceList {
   #list;
   #more;
@@ -20,7 +20,7 @@ export class PresenceList {
   /** @type {Map<string, { state: State, row: HTMLElement, seen: HTMLElement }>} */
   #rows = new Map();
   #ownUser = '';
-  /** Users beyond those that the server listed one by one. */
+  /** The number of users that the server counted but did not list. */
   #unlisted = 0;
   #timer = 0;
 
@@ -33,10 +33,10 @@ export class PresenceList {
   }
 
   /**
-   * Starts over for a new connection.
+   * Clears the list for a new connection.
    *
    * @param {string} ownUser
-   * @param {number} unlisted how many users are there without being told of one by one
+   * @param {number} unlisted the number of users that the server does not list
    */
   reset(ownUser, unlisted) {
     this.#ownUser = ownUser;
@@ -94,24 +94,24 @@ export class PresenceList {
     }
     this.#rows = kept;
     this.#list.replaceChildren(...[...kept.values()].map(({ row }) => row));
-    this.#more.textContent = this.#below(total, total - shown.length);
+    this.#more.textContent = this.#footer(total, total - shown.length);
     this.#showAges();
   }
 
   /**
-   * What is said below the rows.
+   * The text below the list.
    *
    * @param {number} total
    * @param {number} more
    */
-  #below(total, more) {
+  #footer(total, more) {
     if (more > 0) return `and ${more.toLocaleString()} more`;
     if (total > 0) return '';
-    return this.#ownUser === '' ? 'Connect to see who is here.' : 'Nobody is listed.';
+    return this.#ownUser === '' ? 'Connect to see who is here.' : 'No users.';
   }
 
   /**
-   * Oneself first, then by status, then by name.
+   * Sorts the own user first, then by status and by id.
    *
    * @param {[string, State]} a
    * @param {[string, State]} b

@@ -1,13 +1,14 @@
 import { make } from './elements.js';
 
-/** @typedef {import('./words.js').Explanation} Explanation */
+/** @typedef {import('./error-texts.js').Explanation} Explanation */
 
-/** The place where errors are told in words, with the time until the next try below them. */
+/** Shows the latest error, with the time until the next connection attempt below it. */
 export class ProblemBanner {
   #banner;
   #text;
   #retry;
   #timer = 0;
+  #isNotice = false;
 
   /** @param {{ banner: HTMLElement, text: HTMLElement, retry: HTMLElement, dismiss: HTMLElement }} parts */
   constructor({ banner, text, retry, dismiss }) {
@@ -17,8 +18,12 @@ export class ProblemBanner {
     dismiss.addEventListener('click', () => this.clear());
   }
 
-  /** @param {Explanation} explanation */
-  show({ title, advice, technical }) {
+  /**
+   * @param {Explanation} explanation
+   * @param {{ isNotice?: boolean }} [options] a notice stays when an action succeeds
+   */
+  show({ title, advice, technical }, { isNotice = false } = {}) {
+    this.#isNotice = isNotice;
     this.#text.replaceChildren(make('strong', { text: title }), ' ', make('span', { text: advice }));
     if (technical !== '') this.#text.append(' ', make('code', { className: 'technical', text: technical }));
     this.#banner.hidden = false;
@@ -29,10 +34,15 @@ export class ProblemBanner {
     this.#banner.hidden = true;
   }
 
+  /** An action succeeded: removes the error of an earlier one. */
+  succeeded() {
+    if (!this.#isNotice) this.clear();
+  }
+
   /**
-   * Counts down to the next try. Not announced: only the error itself is.
+   * Shows a countdown to the next connection attempt, outside the live region, so that it is not read aloud.
    *
-   * @param {number | null} retryAt milliseconds since the epoch; null: none is planned
+   * @param {number | null} retryAt milliseconds since the epoch; null when none is planned
    */
   countDown(retryAt) {
     clearTimeout(this.#timer);

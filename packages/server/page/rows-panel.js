@@ -1,65 +1,98 @@
+import { FollowedTables } from './followed-tables.js';
 import { get, post } from './http.js';
 
 /**
+ * @typedef {import('./connection.js').Target} Target
+ * @typedef {import('./error-texts.js').Fault} Fault
  * @typedef {object} RowsPanelOptions
  * @property {HTMLFormElement} tableForm
  * @property {HTMLInputElement} table
- * @property {HTMLButtonElement} subscribe
+ * @property {HTMLButtonElement} follow
+ * @property {HTMLElement} tokenHint says which token the actions need
+ * @property {HTMLElement} followed the list of followed tables
+ * @property {HTMLElement} followedNote
  * @property {HTMLFormElement} rowForm
  * @property {HTMLInputElement} content
  * @property {HTMLButtonElement} insert
- * @property {HTMLElement} state what the panel last did, in words
- * @property {(fault: import('./words.js').Fault) => void} onFault
+ * @property {HTMLElement} state the result of the last action
+ * @property {(fault: Fault) => void} onFault
+ * @property {() => void} onSuccess
  */
 
-/** Subscribes the channel to a table and, on a server as it comes, inserts rows into the example table. */
+/** Lets the channel follow tables and, on a server without settings, inserts rows into the example table. */
 export class RowsPanel {
   #options;
-  /** @type {import('./connection.js').Target | null} */
+  /** @type {Target | null} */
   #target = null;
-  /** The table that demo users may subscribe to and insert into; undefined on a configured server. */
+  /** The table that demo users may follow and insert into; undefined on a configured server. */
   #exampleTable;
+  #followed;
 
   /** @param {RowsPanelOptions} options */
   constructor(options) {
     this.#options = options;
-    const { tableForm, subscribe, rowForm, insert } = options;
-    this.#onSubmit(tableForm, subscribe, (target) => this.#subscribe(target));
+    const { tableForm, follow, rowForm, insert, followed, followedNote, onFault } = options;
+    this.#onSubmit(tableForm, follow, (target) => this.#follow(target));
     this.#onSubmit(rowForm, insert, (target) => this.#insert(target));
-  }
-
-  /** @param {string | undefined} exampleTable */
-  offerExample(exampleTable) {
-    this.#exampleTable = exampleTable;
-    this.#options.rowForm.hidden = exampleTable === undefined;
-    if (exampleTable !== undefined) this.#options.table.value = exampleTable;
-  }
-
-  /** @param {import('./connection.js').Target | null} target the channel and the token to act with; null: not connected */
-  follow(target) {
-    if (target?.channel !== this.#target?.channel) this.#options.state.textContent = '';
-    this.#target = target;
-    const { subscribe, insert } = this.#options;
-    for (const button of [subscribe, insert]) button.disabled = target === null;
+    this.#followed = new FollowedTables({
+      list: followed,
+      note: followedNote,
+      onFault,
+      onLoaded: (isAdmin) => {
+        options.tokenHint.hidden = isAdmin;
+      },
+      onUnfollowed: (name) => this.#report(`No longer following ${name}.`),
+    });
   }
 
   /**
-   * One answer is waited for before the next is asked for.
+   * Shows what the server offers.
+   *
+   * @param {{ exampleTable: string | undefined, adminToken: string }} server `adminToken`: which token follows tables
+   */
+  setServer({ exampleTable, adminToken }) {
+    const { rowForm, table, tokenHint } = this.#options;
+    this.#exampleTable = exampleTable;
+    rowForm.hidden = exampleTable === undefined;
+    if (exampleTable !== undefined) table.value = exampleTable;
+    tokenHint.textContent =
+      exampleTable === undefined
+        ? `Following and unfollowing need ${adminToken}.`
+        : `Other tables, and unfollowing, need ${adminToken}.`;
+    this.#followed.setDemo(exampleTable !== undefined);
+  }
+
+  /** @param {Target | null} target the channel and the token to act with; null while not connected */
+  setTarget(target) {
+    if (target?.channel !== this.#target?.channel) this.#options.state.textContent = '';
+    this.#target = target;
+    const { follow, insert } = this.#options;
+    for (const button of [follow, insert]) button.disabled = target === null;
+    if (target === null) this.#followed.clear();
+  }
+
+  /** Loads the followed tables of a new connection. */
+  load() {
+    if (this.#target !== null) void this.#followed.load(this.#target);
+  }
+
+  /**
+   * Runs one request at a time.
    *
    * @param {HTMLFormElement} form
    * @param {HTMLButtonElement} button
-   * @param {(target: import('./connection.js').Target) => Promise<void>} work
+   * @param {(target: Target) => Promise<void>} action
    */
-  #onSubmit(form, button, work) {
+  #onSubmit(form, button, action) {
     const submit = async () => {
       const target = this.#target;
       if (target === null) return this.#options.onFault({ code: 'NOT_CONNECTED' });
       if (button.disabled) return;
       button.disabled = true;
       try {
-        await work(target);
+        await action(target);
       } catch (fault) {
-        this.#options.onFault(/** @type {import('./words.js').Fault} */ (fault));
+        this.#options.onFault(/** @type {Fault} */ (fault));
       }
       button.disabled = this.#target === null;
     };
@@ -69,43 +102,46 @@ export class RowsPanel {
     });
   }
 
-  /** @param {import('./connection.js').Target} target */
-  async #subscribe({ channel, token }) {
+  /** @param {Target} target */
+  async #follow(target) {
+    const { channel, token } = target;
     const name = this.#options.table.value.trim();
     if (name === '') return this.#options.table.focus();
     const [schema, table] = name.includes('.') ? name.split(/\.(.*)/s) : ['public', name];
-    const place = `channels/${encodeURIComponent(channel)}/subscribe`;
+    const path = `channels/${encodeURIComponent(channel)}/subscribe`;
     const { warnings = [], visibility = [] } =
       name === this.#exampleTable
-        ? await post(`/demo/${place}`, token, {})
-        : await post(`/realtime/${place}`, token, { schema, table });
+        ? await post(`/demo/${path}`, token, {})
+        : await post(`/realtime/${path}`, token, { schema, table });
     const tiers = visibility.length > 0 ? visibility : await tiersOf(token, schema, table);
-    this.#say([
-      `${channel} gets the changes of ${name}; each member those of rows it may see.`,
+    this.#report(
+      `${channel} follows ${name}. Each member receives the rows that it may see.`,
       ...tiers.map(({ role, tier, reason }) => `For ${role}: ${tier}, ${reason}.`),
       ...warnings,
-    ]);
+    );
+    await this.#followed.load(target);
   }
 
-  /** @param {import('./connection.js').Target} target */
+  /** @param {Target} target */
   async #insert({ token }) {
     const { content } = this.#options;
     if (content.value.trim() === '') return content.focus();
     await post('/demo/messages', token, { content: content.value });
     content.value = '';
-    this.#say(['The row is in the table.']);
+    this.#report('Row inserted.');
   }
 
   /** @param {string[]} sentences */
-  #say(sentences) {
+  #report(...sentences) {
     this.#options.state.textContent = sentences.join(' ');
+    this.#options.onSuccess();
   }
 }
 
-/** @typedef {{ role: string, tier: string, reason: string }} Tier how rows of a table are judged for a database role */
+/** @typedef {{ role: string, tier: string, reason: string }} Tier how rows of a table are evaluated for a database role */
 
 /**
- * Only server admins are told; for others there are none.
+ * Returns the tiers of a table. Only server admins may read them; for others there are none.
  *
  * @param {string} token
  * @param {string | undefined} schema

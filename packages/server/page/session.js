@@ -1,13 +1,13 @@
 const STORED = 'goforward-realtime.demo-session';
 const CHANNEL_NAME = /^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}$/;
-/** The characters that a WebSocket sub-protocol may have; every JSON Web Token keeps to them. */
+/** The characters allowed in a WebSocket subprotocol, which carries the token. */
 const TOKEN_TEXT = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
 const EXPIRY_MARGIN_MS = 60_000;
 
 /** @typedef {{ user_id: string, token: string, channel: string, example_table?: string }} Session */
 
 /**
- * What a token says about itself, not verified; null when it cannot be read.
+ * Returns the claims of a token without verifying it; null when it cannot be decoded.
  *
  * @param {string} token
  * @returns {Record<string, unknown> | null}
@@ -24,7 +24,7 @@ function tokenClaims(token) {
 }
 
 /**
- * A pasted token without what people copy along with it.
+ * Removes quotes, whitespace and `Bearer` from a pasted token.
  *
  * @param {string} text
  */
@@ -46,13 +46,13 @@ export function isChannelName(name) {
   return CHANNEL_NAME.test(name);
 }
 
-/** The channel that the address asks for (`#channel=name`), or null. */
+/** Returns the channel in the page's address (`#channel=name`), or null. */
 export function channelOfAddress() {
   return new URLSearchParams(location.hash.slice(1)).get('channel');
 }
 
 /**
- * Puts the channel into the address, so that it can be shared. The token never goes there.
+ * Puts the channel into the page's address, so that it can be shared. The token stays out of it.
  *
  * @param {string} channel
  */
@@ -68,8 +68,8 @@ function isStillValid(token) {
 }
 
 /**
- * The demo user that an unconfigured server gives this page. Kept for the tab, so that a reload stays the
- * same user while another browser is another one. On a configured server there is none.
+ * The demo user that a server without settings gives to this page, kept in the tab's session storage. A configured
+ * server gives none.
  */
 export class DemoSession {
   /** @type {Session | null} */
@@ -83,8 +83,8 @@ export class DemoSession {
   }
 
   /**
-   * A fresh demo token in place of one that was refused; null when there is none, the refused token is not
-   * the demo user's, or a fresh one was refused just before.
+   * Returns a new demo token in place of a refused one; null when there is none, when the refused token is not the
+   * demo user's, or when a new one was refused just before.
    *
    * @param {string} refused
    * @returns {Promise<string | null>}
@@ -96,7 +96,7 @@ export class DemoSession {
     return this.#current?.token ?? null;
   }
 
-  /** A connection was accepted: the next refused token may be renewed again. */
+  /** After an accepted connection, a refused token may be renewed again. */
   accepted() {
     this.#mayRenew = true;
   }
@@ -116,7 +116,7 @@ export class DemoSession {
     try {
       sessionStorage.setItem(STORED, JSON.stringify(session));
     } catch {
-      // A browser that forbids storage gets a new user with each load, and all else works.
+      // Without session storage, each load gets a new demo user.
     }
   }
 

@@ -1,10 +1,10 @@
 import { entryOf } from './entry.js';
 
-/** Entries that are kept; the oldest make room. */
+/** The maximum number of entries; the oldest are removed. */
 const CAPACITY = 500;
-/** Messages are put on the page in batches: a busy channel must not cost one layout each. */
+/** Messages are rendered in batches: one layout for many. */
 const BATCH_MS = 30;
-/** So near to the end counts as being at the end, in pixels. */
+/** A scroll position within this distance of the end counts as the end, in pixels. */
 const END_TOLERANCE = 40;
 
 /**
@@ -12,7 +12,7 @@ const END_TOLERANCE = 40;
  * @typedef {import('./entry.js').Reader} Reader
  */
 
-/** The list of the last messages: it can be paused, filtered and cleared, and follows its end while that is in view. */
+/** The list of the latest messages, which can be paused, filtered and cleared. It follows its end while that is visible. */
 export class Stream {
   #list;
   #scroller;
@@ -41,7 +41,9 @@ export class Stream {
     scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
     pauseButton.addEventListener('click', () => this.#setPaused(!this.#paused));
     latestButton.addEventListener('click', () => this.#toEnd());
-    // The list gets another height with the window, the keyboard of a phone and every opened message.
+    // After an entry was expanded, the end may no longer be visible: new messages must not scroll the entry away.
+    list.addEventListener('click', () => this.#scrolled());
+    // The window, or the keyboard of a phone, changes the height.
     new ResizeObserver(() => this.#followsEnd && this.#toEnd()).observe(scroller);
   }
 
@@ -73,7 +75,7 @@ export class Stream {
   }
 
   /**
-   * Shows or hides a group of messages; hidden ones are kept.
+   * Shows or hides a group of messages. Hidden messages stay in the list.
    *
    * @param {string} group
    * @param {boolean} shown

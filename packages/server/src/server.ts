@@ -18,7 +18,7 @@ export interface ServerOptions {
 }
 
 const DEMO_TOKEN_MS = 24 * 3_600_000;
-const DEMO_CHANNEL = 'general';
+const DEMO_CHANNEL = 'lobby';
 /** What PostgreSQL needs of the time that a stop may take; the rest is for connections to read their last bytes. */
 const DATABASE_STOP_MS = 4_000;
 

@@ -7,44 +7,45 @@ import { preflightFacts } from '../postgres/preflight/preflight-facts.js';
 import { ensureSubscriberRole } from '../postgres/preflight/subscriber-role.js';
 import type { Finding } from '../postgres/source/change-source.js';
 import type { Command } from './command.js';
-import { settingsOfArguments } from './settings-of-arguments.js';
+import { parseArguments } from './parse-arguments.js';
 import { withDatabase } from './with-database.js';
 
-/** `doctor`: what stands in the way of row changes, and what mends it. */
+/** `doctor`: checks PostgreSQL for what prevents row changes, and prints how to fix it. */
 export const doctor: Command = {
   name: 'doctor',
-  summary: 'Tell what keeps row changes from being read, and what mends it',
-  help: () => `Usage: goforward-realtime doctor [--<setting> <value>]...
+  summary: 'Check PostgreSQL for problems with row changes, and print how to fix them',
+  usage: '[--<setting> <value>]...',
+  help: () => `Connects to PostgreSQL as the server does: to DATABASE_URL, or to the embedded PostgreSQL of the data folder
+while that runs. Prints each problem with its number and the SQL or setting that fixes it, and how rows of each
+enabled table are evaluated.
 
-Connects to PostgreSQL as the server would, the one of DATABASE_URL or the embedded one of the data folder while
-it runs, and prints every finding with its number and the SQL or setting that mends it. Takes the same flags
-as start. Exits 0 when nothing is wrong (warnings aside), else 1.`,
+Takes the flags of start. Exits 0 without problems or with warnings only, 1 with errors, 2 for invalid arguments.`,
   run: async (args) => {
-    const { settings } = settingsOfArguments(args).loaded;
-    const { findings, source, reason, tables } = await examine(settings);
+    const { settings } = parseArguments(args).loaded;
+    const { findings, source, reason, tables } = await inspectDatabase(settings);
     if (source === 'trigger')
       process.stdout.write(
-        `Row changes are read by triggers: ${reason ?? 'REALTIME_CHANGE_SOURCE says so'}.\n`,
+        `Row changes are read by triggers: ${reason ?? 'REALTIME_CHANGE_SOURCE is trigger'}.\n`,
       );
     for (const { code, severity, title, advice } of findings)
       process.stdout.write(`${code} ${severity}: ${title}\n  ${advice}\n`);
     for (const { table, role, tier, reason: why } of tables)
       process.stdout.write(`${table} for ${role}: ${tier}, ${why}.\n`);
-    if (findings.length === 0) process.stdout.write('Nothing keeps row changes from being read.\n');
+    if (findings.length === 0) process.stdout.write('No problems found.\n');
     return findings.some(({ severity }) => severity === 'error') ? 1 : 0;
   },
 };
 
-interface Examined {
+interface Inspection {
   readonly findings: readonly Finding[];
   readonly source: 'logical' | 'trigger';
-  /** Why auto chose triggers. */
+  /** Why `auto` chose triggers. */
   readonly reason?: string | undefined;
-  /** How rows of the tables that are set up are judged. */
+  /** How rows of each enabled table are evaluated. */
   readonly tables: readonly (RoleTier & { readonly table: string })[];
 }
 
-function examine(settings: Settings): Promise<Examined> {
+function inspectDatabase(settings: Settings): Promise<Inspection> {
   return withDatabase(settings, async (database) => {
     await ensureSubscriberRole(database);
     const names = {
@@ -63,7 +64,7 @@ function examine(settings: Settings): Promise<Examined> {
   });
 }
 
-async function tablesOf(database: Database, settings: Settings): Promise<Examined['tables']> {
+async function tablesOf(database: Database, settings: Settings): Promise<Inspection['tables']> {
   const { enableRls, dbRoles } = settings;
   const [kept] = await database.query<{ is: boolean }>('SELECT to_regclass($1) IS NOT NULL AS is', [
     `${database.schema}.tables`,

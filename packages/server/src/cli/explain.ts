@@ -4,9 +4,9 @@ import type { Explanation } from '../changes/explaining/explainer.js';
 import type { Settings } from '../config/settings-table.js';
 import { StartupError } from '../lib/startup-error.js';
 import type { Command } from './command.js';
-import { settingsOfArguments } from './settings-of-arguments.js';
+import { parseArguments } from './parse-arguments.js';
 
-const OPTIONS = [
+const QUESTION_OPTIONS = [
   'user',
   'claims',
   'subscription',
@@ -17,56 +17,65 @@ const OPTIONS = [
   'row',
   'at',
 ] as const;
-const ACCESS = ['url', 'token', 'format'] as const;
+const ACCESS_OPTIONS = ['url', 'token', 'format'] as const;
 const ADMIN_TOKEN_MS = 60_000;
 const TIMEOUT_MS = 10_000;
 
-type Own = Readonly<Record<string, string | undefined>>;
+type Options = Readonly<Record<string, string | undefined>>;
 type Answer = Explanation & { readonly listening?: number };
 
-/** `explain`: why a user gets a row, or does not, as the running server answers it. */
+/** `explain`: asks the running server why a user receives a row, or does not. */
 export const explain: Command = {
   name: 'explain',
-  summary: 'Tell why a user gets a row, or does not',
-  help: () => `Usage: goforward-realtime explain --user <id> [--subscription <id> | --table <name>] [--key | --row | --at] ...
+  summary: 'Explain why a user receives a row, or does not',
+  usage: '--user <id> [--subscription <id> | --table <name>] [--key | --row | --at] ...',
+  help: () => `Sends the question to the running server (POST /realtime/explain).
 
-Asks the running server (POST /realtime/explain).
+The user, one of:
+  --user <id>             The user's id: claims {"sub": <id>}
+  --claims <JSON>         All claims of the user's token
 
-  --user <id>             Whom it is about: the claims {"sub": <id>}
-  --claims <JSON>         All claims of the user's token, instead
-  --subscription <id>     The subscription, of a channel or a connection's own
-  --table <name>          Or the table, with --schema <name> (default: public) and --condition <SQL>
-  --key <JSON>            A row that is there: values by column, such as {"id": 7}
-  --row <JSON>            Or any row
-  --at <cursor>           Or a change, by the cursor of its message, while it is in the resume window
-  --format text|json      For people (default), or the answer of the server as it is
-  --url <address>         The server (default: http://localhost and the port of the settings)
+The subscription, one of (optional with --at):
+  --subscription <id>     A subscription of a channel or of a connection
+  --table <name>          A table, with --schema <name> (default: public) and --condition <SQL>
+
+The row, one of:
+  --key <JSON>            An existing row, by the values of its key, such as {"id": 7}
+  --row <JSON>            Any row, by the values of its columns
+  --at <cursor>           A change, by the cursor of its message, while it is in the resume window
+
+Other options:
+  --format text|json      Text (default), or the server's JSON answer
+  --url <address>         The server's address (default: http://localhost and the configured port)
   --token <token>         A server admin's token (default: one signed with the configured or generated secret)
 
-Also takes the flags of start. Exits 0 when the user gets it, 1 when not, 2 for a wrong question.`,
+Also takes the flags of start. Exits 0 when the user receives the row, 1 when not, 2 for invalid arguments or
+when the server does not answer.`,
   run: async (args) => {
-    const { own, loaded } = settingsOfArguments(args, [...OPTIONS, ...ACCESS]);
+    const { options, loaded } = parseArguments(args, [...QUESTION_OPTIONS, ...ACCESS_OPTIONS]);
     const { settings } = loaded;
-    if (own.format !== undefined && own.format !== 'text' && own.format !== 'json')
-      throw wrong('--format must be text or json.');
-    const question = questionOf(own);
+    if (options.format !== undefined && options.format !== 'text' && options.format !== 'json')
+      throw invalid('--format must be text or json.');
+    const question = questionOf(options);
     const answer = await ask(
-      own.url ?? `http://localhost:${settings.port}`,
-      await tokenFor(own, settings),
+      options.url ?? `http://localhost:${settings.port}`,
+      await tokenFor(options, settings),
       question,
     );
-    process.stdout.write(`${own.format === 'json' ? JSON.stringify(answer) : lines(answer).join('\n')}\n`);
+    process.stdout.write(
+      `${options.format === 'json' ? JSON.stringify(answer) : lines(answer).join('\n')}\n`,
+    );
     return answer.visible ? 0 : 1;
   },
 };
 
-function questionOf(own: Own): Record<string, unknown> {
-  const { user, claims, subscription, table, schema, condition, key, row, at } = own;
-  if ((user === undefined) === (claims === undefined)) throw wrong('One of --user and --claims is needed.');
+function questionOf(options: Options): Record<string, unknown> {
+  const { user, claims, subscription, table, schema, condition, key, row, at } = options;
+  if ((user === undefined) === (claims === undefined)) throw invalid('Give one of --user and --claims.');
   if (subscription === undefined && table === undefined && at === undefined)
-    throw wrong('--subscription or --table is needed.');
+    throw invalid('Give --subscription or --table.');
   if ([key, row, at].filter((given) => given !== undefined).length !== 1)
-    throw wrong('One of --key, --row and --at is needed.');
+    throw invalid('Give one of --key, --row and --at.');
   const question = {
     user: claims === undefined ? { sub: user } : values('claims', claims),
     subscription_id: subscription,
@@ -84,16 +93,16 @@ function values(option: string, text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {
-    throw wrong(`--${option} must be JSON, such as {"id": 7}.`);
+    throw invalid(`--${option} must be JSON, such as {"id": 7}.`);
   }
 }
 
-async function tokenFor({ token }: Own, settings: Settings): Promise<string> {
+async function tokenFor({ token }: Options, settings: Settings): Promise<string> {
   if (token !== undefined) return token;
   const sign = signerOf(await verificationKey(settings, resolve(settings.dataDir)), tokenRules(settings));
   const [role] = settings.adminRoles;
   if (sign === undefined || role === undefined)
-    throw wrong("--token is needed: a server admin's token cannot be signed here.");
+    throw invalid("Give --token: without the signing key, this command cannot sign a server admin's token.");
   return sign('goforward-realtime explain', role, ADMIN_TOKEN_MS);
 }
 
@@ -108,37 +117,37 @@ async function ask(url: string, token: string, question: object): Promise<Answer
     });
   } catch {
     throw new StartupError(
-      `There is no answer from ${url}. Is the server running? --url names another address.`,
-      {
-        exitCode: 2,
-      },
+      `The server at ${url} does not answer. Start it, or give its address with --url.`,
+      { exitCode: 2 },
     );
   }
   const body = (await response.json().catch(() => ({}))) as { error?: string; details?: string };
   if (response.ok) return body as Answer;
-  throw wrong(`The server answered ${response.status}: ${body.details ?? body.error ?? 'no reason'}.`);
+  throw invalid(
+    `The server answered ${response.status}: ${body.details ?? body.error ?? 'no reason given'}.`,
+  );
 }
 
-/** The answer for people. */
+/** The answer as text. */
 function lines(answer: Answer): string[] {
   const { user_id: user, role, change, condition, columns_left_out: leftOut, listening } = answer;
   const what = change === undefined ? 'the row' : `the ${change.event}`;
-  const as = change?.gets === 'gained' || change?.gets === 'lost' ? `, as one that is ${change.gets}` : '';
+  const as = change?.gets === 'gained' || change?.gets === 'lost' ? ` (visibility: ${change.gets})` : '';
   return [
-    `${user} (as ${role}) ${answer.visible ? 'gets' : 'does not get'} ${what}${as}.`,
+    `${user} (as ${role}) ${answer.visible ? 'receives' : 'does not receive'} ${what}${as}.`,
     ...answer.reasons.map((reason) => `  ${reason}`),
-    ...(change === undefined ? [] : ['  So it is by rights, policies and memberships as they are now.']),
+    ...(change === undefined ? [] : ['  Evaluated with the current privileges, policies and memberships.']),
     ...answer.policies.map(
       ({ name, permissive, result, expression }) =>
         `${permissive ? 'policy' : 'restrictive policy'} ${name}: ${result}   ${expression.replaceAll(/\s+/g, ' ')}`,
     ),
     ...(condition === undefined ? [] : [`condition: ${condition.holds}   ${condition.text}`]),
     ...(leftOut.length === 0 ? [] : [`columns left out: ${leftOut.join(', ')}`]),
-    `judged: ${answer.tier}, ${answer.tier_reason}`,
-    ...(listening === undefined ? [] : [`listening: ${listening} connection${listening === 1 ? '' : 's'}`]),
+    `evaluated: ${answer.tier}, ${answer.tier_reason}`,
+    ...(listening === undefined ? [] : [`connections: ${listening}`]),
   ];
 }
 
-function wrong(message: string): StartupError {
+function invalid(message: string): StartupError {
   return new StartupError(message, { exitCode: 2 });
 }

@@ -1,7 +1,8 @@
+import { closeMatch } from '../lib/nearest.js';
 import { StartupError } from '../lib/startup-error.js';
 import type { Database } from '../postgres/connection/database.js';
 import type { Command } from './command.js';
-import { settingsOfArguments } from './settings-of-arguments.js';
+import { parseArguments } from './parse-arguments.js';
 import { withDatabase } from './with-database.js';
 
 interface SlotRow {
@@ -25,26 +26,26 @@ interface StreamRow {
 const ACTIONS = ['show', 'reset', 'drop'] as const;
 type Action = (typeof ACTIONS)[number];
 
-/** `slot`: the replication slot of a server, looked at, made anew, or taken away. */
+/** `slot`: shows, recreates or drops the server's replication slot. */
 export const slot: Command = {
   name: 'slot',
   summary: 'Show, reset or drop the replication slot',
-  help: () => `Usage: goforward-realtime slot [show | reset | drop] [--<setting> <value>]...
+  usage: '[show | reset | drop] [--<setting> <value>]...',
+  help: () => `PostgreSQL keeps WAL for the replication slot (REALTIME_REPLICATION_SLOT) until the server has read it.
 
-The replication slot of REALTIME_REPLICATION_SLOT keeps PostgreSQL's log until the server has read it.
+  show    Prints who reads the slot, how far it was read, and how much WAL it retains (default).
+  reset   Drops and recreates the slot at the current WAL position. Changes that were not read yet are lost, and
+          the server reports a gap to its clients. Use it when the slot retains too much WAL.
+  drop    Drops the slot and the server's record of it. Use it when a server is removed for good.
 
-  show    What it keeps, how far it was read, and who reads it.
-  reset   Makes it anew, from now on. What was not read yet is lost, and the server tells its clients of the
-          gap. For a slot that keeps too much.
-  drop    Takes it away, with what the server remembers of it. For a server that does not come back.
-
-reset and drop want the server to be stopped. Takes the same flags as start.`,
+Stop the server before reset and drop. Takes the flags of start. Exits 0 on success, 1 on failure, 2 for invalid
+arguments.`,
   run: async (args) => {
     const [first = 'show', ...rest] = args;
     const action = ACTIONS.find((name) => name === first);
     if (action === undefined && !first.startsWith('-'))
-      throw new StartupError(`There is no slot ${first}. There are ${ACTIONS.join(', ')}.`, { exitCode: 2 });
-    const { settings } = settingsOfArguments(action === undefined ? args : rest).loaded;
+      throw new StartupError(unknownAction(first), { exitCode: 2 });
+    const { settings } = parseArguments(action === undefined ? args : rest).loaded;
     const name = settings.replicationSlot;
     const lines = await withDatabase(settings, (database) => act(action ?? 'show', database, name));
     process.stdout.write(`${lines.join('\n')}\n`);
@@ -52,21 +53,29 @@ reset and drop want the server to be stopped. Takes the same flags as start.`,
   },
 };
 
+function unknownAction(name: string): string {
+  const meant = closeMatch(name, ACTIONS);
+  const suggestion = meant === undefined ? '' : ` Did you mean ${meant}?`;
+  return `Unknown action ${JSON.stringify(name)}.${suggestion} The actions are ${ACTIONS.join(', ')}.`;
+}
+
 async function act(action: Action, database: Database, name: string): Promise<string[]> {
   const found = await slotRow(database, name);
   if (action === 'show')
-    return found === undefined ? [`There is no slot ${name}.`] : show(database, name, found);
+    return found === undefined ? [`Slot ${name} does not exist.`] : show(database, name, found);
   if (found !== undefined && found.active_pid !== null)
     throw new StartupError(
-      `A server reads the slot ${name} (PostgreSQL's process ${found.active_pid}). Stop it first.`,
+      `Slot ${name} is in use by a server (PostgreSQL process ${found.active_pid}). Stop that server first.`,
     );
   if (found !== undefined) await database.query('SELECT pg_drop_replication_slot($1)', [name]);
   if (action === 'reset') {
     await database.query(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, [name]);
-    return [`The slot ${name} begins now. The server tells its clients of the gap when it starts.`];
+    return [
+      `Slot ${name} was recreated at the current WAL position. The server reports a gap to its clients when it starts.`,
+    ];
   }
   await database.query(`DELETE FROM ${database.schema}.streams WHERE slot = $1`, [name]);
-  return [found === undefined ? `There is no slot ${name}.` : `The slot ${name} is dropped.`];
+  return [found === undefined ? `Slot ${name} does not exist.` : `Slot ${name} was dropped.`];
 }
 
 async function slotRow(database: Database, name: string): Promise<SlotRow | undefined> {
@@ -87,16 +96,18 @@ async function show(database: Database, name: string, row: SlotRow): Promise<str
   );
   const facts: readonly (readonly [string, string])[] = [
     ['slot', `${name} (${row.plugin}, database ${row.database})`],
-    ['read by', row.active_pid === null ? 'nobody' : `PostgreSQL's process ${row.active_pid}`],
-    ['confirmed', row.confirmed],
-    ['keeps', `${megabytes(row.retained)} of the log (${row.wal_status})`],
-    ...(row.safe === null ? [] : [['may keep', `${megabytes(row.safe)} more`] as const]),
-    ...(row.xmin_age === null ? [] : [['holds back vacuum', `${row.xmin_age} transactions`] as const]),
+    ['in use by', row.active_pid === null ? 'no server' : `PostgreSQL process ${row.active_pid}`],
+    ['confirmed LSN', row.confirmed],
+    ['retained WAL', `${megabytes(row.retained)} (${row.wal_status})`],
+    ...(row.safe === null ? [] : [['WAL left', `${megabytes(row.safe)} until the slot is lost`] as const]),
+    ...(row.xmin_age === null
+      ? []
+      : [['xmin age', `${row.xmin_age} transactions that VACUUM cannot clean up`] as const]),
     ...(stream === undefined
       ? []
       : [
-          ['stored', `${stream.acknowledged}, at ${stream.updated_at.toISOString()}`] as const,
-          ['history', `${stream.epoch}, slot made ${stream.generation} times`] as const,
+          ['stored LSN', `${stream.acknowledged}, at ${stream.updated_at.toISOString()}`] as const,
+          ['change epoch', `${stream.epoch}, slot created ${stream.generation} times`] as const,
         ]),
   ];
   const width = Math.max(...facts.map(([label]) => label.length));

@@ -20,14 +20,14 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-it.each(['SIGINT', 'SIGTERM', 'SIGHUP'])('%s asks for an orderly stop', async (signal) => {
+it.each(['SIGINT', 'SIGTERM', 'SIGHUP'])('%s requests an orderly stop', async (signal) => {
   expect(stop.signal.aborted).toBe(false);
   host.emit(signal);
-  await stop.asked;
+  await stop.requested;
   expect([stop.signal.aborted, stop.exitCode, exits]).toEqual([true, 0, []]);
 });
 
-it('signals within a second are one, and a later one ends the process at once', () => {
+it('signals within a second count as one, and a later one ends the process at once', () => {
   host.emit('SIGINT');
   vi.advanceTimersByTime(999);
   host.emit('SIGINT');
@@ -38,7 +38,7 @@ it('signals within a second are one, and a later one ends the process at once', 
   expect(exits).toEqual([1]);
 });
 
-it('a stop that takes longer than it may ends the process', () => {
+it('a stop that takes longer than its timeout ends the process', () => {
   host.emit('SIGTERM');
   vi.advanceTimersByTime(TIMEOUT_MS - 1);
   expect(exits).toEqual([]);
@@ -46,13 +46,13 @@ it('a stop that takes longer than it may ends the process', () => {
   expect(exits).toEqual([0]);
 });
 
-it.each(['uncaughtException', 'unhandledRejection'])('%s asks for a stop that fails', async (event) => {
+it.each(['uncaughtException', 'unhandledRejection'])('%s requests a stop with exit code 1', async (event) => {
   host.emit(event, new Error('a defect'));
-  await stop.asked;
+  await stop.requested;
   expect([stop.exitCode, exits]).toEqual([1, []]);
 });
 
-it('a defect during the stop changes its exit code', () => {
+it('an uncaught error during the stop changes its exit code', () => {
   host.emit('SIGTERM');
   host.emit('uncaughtException', new Error('a defect'));
   vi.advanceTimersByTime(TIMEOUT_MS);

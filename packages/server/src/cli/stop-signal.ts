@@ -1,35 +1,35 @@
 import type { Log } from '../lib/log.js';
 
-/** Ctrl-C reaches us twice, from npm and from the terminal, within milliseconds: signals so close together are one. */
+/** Under npm, Ctrl-C arrives twice within milliseconds: signals within this time count as one. */
 const ONE_SIGNAL_MS = 1_000;
-/** A closed terminal hangs up; without a word it would leave PostgreSQL running. */
+/** SIGHUP: a closed terminal would otherwise leave the embedded PostgreSQL running. */
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const CRASHES = ['uncaughtException', 'unhandledRejection'];
 
-/** The process, as far as it matters here. */
+/** The parts of `process` that it uses. */
 interface Host {
   on(event: string, listener: (value: unknown) => void): unknown;
   exit(code: number): unknown;
 }
 
 /**
- * The end of the process: asked for by a signal, or forced by an error that nobody caught. A later second
- * signal, or a stop that takes longer than it may, ends the process at once.
+ * Requests an orderly stop on a signal or an uncaught error. A second signal after a second, or a stop that takes
+ * longer than the timeout, exits at once.
  */
 export class StopSignal {
   readonly #log: Log;
   readonly #timeoutMs: number;
   readonly #host: Host;
   readonly #controller = new AbortController();
-  readonly asked: Promise<void>;
-  #askedAt = 0;
+  readonly requested: Promise<void>;
+  #requestedAt = 0;
   exitCode = 0;
 
   constructor(log: Log, timeoutMs: number, host: Host = process) {
     this.#log = log;
     this.#timeoutMs = timeoutMs;
     this.#host = host;
-    this.asked = new Promise((resolve) =>
+    this.requested = new Promise((resolve) =>
       this.signal.addEventListener('abort', () => resolve(), { once: true }),
     );
     for (const name of SIGNALS) host.on(name, () => this.#receive(name));
@@ -41,24 +41,24 @@ export class StopSignal {
   }
 
   #receive(name: string): void {
-    if (!this.signal.aborted) this.#ask();
-    else if (performance.now() - this.#askedAt > ONE_SIGNAL_MS) {
+    if (!this.signal.aborted) this.#request();
+    else if (performance.now() - this.#requestedAt > ONE_SIGNAL_MS) {
       this.#log.warn({ signal: name }, 'Stopping at once');
       this.#host.exit(1);
     }
   }
 
-  #ask(): void {
-    this.#askedAt = performance.now();
-    // What is left after this long hangs; the database recovers by itself at the next start.
+  #request(): void {
+    this.#requestedAt = performance.now();
+    // Whatever is left by then hangs; the database recovers at the next start.
     setTimeout(() => this.#host.exit(this.exitCode), this.#timeoutMs).unref();
     this.#controller.abort();
   }
 
-  /** The state is unknown: an orderly stop is tried, and the exit code tells whoever supervises. */
+  /** The state is unknown after this: stops in order where possible, and exits with 1 for the supervisor. */
   #crash(error: unknown): void {
-    this.#log.error({ err: error }, 'An error that nobody caught ends the server');
+    this.#log.error({ err: error }, 'Uncaught error: stopping the server');
     this.exitCode = 1;
-    if (!this.signal.aborted) this.#ask();
+    if (!this.signal.aborted) this.#request();
   }
 }

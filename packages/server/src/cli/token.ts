@@ -4,35 +4,34 @@ import { signerOf, tokenRules, verificationKey } from '../auth/token-key.js';
 import { formatDuration, parseDuration } from '../lib/duration.js';
 import { StartupError } from '../lib/startup-error.js';
 import type { Command } from './command.js';
-import { settingsOfArguments } from './settings-of-arguments.js';
+import { parseArguments } from './parse-arguments.js';
 
 const DEFAULT_ROLE = 'user';
 const DEFAULT_EXPIRES_MS = 24 * 3_600_000;
 
-/** `token`: signs a token with the configured or generated secret and prints it, and nothing else, to stdout. */
+/** `token`: signs a token with the configured or generated secret and prints nothing else to stdout. */
 export const token: Command = {
   name: 'token',
   summary: 'Sign a token for a user and print it',
-  help: () => `Usage: goforward-realtime token [--user <id>] [--role <role>] [--expires <duration>]
+  usage: '[--user <id>] [--role <role>] [--expires <duration>]',
+  help: () => `Prints a token signed with REALTIME_JWT_SECRET, or with the generated secret of the data folder.
 
-Prints a token signed with REALTIME_JWT_SECRET, or with the generated secret of the data folder.
-
-  --user <id>            Whose token it is (default: a new UUID)
-  --role <role>          The role in it (default: ${DEFAULT_ROLE}); admin makes a server admin
-  --expires <duration>   How long it is valid, such as 1h, or never (default: ${formatDuration(DEFAULT_EXPIRES_MS)})
+  --user <id>            User id: the claim sub (default: a new UUID)
+  --role <role>          The claim role (default: ${DEFAULT_ROLE}); admin is a server admin's
+  --expires <duration>   Lifetime, such as 1h, or never (default: ${formatDuration(DEFAULT_EXPIRES_MS)})
 
 Also takes the flags of start, such as --data-dir.`,
   run: async (args) => {
-    const { own, loaded } = settingsOfArguments(args, ['user', 'role', 'expires']);
+    const { options, loaded } = parseArguments(args, ['user', 'role', 'expires']);
     const { settings } = loaded;
-    const { user = randomUUID(), role = DEFAULT_ROLE, expires } = own;
+    const { user = randomUUID(), role = DEFAULT_ROLE, expires } = options;
     if (user === '' || role === '')
       throw new StartupError('--user and --role must not be empty.', { exitCode: 2 });
     const expiresIn = readExpires(expires);
     const sign = signerOf(await verificationKey(settings, resolve(settings.dataDir)), tokenRules(settings));
     if (sign === undefined) {
       throw new StartupError(
-        'Tokens are verified with a public key here, so only the holder of the private key can sign them.',
+        'This server verifies tokens with a public key (REALTIME_JWT_PUBLIC_KEY or REALTIME_JWKS_URL). Sign tokens with the matching private key.',
       );
     }
     process.stdout.write(`${await sign(user, role, expiresIn)}\n`);

@@ -6,8 +6,8 @@ import { Database } from '../postgres/connection/database.js';
 import { runningUrl } from '../postgres/embedded/running-url.js';
 
 /**
- * Does something with the database that the server would use: that of DATABASE_URL, or the embedded one of the data
- * folder while it runs. Throws StartupError where there is none.
+ * Connects to the server's database, runs `work` and disconnects. The database is that of DATABASE_URL, or the embedded
+ * one of the data folder while that runs. Throws StartupError when there is none or it cannot be reached.
  */
 export async function withDatabase<T>(
   settings: Settings,
@@ -15,7 +15,9 @@ export async function withDatabase<T>(
 ): Promise<T> {
   const url = settings.databaseUrl ?? (await runningUrl(resolve(settings.dataDir)));
   if (url === undefined)
-    throw new StartupError('There is no DATABASE_URL, and no embedded PostgreSQL in the data folder yet.');
+    throw new StartupError(
+      'DATABASE_URL is not set, and the data folder has no embedded PostgreSQL yet. Start the server once, or set DATABASE_URL.',
+    );
   const database = new Database({
     url,
     log: silentLog,
@@ -26,7 +28,7 @@ export async function withDatabase<T>(
     await database.start();
     const { state } = database;
     if (state.status === 'down')
-      throw new StartupError(`PostgreSQL cannot be reached: ${state.reason}. Is it running?`);
+      throw new StartupError(`PostgreSQL cannot be reached: ${state.reason}. Check that it is running.`);
     return await work(database);
   } finally {
     await database.stop();

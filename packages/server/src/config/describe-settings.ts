@@ -42,9 +42,9 @@ export function settingsReference(): string {
 
 const INTRODUCTION = `# Settings
 
-Every setting is a variable and a flag of \`goforward-realtime start\`. A flag wins over the environment, the
+Every setting is a variable and a flag of \`npx goforward-realtime start\`. A flag wins over the environment, the
 environment over the file \`.env\` in the working directory, and that over the default. An empty variable
-counts as not set. \`goforward-realtime config\` prints the effective values and where each came from, with
+counts as not set. \`npx goforward-realtime config\` prints the effective values and where each came from, with
 secrets masked.
 
 A variable that begins with \`REALTIME_\` and is not listed here, an unknown flag, or a value that does not

@@ -1,11 +1,8 @@
-import { type Near, nearest } from '../lib/nearest.js';
+import { isClose, type Near, nearest } from '../lib/nearest.js';
 import { ENV_PREFIX, flagOf, withoutPrefix } from './setting.js';
 import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-error.js';
 import type { SettingSources } from './setting-sources.js';
 import { SETTING_ROWS } from './settings-table.js';
-
-/** A name that is further away than this share of its letters was hardly meant. */
-const CLOSE_SHARE = 0.4;
 
 /** The first name that is no setting is an error: it is a setting that its author believes to be in effect. */
 export function refuseUnknownNames({ flags, env, envFile }: SettingSources): void {
@@ -37,6 +34,7 @@ function adviceOn(name: string, text: string, variables: ReadonlySet<string>): s
 
 function suggestion(name: string, near: Near | undefined, full: (name: string) => string): string {
   if (near === undefined) return '';
-  const isClose = near.distance <= Math.max(2, Math.floor(name.length * CLOSE_SHARE));
-  return isClose ? `Did you mean ${full(near.word)}?` : `The nearest setting is ${full(near.word)}.`;
+  return isClose(name, near)
+    ? `Did you mean ${full(near.word)}?`
+    : `The nearest setting is ${full(near.word)}.`;
 }

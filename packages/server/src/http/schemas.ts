@@ -190,7 +190,14 @@ const KnownSubscription = Type.Object({
 });
 
 export const SubscriptionList = Type.Object({
-  subscriptions: Type.Array(KnownSubscription),
+  subscriptions: Type.Array(
+    Type.Object({
+      ...KnownSubscription.properties,
+      removable: Type.Boolean({
+        description: 'whether you may end it, which needs admin permission on its channel',
+      }),
+    }),
+  ),
   total: Type.Integer(),
 });
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { editDistance, nearest } from './nearest.js';
+import { closeMatch, editDistance, nearest } from './nearest.js';
 
 describe('the nearest word', () => {
   it('is found over a missing, a wrong, an extra and a swapped letter', () => {
@@ -20,6 +20,20 @@ describe('the nearest word', () => {
   it('is undefined only without candidates', () => {
     expect(nearest('x', [])).toBeUndefined();
     expect(nearest('x', ['something else'])?.word).toBe('something else');
+  });
+});
+
+describe('a close match', () => {
+  it.each([
+    ['strat', 'start'],
+    ['docter', 'doctor'],
+    ['tok', 'token'],
+  ])('of "%s" is "%s"', (word, meant) => {
+    expect(closeMatch(word, ['start', 'token', 'doctor'])).toBe(meant);
+  });
+
+  it.each(['p', 'xy', 'frobnicate'])('of "%s" is none', (word) => {
+    expect(closeMatch(word, ['start', 'token', 'doctor'])).toBeUndefined();
   });
 });
 

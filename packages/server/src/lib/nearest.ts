@@ -4,6 +4,8 @@ export interface Near {
   readonly distance: number;
 }
 
+/** A name that is further away than this share of its letters was hardly meant. */
+const CLOSE_SHARE = 0.4;
 /** A name that stops early at `_` or `-` is an unfinished thought, not a list of missing letters. */
 const CUT_SHORT = 2;
 
@@ -17,6 +19,17 @@ export function nearest(word: string, candidates: Iterable<string>): Near | unde
     if (best === undefined || distance < best.distance) best = { word: candidate, distance };
   }
   return best;
+}
+
+/** Whether the word was probably meant as the one near it. */
+export function isClose(word: string, near: Near): boolean {
+  return near.distance <= Math.max(2, Math.floor(word.length * CLOSE_SHARE)) && near.distance < word.length;
+}
+
+/** The candidate that `word` was probably meant as; undefined when none is close. */
+export function closeMatch(word: string, candidates: Iterable<string>): string | undefined {
+  const near = nearest(word, candidates);
+  return near !== undefined && isClose(word, near) ? near.word : undefined;
 }
 
 /**

@@ -191,7 +191,7 @@ function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
       .subscriptions.list()
       .filter(({ userId }) => isAdmin || userId === identity.userId);
     return {
-      subscriptions: own.map(described),
+      subscriptions: own.map((subscription) => listedFor(identity, subscription, parts)),
       total: own.length,
     };
   });
@@ -234,6 +234,17 @@ function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
       return { message: 'subscription removed successfully' };
     },
   );
+}
+
+/** A subscription as lists show it to this caller. */
+export function listedFor(
+  identity: Identity,
+  subscription: Subscription,
+  { channels, permissions }: ChangeRouteParts,
+) {
+  const channel = channels.find(subscription.channelName);
+  const removable = channel !== undefined && permissions.allows(identity, 'admin', channel.config);
+  return { ...described(subscription), removable };
 }
 
 function described(subscription: Subscription) {

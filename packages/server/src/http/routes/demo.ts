@@ -7,7 +7,7 @@ import { callerOf, channelOf } from '../access.js';
 import { invalid } from '../error-reply.js';
 import type { App } from '../route.js';
 import { ChannelParams } from '../schemas.js';
-import { type ChangeRouteParts, type RowChangeParts, subscribeChannel } from './changes.js';
+import { type ChangeRouteParts, listedFor, type RowChangeParts, subscribeChannel } from './changes.js';
 import type { MessageRouteParts } from './messages.js';
 
 /** A fresh user for the page of an unconfigured server. */
@@ -69,6 +69,20 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
       const answer = await subscribeChannel(parts, channelOf(request).name, EXAMPLE, subscriber);
       const { tableOid } = rowChanges.subscriptions.get(answer.subscription_id);
       return { ...answer, visibility: tableOid === undefined ? [] : await rowChanges.tiers(tableOid) };
+    },
+  );
+  // A demo user follows the table for all: who came first owns the subscription, and the others see it here.
+  app.get(
+    '/demo/channels/:name/subscriptions',
+    { schema: { hide: true, params: ChannelParams }, config: { access: { channel: 'read' } } },
+    async (request) => {
+      const { name } = channelOf(request);
+      const shown = rowChanges.subscriptions
+        .list()
+        .filter(({ channelName }) => channelName === name)
+        .filter(({ filter }) => filter.table === EXAMPLE.table && filter.schema === EXAMPLE.schema);
+      const identity = callerOf(request);
+      return { subscriptions: shown.map((subscription) => listedFor(identity, subscription, parts)) };
     },
   );
   app.post(

@@ -1,3 +1,4 @@
+import { programName } from '../../lib/program-name.js';
 import type { Finding } from '../source/change-source.js';
 import { quoted } from '../sql/identifier.js';
 import type { PreflightFacts, PreflightNames } from './preflight-facts.js';
@@ -198,7 +199,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       if (slot.retained < budget / 2) return undefined;
       return warning(
         'the replication slot keeps more than half of the log that it may',
-        `${names.slot} keeps ${Math.round(slot.retained / 1024 ** 2)} MB. Find out why changes are not read, or what transaction stays open (SELECT pid, xact_start FROM pg_stat_activity ORDER BY 2); raise max_slot_wal_keep_size, or give what was not read up: goforward-realtime slot reset.`,
+        `${names.slot} keeps ${Math.round(slot.retained / 1024 ** 2)} MB. Find out why changes are not read, or what transaction stays open (SELECT pid, xact_start FROM pg_stat_activity ORDER BY 2); raise max_slot_wal_keep_size, or give what was not read up: ${programName()} slot reset.`,
       );
     },
   ],

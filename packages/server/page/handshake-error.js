@@ -1,17 +1,17 @@
-/** How long the question may take before the server counts as out of reach. */
+/** Without an answer for this long, the server counts as unreachable. */
 const TIMEOUT_MS = 8_000;
-/** The close codes that stand for HTTP statuses: a refused token, a refused person. */
+/** The close codes that correspond to HTTP statuses. */
 const CLOSE_CODES = { 401: 4401, 403: 4503 };
 
 /**
- * Why a handshake was refused, found out by asking for the same channel over HTTP. A 404 says nothing: a
- * channel may be one that only a connection creates.
+ * Finds out why a handshake was refused, which a browser does not tell, by requesting the channel over HTTP. A 404 is
+ * no reason: a connection may create the channel.
  *
  * @param {string} channel
  * @param {string} token
- * @returns {Promise<{ reachable: false } | { reachable: true, closeCode: number, fault: import('./words.js').Fault | null }>}
+ * @returns {Promise<{ reachable: false } | { reachable: true, closeCode: number, fault: import('./error-texts.js').Fault | null }>}
  */
-export async function askWhyRefused(channel, token) {
+export async function fetchHandshakeError(channel, token) {
   let response;
   try {
     response = await fetch(`/realtime/channels/${encodeURIComponent(channel)}`, {

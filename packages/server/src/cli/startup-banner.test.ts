@@ -1,19 +1,19 @@
 import { expect, test } from 'vitest';
 import { loadSettings } from '../config/load-settings.js';
 import type { RealtimeServer } from '../server.js';
-import { greeting } from './greeting.js';
+import { startupBanner } from './startup-banner.js';
 
 const DATABASE = 'postgres://me:hidden@db.example:5432/app';
 
-/** What `greeting` looks at. */
-type Greeted = Pick<
+/** What `startupBanner` reads. */
+type ShownServer = Pick<
   RealtimeServer,
   'port' | 'metricsPort' | 'isUnconfigured' | 'databaseUrl' | 'databaseProblem' | 'sign'
 >;
 
-function greetingOf(server: Partial<Greeted>, env: Record<string, string> = {}): Promise<string> {
+function bannerOf(server: Partial<ShownServer>, env: Record<string, string> = {}): Promise<string> {
   const { settings } = loadSettings({ flags: {}, env, envFile: {} });
-  const greeted: Greeted = {
+  const shown: ShownServer = {
     port: 8080,
     metricsPort: undefined,
     isUnconfigured: false,
@@ -22,13 +22,13 @@ function greetingOf(server: Partial<Greeted>, env: Record<string, string> = {}):
     sign: async (userId, role) => `token-of-${role}-${userId}`,
     ...server,
   };
-  return greeting(greeted as RealtimeServer, settings);
+  return startupBanner(shown as RealtimeServer, settings);
 }
 
 const row = (text: string, name: string) => new RegExp(`^  ${name} +(.+)$`, 'm').exec(text)?.[1];
 
-test('an unconfigured server shows everything that it takes to begin', async () => {
-  const text = await greetingOf({ isUnconfigured: true });
+test('an unconfigured server shows its addresses and a token for a user and an admin', async () => {
+  const text = await bannerOf({ isUnconfigured: true });
   expect(row(text, 'Page')).toBe('http://localhost:8080/');
   expect(row(text, 'WebSocket')).toBe('ws://localhost:8080/realtime/channels/<channel>/ws?token=<token>');
   expect(row(text, 'Database')).toBe(`${DATABASE} (embedded)`);
@@ -37,24 +37,24 @@ test('an unconfigured server shows everything that it takes to begin', async () 
   expect(text).toContain('Open the page in two browsers');
 });
 
-test('a configured one hides the password and makes no tokens', async () => {
-  const text = await greetingOf({}, { DATABASE_URL: DATABASE });
+test('a configured server hides the password and signs no tokens', async () => {
+  const text = await bannerOf({}, { DATABASE_URL: DATABASE });
   expect(row(text, 'Database')).toBe('postgres://me:********@db.example:5432/app (DATABASE_URL)');
   expect(text).not.toMatch(/hidden|token-of/);
-  expect(text).toContain('Make a token with: goforward-realtime token');
+  expect(text).toContain('Create a token with: npx goforward-realtime token');
 });
 
-test('one that cannot sign says whose tokens it takes', async () => {
-  expect(await greetingOf({ sign: undefined })).toContain('Connect with a token of your issuer');
+test('a server that cannot sign asks for a token from the issuer', async () => {
+  expect(await bannerOf({ sign: undefined })).toContain('Connect with a token from your issuer');
 });
 
-test('the ready admin token has the first of the admin roles', async () => {
-  const text = await greetingOf({ isUnconfigured: true }, { REALTIME_ADMIN_ROLES: 'root,ops' });
+test('the admin token has the first of the admin roles', async () => {
+  const text = await bannerOf({ isUnconfigured: true }, { REALTIME_ADMIN_ROLES: 'root,ops' });
   expect(row(text, 'Admin token')).toMatch(/^token-of-root-/);
 });
 
-test('a database that is waited for is told, with the reason', async () => {
-  const text = await greetingOf({ databaseProblem: 'connection refused at db.example:5432' });
+test('a database that cannot be reached is shown with the reason', async () => {
+  const text = await bannerOf({ databaseProblem: 'connection refused at db.example:5432' });
   expect(row(text, 'Database')).toMatch(/, waiting: connection refused at db\.example:5432\)$/);
 });
 
@@ -65,14 +65,14 @@ test.each([
   ['192.168.1.7', '192.168.1.7'],
   ['2001:db8::1', '[2001:db8::1]'],
   ['realtime.internal', 'realtime.internal'],
-])('a server on %s is reached by people at %s', async (host, shown) => {
-  const text = await greetingOf({ metricsPort: 9 }, { REALTIME_HOST: host });
+])('a server on %s is shown as %s', async (host, shown) => {
+  const text = await bannerOf({ metricsPort: 9 }, { REALTIME_HOST: host });
   expect(row(text, 'Page')).toBe(`http://${shown}:8080/`);
   expect(row(text, 'Metrics')).toBe(`http://${shown}:9/metrics`);
 });
 
-test('names and values stand in two columns', async () => {
-  const lines = (await greetingOf({ isUnconfigured: true }))
+test('names and values are aligned in two columns', async () => {
+  const lines = (await bannerOf({ isUnconfigured: true }))
     .split('\n')
     .filter((line) => /^ {2}\w+( \w+)? {2,}/.test(line));
   expect(lines.length).toBeGreaterThan(4);

@@ -8,7 +8,7 @@ const CLOCK = new Intl.DateTimeFormat([], {
 });
 
 /**
- * A user id as people can read it: the first group of a UUID, a long id cut.
+ * Shortens a user id: the first group of a UUID, or the first characters of a long id.
  *
  * @param {string} userId
  */
@@ -18,7 +18,7 @@ export function shortName(userId) {
 }
 
 /**
- * The class that gives a user the same colour everywhere.
+ * Returns the class of a user's colour.
  *
  * @param {string} userId
  */
@@ -29,7 +29,7 @@ export function hueClass(userId) {
 }
 
 /**
- * Hours, minutes and seconds of a timestamp in the reader's own time zone.
+ * Formats a timestamp as hours, minutes and seconds in the local time zone.
  *
  * @param {string | number} timestamp
  */
@@ -39,7 +39,7 @@ export function clockTime(timestamp) {
 }
 
 /**
- * How long ago a timestamp was, in a word or two.
+ * Formats how long ago a timestamp was.
  *
  * @param {string} timestamp
  * @param {number} now milliseconds since the epoch

@@ -1,0 +1,20 @@
+#!/usr/bin/env node
+// `npm run build`: compiles the packages, and records what they were built from for `npm start`.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { recordBuild, sourceDigest } from './build-state.mjs';
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const COMPILER = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+
+if (!existsSync(COMPILER)) {
+  process.stderr.write('TypeScript is not installed. Run: npm ci --include=dev\n');
+  process.exit(1);
+}
+// Before the build: a source that changes meanwhile makes the build stale.
+const digest = sourceDigest(ROOT);
+const { status } = spawnSync(process.execPath, [COMPILER, '-b'], { cwd: ROOT, stdio: 'inherit' });
+if (status === 0) recordBuild(ROOT, digest);
+process.exitCode = status ?? 1;
