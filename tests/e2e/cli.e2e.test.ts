@@ -42,7 +42,7 @@ describe('help', () => {
     const { code, stdout, stderr } = await run(args);
     expect([code, stderr]).toEqual([0, '']);
     expect(stdout).toContain('Usage: npx goforward-realtime <command>');
-    for (const name of ['start', 'token', 'config', 'doctor', 'slot', 'explain'])
+    for (const name of ['start', 'token', 'config', 'doctor', 'slot', 'explain', 'database-url'])
       expect(stdout).toMatch(new RegExp(`^  ${name} +\\S`, 'm'));
   });
 

@@ -4,13 +4,14 @@ import { StartupError } from '../lib/startup-error.js';
 import { serverVersion } from '../version.js';
 import type { Command } from './command.js';
 import { config } from './config.js';
+import { databaseUrlCommand } from './database-url.js';
 import { doctor } from './doctor.js';
 import { explain } from './explain.js';
 import { slot } from './slot.js';
 import { start } from './start.js';
 import { token } from './token.js';
 
-const COMMANDS: readonly Command[] = [start, token, config, doctor, slot, explain];
+const COMMANDS: readonly Command[] = [start, token, config, doctor, slot, explain, databaseUrlCommand];
 
 /** Runs the command that the arguments name, and returns the exit code. */
 async function main(args: readonly string[]): Promise<number> {

@@ -6,20 +6,24 @@ import { Database } from '../postgres/connection/database.js';
 import { runningUrl } from '../postgres/embedded/running-url.js';
 
 /**
- * Connects to the server's database, runs `work` and disconnects. The database is that of DATABASE_URL, or the embedded
- * one of the data folder while that runs. Throws StartupError when there is none or it cannot be reached.
+ * The connection string of the server's database: DATABASE_URL, or where the embedded PostgreSQL of the data folder
+ * listens while it runs. Throws StartupError when there is neither.
  */
+export async function databaseUrl(settings: Settings): Promise<string> {
+  const url = settings.databaseUrl ?? (await runningUrl(resolve(settings.dataDir)));
+  if (url !== undefined) return url;
+  throw new StartupError(
+    'DATABASE_URL is not set, and the data folder has no embedded PostgreSQL yet. Start the server once, or set DATABASE_URL.',
+  );
+}
+
+/** Connects to the server's database, runs `work` and disconnects. Throws StartupError when it cannot be reached. */
 export async function withDatabase<T>(
   settings: Settings,
   work: (database: Database) => Promise<T>,
 ): Promise<T> {
-  const url = settings.databaseUrl ?? (await runningUrl(resolve(settings.dataDir)));
-  if (url === undefined)
-    throw new StartupError(
-      'DATABASE_URL is not set, and the data folder has no embedded PostgreSQL yet. Start the server once, or set DATABASE_URL.',
-    );
   const database = new Database({
-    url,
+    url: await databaseUrl(settings),
     log: silentLog,
     maxReconnectDelayMs: settings.maxReconnectDelay,
     onReady: async () => undefined,
