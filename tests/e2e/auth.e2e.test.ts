@@ -49,6 +49,8 @@ describe('the user of a token', () => {
     [{ user_id: ['ada'] }],
     [{ sub: 'u'.repeat(256) }],
     [{ sub: 'system' }],
+    [{ sub: 'a\0b' }],
+    [{ role: 'service_role' }],
   ])('cannot be told from %j, so the token fails', async (claims) => {
     const token = await signClaims(claims as { sub?: string }, SECRET);
     expect(await statusOf('plain', token)).toBe(401);
@@ -57,6 +59,7 @@ describe('the user of a token', () => {
       error: 'authentication failed',
       code: 'AUTH_FAILED',
       details: 'Invalid or expired token',
+      reason: 'claims',
     });
     expect((await client.closed).code).toBe(4401);
   });
@@ -107,8 +110,10 @@ describe('the roles of a token', () => {
 
 describe('the times of a token', () => {
   test.each([
-    ['that has expired', { exp: secondsFromNow(-1) }, 401],
+    ['that has expired', { exp: secondsFromNow(-60) }, 401],
+    ['that has expired within the clock tolerance', { exp: secondsFromNow(-1) }, 200],
     ['that is not valid yet', { nbf: secondsFromNow(60) }, 401],
+    ['that was issued in the future', { iat: secondsFromNow(60) }, 401],
     ['that never ends', { exp: null }, 200],
     ['that ends after all dates', { exp: 1e15 }, 200],
     ['whose end is no number', { exp: '2030-01-01' as unknown as number }, 401],
@@ -125,24 +130,31 @@ describe('what is no token of ours', () => {
       .join('.');
 
   test.each([
-    ['without a signature', () => `${unsigned({ alg: 'none' })}.`],
-    ['with a signature that is empty', () => `${unsigned({ alg: 'HS256' })}.`],
-    ['of another secret', () => signClaims({ sub: 'ada' }, 'another secret that is long enough')],
+    ['without a signature', 'algorithm', () => `${unsigned({ alg: 'none' })}.`],
+    ['with a signature that is empty', 'signature', () => `${unsigned({ alg: 'HS256' })}.`],
+    [
+      'of another secret',
+      'signature',
+      () => signClaims({ sub: 'ada' }, 'another secret that is long enough'),
+    ],
     [
       'with a critical header that nobody knows',
+      'malformed',
       () => `${unsigned({ alg: 'HS256', crit: ['x'], x: 1 })}.AAAA`,
     ],
-    ['of rubbish', () => 'a.b.c'],
-    ['of one part', () => 'a'],
-    ['of 10,000 characters', () => 'a'.repeat(10_000)],
-  ])('%s fails with the same words', async (_what, make) => {
+    ['of rubbish', 'malformed', () => 'a.b.c'],
+    ['of one part', 'malformed', () => 'a'],
+    ['of 10,000 characters', 'malformed', () => 'a'.repeat(10_000)],
+  ])('%s fails with the same words, and the reason %s', async (_what, reason, make) => {
     const answer = await server.call('GET', `${CHANNELS}/plain`, { token: await make() });
     expect(answer.status).toBe(401);
     expect(answer.body).toEqual({
       error: 'authentication failed',
       code: 'AUTH_FAILED',
       details: 'Invalid or expired token',
+      reason,
     });
+    expect(answer.headers.get('www-authenticate')).toBe('Bearer');
   });
 });
 
@@ -228,8 +240,134 @@ describe('without a token', () => {
     await Promise.all([first.close(), second.close(), failing.closed]);
   });
 
-  test('HTTP asks for one even there', async () => {
+  test('HTTP reads and publishes in such a channel as a user of that request, and asks for a token elsewhere', async () => {
     await makeChannel('public-http', { require_auth: false });
-    expect((await server.call('GET', `${CHANNELS}/public-http`)).status).toBe(401);
+    expect(await overHttp('public-http', undefined)).toEqual([200, 200, 401, 401, 401]);
+    expect(await overHttp('plain', undefined)).toEqual([401, 401, 401, 401, 401]);
+    expect(await overHttp('not-there', undefined)).toEqual([401, 401, 401, 401, 401]);
+  });
+});
+
+/** What reading, publishing, being listed, deleting and listing channels are answered with. */
+async function overHttp(channel: string, token: string | undefined): Promise<number[]> {
+  const statuses: number[] = [];
+  for (const [method, path, body] of [
+    ['GET', `/${channel}`, undefined],
+    ['POST', `/${channel}/broadcast`, { event: 'x' }],
+    ['POST', `/${channel}/presence`, { state: {} }],
+    ['DELETE', `/${channel}`, undefined],
+    ['GET', '', undefined],
+  ] as const) {
+    const answer = await server.call(method, `${CHANNELS}${path}`, {
+      ...(token === undefined ? {} : { token }),
+      ...(body === undefined ? {} : { body }),
+    });
+    if (answer.status === 401) expect(answer.body).toEqual(NO_TOKEN);
+    statuses.push(answer.status);
+  }
+  return statuses;
+}
+
+const NO_TOKEN = {
+  error: 'authentication failed',
+  code: 'AUTH_FAILED',
+  details: 'A token is needed',
+  reason: 'missing',
+};
+
+describe("a token of no user, as Supabase's anon key,", () => {
+  const anonKey = (claims: object = {}) => signClaims({ iss: 'supabase', role: 'anon', ...claims }, SECRET);
+
+  test('is let in as a visitor where a channel does not require a token, and has no end', async () => {
+    await makeChannel('lobby-of-anon', { require_auth: false });
+    const client = dial(server, 'lobby-of-anon', { token: await anonKey() });
+    const { payload } = await client.next('system', 'connected');
+    expect(payload.user_id).toBe(`anon_${payload.connection_id}`);
+    expect(payload.token_expires_at).toBeUndefined();
+    client.send({ type: 'message', event: 'hello', payload: {} });
+    expect((await client.next('message', 'hello')).user_id).toBe(payload.user_id);
+    client.send({ type: 'auth', event: 'refresh', payload: { token: await anonKey() }, ref: 1 });
+    expect((await client.next('reply')).event).toBe('ok');
+    client.send({
+      type: 'auth',
+      event: 'refresh',
+      payload: { token: await signClaims({ sub: 'ada' }, SECRET) },
+      ref: 2,
+    });
+    expect((await client.next('reply')).payload).toMatchObject({ reason: 'claims' });
+    await client.close();
+  });
+
+  test('has the role anonymous alone', async () => {
+    await makeChannel('anon-only', { require_auth: false, permissions: { read: ['anon'] } });
+    await makeChannel('anonymous-only', { require_auth: false, permissions: { read: ['anonymous'] } });
+    const refused = dial(server, 'anon-only', { token: await anonKey() });
+    expect((await refused.next('system', 'error')).payload.code).toBe('PERMISSION_DENIED');
+    const client = dial(server, 'anonymous-only', { token: await anonKey() });
+    await client.next('system', 'connected');
+    await client.close();
+  });
+
+  test('is refused where a channel requires a token, in the words for no token', async () => {
+    const client = dial(server, 'plain', { token: await anonKey() });
+    expect((await client.next('system', 'error')).payload).toEqual(NO_TOKEN);
+    expect((await client.closed).code).toBe(4401);
+  });
+
+  test('is no token over HTTP', async () => {
+    await makeChannel('http-of-anon', { require_auth: false });
+    const listener = dial(server, 'http-of-anon');
+    await listener.next('system', 'connected');
+    expect(await overHttp('http-of-anon', await anonKey())).toEqual([200, 200, 401, 401, 401]);
+    const first = (await listener.next('message', 'x')).user_id;
+    expect(await overHttp('http-of-anon', await anonKey())).toEqual([200, 200, 401, 401, 401]);
+    const second = (await listener.next('message', 'x')).user_id;
+    for (const user of [first, second]) expect(user).toMatch(/^anon_req_[a-z0-9]{16}$/);
+    expect(second).not.toBe(first);
+    expect(await overHttp('plain', await anonKey())).toEqual([401, 401, 401, 401, 401]);
+    await listener.close();
+  });
+
+  test.each([
+    ['expired', () => anonKey({ exp: secondsFromNow(-60) })],
+    ['signature', () => signClaims({ role: 'anon' }, 'another secret that is long enough')],
+    ['claims', () => anonKey({ roles: ['user'] })],
+  ])('that is bad is refused everywhere: %s', async (reason, make) => {
+    await makeChannel(`open-${reason}`, { require_auth: false });
+    const client = dial(server, `open-${reason}`, { token: await make() });
+    expect((await client.next('system', 'error')).payload).toMatchObject({ code: 'AUTH_FAILED', reason });
+    const answer = await server.call('GET', `${CHANNELS}/open-${reason}`, { token: await make() });
+    expect([answer.status, answer.body.reason]).toEqual([401, reason]);
+    await client.closed;
+  });
+
+  test('does not take the place of the token of a user', async () => {
+    const client = await join(server, 'plain', '', { token: await signClaims({ sub: 'ada' }, SECRET) });
+    client.send({ type: 'auth', event: 'refresh', payload: { token: await anonKey() }, ref: 1 });
+    expect((await client.next('reply')).payload).toMatchObject({ code: 'AUTH_FAILED', reason: 'claims' });
+    await client.close();
+  });
+});
+
+describe('limits of visitors', () => {
+  test('count their address, with a token of no user and without one', async () => {
+    const limited = await startTestServer({
+      REALTIME_JWT_SECRET: SECRET,
+      REALTIME_MESSAGE_RATE: '0.01/s, burst 2',
+    });
+    try {
+      const root = await signClaims({ sub: 'boss', role: 'admin' }, SECRET);
+      const body = { name: 'open', require_auth: false };
+      await limited.call('POST', CHANNELS, { token: root, body });
+      const token = await signClaims({ role: 'anon' }, SECRET);
+      const publish = async (options: object) =>
+        (await limited.call('POST', `${CHANNELS}/open/broadcast`, { body: { event: 'x' }, ...options }))
+          .status;
+      expect([await publish({ token }), await publish({}), await publish({ token })]).toEqual([
+        200, 200, 429,
+      ]);
+    } finally {
+      await limited.stop();
+    }
   });
 });

@@ -1,7 +1,7 @@
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { runCli, startCli } from '../support/cli.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres-database.js';
 import type { ServerProcess } from '../support/server-process.js';
@@ -61,6 +61,48 @@ test('REALTIME_DATA_DIR keeps the generated secret, for its owner alone, and tok
   expect((await call(again.url, 'GET', '/realtime/stats', { token })).status).toBe(200);
 });
 
+describe('with NODE_ENV=production and no key for tokens', () => {
+  const production = (dataDir: string) => ({
+    DATABASE_URL: database.url,
+    REALTIME_PORT: '0',
+    REALTIME_DATA_DIR: dataDir,
+    NODE_ENV: 'production',
+  });
+
+  test.each(['start', 'token'])(
+    '%s is refused in one line that names the setting, and creates nothing',
+    async (command) => {
+      const [fresh, empty] = [join(folder, `fresh-${command}`, 'data'), join(folder, `empty-${command}`)];
+      mkdirSync(empty);
+      for (const dataDir of [fresh, empty]) {
+        const { code, stdout, stderr } = await runCli([command], { cwd: folder, env: production(dataDir) });
+        expect([code, stdout]).toEqual([2, '']);
+        expect(stderr).toMatch(/^NODE_ENV is production [^\n]*set REALTIME_JWT_SECRET [^\n]*\n$/);
+      }
+      expect(existsSync(join(folder, `fresh-${command}`))).toBe(false);
+      expect(readdirSync(empty)).toEqual([]);
+    },
+  );
+
+  test('a start uses the secret that an earlier one has generated, and warns', async () => {
+    const dataDir = join(folder, 'promoted');
+    await stop(await start({ REALTIME_DATA_DIR: dataDir }));
+    const running = await start(production(dataDir));
+    const warnings = logLines(running).filter(({ level }) => level === 40);
+    expect(warnings.map(({ msg }) => msg)).toContainEqual(
+      expect.stringMatching(/^REALTIME_JWT_SECRET is not set: /),
+    );
+  });
+
+  test('a start with one does not warn', async () => {
+    const running = await start({
+      ...production(join(folder, 'configured')),
+      REALTIME_JWT_SECRET: 'the secret of the start tests',
+    });
+    expect(running.stderr).not.toContain('REALTIME_JWT_SECRET');
+  });
+});
+
 test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s stops the server with 0', async (signal) => {
   const running = await start({ REALTIME_JWT_SECRET: 'the secret of the start tests' });
   running.kill(signal);
@@ -100,7 +142,48 @@ test('REALTIME_LOG_LEVEL: debug logs each request, info does not, and error is s
     expect(lines.some(({ msg }) => msg === 'Request answered')).toBe(answered);
     expect(lines.length > 0).toBe(anything);
     for (const { time } of lines) expect(time).toMatch(/^\d{4}-\d\d-\d\dT/);
-    expect(running.stdout).not.toContain('{');
     server = undefined;
   }
+});
+
+describe('REALTIME_LOG_FORMAT', () => {
+  const secret = { REALTIME_JWT_SECRET: 'the secret of the start tests' };
+
+  test.each([{}, { REALTIME_LOG_FORMAT: 'json' }])(
+    '%j: both outputs are JSON records, the greeting too',
+    async (env) => {
+      const running = await start({ ...secret, ...env });
+      expect(await stop(running)).toBe(0);
+      expect(logLines(running).at(-1)?.msg).toBe('Stopped');
+      const printed = running.stdout.trim().split('\n');
+      expect(printed.map((line) => JSON.parse(line) as unknown)).toEqual([
+        {
+          level: 30,
+          time: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
+          msg: 'Server started',
+          version: expect.any(String),
+          page: expect.stringMatching(/^http:\/\/localhost:\d+\/$/),
+          websocket: expect.stringMatching(/^ws:\/\/localhost:\d+\/realtime\//),
+          api: expect.stringMatching(/\/docs$/),
+          database: expect.stringContaining('(DATABASE_URL)'),
+        },
+      ]);
+    },
+  );
+
+  test('pretty: lines for people, also where nobody looks at a terminal, without colours', async () => {
+    const running = await start({ ...secret, REALTIME_LOG_FORMAT: 'pretty' });
+    expect(await stop(running)).toBe(0);
+    expect(running.stdout).toMatch(/^ {2}Page +http:\/\/localhost:\d+\/$/m);
+    expect(running.stdout).not.toContain('{');
+    expect(running.stderr).toMatch(/^\[\d\d:\d\d:\d\d\] INFO: Stopped$/m);
+    expect(running.stdout + running.stderr).not.toContain('\u001b');
+  });
+});
+
+test('REALTIME_ENABLE_CONSOLE=false: the greeting names no page', async () => {
+  const env = { REALTIME_JWT_SECRET: 'the secret of the start tests', REALTIME_ENABLE_CONSOLE: 'false' };
+  const running = await start(env);
+  expect(JSON.parse(running.stdout)).not.toHaveProperty('page');
+  expect(JSON.parse(running.stdout)).not.toHaveProperty('api');
 });

@@ -166,6 +166,29 @@ describe('config', () => {
   });
 });
 
+describe('secrets in files', () => {
+  test('sign tokens, and config shows where they come from but not what they are', async () => {
+    const path = join(folder, 'jwt-secret-file');
+    writeFileSync(path, `${SECRET}\n`);
+    const url = join(folder, 'database-url-file');
+    writeFileSync(url, 'postgres://me:hidden-password@db.example/app\n');
+    const env = { REALTIME_JWT_SECRET_FILE: path, DATABASE_URL_FILE: url };
+    const token = (await run(['token'], env)).stdout.trim();
+    await expect(jwtVerify(token, new TextEncoder().encode(SECRET))).resolves.toBeDefined();
+    const { code, stdout, stderr } = await run(['config'], env);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^REALTIME_JWT_SECRET +\*{8} +environment, file .*jwt-secret-file$/m);
+    expect(stdout).toContain(`environment, file ${url}`);
+    expect(stdout).not.toMatch(/hidden-password|the secret of/);
+  });
+
+  test('that cannot be read are one line and exit code 2', async () => {
+    const path = join(folder, 'no-such-file');
+    const line = /^REALTIME_JWT_SECRET_FILE: ".*no-such-file" cannot be read: there is no such file\.$/m;
+    expectOneLine(await run(['start'], { REALTIME_JWT_SECRET_FILE: path }), 2, line);
+  });
+});
+
 describe('a mistake in settings or arguments is one line and exit code 2', () => {
   test.each<[what: string, args: string[], env: Record<string, string>, line: RegExp]>([
     [

@@ -94,7 +94,9 @@ describe.each(ROUTES)('%s %s, which needs %s,', (method, path, needs, body, stat
     expect(answer.body).toEqual({
       error: 'authentication failed',
       code: 'AUTH_FAILED',
-      details: caller === 'no token' ? 'A token is needed' : 'Invalid or expired token',
+      ...(caller === 'no token'
+        ? { details: 'A token is needed', reason: 'missing' }
+        : { details: 'Invalid or expired token', reason: expect.any(String) }),
     });
   });
 
@@ -139,7 +141,11 @@ test.each(IN_A_CHANNEL)(
     for (const caller of ALL_WITH_TOKEN) {
       const answer = await call(caller);
       expect(answer.status).toBe(404);
-      expect(answer.body).toEqual({ error: 'channel nowhere not found', code: 'CHANNEL_NOT_FOUND' });
+      expect(answer.body).toEqual({
+        error: 'channel nowhere not found',
+        code: 'CHANNEL_NOT_FOUND',
+        details: 'channel nowhere not found: join it or create it with POST /realtime/channels',
+      });
     }
   },
 );

@@ -8,7 +8,10 @@ import { startTestServer, type TestServer } from '../support/test-server.js';
 let server: TestServer;
 let admin: string;
 beforeAll(async () => {
-  server = await startTestServer({ REALTIME_CONNECTION_RATE: '1000/s, burst 1000' });
+  server = await startTestServer({
+    REALTIME_CONNECTION_RATE: '1000/s, burst 1000',
+    REALTIME_JWT_CLOCK_TOLERANCE: '0s',
+  });
   admin = await server.token('root', 'admin');
 });
 afterAll(() => server.stop());
@@ -29,6 +32,7 @@ describe.concurrent('the end of a token', () => {
       error: 'authentication failed',
       code: 'AUTH_FAILED',
       details: 'The token has expired',
+      reason: 'expired',
     });
     const { code } = await client.closed;
     const late = Date.now() - expiry;
@@ -40,6 +44,17 @@ describe.concurrent('the end of a token', () => {
       token: new URL(client.socket.url).searchParams.get('token') ?? '',
     });
     expect((await again.closed).code).toBe(4401);
+  });
+
+  test('REALTIME_JWT_CLOCK_TOLERANCE: it ends that much later, and token_expires_at stays as it is', async () => {
+    const tolerant = await startTestServer({ REALTIME_JWT_CLOCK_TOLERANCE: '2s' });
+    const client = dial(tolerant, 'tolerant', { token: await tolerant.token('alice', 'user', 1_000) });
+    const { payload } = await client.next('system', 'connected');
+    expect((await client.closed).code).toBe(4401);
+    const late = Date.now() - Date.parse(payload.token_expires_at ?? '');
+    expect(late).toBeGreaterThanOrEqual(2_000);
+    expect(late).toBeLessThan(4_000);
+    await tolerant.stop();
   });
 
   test('it works and is listed until then, and its leave is told to the others', async () => {

@@ -51,7 +51,7 @@ test('a log at its most talkative holds no token, payload, state or secret, what
     await server.call('GET', `/log-marker-path/${token}?token=${token}`);
     await server.call('GET', `/%zz${token}`);
     await server.call('GET', '/healthz', {
-      headers: { cookie: 'log-marker-cookie', origin: 'https://log-marker.example' },
+      headers: { cookie: 'log-marker-cookie', origin: 'https://foreign.example' },
     });
   }
   await server.call('POST', '/realtime/channels/logged/broadcast', {
@@ -100,6 +100,29 @@ test('a log at its most talkative holds no token, payload, state or secret, what
   }
   expect(text).not.toMatch(/log-marker|eyJ/);
   expect(text).not.toContain(new URL(proxy.url).password || PASSWORD);
+});
+
+test('a refused token and a refused origin are each one line with the setting, the address and the channel', () => {
+  const lines = records().filter(({ msg }) => /^(Authentication failed|Origin refused): /.test(String(msg)));
+  const at = { level: 30, address: '127.0.0.1' };
+  expect(lines).toEqual([
+    expect.objectContaining({
+      ...at,
+      msg: 'Origin refused: The origin "https://foreign.example" is not in REALTIME_ALLOWED_ORIGINS',
+    }),
+    expect.objectContaining({
+      ...at,
+      channel: 'logged',
+      reason: 'signature',
+      msg: 'Authentication failed: The token was signed with another key than REALTIME_JWT_SECRET',
+    }),
+    expect.objectContaining({
+      ...at,
+      channel: 'logged',
+      reason: 'malformed',
+      msg: 'Authentication failed: The token is not a JWT',
+    }),
+  ]);
 });
 
 test('lines about a connection name it, and what is said is a constant sentence', async () => {

@@ -1,8 +1,14 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
+import { sql } from '../support/postgres-database.js';
 import { RawWebSocket } from '../support/raw-socket.js';
 import { dial, join } from '../support/test-client.js';
 import { startTestServer, type TestServer } from '../support/test-server.js';
+
+const { version: VERSION } = JSON.parse(
+  readFileSync(new URL('../../packages/server/package.json', import.meta.url), 'utf8'),
+) as { version: string };
 
 let server: TestServer;
 let admin: string;
@@ -34,6 +40,7 @@ async function changes(act: () => Promise<void>): Promise<(sample: string) => nu
 }
 
 const ROWS: readonly [name: string, kind: string][] = [
+  ['realtime_build_info', 'gauge'],
   ['realtime_connections', 'gauge'],
   ['realtime_channels', 'gauge'],
   ['realtime_presence_users', 'gauge'],
@@ -69,6 +76,15 @@ test.each(ROWS)('%s is there, as a %s with a help text', async (name, kind) => {
   const { text } = await server.call('GET', '/metrics', { token: admin });
   expect(text).toMatch(new RegExp(`^# HELP ${name} \\S.+$`, 'm'));
   expect(text).toMatch(new RegExp(`^# TYPE ${name} ${kind}$`, 'm'));
+});
+
+test('realtime_build_info names the versions of the server, Node.js and PostgreSQL', async () => {
+  const [row] = await sql<{ server_version: string }>(server.databaseUrl, 'SHOW server_version');
+  const [sample = ''] = [...(await scrape()).keys()].filter((name) => name.startsWith('realtime_build_info'));
+  expect(sample).toBe(
+    `realtime_build_info{version="${VERSION}",node="${process.versions.node}",postgres="${row?.server_version.split(' ')[0]}"}`,
+  );
+  expect((await scrape()).get(sample)).toBe(1);
 });
 
 test('a message from a socket moves what it should: received, published, delivered to each, bytes, fan-out', async () => {

@@ -77,7 +77,12 @@ describe.each(CASES)(
         headers: headers(),
       });
       expect(answer.status).toBe(allowed ? 200 : 403);
-      if (!allowed) expect(answer.body).toEqual({ error: 'origin not allowed', code: 'ORIGIN_NOT_ALLOWED' });
+      if (!allowed)
+        expect(answer.body).toEqual({
+          error: 'origin not allowed',
+          code: 'ORIGIN_NOT_ALLOWED',
+          details: `The origin ${JSON.stringify(given)} is not in REALTIME_ALLOWED_ORIGINS`,
+        });
       const readable = answer.headers.get('access-control-allow-origin');
       expect(readable).toBe(allowed && given !== undefined ? origin() : null);
       expect(await handshake(server, headers())).toBe(allowed ? 101 : 403);

@@ -42,7 +42,12 @@ async function status(
 describe('the refusal rule', () => {
   test('the same credential from the same address reads three refusals, then gets the HTTP status with the same JSON', async () => {
     const token = 'no-token-at-all';
-    const body = { error: 'authentication failed', code: 'AUTH_FAILED', details: 'Invalid or expired token' };
+    const body = {
+      error: 'authentication failed',
+      code: 'AUTH_FAILED',
+      details: 'Invalid or expired token',
+      reason: 'malformed',
+    };
     for (let i = 0; i < 3; i++) {
       expect(await readable(dial(server, 'room', { token }))).toEqual({ body, code: 4401 });
     }
@@ -98,10 +103,15 @@ describe('each kind of refusal', () => {
     [
       'AUTH_FAILED',
       'a token whose claims were changed',
-      {},
+      { details: 'Invalid or expired token', reason: 'signature' },
       async () => ({ channel: 'room', token: await forged() }),
     ],
-    ['AUTH_FAILED', 'no token', { details: 'A token is needed' }, async () => ({ channel: 'room' })],
+    [
+      'AUTH_FAILED',
+      'no token',
+      { details: 'A token is needed', reason: 'missing' },
+      async () => ({ channel: 'room' }),
+    ],
     [
       'PERMISSION_DENIED',
       'a channel that others may read',
@@ -249,7 +259,13 @@ describe('always an HTTP status', () => {
   test('a foreign origin', async () => {
     const headers = { Origin: 'https://elsewhere.example' };
     const answer = await status(server, 'room', { token: await server.token('alice'), headers });
-    expect(answer).toMatchObject({ status: 403, body: { code: 'ORIGIN_NOT_ALLOWED' } });
+    expect(answer).toMatchObject({
+      status: 403,
+      body: {
+        code: 'ORIGIN_NOT_ALLOWED',
+        details: 'The origin "https://elsewhere.example" is not in REALTIME_ALLOWED_ORIGINS',
+      },
+    });
   });
 
   test('a handshake over the connection rate, with Retry-After', async () => {

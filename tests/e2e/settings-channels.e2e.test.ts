@@ -97,6 +97,8 @@ test('REALTIME_AUTO_CREATE_CHANNELS=false: only what HTTP has made can be joined
     code: 'CHANNEL_NOT_FOUND',
   });
   expect((await refused.closed).code).toBe(4504);
+  const { body } = await server.call('GET', '/realtime/channels/nowhere', { token: admin });
+  expect(body.details).toBe('channel nowhere not found: create it with POST /realtime/channels');
   await create('made');
   await (await join(server, 'made', 'ada')).close();
   expect(await names()).toEqual(['made']);

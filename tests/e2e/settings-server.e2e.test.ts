@@ -133,6 +133,40 @@ describe('REALTIME_SHUTDOWN_TIMEOUT', () => {
   });
 });
 
+describe('REALTIME_ENABLE_CONSOLE', () => {
+  const SERVED = [
+    '/',
+    '/test_websocket.html',
+    '/docs',
+    '/docs/',
+    '/docs/json',
+    '/docs/static/index.html',
+    '/openapi.json',
+    '/demo-session',
+    '/page/page.js',
+    '/page/favicon.svg',
+  ];
+
+  test('off, its page, the documents of the API and what only they use are unknown paths', async () => {
+    const at = await start({ REALTIME_ENABLE_CONSOLE: 'false' });
+    const unknown = await at.call('GET', '/no/such/path');
+    for (const path of SERVED)
+      for (const method of ['GET', 'POST']) {
+        const { status, body } = await at.call(method, path);
+        expect([path, method, status, body]).toEqual([path, method, 404, unknown.body]);
+      }
+    expect(unknown.body.code).toBe('NOT_FOUND');
+    expect((await at.call('GET', '/healthz')).status).toBe(200);
+    await (await join(at, 'room', 'ada')).close();
+  });
+
+  test('on, they are there', async () => {
+    const at = await start({});
+    for (const path of SERVED)
+      expect([path, (await at.call('GET', path)).status < 300]).toEqual([path, true]);
+  });
+});
+
 describe('REALTIME_METRICS_PORT and REALTIME_ENABLE_METRICS', () => {
   test('the port of its own answers /metrics without a token, and nothing else', async () => {
     const at = await start({ REALTIME_METRICS_PORT: '0' });

@@ -107,7 +107,7 @@ async function compared(
   const { predicate } = privileges.policyCompilation.compiled;
   const index = new ViewerIndex<number>(mutate(predicate));
   const viewers = world.viewers.map(({ userId, claims }, n): Viewer => {
-    return { key: String(n), role: DEFAULT_DB_ROLE, userId, claims };
+    return { key: String(n), role: DEFAULT_DB_ROLE, userId, claims, settings: [] };
   });
   const parameters = await authorizer.evaluateParameters(facts, DEFAULT_DB_ROLE, viewers);
   for (const [n, own] of parameters.entries()) if (own !== undefined) index.add(n, own.parameters);

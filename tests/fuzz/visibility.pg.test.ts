@@ -87,7 +87,8 @@ async function judged({ rows, viewers }: World, oid: number): Promise<number[][]
     if (!privileges.canSelect || privileges.rows === 'none') seen.push([]);
     else if (privileges.rows === 'all') seen.push(all);
     else {
-      const viewer = { key: JSON.stringify([role, userId, claims]), role, userId, claims };
+      const key = JSON.stringify([role, userId, claims]);
+      const viewer = { key, role, userId, claims, settings: [] };
       const [verdict] = await authorizer.evaluatePolicies(facts, rows, [{ viewer, rows: all }]);
       seen.push([...(verdict?.visible ?? [])].sort((a, b) => a - b));
     }

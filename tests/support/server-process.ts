@@ -24,7 +24,8 @@ export class ServerProcess {
     );
     this.#child = spawn(command, [...args], {
       cwd,
-      env: { ...inherited, ...env },
+      // As on a terminal: the banner is for people, and not printed beside JSON logs.
+      env: { ...inherited, REALTIME_LOG_FORMAT: 'pretty', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
       // A group of its own, so that a Ctrl-C can be sent to all of it, as a terminal does.
       detached: true,

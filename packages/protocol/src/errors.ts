@@ -23,7 +23,7 @@ export const ERRORS = {
     close: 4401,
     retry: 'new-token',
     text: 'authentication failed',
-    doc: 'The token is missing, invalid or expired.',
+    doc: 'The token is missing, invalid or expired; `reason` says which: `missing`, `malformed` (not a JWT), `signature` (another key), `expired`, `not_yet_valid`, `issuer`, `audience`, `algorithm`, `claims` (no usable user, or of another user). The log names the setting.',
   },
   PERMISSION_DENIED: {
     http: 403,
@@ -210,6 +210,21 @@ export const ERRORS = {
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERRORS;
+
+/** Why a token was refused. */
+export const AUTH_FAILURE_REASONS = [
+  'missing',
+  'malformed',
+  'signature',
+  'expired',
+  'not_yet_valid',
+  'issuer',
+  'audience',
+  'algorithm',
+  'claims',
+  'revoked',
+] as const;
+export type AuthFailureReason = (typeof AUTH_FAILURE_REASONS)[number];
 
 /** The fields that an error may carry beside `error`, `code` and `details`. */
 export interface ErrorFields {

@@ -1,5 +1,7 @@
 export { CLOSE, mayReconnect } from './close-codes.js';
 export {
+  AUTH_FAILURE_REASONS,
+  type AuthFailureReason,
   ERRORS,
   type ErrorBody,
   type ErrorCode,

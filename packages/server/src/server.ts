@@ -17,6 +17,8 @@ export interface ServerOptions {
   readonly signal?: AbortSignal;
 }
 
+const GENERATED_IN_PRODUCTION =
+  'REALTIME_JWT_SECRET is not set: tokens are verified with the secret that the data folder keeps, which only this server knows';
 const DEMO_TOKEN_MS = 24 * 3_600_000;
 const DEMO_CHANNEL = 'lobby';
 /** What PostgreSQL needs of the time that a stop may take; the rest is for connections to read their last bytes. */
@@ -45,7 +47,10 @@ export class RealtimeServer {
   static async start(settings: Settings, options: ServerOptions): Promise<RealtimeServer> {
     const { log, signal } = options;
     const dataDir = resolve(settings.dataDir);
-    const key = await verificationKey(settings, dataDir);
+    const nodeEnv = process.env.NODE_ENV;
+    const key = await verificationKey(settings, dataDir, nodeEnv);
+    if (nodeEnv === 'production' && key.kind === 'secret' && key.isGenerated === true)
+      log.warn({ folder: dataDir }, GENERATED_IN_PRODUCTION);
     const embedded = settings.databaseUrl === undefined ? new EmbeddedPostgres({ dataDir, log }) : undefined;
     // Making a cluster takes seconds: whoever no longer wants it need not wait for it.
     const abandon = () => void embedded?.stop();
@@ -56,7 +61,7 @@ export class RealtimeServer {
       signal?.throwIfAborted();
       const rules = tokenRules(settings);
       const sign = signerOf(key, rules);
-      const unconfigured = isUnconfigured(settings, process.env.NODE_ENV);
+      const unconfigured = isUnconfigured(settings, nodeEnv);
       const services = await createServices({
         settings,
         log,

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { link, open, readFile, rm } from 'node:fs/promises';
+import { access, link, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makePrivateFolder } from '../lib/private-folder.js';
 import { StartupError } from '../lib/startup-error.js';
@@ -18,6 +18,12 @@ export async function loadGeneratedSecret(dataDir: string): Promise<string> {
       { cause },
     );
   }
+}
+
+/** Whether an earlier start kept a secret in the data folder. Creates nothing. */
+export async function hasGeneratedSecret(dataDir: string): Promise<boolean> {
+  const isThere = access(join(dataDir, FILE)).then(() => true);
+  return isThere.catch(() => false);
 }
 
 async function read(file: string): Promise<string | undefined> {

@@ -1,6 +1,6 @@
 import type { JWTPayload } from 'jose';
 import { describe, expect, it } from 'vitest';
-import { anonymousIdentity, identityOf } from './identity.js';
+import { anonymousIdentity, identityOf, isAnonymousToken } from './identity.js';
 
 /** Claims as a token brings them: any JSON. */
 const claims = (value: Record<string, unknown>) => value as JWTPayload;
@@ -13,6 +13,7 @@ describe('the user of a token', () => {
     [{ user_id: null, sub: 'bob' }, 'bob'],
     [{ sub: '__proto__' }, '__proto__'],
     [{ sub: 'x'.repeat(255) }, 'x'.repeat(255)],
+    [{ sub: 'ann 😀' }, 'ann 😀'],
   ])('of %j is %s', (token, userId) => {
     expect(identityOf(claims(token))?.userId).toBe(userId);
   });
@@ -26,6 +27,9 @@ describe('the user of a token', () => {
     { sub: 'x'.repeat(256) },
     { sub: 'system' },
     { user_id: 'system', sub: 'bob' },
+    { sub: 'a\0b' },
+    { sub: 'half \ud83d' },
+    { user_id: '\udc00', sub: 'bob' },
   ])('%j names nobody', (token) => {
     expect(identityOf(claims(token))).toBeNull();
   });
@@ -49,6 +53,22 @@ describe('the roles of a token', () => {
   });
 });
 
+describe('a token of no user', () => {
+  it.each([
+    [{ role: 'anon' }, true],
+    [{ roles: ['anonymous', 'anon'] }, true],
+    [{ app_metadata: { roles: ['anon'] }, iss: 'supabase' }, true],
+    [{ role: 'anon', sub: null }, true],
+    [{ role: 'anon', sub: '' }, false],
+    [{ role: 'anon', user_id: 'ann' }, false],
+    [{ role: 'anon', roles: ['user'] }, false],
+    [{ role: 'admin' }, false],
+    [{}, false],
+  ])('%j stands for a session without a token: %s', (token, is) => {
+    expect(isAnonymousToken(claims(token))).toBe(is);
+  });
+});
+
 describe('the end of a token', () => {
   it.each([
     [{}, null],
@@ -68,5 +88,6 @@ it('who has no token is anonymous, under a name of the connection, and limited b
     roles: ['anonymous'],
     expiresAt: null,
     claims: {},
+    isAnonymous: true,
   });
 });

@@ -1,7 +1,7 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { ProtocolError } from '@goforward/realtime-protocol';
+import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { SignJWT } from 'jose';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Log, silentLog } from '../lib/log.js';
@@ -32,11 +32,18 @@ function sign(alg: string, kid: string, key: KeyObject | Uint8Array): Promise<st
   return new SignJWT({ sub: 'ann' }).setProtectedHeader({ alg, kid }).sign(key);
 }
 
-async function details(verifying: Promise<unknown>): Promise<string | undefined> {
+async function refusal(verifying: Promise<unknown>): Promise<ErrorBody> {
   const error: unknown = await verifying.catch((reason: unknown) => reason);
   if (!(error instanceof ProtocolError) || error.code !== 'AUTH_FAILED') throw error;
-  return error.body.details;
+  return error.body;
 }
+
+/** What the body says where the key set, not the token, is at fault. */
+const NO_KEYS = {
+  error: 'authentication failed',
+  code: 'AUTH_FAILED',
+  details: 'The keys for tokens cannot be read just now',
+};
 
 /** A log that keeps the sentences of its errors. */
 function recorded(): { log: Log; sentences: string[] } {
@@ -54,8 +61,8 @@ afterEach(async () => {
 describe('with a remote key set', () => {
   it('tokens are verified by the key that they name', async () => {
     const tokens = verifier(await host(keySet));
-    expect((await tokens.verify(await sign('ES256', 'one', one.privateKey))).userId).toBe('ann');
-    expect((await tokens.verify(await sign('RS256', 'two', two.privateKey))).userId).toBe('ann');
+    expect((await tokens.verify(await sign('ES256', 'one', one.privateKey)))?.userId).toBe('ann');
+    expect((await tokens.verify(await sign('RS256', 'two', two.privateKey)))?.userId).toBe('ann');
   });
 
   it('the set is read once for many tokens at once', async () => {
@@ -76,14 +83,17 @@ describe('with a remote key set', () => {
     const tokens = verifier(await host(keySet), log);
     const secret = new TextEncoder().encode(JSON.stringify(jwk(one.publicKey, 'one')));
     const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    for (const token of [
-      await sign('ES256', 'one', stranger.privateKey),
-      await sign('ES256', 'three', one.privateKey),
-      await sign('ES256', 'two', one.privateKey),
-      await sign('HS256', 'one', secret),
-      'rubbish',
-    ]) {
-      expect(await details(tokens.verify(token))).toBe('Invalid or expired token');
+    for (const [token, reason] of [
+      [await sign('ES256', 'one', stranger.privateKey), 'signature'],
+      [await sign('ES256', 'three', one.privateKey), 'signature'],
+      [await sign('ES256', 'two', one.privateKey), 'signature'],
+      [await sign('HS256', 'one', secret), 'algorithm'],
+      ['rubbish', 'malformed'],
+    ] as const) {
+      expect(await refusal(tokens.verify(token))).toMatchObject({
+        details: 'Invalid or expired token',
+        reason,
+      });
     }
     expect(sentences).toEqual([]);
   });
@@ -98,7 +108,7 @@ describe('with a remote key set', () => {
     const { log, sentences } = recorded();
     const tokens = verifier(await host(answer), log);
     const token = await sign('ES256', 'one', one.privateKey);
-    expect(await details(tokens.verify(token))).toBe('The keys for tokens cannot be read just now');
+    expect(await refusal(tokens.verify(token))).toEqual(NO_KEYS);
     expect(sentences).toEqual(['The key set for tokens cannot be read']);
   });
 
@@ -110,9 +120,9 @@ describe('with a remote key set', () => {
     });
     const tokens = verifier(url);
     const token = await sign('ES256', 'one', one.privateKey);
-    expect(await details(tokens.verify(token))).toBe('The keys for tokens cannot be read just now');
+    expect(await refusal(tokens.verify(token))).toEqual(NO_KEYS);
     isUp = true;
-    expect((await tokens.verify(token)).userId).toBe('ann');
+    expect((await tokens.verify(token))?.userId).toBe('ann');
   });
 
   it('is read anew after ten minutes; a host that is away by then shuts nobody out, and is told of', async () => {
@@ -133,7 +143,7 @@ describe('with a remote key set', () => {
     await tokens.verify(token);
     isUp = false;
     now += 10 * 60_000;
-    expect((await tokens.verify(token)).userId).toBe('ann');
+    expect((await tokens.verify(token))?.userId).toBe('ann');
     expect(await warned).toBe('The key set for tokens cannot be read anew; its last keys stay in use');
     await tokens.verify(token);
     expect(reads).toBe(2);

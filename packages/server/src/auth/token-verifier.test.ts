@@ -4,6 +4,7 @@ import { type JWTPayload, SignJWT } from 'jose';
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../lib/log.js';
 import { StartupError } from '../lib/startup-error.js';
+import { TokenRefusal } from './token-refusal.js';
 import { type TokenRules, TokenVerifier, type VerificationKey } from './token-verifier.js';
 
 const NOW = Date.parse('2025-01-15T10:30:00Z');
@@ -14,7 +15,7 @@ const ed = generateKeyPairSync('ed25519');
 
 const pem = (key: KeyObject) => key.export({ type: 'spki', format: 'pem' }).toString();
 const publicKey = (key: KeyObject): VerificationKey => ({ kind: 'public-key', pem: pem(key) });
-const shared: VerificationKey = { kind: 'secret', secret: SECRET };
+const shared = { kind: 'secret', secret: SECRET } as const;
 
 function verifier(key: VerificationKey, rules: TokenRules = {}): TokenVerifier {
   return new TokenVerifier(key, rules, silentLog, () => NOW);
@@ -33,7 +34,12 @@ async function refusal(verifying: Promise<unknown>): Promise<unknown> {
   return error instanceof ProtocolError ? error.body : error;
 }
 
-const INVALID = { error: 'authentication failed', code: 'AUTH_FAILED', details: 'Invalid or expired token' };
+const invalid = (reason: string) => ({
+  error: 'authentication failed',
+  code: 'AUTH_FAILED',
+  details: 'Invalid or expired token',
+  reason,
+});
 const seconds = (offset: number) => Math.floor(NOW / 1000) + offset;
 
 describe('a token is taken', () => {
@@ -62,7 +68,7 @@ describe('a token is taken', () => {
     [{ algorithms: ['HS256', 'HS384'] }, {}],
   ])('that follows the rules %j', async (rules, claims) => {
     const token = await sign('HS256', SECRET, { sub: 'ann', ...claims });
-    expect((await verifier(shared, rules).verify(token)).userId).toBe('ann');
+    expect((await verifier(shared, rules).verify(token))?.userId).toBe('ann');
   });
 });
 
@@ -70,51 +76,64 @@ describe('a token is refused', () => {
   it('that is an HMAC over the text of the public key', async () => {
     for (const text of [pem(rsa.publicKey), pem(rsa.publicKey).trim()]) {
       const forged = await sign('HS256', text);
-      expect(await refusal(verifier(publicKey(rsa.publicKey)).verify(forged))).toEqual(INVALID);
+      expect(await refusal(verifier(publicKey(rsa.publicKey)).verify(forged))).toEqual(invalid('algorithm'));
     }
   });
 
   it('that is not signed', async () => {
-    for (const alg of ['none', 'None', 'NONE', '', 'HS256']) {
+    for (const [alg, bySecret, byPublicKey] of [
+      ['none', 'algorithm', 'algorithm'],
+      ['None', 'algorithm', 'algorithm'],
+      ['NONE', 'algorithm', 'algorithm'],
+      ['', 'malformed', 'malformed'],
+      ['HS256', 'signature', 'algorithm'],
+    ] as const) {
       const unsigned = `${encode({ alg, typ: 'JWT' })}.${encode({ sub: 'ann' })}.`;
-      for (const key of [shared, publicKey(rsa.publicKey)]) {
-        expect(await refusal(verifier(key).verify(unsigned))).toEqual(INVALID);
-      }
+      expect(await refusal(verifier(shared).verify(unsigned))).toEqual(invalid(bySecret));
+      const byRsa = verifier(publicKey(rsa.publicKey));
+      expect(await refusal(byRsa.verify(unsigned))).toEqual(invalid(byPublicKey));
     }
   });
 
-  it.each<[string, TokenRules, JWTPayload]>([
-    ['has expired', {}, { sub: 'ann', exp: seconds(0) }],
-    ['is not valid yet', {}, { sub: 'ann', nbf: seconds(1) }],
-    ['has an end that is no number', {}, claims({ sub: 'ann', exp: 'never' })],
+  it.each<[string, string, TokenRules, JWTPayload]>([
+    ['has expired', 'expired', {}, { sub: 'ann', exp: seconds(0) }],
+    ['is not valid yet', 'not_yet_valid', {}, { sub: 'ann', nbf: seconds(1) }],
+    ['was issued in the future', 'not_yet_valid', {}, { sub: 'ann', iat: seconds(1) }],
+    ['has an end that is no number', 'claims', {}, claims({ sub: 'ann', exp: 'never' })],
+    ['has a time of issue that is no number', 'claims', {}, claims({ sub: 'ann', iat: 'now' })],
     [
       'comes from another issuer',
+      'issuer',
       { issuer: 'https://id.example' },
       { sub: 'ann', iss: 'https://evil.example' },
     ],
-    ['names no issuer', { issuer: 'https://id.example' }, { sub: 'ann' }],
-    ['is meant for another audience', { audience: 'realtime' }, { sub: 'ann', aud: ['web'] }],
-    ['is meant for nobody', { audience: 'realtime' }, { sub: 'ann' }],
-    ['is signed by an algorithm that is not allowed', { algorithms: ['HS512'] }, { sub: 'ann' }],
-    ['names no user', {}, { role: 'admin' }],
-    ['claims to be the system', {}, { sub: 'system' }],
-    ['claims to be the system by user_id', {}, { sub: 'ann', user_id: 'system' }],
-  ])('that %s', async (_, rules, payload) => {
+    ['names no issuer', 'issuer', { issuer: 'https://id.example' }, { sub: 'ann' }],
+    ['is meant for another audience', 'audience', { audience: 'realtime' }, { sub: 'ann', aud: ['web'] }],
+    ['is meant for nobody', 'audience', { audience: 'realtime' }, { sub: 'ann' }],
+    ['is signed by an algorithm that is not allowed', 'algorithm', { algorithms: ['HS512'] }, { sub: 'ann' }],
+    ['names no user', 'claims', {}, { role: 'admin' }],
+    ['names neither a user nor a role', 'claims', {}, {}],
+    ['claims to be the system', 'claims', {}, { sub: 'system' }],
+    ['claims to be the system by user_id', 'claims', {}, { sub: 'ann', user_id: 'system' }],
+    ['names a user that PostgreSQL cannot take', 'claims', {}, { sub: 'a\0b' }],
+  ])('that %s, with the reason %s', async (_, reason, rules, payload) => {
     const token = await sign('HS256', SECRET, payload);
-    expect(await refusal(verifier(shared, rules).verify(token))).toEqual(INVALID);
+    expect(await refusal(verifier(shared, rules).verify(token))).toEqual(invalid(reason));
   });
 
   it('that another key has signed', async () => {
     const other = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    expect(await refusal(verifier(shared).verify(await sign('HS256', `${SECRET}!`)))).toEqual(INVALID);
+    expect(await refusal(verifier(shared).verify(await sign('HS256', `${SECRET}!`)))).toEqual(
+      invalid('signature'),
+    );
     const foreign = await sign('ES256', other.privateKey);
-    expect(await refusal(verifier(publicKey(ec.publicKey)).verify(foreign))).toEqual(INVALID);
+    expect(await refusal(verifier(publicKey(ec.publicKey)).verify(foreign))).toEqual(invalid('signature'));
   });
 
   it('whose claims were changed after it was signed', async () => {
     const [header, , signature] = (await sign('HS256', SECRET)).split('.');
     const changed = [header, encode({ sub: 'root' }), signature].join('.');
-    expect(await refusal(verifier(shared).verify(changed))).toEqual(INVALID);
+    expect(await refusal(verifier(shared).verify(changed))).toEqual(invalid('signature'));
   });
 
   it.each([
@@ -126,8 +145,110 @@ describe('a token is refused', () => {
     'null.null.null',
     `${encode({ alg: 'HS256', crit: ['x'], x: 1 })}.e30.`,
   ])('that is none: "%s"', async (text) => {
-    expect(await refusal(verifier(shared).verify(text))).toEqual(INVALID);
-    expect(await refusal(verifier(publicKey(ed.publicKey)).verify(text))).toEqual(INVALID);
+    expect(await refusal(verifier(shared).verify(text))).toEqual(invalid('malformed'));
+    expect(await refusal(verifier(publicKey(ed.publicKey)).verify(text))).toEqual(invalid('malformed'));
+  });
+});
+
+describe('the clock tolerance', () => {
+  const rules = { clockToleranceMs: 5_000 };
+
+  it.each([
+    [{ exp: seconds(-4) }, undefined],
+    [{ exp: seconds(-5) }, 'expired'],
+    [{ nbf: seconds(5) }, undefined],
+    [{ nbf: seconds(6) }, 'not_yet_valid'],
+    [{ iat: seconds(5) }, undefined],
+    [{ iat: seconds(6) }, 'not_yet_valid'],
+  ])('of 5 s, at %j, gives %s', async (times, reason) => {
+    const verifying = verifier(shared, rules).verify(await sign('HS256', SECRET, { sub: 'ann', ...times }));
+    if (reason === undefined) expect((await verifying)?.userId).toBe('ann');
+    else expect(await refusal(verifying)).toEqual(invalid(reason));
+  });
+
+  it('does not change when the token ends', async () => {
+    const token = await sign('HS256', SECRET, { sub: 'ann', exp: seconds(-1) });
+    expect((await verifier(shared, rules).verify(token))?.expiresAt).toBe(seconds(-1) * 1000);
+  });
+});
+
+describe('a token of no user', () => {
+  it.each([
+    [{ role: 'anon' }],
+    [{ role: 'anonymous' }],
+    [{ role: 'anon', roles: ['anonymous'], iss: 'supabase', ref: 'project' }],
+  ])('with the claims %j alone is no token', async (payload) => {
+    expect(await verifier(shared).verify(await sign('HS256', SECRET, payload))).toBeNull();
+  });
+
+  it.each([
+    [{ role: 'anon', roles: ['user'] }, 'claims'],
+    [{ role: 'service_role' }, 'claims'],
+    [{ role: 'anon', sub: '' }, 'claims'],
+    [{ role: 'anon', exp: seconds(-1) }, 'expired'],
+  ])('with the claims %j is refused for its %s', async (payload, reason) => {
+    const token = await sign('HS256', SECRET, payload);
+    expect(await refusal(verifier(shared).verify(token))).toEqual(invalid(reason));
+  });
+
+  it('that another key has signed is refused', async () => {
+    const forged = await sign('HS256', `${SECRET}!`, { role: 'anon' });
+    expect(await refusal(verifier(shared).verify(forged))).toEqual(invalid('signature'));
+  });
+});
+
+describe('the sentence for the log names the setting', () => {
+  async function sentence(rules: TokenRules, token: string, key: VerificationKey = shared): Promise<string> {
+    const error: unknown = await verifier(key, rules)
+      .verify(token)
+      .catch((reason: unknown) => reason);
+    if (error instanceof TokenRefusal) return error.sentence;
+    throw error;
+  }
+
+  it.each<[string, TokenRules, JWTPayload]>([
+    [
+      'The issuer "https://\\u{202e}evil.example" is not REALTIME_JWT_ISSUER',
+      { issuer: 'https://id.example' },
+      { sub: 'ann', iss: 'https://\u202eevil.example' },
+    ],
+    ['The issuer (none) is not REALTIME_JWT_ISSUER', { issuer: 'https://id.example' }, { sub: 'ann' }],
+    [
+      'The audience "[\\"web\\"]" is not REALTIME_JWT_AUDIENCE',
+      { audience: 'realtime' },
+      { sub: 'ann', aud: ['web'] },
+    ],
+    [
+      'The token expired at 2025-01-15T10:29:00.000Z; REALTIME_JWT_CLOCK_TOLERANCE is 5s',
+      { clockToleranceMs: 5_000 },
+      { sub: 'ann', exp: seconds(-60) },
+    ],
+    [
+      'The token is not valid before 2025-01-15T10:31:00.000Z (nbf); REALTIME_JWT_CLOCK_TOLERANCE is 0s',
+      {},
+      { sub: 'ann', nbf: seconds(60) },
+    ],
+    [
+      'The token is signed by "HS256"; with REALTIME_JWT_SECRET, REALTIME_JWT_ALGORITHMS allows HS512',
+      { algorithms: ['HS512'] },
+      { sub: 'ann' },
+    ],
+  ])('%s', async (text, rules, payload) => {
+    expect(await sentence(rules, await sign('HS256', SECRET, payload))).toBe(text);
+  });
+
+  it('for each kind of key', async () => {
+    const foreign = await sign('HS256', `${SECRET}!`);
+    expect(await sentence({}, foreign)).toBe(
+      'The token was signed with another key than REALTIME_JWT_SECRET',
+    );
+    expect(await sentence({}, foreign, { ...shared, isGenerated: true })).toBe(
+      'The token was signed with another key than the generated secret of the data folder (REALTIME_JWT_SECRET is not set)',
+    );
+    const other = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    expect(await sentence({}, await sign('ES256', other.privateKey), publicKey(ec.publicKey))).toBe(
+      'The token was signed with another key than REALTIME_JWT_PUBLIC_KEY',
+    );
   });
 });
 

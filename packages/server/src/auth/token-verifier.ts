@@ -1,15 +1,18 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { ProtocolError } from '@goforward/realtime-protocol';
-import { errors, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
+import { type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
 import type { Clock } from '../lib/clock.js';
+import { formatDuration } from '../lib/duration.js';
 import type { Log } from '../lib/log.js';
 import { StartupError } from '../lib/startup-error.js';
-import { type Identity, identityOf } from './identity.js';
+import { type Identity, identityOf, isAnonymousToken } from './identity.js';
+import { instant, refusalOfJose, type VerifierFacts } from './refusal-of-jose.js';
 import { remoteKeys } from './remote-keys.js';
+import { TokenRefusal } from './token-refusal.js';
 
 /** Where the key that tokens are verified with comes from: exactly one. */
 export type VerificationKey =
-  | { readonly kind: 'secret'; readonly secret: string }
+  | { readonly kind: 'secret'; readonly secret: string; readonly isGenerated?: boolean }
   | { readonly kind: 'public-key'; readonly pem: string }
   | { readonly kind: 'jwks'; readonly url: string };
 
@@ -17,6 +20,8 @@ export interface TokenRules {
   readonly algorithms?: readonly string[] | undefined;
   readonly issuer?: string | undefined;
   readonly audience?: string | undefined;
+  /** How far the signer's clock may be off, in ms, for `exp`, `nbf` and `iat`; missing: not at all. */
+  readonly clockToleranceMs?: number | undefined;
 }
 
 const MIN_RSA_BITS = 2048;
@@ -33,6 +38,7 @@ const CURVE_ALGORITHMS: Readonly<Record<string, string>> = {
 export class TokenVerifier {
   readonly #key: KeyObject | Uint8Array | JWTVerifyGetKey;
   readonly #options: JWTVerifyOptions;
+  readonly #facts: VerifierFacts;
   readonly #clock: Clock;
   readonly #log: Log;
 
@@ -48,8 +54,12 @@ export class TokenVerifier {
       );
     }
     this.#key = material;
+    const toleranceMs = rules.clockToleranceMs ?? 0;
+    const allowed = algorithms.length > 0 ? [...algorithms] : fitting;
+    this.#facts = { keyName: nameOf(key), algorithms: allowed, toleranceMs };
     this.#options = {
-      algorithms: algorithms.length > 0 ? [...algorithms] : fitting,
+      algorithms: allowed,
+      clockTolerance: toleranceMs / 1000,
       ...(rules.issuer === undefined ? {} : { issuer: rules.issuer }),
       ...(rules.audience === undefined ? {} : { audience: rules.audience }),
     };
@@ -57,34 +67,61 @@ export class TokenVerifier {
     this.#log = log;
   }
 
-  /** The identity of a token; throws AUTH_FAILED, always with the same words about what is wrong with a token. */
-  async verify(token: string): Promise<Identity> {
+  /**
+   * The identity of a token; null for one that stands for a session without a token (Supabase's anon key). Throws
+   * TokenRefusal, or AUTH_FAILED without a reason where the key set cannot be read.
+   */
+  async verify(token: string): Promise<Identity | null> {
+    const claims = await this.#claims(token);
+    const { iat } = claims;
+    const now = Math.floor(this.#clock() / 1000);
+    if (iat !== undefined && iat > now + this.#facts.toleranceMs / 1000)
+      throw new TokenRefusal(
+        'not_yet_valid',
+        `The token was issued at ${instant(iat)}, which is not yet; REALTIME_JWT_CLOCK_TOLERANCE is ${formatDuration(this.#facts.toleranceMs)}`,
+      );
+    if (isAnonymousToken(claims)) return null;
+    const identity = identityOf(claims);
+    if (identity !== null) return identity;
+    throw new TokenRefusal(
+      'claims',
+      'The token names no usable user in user_id or sub (1 to 255 characters that PostgreSQL can take, and not system)',
+    );
+  }
+
+  /** What jose makes of the token: its signature, times, issuer and audience are checked. */
+  async #claims(token: string): Promise<JWTPayload> {
     const options = { ...this.#options, currentDate: new Date(this.#clock()) };
     try {
       const { payload } =
         typeof this.#key === 'function'
           ? await jwtVerify(token, this.#key, options)
           : await jwtVerify(token, this.#key, options);
-      const identity = identityOf(payload);
-      if (identity !== null) return identity;
+      return payload;
     } catch (error) {
-      if (!isFaultOfToken(error)) {
-        this.#log.error({ err: error }, 'The key set for tokens cannot be read');
-        throw new ProtocolError('AUTH_FAILED', {
-          details: 'The keys for tokens cannot be read just now',
-          cause: error,
-        });
-      }
+      const refusal = refusalOfJose(error, token, this.#facts);
+      if (refusal !== undefined) throw refusal;
+      this.#log.error({ err: error }, 'The key set for tokens cannot be read');
+      throw new ProtocolError('AUTH_FAILED', {
+        details: 'The keys for tokens cannot be read just now',
+        cause: error,
+      });
     }
-    throw new ProtocolError('AUTH_FAILED', { details: 'Invalid or expired token' });
   }
 }
 
-/** Anything but a key set that does not answer is the token's own fault, rubbish in its header included. */
-function isFaultOfToken(error: unknown): boolean {
-  if (error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid) return false;
-  if (error instanceof errors.JOSEError) return error.code !== 'ERR_JOSE_GENERIC';
-  return !(error instanceof TypeError && error.message === 'fetch failed');
+/** What tokens are verified with, as the log names it. */
+function nameOf(key: VerificationKey): string {
+  switch (key.kind) {
+    case 'secret':
+      return key.isGenerated === true
+        ? 'the generated secret of the data folder (REALTIME_JWT_SECRET is not set)'
+        : 'REALTIME_JWT_SECRET';
+    case 'public-key':
+      return 'REALTIME_JWT_PUBLIC_KEY';
+    case 'jwks':
+      return 'those of REALTIME_JWKS_URL';
+  }
 }
 
 function prepare(

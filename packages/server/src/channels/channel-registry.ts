@@ -109,8 +109,13 @@ export class ChannelRegistry {
     const channel = this.find(name);
     if (channel !== undefined) return channel.config;
     if (this.#changing.has(name) || this.#uncertain.has(name)) throw unavailable();
-    if (!this.#rules.autoCreateChannels || this.#deleted.has(name)) throw notFound(name);
+    if (!this.isMadeByJoining(name)) throw notFound(name);
     return channelConfig({}, this.#rules.maxUsersPerChannel);
+  }
+
+  /** Whether joining makes a channel of this name, where there is none. */
+  isMadeByJoining(name: string): boolean {
+    return this.#rules.autoCreateChannels && !this.#deleted.has(name);
   }
 
   /** The channel to join, made when it may be. Throws CHANNEL_NOT_FOUND, CHANNEL_LIMIT_REACHED or CHANNEL_FULL. */

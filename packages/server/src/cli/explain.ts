@@ -99,7 +99,10 @@ function values(option: string, text: string): unknown {
 
 async function tokenFor({ token }: Options, settings: Settings): Promise<string> {
   if (token !== undefined) return token;
-  const sign = signerOf(await verificationKey(settings, resolve(settings.dataDir)), tokenRules(settings));
+  const sign = signerOf(
+    await verificationKey(settings, resolve(settings.dataDir), process.env.NODE_ENV),
+    tokenRules(settings),
+  );
   const [role] = settings.adminRoles;
   if (sign === undefined || role === undefined)
     throw invalid("Give --token: without the signing key, this command cannot sign a server admin's token.");

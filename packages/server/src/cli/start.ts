@@ -1,9 +1,9 @@
 import { settingsHelp } from '../config/describe-settings.js';
 import { formatDuration } from '../lib/duration.js';
-import { createLog } from '../lib/log.js';
+import { createLog, isJson, standardError } from '../lib/log.js';
 import type { Command } from './command.js';
 import { parseArguments } from './parse-arguments.js';
-import { startupBanner } from './startup-banner.js';
+import { startupBanner, startupFields } from './startup-banner.js';
 import { StopSignal } from './stop-signal.js';
 
 /** `start`: runs the server until a signal stops it. */
@@ -18,14 +18,17 @@ ${settingsHelp()}`,
   run: async (args) => {
     const { loaded } = parseArguments(args);
     const { settings } = loaded;
-    const log = createLog(settings.logLevel);
+    const log = createLog(settings.logLevel, standardError(settings.logFormat));
     const stop = new StopSignal(log, settings.shutdownTimeout);
     // Imported here: other commands, and a mistake in the settings, must not wait for the whole server to load.
     const { RealtimeServer } = await import('../server.js');
     try {
       stop.signal.throwIfAborted();
       const server = await RealtimeServer.start(settings, { log, signal: stop.signal });
-      if (!stop.signal.aborted) process.stdout.write(`${await startupBanner(server, settings)}\n`);
+      if (!stop.signal.aborted) {
+        if (isJson(settings.logFormat)) log.info(startupFields(server, settings), 'Server started');
+        else process.stdout.write(`${await startupBanner(server, settings)}\n`);
+      }
       await stop.requested;
       log.info({ within: formatDuration(settings.shutdownTimeout) }, 'Stopping');
       await server.stop();

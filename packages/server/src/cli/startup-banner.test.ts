@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { loadSettings } from '../config/load-settings.js';
+import type { Settings } from '../config/settings-table.js';
 import type { RealtimeServer } from '../server.js';
-import { startupBanner } from './startup-banner.js';
+import { startupBanner, startupFields } from './startup-banner.js';
 
 const DATABASE = 'postgres://me:hidden@db.example:5432/app';
 
@@ -12,6 +13,13 @@ type ShownServer = Pick<
 >;
 
 function bannerOf(server: Partial<ShownServer>, env: Record<string, string> = {}): Promise<string> {
+  return startupBanner(...shownServer(server, env));
+}
+
+function shownServer(
+  server: Partial<ShownServer>,
+  env: Record<string, string> = {},
+): [RealtimeServer, Settings] {
   const { settings } = loadSettings({ flags: {}, env, envFile: {} });
   const shown: ShownServer = {
     port: 8080,
@@ -22,7 +30,7 @@ function bannerOf(server: Partial<ShownServer>, env: Record<string, string> = {}
     sign: async (userId, role) => `token-of-${role}-${userId}`,
     ...server,
   };
-  return startupBanner(shown as RealtimeServer, settings);
+  return [shown as RealtimeServer, settings];
 }
 
 const row = (text: string, name: string) => new RegExp(`^  ${name} +(.+)$`, 'm').exec(text)?.[1];
@@ -69,6 +77,26 @@ test.each([
   const text = await bannerOf({ metricsPort: 9 }, { REALTIME_HOST: host });
   expect(row(text, 'Page')).toBe(`http://${shown}:8080/`);
   expect(row(text, 'Metrics')).toBe(`http://${shown}:9/metrics`);
+});
+
+test('without its console, the banner names neither the page nor the API documentation', async () => {
+  const text = await bannerOf({ isUnconfigured: true }, { REALTIME_ENABLE_CONSOLE: 'false' });
+  expect(row(text, 'Page')).toBeUndefined();
+  expect(row(text, 'API')).toBeUndefined();
+  expect(row(text, 'User token')).toBeDefined();
+  expect(text).not.toContain('Open the page');
+});
+
+test('a JSON log has the addresses, and neither a token nor the password of the database', () => {
+  const fields = startupFields(...shownServer({ isUnconfigured: true, metricsPort: 9 }));
+  expect(fields).toEqual({
+    version: expect.any(String),
+    page: 'http://localhost:8080/',
+    websocket: 'ws://localhost:8080/realtime/channels/<channel>/ws?token=<token>',
+    api: 'http://localhost:8080/docs',
+    metrics: 'http://localhost:9/metrics',
+    database: 'postgres://me:********@db.example:5432/app (embedded)',
+  });
 });
 
 test('names and values are aligned in two columns', async () => {

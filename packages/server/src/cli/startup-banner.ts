@@ -10,33 +10,62 @@ const TOKEN_MS = 24 * 3_600_000;
 
 /** Returns what is printed at start: the addresses and, on an unconfigured server, two tokens. */
 export async function startupBanner(server: RealtimeServer, settings: Settings): Promise<string> {
-  const at = `${hostForBrowser(settings.host)}:${server.port}`;
-  const rows: [string, string][] = [
-    ['Page', `http://${at}/`],
-    ['WebSocket', `ws://${at}/realtime/channels/<channel>/ws?token=<token>`],
-    ['API', `http://${at}/docs`],
+  const { page, api, metrics, websocket } = addresses(server, settings);
+  const url = server.isUnconfigured ? server.databaseUrl : describeDatabaseUrl(server.databaseUrl);
+  const rows: [string, string | undefined][] = [
+    ['Page', page],
+    ['WebSocket', websocket],
+    ['API', api],
+    ['Metrics', metrics],
+    ['Database', databaseLine(url, server, settings)],
+    ...(await tokenRows(server, settings)),
   ];
-  if (server.metricsPort !== undefined)
-    rows.push(['Metrics', `http://${hostForBrowser(settings.host)}:${server.metricsPort}/metrics`]);
-  rows.push(['Database', databaseLine(server, settings)]);
-  if (server.isUnconfigured && server.sign !== undefined) {
-    const [user, admin] = [randomUUID(), randomUUID()];
-    rows.push(['User token', `${await server.sign(user, 'user', TOKEN_MS)}`]);
-    rows.push(['Admin token', `${await server.sign(admin, settings.adminRoles[0] ?? 'admin', TOKEN_MS)}`]);
-  }
-  const width = Math.max(...rows.map(([name]) => name.length));
-  const lines = rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}`);
-  return [`GoForward Realtime ${serverVersion()}`, '', ...lines, '', `  ${nextStep(server)}`, ''].join('\n');
+  const shown = rows.filter(([, value]) => value !== undefined);
+  const width = Math.max(...shown.map(([name]) => name.length));
+  const lines = shown.map(([name, value]) => `  ${name.padEnd(width)}  ${value}`);
+  const next = nextStep(server, settings);
+  return [`GoForward Realtime ${serverVersion()}`, '', ...lines, '', `  ${next}`, ''].join('\n');
 }
 
-function databaseLine(server: RealtimeServer, settings: Settings): string {
-  const url = server.isUnconfigured ? server.databaseUrl : describeDatabaseUrl(server.databaseUrl);
+/** Returns the same for a JSON log, without secrets: a log is kept and shipped. */
+export function startupFields(server: RealtimeServer, settings: Settings): Record<string, unknown> {
+  const url = describeDatabaseUrl(server.databaseUrl);
+  return {
+    version: serverVersion(),
+    ...addresses(server, settings),
+    database: databaseLine(url, server, settings),
+  };
+}
+
+function addresses(server: RealtimeServer, { host, enableConsole }: Settings) {
+  const name = hostForBrowser(host);
+  const at = `${name}:${server.port}`;
+  return {
+    page: enableConsole ? `http://${at}/` : undefined,
+    websocket: `ws://${at}/realtime/channels/<channel>/ws?token=<token>`,
+    api: enableConsole ? `http://${at}/docs` : undefined,
+    metrics: server.metricsPort === undefined ? undefined : `http://${name}:${server.metricsPort}/metrics`,
+  };
+}
+
+async function tokenRows(server: RealtimeServer, { adminRoles }: Settings): Promise<[string, string][]> {
+  const { sign, isUnconfigured } = server;
+  if (!isUnconfigured || sign === undefined) return [];
+  return [
+    ['User token', await sign(randomUUID(), 'user', TOKEN_MS)],
+    ['Admin token', await sign(randomUUID(), adminRoles[0] ?? 'admin', TOKEN_MS)],
+  ];
+}
+
+function databaseLine(url: string, server: RealtimeServer, settings: Settings): string {
   const kind = settings.databaseUrl === undefined ? 'embedded' : 'DATABASE_URL';
   const problem = server.databaseProblem === null ? '' : `, waiting: ${server.databaseProblem}`;
   return `${url} (${kind}${problem})`;
 }
 
-function nextStep(server: RealtimeServer): string {
+function nextStep(server: RealtimeServer, { enableConsole }: Settings): string {
+  if (server.isUnconfigured && !enableConsole)
+    return 'Both tokens are valid for 24 hours. Ctrl-C stops the server.';
   if (server.isUnconfigured)
     return 'Open the page in two browsers and send a message. Both tokens are valid for 24 hours. Ctrl-C stops the server.';
   return server.sign === undefined

@@ -28,7 +28,10 @@ Also takes the flags of start, such as --data-dir.`,
     if (user === '' || role === '')
       throw new StartupError('--user and --role must not be empty.', { exitCode: 2 });
     const expiresIn = readExpires(expires);
-    const sign = signerOf(await verificationKey(settings, resolve(settings.dataDir)), tokenRules(settings));
+    const sign = signerOf(
+      await verificationKey(settings, resolve(settings.dataDir), process.env.NODE_ENV),
+      tokenRules(settings),
+    );
     if (sign === undefined) {
       throw new StartupError(
         'This server verifies tokens with a public key (REALTIME_JWT_PUBLIC_KEY or REALTIME_JWKS_URL). Sign tokens with the matching private key.',

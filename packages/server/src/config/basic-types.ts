@@ -6,6 +6,9 @@ import { listType, type SettingType, settingType } from './setting-type.js';
 const TRUE = ['true', '1', 'yes', 'on'];
 const FALSE = ['false', '0', 'no', 'off'];
 
+/** No time at all, in any unit. */
+const ZERO = /^0+(?:ms|[smhd])$/;
+
 const RATE = /^(\d+(?:\.\d{1,3})?)\/s(?:\s*,\s*burst\s+(\d+))?$/;
 const MAX_RATE = 1_000_000;
 
@@ -38,12 +41,16 @@ export function boolean(): SettingType<boolean> {
   });
 }
 
-/** A duration in ms. */
-export function duration(max: number = MAX_DURATION_MS): SettingType<number> {
+/** A duration in ms, above zero unless zero is allowed. */
+export function duration(
+  max: number = MAX_DURATION_MS,
+  { allowZero = false }: { readonly allowZero?: boolean } = {},
+): SettingType<number> {
+  const bounds = allowZero ? 'from 0s to' : 'above zero and up to';
   return settingType({
-    expects: `a duration such as 30s, above zero and up to ${max / 86_400_000}d`,
+    expects: `a duration such as 30s, ${bounds} ${formatDuration(max)}`,
     placeholder: 'duration',
-    read: (text) => within(parseDuration(text), { min: 1, max }),
+    read: (text) => (allowZero && ZERO.test(text) ? 0 : within(parseDuration(text), { min: 1, max })),
     show: formatDuration,
   });
 }

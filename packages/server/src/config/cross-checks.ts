@@ -7,6 +7,7 @@ export function checkTogether(settings: Settings): void {
   checkKeys(settings);
   checkTimes(settings);
   checkPorts(settings);
+  checkClaimSettings(settings);
 }
 
 function checkKeys(settings: Settings): void {
@@ -33,6 +34,14 @@ function checkPorts({ port, metricsPort }: Settings): void {
   throw settingError(
     `${SETTINGS.metricsPort.env} and ${SETTINGS.port.env} are both ${port}; metrics need a port of their own.`,
   );
+}
+
+/** PostgreSQL takes the names of settings without regard to case. */
+function checkClaimSettings({ claimSettings }: Settings): void {
+  const names = claimSettings.map(({ name }) => name.toLowerCase());
+  const twice = names.find((name, n) => names.indexOf(name) !== n);
+  if (twice !== undefined)
+    throw settingError(`${SETTINGS.claimSettings.env} sets ${twice} twice; set it from one claim.`);
 }
 
 function enumerated(names: readonly string[]): string {

@@ -48,6 +48,9 @@ describe('the reference', () => {
       expect(line.split(/(?<!\\)\|/), row.key).toHaveLength(6);
       expect(line).toContain(`\`--${row.flag}\``);
       if (row.default) expect(line).toContain(`\`${row.default}\``);
+      const { file } = row;
+      if (file !== undefined)
+        expect(section).toContain(`| \`${file.env}\` | \`--${file.flag}\` | none | The path of a file`);
     }
     expect(sections).toHaveLength(SETTING_GROUPS.length + 1);
   });
@@ -58,6 +61,7 @@ describe('the help', () => {
     const help = settingsHelp();
     for (const { flag } of SETTING_ROWS)
       expect(help).toMatch(new RegExp(`^ {2}--${flag} <[a-z|]+>( |$)`, 'm'));
+    expect(help).toMatch(/^ {2}--jwt-secret-file <path> +A file that holds --jwt-secret\.$/m);
     expect(help).toContain('(default 127.0.0.1)');
     for (const line of help.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
   });
@@ -65,6 +69,8 @@ describe('the help', () => {
   it('flags for the parser are those of the table', () => {
     expect(settingFlags).toContain('max-connections-per-ip');
     expect(settingFlags).toContain('database-url');
-    expect(new Set(settingFlags).size).toBe(SETTING_ROWS.length);
+    expect(settingFlags).toContain('database-url-file');
+    const secrets = SETTING_ROWS.filter(({ type }) => type.secret);
+    expect(new Set(settingFlags).size).toBe(SETTING_ROWS.length + secrets.length);
   });
 });

@@ -8,7 +8,9 @@ const HELP_INDENT = 42;
 const MAX_VALUE_WIDTH = 48;
 
 /** The flags that take a value, without their dashes. */
-export const settingFlags: readonly string[] = SETTING_ROWS.map((row) => row.flag);
+export const settingFlags: readonly string[] = SETTING_ROWS.flatMap(({ flag, file }) =>
+  file === undefined ? [flag] : [flag, file.flag],
+);
 
 /** The effective settings as lines of variable, value and origin, aligned. Secrets are masked. */
 export function describeSettings({ settings, origins }: LoadedSettings): string {
@@ -50,6 +52,8 @@ secrets masked.
 A variable that begins with \`REALTIME_\` and is not listed here, an unknown flag, or a value that does not
 parse or is out of range stops the start with exit code 2 and one line that names it.
 
+- **Secrets** may come from files: \`REALTIME_JWT_SECRET_FILE\` is the path of a file that holds what
+  \`REALTIME_JWT_SECRET\` would, as text in UTF-8, whose last line break does not count. Setting both is an error.
 - **Durations** are \`500ms\`, \`30s\`, \`5m\`, \`24h\`, \`7d\`, or several units from large to small: \`1h30m\`.
 - **Sizes** are \`64KB\`, \`1MB\`, \`2GB\`, or a number of bytes. A KB is 1024 bytes.
 - **Rates** are \`50/s\` or \`50/s, burst 200\`: so many a second in the long run, and the burst at once. Without a
@@ -58,9 +62,15 @@ parse or is out of range stops the start with exit code 2 and one line that name
 - **Switches** are \`true\` or \`false\`; \`1\`, \`yes\`, \`on\` and \`0\`, \`no\`, \`off\` will do.`;
 
 function referenceGroup(group: SettingRow['group']): string {
-  const rows = rowsOf(group).map((row) => {
+  const rows = rowsOf(group).flatMap((row) => {
     const fallback = row.default === undefined ? 'none' : row.default === '' ? 'empty' : `\`${row.default}\``;
-    return `| \`${row.env}\` | \`--${row.flag}\` | ${fallback} | ${cell(`${row.doc} Takes ${row.type.expects}.`)} |`;
+    const { env, flag, file } = row;
+    const own = `| \`${env}\` | \`--${flag}\` | ${fallback} | ${cell(`${row.doc} Takes ${row.type.expects}.`)} |`;
+    if (file === undefined) return [own];
+    return [
+      own,
+      `| \`${file.env}\` | \`--${file.flag}\` | none | The path of a file that holds \`${env}\`. |`,
+    ];
   });
   return [`## ${group}`, '', '| Variable | Flag | Default | Meaning |', '|---|---|---|---|', ...rows].join(
     '\n',
@@ -68,10 +78,17 @@ function referenceGroup(group: SettingRow['group']): string {
 }
 
 function helpLines(row: SettingRow): string[] {
-  const flag = `  --${row.flag} <${row.type.placeholder}>`;
   // The default is one word to the wrapping, so that it can be searched for.
   const fallback = row.default ? [`(default ${row.default})`] : [];
-  const lines = wrapped([...firstSentence(row.doc).split(' '), ...fallback], HELP_WIDTH - HELP_INDENT);
+  const { flag, file, type } = row;
+  const own = helpOf(`--${flag} <${type.placeholder}>`, [...firstSentence(row.doc).split(' '), ...fallback]);
+  if (file === undefined) return own;
+  return [...own, ...helpOf(`--${file.flag} <path>`, `A file that holds --${flag}.`.split(' '))];
+}
+
+function helpOf(synopsis: string, words: readonly string[]): string[] {
+  const flag = `  ${synopsis}`;
+  const lines = wrapped(words, HELP_WIDTH - HELP_INDENT);
   const indent = ' '.repeat(HELP_INDENT);
   if (flag.length >= HELP_INDENT) return [flag, ...lines.map((line) => indent + line)];
   return lines.map((line, index) => (index === 0 ? flag.padEnd(HELP_INDENT) : indent) + line);

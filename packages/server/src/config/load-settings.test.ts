@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -57,6 +58,7 @@ describe('loading settings', () => {
       jwtAlgorithms: undefined,
       jwtIssuer: undefined,
       jwtAudience: undefined,
+      jwtClockTolerance: 5_000,
       adminRoles: ['admin'],
       databaseUrl: undefined,
       maxReconnectDelay: 30_000,
@@ -72,9 +74,12 @@ describe('loading settings', () => {
       filterTables: [],
       excludeTables: [],
       dbRoles: [],
+      claimSettings: [],
       enableMetrics: true,
       metricsPort: undefined,
       logLevel: 'info',
+      logFormat: 'auto',
+      enableConsole: true,
     });
     expect(Object.keys(settings)).toHaveLength(SETTING_ROWS.length);
     expect(new Set(Object.values(origins))).toEqual(new Set(['default']));
@@ -248,8 +253,102 @@ describe('settings that do not fit together', () => {
     expect(errorOf({ env })).toBe(message);
   });
 
+  it('are two claims for one setting of PostgreSQL, in whatever case', () => {
+    expect(errorOf({ env: { REALTIME_CLAIM_SETTINGS: 'app.tenant=a, App.Tenant=b' } })).toBe(
+      'REALTIME_CLAIM_SETTINGS sets app.tenant twice; set it from one claim.',
+    );
+  });
+
   it('two ports that are each any free one fit', () => {
     load({ env: { REALTIME_PORT: '0', REALTIME_METRICS_PORT: '0' } });
+  });
+});
+
+describe('a secret in a file', () => {
+  const SECRETS = SETTING_ROWS.filter(({ type }) => type.secret);
+  const PEM = generateKeyPairSync('ed25519').publicKey.export({ type: 'spki', format: 'pem' }).toString();
+  const VALUES: Readonly<Record<string, string>> = {
+    REALTIME_JWT_SECRET: SECRET,
+    REALTIME_JWT_PUBLIC_KEY: PEM.trim(),
+    DATABASE_URL: 'postgres://me:hidden@db.example/app',
+  };
+  let folder = '';
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'goforward-secrets-'));
+  });
+  afterEach(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  function fileWith(content: string | Uint8Array): string {
+    const path = join(folder, 'secret');
+    writeFileSync(path, content);
+    return path;
+  }
+
+  it('may be every secret of the table', () => {
+    expect(SECRETS.map(({ env }) => env).sort()).toEqual(Object.keys(VALUES).sort());
+    expect(SETTING_ROWS.filter(({ file }) => file !== undefined)).toEqual(SECRETS);
+  });
+
+  it.each(SECRETS)('$env is read from the file that $file.env names, without its last line break', (row) => {
+    const value = VALUES[row.env] ?? '';
+    const name = row.file?.env ?? '';
+    for (const end of ['', '\n', '\r\n']) {
+      const path = fileWith(value + end);
+      const { settings, origins } = load({ env: { [name]: path } });
+      expect(settings[row.key]).toBe(value);
+      expect(origins[row.key]).toBe(`environment, file ${path}`);
+    }
+    const path = fileWith(value);
+    const flags = { [row.file?.flag ?? '']: path };
+    expect(load({ flags }).origins[row.key]).toBe(`flag, file ${path}`);
+    expect(load({ envFile: { [name]: path } }).origins[row.key]).toBe(`.env, file ${path}`);
+  });
+
+  it('keeps all but the last line break', () => {
+    const { settings } = load({ env: { REALTIME_JWT_SECRET_FILE: fileWith(` ${SECRET}\n\n`) } });
+    expect(settings.jwtSecret).toBe(` ${SECRET}\n`);
+  });
+
+  it('and beside it is refused with both names, wherever they are set', () => {
+    const path = fileWith(SECRET);
+    expect(errorOf({ env: { REALTIME_JWT_SECRET: SECRET, REALTIME_JWT_SECRET_FILE: path } })).toBe(
+      'REALTIME_JWT_SECRET and REALTIME_JWT_SECRET_FILE are both set; set only one of them.',
+    );
+    expect(
+      errorOf({ flags: { 'database-url-file': path }, envFile: { DATABASE_URL: 'postgres://x@y/z' } }),
+    ).toBe(
+      'DATABASE_URL in .env and --database-url-file (DATABASE_URL_FILE) are both set; set only one of them.',
+    );
+  });
+
+  it('that cannot be used is one line with the variable and the path, and never the content', () => {
+    const name = 'REALTIME_JWT_SECRET_FILE';
+    const missing = join(folder, 'missing');
+    expect(errorOf({ env: { [name]: missing } })).toBe(
+      `${name}: "${missing}" cannot be read: there is no such file.`,
+    );
+    expect(errorOf({ envFile: { [name]: folder } })).toBe(
+      `${name} in .env: "${folder}" cannot be read: it is a folder.`,
+    );
+    for (const content of ['', '\n']) {
+      const path = fileWith(content);
+      expect(errorOf({ env: { [name]: path } })).toBe(`${name}: "${path}" is empty.`);
+    }
+    const path = fileWith('hunter2\n');
+    expect(errorOf({ env: { [name]: path } })).toBe(
+      `${name}: "${path}" must hold a secret of at least 16 bytes.`,
+    );
+    fileWith(Buffer.from([0xff, 0xfe, 0x80]));
+    expect(errorOf({ env: { [name]: path } })).toBe(
+      `${name}: "${path}" is not text in UTF-8; base64 or hex are.`,
+    );
+  });
+
+  it('is offered for secrets alone', () => {
+    expect(errorOf({ env: { REALTIME_PORT_FILE: '/x' } })).toContain('Unknown setting REALTIME_PORT_FILE');
+    expect(errorOf({ env: { REALTIME_JWT_SECRET_FIEL: '/x' } })).toContain('REALTIME_JWT_SECRET_FILE?');
   });
 });
 

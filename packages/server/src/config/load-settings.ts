@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { StartupError } from '../lib/startup-error.js';
 import { checkTogether } from './cross-checks.js';
+import { readSecretFile } from './secret-file.js';
 import { isServiceLink, quoted, SERVICE_LINK_ADVICE, settingError } from './setting-error.js';
 import { refuseUnknownNames } from './setting-names.js';
-import type { SettingOrigin, SettingSources } from './setting-sources.js';
+import type { SettingOrigin, SettingSource, SettingSources } from './setting-sources.js';
 import { SETTING_ROWS, type SettingKey, type SettingRow, type Settings } from './settings-table.js';
 
 export type { SettingSources } from './setting-sources.js';
@@ -16,10 +17,23 @@ export interface LoadedSettings {
   readonly origins: Readonly<Record<SettingKey, SettingOrigin>>;
 }
 
-/** A setting's text and where it was found. */
+/** The names under which something is set. */
+interface Names {
+  readonly env: string;
+  readonly flag: string;
+}
+
+/** A text that somebody set, and where. */
+interface Found {
+  readonly text: string;
+  readonly source: SettingSource;
+}
+
+/** A setting's text, where it came from, and what a message about it begins with. */
 interface Given {
   readonly text: string | undefined;
   readonly origin: SettingOrigin;
+  readonly mustBe: string;
 }
 
 /**
@@ -61,16 +75,36 @@ function readText(path: string): string {
   }
 }
 
-/** An empty variable counts as not set, as in a shell's `${NAME:-default}`; an empty flag was typed on purpose. */
-function find(row: SettingRow, { flags, env, envFile }: SettingSources): Given {
-  const flag = flags[row.flag];
-  if (flag !== undefined) return { text: flag, origin: 'flag' };
-  if (env[row.env]) return { text: env[row.env], origin: 'environment' };
-  if (envFile[row.env]) return { text: envFile[row.env], origin: '.env' };
-  return { text: row.default, origin: 'default' };
+function find(row: SettingRow, sources: SettingSources): Given {
+  const own = search(row, sources);
+  const file = row.file === undefined ? undefined : search(row.file, sources);
+  if (own !== undefined && file !== undefined && row.file !== undefined)
+    throw settingError(
+      `${nameIn(own.source, row)} and ${nameIn(file.source, row.file)} are both set; set only one of them.`,
+    );
+  if (file !== undefined && row.file !== undefined) {
+    const name = nameIn(file.source, row.file);
+    const text = readSecretFile(name, file.text);
+    return {
+      text,
+      origin: `${file.source}, file ${file.text}`,
+      mustBe: `${name}: ${JSON.stringify(file.text)} must hold`,
+    };
+  }
+  if (own !== undefined)
+    return { text: own.text, origin: own.source, mustBe: `${nameIn(own.source, row)} must be` };
+  return { text: row.default, origin: 'default', mustBe: `${row.env} must be` };
 }
 
-function read(row: SettingRow, { text, origin }: Given): unknown {
+/** An empty variable counts as not set, as in a shell's `${NAME:-default}`; an empty flag was typed on purpose. */
+function search(names: Names, { flags, env, envFile }: SettingSources): Found | undefined {
+  const [flag, variable, line] = [flags[names.flag], env[names.env], envFile[names.env]];
+  if (flag !== undefined) return { text: flag, source: 'flag' };
+  if (variable) return { text: variable, source: 'environment' };
+  return line ? { text: line, source: '.env' } : undefined;
+}
+
+function read(row: SettingRow, { text, origin, mustBe }: Given): unknown {
   if (text === undefined) return undefined;
   const parsed = row.type.parse(text);
   if (parsed.ok) return parsed.value;
@@ -78,10 +112,10 @@ function read(row: SettingRow, { text, origin }: Given): unknown {
     throw settingError(`${row.env} is ${quoted(text)}. ${SERVICE_LINK_ADVICE}`);
   }
   const not = parsed.offending === undefined ? '' : `, not ${quoted(parsed.offending)}`;
-  throw settingError(`${nameIn(origin, row)} must be ${row.type.expects}${not}.`);
+  throw settingError(`${mustBe} ${row.type.expects}${not}.`);
 }
 
-function nameIn(origin: SettingOrigin, row: SettingRow): string {
-  if (origin === 'flag') return `--${row.flag} (${row.env})`;
-  return origin === '.env' ? `${row.env} in .env` : row.env;
+function nameIn(source: SettingSource, { flag, env }: Names): string {
+  if (source === 'flag') return `--${flag} (${env})`;
+  return source === '.env' ? `${env} in .env` : env;
 }

@@ -6,7 +6,9 @@ import { SETTING_ROWS } from './settings-table.js';
 
 /** The first name that is no setting is an error: it is a setting that its author believes to be in effect. */
 export function refuseUnknownNames({ flags, env, envFile }: SettingSources): void {
-  const variables = new Set(SETTING_ROWS.map((row) => row.env));
+  const variables = new Set(
+    SETTING_ROWS.flatMap(({ env: own, file }) => (file === undefined ? [own] : [own, file.env])),
+  );
   const knownFlags = new Set([...variables].map(flagOf));
   for (const [flag, text] of Object.entries(flags)) {
     if (text === undefined || knownFlags.has(flag)) continue;

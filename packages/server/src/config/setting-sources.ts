@@ -6,5 +6,8 @@ export interface SettingSources {
   readonly envFile: Readonly<Record<string, string | undefined>>;
 }
 
-/** Where the value of a setting came from. */
-export type SettingOrigin = 'flag' | 'environment' | '.env' | 'default';
+/** Where somebody set something. */
+export type SettingSource = 'flag' | 'environment' | '.env';
+
+/** Where the value of a setting came from; a secret may come from a file that is named there. */
+export type SettingOrigin = SettingSource | 'default' | `${SettingSource}, file ${string}`;

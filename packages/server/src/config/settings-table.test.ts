@@ -104,6 +104,36 @@ describe('numbers and switches', () => {
   });
 });
 
+describe('settings from claims', () => {
+  it('are pairs of a name with a dot and a claim', () => {
+    const text = 'app.current_tenant=tenant_id, app.org = https://a.example/org=x,my.app.level=a.b';
+    expect(valueIn(SETTINGS.claimSettings.type, text)).toEqual([
+      { name: 'app.current_tenant', claim: 'tenant_id' },
+      { name: 'app.org', claim: 'https://a.example/org=x' },
+      { name: 'my.app.level', claim: 'a.b' },
+    ]);
+  });
+
+  it.each([
+    'tenant=tenant_id',
+    'app.tenant',
+    'app.tenant=',
+    '=tenant_id',
+    'app.=tenant_id',
+    '1app.tenant=tenant_id',
+    'app.ten ant=tenant_id',
+    "app.x', 'y=z",
+    'app.current_user_id=sub',
+    'App.Current_User_Id=sub',
+    'request.jwt.claims=sub',
+    'realtime.x=sub',
+    'plpgsql.variable_conflict=x',
+    'pg_stat_statements.track=x',
+  ])('"%s" is refused', (text) => {
+    expect(valueIn(SETTINGS.claimSettings.type, text)).toBeUndefined();
+  });
+});
+
 describe('rates', () => {
   it.each([
     ['50/s, burst 200', { perSecond: 50, burst: 200 }],

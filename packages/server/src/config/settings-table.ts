@@ -1,6 +1,7 @@
-import { LOG_LEVELS } from '../lib/log.js';
+import { LOG_FORMATS, LOG_LEVELS } from '../lib/log.js';
 import { host, ipRanges, origins, webUrl } from './address-types.js';
 import { boolean, choice, duration, integer, names, rate, size, slotName, text } from './basic-types.js';
+import { claimSettings } from './claim-setting-type.js';
 import { algorithms, postgresUrl, publicKey, sharedSecret } from './credential-types.js';
 import { flagOf, type Setting, type SettingValue } from './setting.js';
 
@@ -44,6 +45,13 @@ export const SETTINGS = {
     type: duration(MAX_TIMER_MS),
     default: '10s',
     doc: 'How long a stopping server waits for its connections to close before it ends them.',
+  },
+  enableConsole: {
+    group: 'Server',
+    env: 'REALTIME_ENABLE_CONSOLE',
+    type: boolean(),
+    default: 'true',
+    doc: 'Whether the server has a page at / and /test_websocket.html, and its API at /docs and /openapi.json. Off, they are answered with NOT_FOUND.',
   },
   allowedOrigins: {
     group: 'Connections',
@@ -175,7 +183,7 @@ export const SETTINGS = {
     group: 'Authentication',
     env: 'REALTIME_JWT_SECRET',
     type: sharedSecret(16),
-    doc: 'The secret that tokens are signed with (HS256 and kin); use 32 random bytes or more. With no key set at all, one is generated and kept in the data folder. Prefer the variable to the flag, which every user of the machine can read.',
+    doc: 'The secret that tokens are signed with (HS256 and kin); use 32 random bytes or more. With no key set at all, one is generated and kept in the data folder; in production (NODE_ENV) a start without one is refused, unless an earlier start has generated it. Prefer the variable to the flag, which every user of the machine can read.',
   },
   jwtPublicKey: {
     group: 'Authentication',
@@ -206,6 +214,13 @@ export const SETTINGS = {
     env: 'REALTIME_JWT_AUDIENCE',
     type: text('the name of an audience', 'text'),
     doc: 'The aud that every token must carry. Without it, any.',
+  },
+  jwtClockTolerance: {
+    group: 'Authentication',
+    env: 'REALTIME_JWT_CLOCK_TOLERANCE',
+    type: duration(10 * 60_000, { allowZero: true }),
+    default: '5s',
+    doc: "How far the clock of a token's issuer may be off, for exp, nbf and iat. A live connection ends this long after exp, too; token_expires_at stays exp.",
   },
   adminRoles: {
     group: 'Authentication',
@@ -311,6 +326,13 @@ export const SETTINGS = {
     default: '',
     doc: "Database roles that a token's role may choose to be judged as, instead of realtime_subscriber.",
   },
+  claimSettings: {
+    group: 'Row changes',
+    env: 'REALTIME_CLAIM_SETTINGS',
+    type: claimSettings(),
+    default: '',
+    doc: "Settings that policies read with current_setting, from claims of the token: app.current_tenant=tenant_id sets app.current_tenant to the claim tenant_id. A dot leads into a claim, as in app_metadata.tenant_id, unless the token has a claim of the whole name. Numbers and booleans are set as text, objects and arrays as JSON, and what is missing, or cannot be text in PostgreSQL, as ''.",
+  },
   enableMetrics: {
     group: 'Monitoring',
     env: 'REALTIME_ENABLE_METRICS',
@@ -329,7 +351,14 @@ export const SETTINGS = {
     env: 'REALTIME_LOG_LEVEL',
     type: choice(LOG_LEVELS, 'level'),
     default: 'info',
-    doc: 'The least severe level that is logged. Lines are readable on a terminal and JSON elsewhere.',
+    doc: 'The least severe level that is logged, on standard error.',
+  },
+  logFormat: {
+    group: 'Monitoring',
+    env: 'REALTIME_LOG_FORMAT',
+    type: choice(LOG_FORMATS, 'format'),
+    default: 'auto',
+    doc: 'The format of the log: pretty lines for people, or JSON, a record a line; auto is pretty on a terminal and JSON elsewhere. With JSON, what a start prints on standard output is a JSON record too.',
   },
 } satisfies Readonly<Record<string, Setting<unknown>>>;
 
@@ -342,11 +371,13 @@ export type Settings = { readonly [Key in SettingKey]: SettingValue<(typeof SETT
 export interface SettingRow extends Setting<unknown> {
   readonly key: SettingKey;
   readonly flag: string;
+  /** The variable and the flag that name a file with the value; every secret has them. */
+  readonly file?: { readonly env: string; readonly flag: string };
 }
 
 /** The rows in the order of the table, for whatever treats all alike. */
-export const SETTING_ROWS: readonly SettingRow[] = (Object.keys(SETTINGS) as SettingKey[]).map((key) => ({
-  ...SETTINGS[key],
-  key,
-  flag: flagOf(SETTINGS[key].env),
-}));
+export const SETTING_ROWS: readonly SettingRow[] = (Object.keys(SETTINGS) as SettingKey[]).map((key) => {
+  const { env, type } = SETTINGS[key];
+  const file = { env: `${env}_FILE`, flag: flagOf(`${env}_FILE`) };
+  return { ...SETTINGS[key], key, flag: flagOf(env), ...(type.secret === true ? { file } : {}) };
+});

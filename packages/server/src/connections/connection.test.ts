@@ -76,7 +76,7 @@ beforeEach(() => {
 });
 
 function connect(
-  options: { expiresAt?: number; perSecond?: number; maxOutboxBytes?: number } = {},
+  options: { expiresAt?: number; toleranceMs?: number; perSecond?: number; maxOutboxBytes?: number } = {},
 ): Connection {
   const identity = {
     userId: 'ann',
@@ -108,6 +108,7 @@ function connect(
       pingIntervalMs: 30_000,
       timeoutMs: 60_000,
       maxOutboxBytes: options.maxOutboxBytes ?? 100_000,
+      tokenToleranceMs: options.toleranceMs ?? 0,
     },
   );
   connection.watch();
@@ -272,6 +273,19 @@ describe('a connection', () => {
     expect([heard(), connection.isOpen]).toEqual([['ping'], true]);
     waitFor(200);
     expect(heard()).toEqual(['system/error AUTH_FAILED', 'close 4401 AUTH_FAILED']);
+  });
+
+  it('lives on for the clock tolerance after its token has ended, and is told why it ends', () => {
+    const connection = connect({ expiresAt: START + 40_000, toleranceMs: 5_000 });
+    waitFor(44_900);
+    expect(connection.isOpen).toBe(true);
+    heard();
+    waitFor(200);
+    tick.flush();
+    expect(socket.frames()[0]).toMatchObject({
+      event: 'error',
+      payload: { code: 'AUTH_FAILED', details: 'The token has expired', reason: 'expired' },
+    });
   });
 
   it('that reads too slowly is cut off with a word, once', () => {

@@ -48,6 +48,8 @@ export interface ConnectionEnvironment {
   /** A connection that is silent for so long is stale. */
   readonly timeoutMs: number;
   readonly maxOutboxBytes: number;
+  /** How long a connection goes on after its token's `exp`: the clock tolerance of tokens. */
+  readonly tokenToleranceMs: number;
 }
 
 export interface ConnectionOptions {
@@ -250,10 +252,16 @@ export class Connection implements Session, SocketOwner, Timed {
       this.destroy();
       return NEVER;
     }
-    const { pingIntervalMs, timeoutMs } = this.#environment;
+    const { pingIntervalMs, timeoutMs, tokenToleranceMs } = this.#environment;
     const expiresAt = this.identity.expiresAt ?? NEVER;
-    if (now >= expiresAt) {
-      this.closeWith(new ProtocolError('AUTH_FAILED', { details: 'The token has expired' }));
+    const endsAt = expiresAt + tokenToleranceMs;
+    if (now >= endsAt) {
+      this.closeWith(
+        new ProtocolError('AUTH_FAILED', {
+          details: 'The token has expired',
+          fields: { reason: 'expired' },
+        }),
+      );
       return now + CLOSING_MS;
     }
     if (now - this.#lastReceived >= timeoutMs) {
@@ -265,7 +273,7 @@ export class Connection implements Session, SocketOwner, Timed {
       this.push(PING);
     }
     const noticeAt = this.#notifyExpiry(now, expiresAt);
-    return Math.min(this.#lastPing + pingIntervalMs, this.#lastReceived + timeoutMs, noticeAt, expiresAt);
+    return Math.min(this.#lastPing + pingIntervalMs, this.#lastReceived + timeoutMs, noticeAt, endsAt);
   }
 
   /** Sends `token_expiring` when it is time; answers when it will be. */

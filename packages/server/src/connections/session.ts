@@ -5,6 +5,8 @@ import type { Subscriber } from '../channels/subscriber.js';
 
 /** A connection as those see it who do what its client says: who it is, where it is, and how it is answered. */
 export interface Session extends Subscriber {
+  /** Where it came from, for limits and the log. */
+  readonly address: string;
   /** The channel that it is a member of. */
   channel: Channel | undefined;
   /** The same user goes on with other claims, until another time. */

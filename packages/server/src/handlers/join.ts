@@ -1,5 +1,6 @@
-import { type Connected, LIMITS, ProtocolError } from '@goforward/realtime-protocol';
+import { type Connected, LIMITS } from '@goforward/realtime-protocol';
 import { anonymousIdentity, type Identity } from '../auth/identity.js';
+import { missingToken } from '../auth/token-refusal.js';
 import type { Channel } from '../channels/channel.js';
 import type { ChannelRegistry } from '../channels/channel-registry.js';
 import type { Permissions } from '../channels/permissions.js';
@@ -58,7 +59,7 @@ export class Join {
   withoutToken(connectionId: string, address: string, channelName: string): Identity {
     if (this.#parts.channels.find(channelName)?.config.require_auth === false)
       return anonymousIdentity(connectionId, address);
-    throw new ProtocolError('AUTH_FAILED', { details: 'A token is needed' });
+    throw missingToken();
   }
 
   /** The channel that this identity may join, made when it may be. Throws what stands in the way. */

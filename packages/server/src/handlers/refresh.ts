@@ -2,6 +2,8 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import { TokenRefresh } from '@goforward/realtime-protocol/schemas';
 import { Compile } from 'typebox/compile';
 import type { Identity } from '../auth/identity.js';
+import type { RefusalLog } from '../auth/refusal-log.js';
+import { TokenRefusal } from '../auth/token-refusal.js';
 import type { PersonalChanges } from '../changes/stream/personal-changes.js';
 import type { Channel } from '../channels/channel.js';
 import type { Permissions } from '../channels/permissions.js';
@@ -13,7 +15,8 @@ import { misshapen, requireEvent } from './request-shape.js';
 import type { Verb } from './verb.js';
 
 export interface RefreshParts {
-  readonly verifier: { verify(token: string): Promise<Identity> };
+  readonly verifier: { verify(token: string): Promise<Identity | null> };
+  readonly refusalLog: RefusalLog;
   readonly permissions: Permissions;
   readonly presence: PresenceTracker;
   /** Undefined where row changes are off. */
@@ -28,7 +31,8 @@ const refreshing = Compile(TokenRefresh);
  * `auth`/`refresh`: the connection goes on with another token of the same user. What that no longer allows ends: the
  * connection, when the channel may not be read; subscriptions of its own, each with the reason.
  */
-export function refresh({ verifier, permissions, presence, rowChanges }: RefreshParts): Verb {
+export function refresh(parts: RefreshParts): Verb {
+  const { verifier, refusalLog, permissions, presence, rowChanges } = parts;
   // Keys may have to be fetched for one token and not for the next: the last one sent is the one that counts.
   const serial = new SerialExecutor<Session>();
 
@@ -50,14 +54,28 @@ export function refresh({ verifier, permissions, presence, rowChanges }: Refresh
       presence.leave(channel, userId);
   }
 
+  /** Who the session is with this token. Throws TokenRefusal for a bad one, and for one of another user. */
+  async function identityOf(session: Session, channel: Channel, token: string): Promise<Identity> {
+    try {
+      const verified = await verifier.verify(token);
+      // An anonymous session stays who it is with a token of no user.
+      if (verified === null && session.identity.isAnonymous === true) return session.identity;
+      if (verified?.userId === session.userId) return verified;
+      throw new TokenRefusal('claims', 'The new token of a connection is of another user', {
+        details: 'The token is of another user',
+      });
+    } catch (error) {
+      refusalLog.refused(error, { address: session.address, channel: channel.name });
+      throw error;
+    }
+  }
+
   return ({ session, channel, message }) => {
     requireEvent(message, 'refresh');
     const { payload } = message;
     if (!refreshing.Check(payload)) throw misshapen(refreshing, payload);
     return serial.run(session, async () => {
-      const identity = await verifier.verify(payload.token);
-      if (identity.userId !== session.userId)
-        throw new ProtocolError('AUTH_FAILED', { details: 'The token is of another user' });
+      const identity = await identityOf(session, channel, payload.token);
       // It has left meanwhile, and nobody waits for an answer.
       if (session.channel !== channel) return {};
       authenticate(session, channel, identity);

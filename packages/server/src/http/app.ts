@@ -3,12 +3,14 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { ProtocolError } from '@goforward/realtime-protocol';
 import fastify, { type FastifyReply } from 'fastify';
 import { Compile } from 'typebox/compile';
+import type { RefusalLog } from '../auth/refusal-log.js';
 import type { Log } from '../lib/log.js';
 import { firstProblem } from '../lib/problem.js';
 import type { Metrics } from '../metrics/metrics.js';
-import { type AccessParts, guardRoutes } from './access.js';
+import { type AccessParts, channelNameOf, guardRoutes } from './access.js';
 import { collectMethods } from './allowed-methods.js';
 import { refuseBrokenRequests } from './broken-requests.js';
+import { clientAddress } from './client-address.js';
 import { errorReply, protocolErrorOf } from './error-reply.js';
 import { readJsonBodies } from './json-body.js';
 import { docsRoutes, gatherOpenApi, openApiRoute } from './openapi.js';
@@ -30,11 +32,14 @@ export interface HttpParts
     MessageRouteParts,
     MonitoringRouteParts {
   readonly origins: OriginRule;
+  readonly refusalLog: RefusalLog;
   readonly counters: { refused(code: string): void };
   readonly metrics: Metrics | undefined;
   readonly log: Log;
   readonly version: string;
   readonly maxBodyBytes: number;
+  /** Whether the page and the documents of the API are served. */
+  readonly enableConsole: boolean;
   /** Present only on an unconfigured server. */
   readonly demo: Demo | undefined;
 }
@@ -99,25 +104,32 @@ export async function createApp(parts: HttpParts): Promise<App> {
   });
   guardRoutes(app, parts);
   readJsonBodies(app);
-  await gatherOpenApi(app, parts.version);
+  if (parts.enableConsole) await gatherOpenApi(app, parts.version);
   const refuseOtherMethods = collectMethods(app);
   channelRoutes(app, parts);
   messageRoutes(app, parts);
   changeRoutes(app, parts);
   monitoringRoutes(app, parts);
   webSocketRoute(app);
-  pageRoutes(app);
-  demoRoutes(app, parts);
-  openApiRoute(app);
-  await docsRoutes(app);
+  if (parts.enableConsole) await consoleRoutes(app, parts);
   refuseOtherMethods();
   await app.ready();
   return app;
 }
 
+/** The page with what only it uses, and the documents of the API. */
+async function consoleRoutes(app: App, parts: HttpParts): Promise<void> {
+  pageRoutes(app);
+  demoRoutes(app, parts);
+  openApiRoute(app);
+  await docsRoutes(app);
+}
+
 function answerErrors(app: App, parts: HttpParts): void {
   app.setErrorHandler(async (thrown, request, reply) => {
     const error = protocolErrorOf(thrown, parts.maxBodyBytes);
+    const address = clientAddress(request.raw, parts.trustedProxies);
+    parts.refusalLog.refused(error, { address, channel: channelNameOf(request) });
     if (error.code === 'INTERNAL') {
       parts.log.error({ err: thrown, route: request.routeOptions.url }, 'A request could not be answered');
     }

@@ -7,7 +7,7 @@ const MAX_BYTES = 1000;
 test.each(Object.keys(ERRORS) as ErrorCode[])('%s is answered with the status of the table', (code) => {
   const { status, headers, error } = errorReply(new ProtocolError(code));
   expect(status).toBe(ERRORS[code].http ?? 500);
-  expect(headers).toEqual({});
+  expect(headers).toEqual(code === 'AUTH_FAILED' ? { 'www-authenticate': 'Bearer' } : {});
   expect(error.body).toEqual({ error: ERRORS[code].text, code });
 });
 

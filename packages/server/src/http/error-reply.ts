@@ -13,7 +13,10 @@ export function errorReply(error: ProtocolError): ErrorReply {
   const { retry_after: retryAfter } = error.body;
   return {
     status: ERRORS[error.code].http ?? 500,
-    headers: retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) },
+    headers: {
+      ...(retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) }),
+      ...(error.code === 'AUTH_FAILED' ? { 'www-authenticate': 'Bearer' } : {}),
+    },
     error,
   };
 }

@@ -1,5 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type IpRange, ipInRanges, parseIpRange } from '../lib/ip-range.js';
+import { shownText } from '../lib/shown-text.js';
 
 /** The names that an unconfigured server answers to: any other was rebound to this machine by somebody's DNS. */
 const LOCAL_NAMES = ['localhost', '127.0.0.1', '[::1]'];
@@ -26,7 +27,10 @@ export class OriginRule {
         details: `An unconfigured server answers only to ${LOCAL_NAMES.join(', ')}`,
       });
     }
-    if (origin !== undefined && !this.#allows(origin, host)) throw new ProtocolError('ORIGIN_NOT_ALLOWED');
+    if (origin === undefined || this.#allows(origin, host)) return;
+    throw new ProtocolError('ORIGIN_NOT_ALLOWED', {
+      details: `The origin ${shownText(origin)} is not in REALTIME_ALLOWED_ORIGINS`,
+    });
   }
 
   #allows(origin: string, host: string | undefined): boolean {

@@ -56,7 +56,11 @@ function needs(access: Access): string {
       return 'Needs a token.';
     case 'server-admin':
       return "Needs a server admin's token.";
-    default:
-      return `Needs the right \`${access.channel}\` in the channel.`;
+    default: {
+      const needed = `Needs the right \`${access.channel}\` in the channel`;
+      return access.channel === 'admin'
+        ? `${needed}.`
+        : `${needed}, and a token where the channel requires one.`;
+    }
   }
 }

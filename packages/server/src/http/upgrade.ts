@@ -2,6 +2,7 @@ import { type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { CHANNEL_NAME_PATTERN, ERRORS, type PresenceMode, ProtocolError } from '@goforward/realtime-protocol';
 import { PRESENCE_MODES } from '@goforward/realtime-protocol/schemas';
+import type { RefusalLog } from '../auth/refusal-log.js';
 import type { TokenVerifier } from '../auth/token-verifier.js';
 import { requireRate } from '../channels/rate-limit.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
@@ -26,6 +27,7 @@ export interface UpgradeParts {
   readonly join: Join;
   readonly connections: ConnectionRegistry;
   readonly refusals: RefusalMemory;
+  readonly refusalLog: RefusalLog;
   readonly endpoint: WebSocketEndpoint;
   readonly ids: IdSource;
   readonly counters: { refused(code: string): void };
@@ -80,8 +82,10 @@ export class UpgradeHandler {
     try {
       const address = clientAddress(request, this.#parts.trustedProxies);
       const handshake = this.#read(request, address);
-      if (handshake instanceof ProtocolError) this.#answer(request, socket, handshake);
-      else await this.#admit(request, socket, head, handshake, address);
+      if (handshake instanceof ProtocolError) {
+        this.#parts.refusalLog.refused(handshake, { address });
+        this.#answer(request, socket, handshake);
+      } else await this.#admit(request, socket, head, handshake, address);
     } finally {
       clearTimeout(deadline);
     }
@@ -126,6 +130,7 @@ export class UpgradeHandler {
       });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
+      this.#parts.refusalLog.refused(error, { address, channel: name });
       this.#refuse(request, socket, head, error, { credential: token ?? '', address });
     }
   }

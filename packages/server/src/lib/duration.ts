@@ -22,7 +22,7 @@ export function parseDuration(text: string): number | undefined {
   return ms > 0 && ms <= MAX_DURATION_MS ? ms : undefined;
 }
 
-/** The shortest text that `parseDuration` reads as `ms`, a whole number above zero: `1h30m`. */
+/** The shortest text that `parseDuration` reads as `ms`, a whole number above zero: `1h30m`. Zero is `0s`. */
 export function formatDuration(ms: number): string {
   let text = '';
   let rest = ms;
@@ -31,5 +31,5 @@ export function formatDuration(ms: number): string {
     if (count > 0) text += `${count}${name}`;
     rest -= count * unit;
   }
-  return text;
+  return text === '' ? '0s' : text;
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createLog, type LogLevel, silentLog } from './log.js';
+import { createLog, isJson, LOG_FORMATS, type LogLevel, silentLog } from './log.js';
 
 /** A log at this level, and the lines that it has written. */
 function logAt(level: LogLevel) {
@@ -60,6 +60,13 @@ describe('the log', () => {
     const silent = logAt('silent');
     silent.log.error({}, 'unheard');
     expect(silent.lines).toEqual([]);
+  });
+
+  it('is pretty on a terminal and JSON elsewhere, unless its format is set', () => {
+    const formats = (isTerminal: boolean) => LOG_FORMATS.map((format) => isJson(format, isTerminal));
+    expect(LOG_FORMATS).toEqual(['auto', 'pretty', 'json']);
+    expect(formats(true)).toEqual([false, false, true]);
+    expect(formats(false)).toEqual([true, false, true]);
   });
 
   it('that is silent has silent children', () => {

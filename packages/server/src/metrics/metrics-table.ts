@@ -10,6 +10,11 @@ interface Metric {
  * rows; beside them stand the process and event loop metrics of prom-client (`process_*`, `nodejs_*`).
  */
 export const METRICS = {
+  realtime_build_info: {
+    kind: 'gauge',
+    help: 'Always 1; its labels are the versions of this server, of Node.js and of PostgreSQL (empty until it was reached).',
+    labels: ['version', 'node', 'postgres'],
+  },
   realtime_connections: { kind: 'gauge', help: 'WebSocket connections that are open.' },
   realtime_channels: { kind: 'gauge', help: 'Channels of both kinds.' },
   realtime_presence_users: { kind: 'gauge', help: 'Listed users, summed over channels.' },

@@ -5,7 +5,7 @@ import { METRICS, type MetricName, metricsReference } from './metrics-table.js';
 
 function setUp(streams = true) {
   const counters = new Counters();
-  const now = { connections: 3, channels: 2, presenceUsers: 1, databaseUp: true };
+  const now = { connections: 3, channels: 2, presenceUsers: 1, databaseUp: true, postgres: '' };
   const rowChanges = {
     isStreaming: true,
     lagBytes: 11,
@@ -26,6 +26,7 @@ function setUp(streams = true) {
     channels: () => now.channels,
     presenceUsers: () => now.presenceUsers,
     databaseUp: () => now.databaseUp,
+    build: () => ({ version: '1.2.3', node: '22.0.0', postgres: now.postgres }),
     rowChanges: streams ? () => rowChanges : undefined,
   });
   return { counters, now, metrics };
@@ -34,6 +35,14 @@ function setUp(streams = true) {
 const NAMES = Object.keys(METRICS) as MetricName[];
 
 describe('a scrape', () => {
+  test('has the versions of now as one sample', async () => {
+    const { now, metrics } = setUp();
+    const samples = async () => (await metrics.text()).match(/^realtime_build_info\{.*/gm);
+    expect(await samples()).toEqual(['realtime_build_info{version="1.2.3",node="22.0.0",postgres=""} 1']);
+    now.postgres = '16.4';
+    expect(await samples()).toEqual(['realtime_build_info{version="1.2.3",node="22.0.0",postgres="16.4"} 1']);
+  });
+
   test.each(NAMES)('has %s with the kind and help of its row', async (name) => {
     const text = await setUp().metrics.text();
     expect(text).toContain(`# HELP ${name} ${METRICS[name].help}\n# TYPE ${name} ${METRICS[name].kind}\n`);

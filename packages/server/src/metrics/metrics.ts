@@ -8,8 +8,16 @@ export interface MetricSources {
   readonly channels: () => number;
   readonly presenceUsers: () => number;
   readonly databaseUp: () => boolean;
+  readonly build: () => BuildInfo;
   /** Undefined where row changes are not streamed: then their gauges are 0. */
   readonly rowChanges: (() => RowChangeNumbers) | undefined;
+}
+
+/** Versions of what runs; empty where it is not known. */
+export interface BuildInfo {
+  readonly version: string;
+  readonly node: string;
+  readonly postgres: string;
 }
 
 export interface RowChangeNumbers {
@@ -42,6 +50,7 @@ export class Metrics {
     this.#gauge('realtime_channels', sources.channels);
     this.#gauge('realtime_presence_users', sources.presenceUsers);
     this.#gauge('realtime_database_up', () => Number(sources.databaseUp()));
+    this.#buildInfo(sources.build);
     const rowChanges = sources.rowChanges;
     const ofRowChanges = (name: MetricName, read: (numbers: RowChangeNumbers) => number) =>
       this.#gauge(name, () => (rowChanges === undefined ? 0 : read(rowChanges())));
@@ -106,6 +115,17 @@ export class Metrics {
       ...this.#row(name),
       collect() {
         this.set(read());
+      },
+    });
+  }
+
+  #buildInfo(read: () => BuildInfo): void {
+    new Gauge({
+      ...this.#row('realtime_build_info'),
+      labelNames: METRICS.realtime_build_info.labels,
+      collect() {
+        this.reset();
+        this.set({ ...read() }, 1);
       },
     });
   }

@@ -1,3 +1,4 @@
+import type { RefusalLog } from '../auth/refusal-log.js';
 import type { TokenVerifier } from '../auth/token-verifier.js';
 import type { Settings } from '../config/settings-table.js';
 import { RefusalMemory } from '../connections/refusal-memory.js';
@@ -21,6 +22,7 @@ export interface HttpOptions extends MonitoringOptions {
   /** Makes users for the page; only where the server is unconfigured. */
   readonly newDemoUser: (() => Promise<DemoUser>) | undefined;
   readonly verifier: TokenVerifier;
+  readonly refusalLog: RefusalLog;
   readonly metrics: Metrics | undefined;
   readonly clock: Clock;
   readonly log: Log;
@@ -29,12 +31,17 @@ export interface HttpOptions extends MonitoringOptions {
 /** The HTTP side: routes, and the upgrade of handshakes to connections. */
 export async function createHttp(options: HttpOptions): Promise<{ app: App; upgrade: UpgradeHandler }> {
   const { settings, messaging, sockets, rowChanges, database, counters } = options;
-  const { verifier, metrics, newDemoUser, clock, log } = options;
+  const { verifier, refusalLog, metrics, newDemoUser, clock, log } = options;
+  const { trustedProxies } = settings;
+  const ids = new IdSource();
   const origins = new OriginRule(settings.allowedOrigins, options.isUnconfigured);
   const app = await createApp({
     ...messaging,
     origins,
     verifier,
+    refusalLog,
+    trustedProxies,
+    ids,
     connections: sockets.connections,
     messageRate: sockets.messageRate,
     metrics,
@@ -43,6 +50,7 @@ export async function createHttp(options: HttpOptions): Promise<{ app: App; upgr
     log,
     version: serverVersion(),
     maxBodyBytes: settings.maxMessageSize,
+    enableConsole: settings.enableConsole,
     demo: newDemoUser && {
       newUser: newDemoUser,
       insertMessage: (userId, content) => insertExampleMessage(database, userId, content),
@@ -54,11 +62,12 @@ export async function createHttp(options: HttpOptions): Promise<{ app: App; upgr
   const upgrade = new UpgradeHandler({
     ...sockets,
     origins,
-    trustedProxies: settings.trustedProxies,
+    trustedProxies,
     connectionRate: new KeyedRateLimiter(settings.connectionRate),
     verifier,
     refusals: new RefusalMemory(clock),
-    ids: new IdSource(),
+    refusalLog,
+    ids,
     counters,
     clock,
     log,

@@ -4,6 +4,7 @@ import type { DatabaseStats } from '../http/schemas.js';
 import type { Counters } from '../metrics/counters.js';
 import { Metrics } from '../metrics/metrics.js';
 import type { Database } from '../postgres/connection/database.js';
+import { serverVersion } from '../version.js';
 import type { Messaging } from './messaging.js';
 import type { RowChanges } from './row-changes/row-changes.js';
 import type { Sockets } from './sockets.js';
@@ -17,6 +18,7 @@ export interface MonitoringOptions {
   /** Undefined where row changes are turned off. */
   readonly rowChanges: RowChanges | undefined;
   readonly lifecycle: Lifecycle;
+  readonly postgresVersion: PostgresVersion;
 }
 
 /** `stopping` is set when the server begins to stop; `/readyz` reports it. */
@@ -24,9 +26,21 @@ export interface Lifecycle {
   stopping: boolean;
 }
 
+/** PostgreSQL's version, as in `16.4`, without what its packager adds; empty until it was reached. */
+export class PostgresVersion {
+  value = '';
+
+  async read(database: Database): Promise<void> {
+    const [row] = await database.query<{ version: string }>(
+      `SELECT current_setting('server_version') AS version`,
+    );
+    this.value = row?.version.split(' ')[0] ?? '';
+  }
+}
+
 /** The registry behind `/metrics`; undefined where metrics are turned off. */
 export function createMetrics(options: MonitoringOptions): Metrics | undefined {
-  const { settings, counters, database, messaging, sockets, rowChanges } = options;
+  const { settings, counters, database, messaging, sockets, rowChanges, postgresVersion } = options;
   const { channels, presence } = messaging;
   if (!settings.enableMetrics) return undefined;
   const loaded = () => (channels.loaded ? channels.list() : []);
@@ -35,6 +49,11 @@ export function createMetrics(options: MonitoringOptions): Metrics | undefined {
     channels: () => channels.size,
     presenceUsers: () => loaded().reduce((sum, channel) => sum + presence.count(channel), 0),
     databaseUp: () => database.state.status === 'up',
+    build: () => ({
+      version: serverVersion(),
+      node: process.versions.node,
+      postgres: postgresVersion.value,
+    }),
     rowChanges: rowChanges && (() => rowChanges.status.numbers()),
   });
 }

@@ -1,3 +1,4 @@
+import { RefusalLog } from '../auth/refusal-log.js';
 import { type TokenRules, TokenVerifier, type VerificationKey } from '../auth/token-verifier.js';
 import type { ChannelRegistry } from '../channels/channel-registry.js';
 import type { Settings } from '../config/settings-table.js';
@@ -13,7 +14,7 @@ import type { Metrics } from '../metrics/metrics.js';
 import { Database } from '../postgres/connection/database.js';
 import { createHttp } from './http.js';
 import { createMessaging } from './messaging.js';
-import { createMetrics, type Lifecycle } from './monitoring.js';
+import { createMetrics, type Lifecycle, PostgresVersion } from './monitoring.js';
 import type { RowChangeLifecycle } from './row-changes/lifecycle.js';
 import { createRowChanges } from './row-changes/row-changes.js';
 import { createSockets } from './sockets.js';
@@ -50,11 +51,14 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   const clock = Date.now;
   const counters = new Counters();
   const verifier = new TokenVerifier(options.key, options.tokenRules, log);
+  const refusalLog = new RefusalLog(log, clock);
+  const postgresVersion = new PostgresVersion();
   const database: Database = new Database({
     url: databaseUrl,
     log,
     maxReconnectDelayMs: settings.maxReconnectDelay,
     onReady: async () => {
+      await postgresVersion.read(database);
       await messaging.channels.load();
       await rowChanges?.lifecycle.load();
     },
@@ -63,12 +67,19 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   const { channels, encoder, tick, wheel } = messaging;
   const common = { settings, databaseUrl, database, channels, encoder, counters, clock, log };
   const rowChanges = settings.enableDbStreaming ? createRowChanges(common) : undefined;
-  const sockets = createSockets({ ...common, messaging, rowChanges, verifier });
+  const sockets = createSockets({ ...common, messaging, rowChanges, verifier, refusalLog });
   const lifecycle = { stopping: false };
-  const parts = { ...common, messaging, sockets, rowChanges, lifecycle };
+  const parts = { ...common, messaging, sockets, rowChanges, lifecycle, postgresVersion };
   const metrics = createMetrics(parts);
   const { isUnconfigured, newDemoUser } = options;
-  const { app, upgrade } = await createHttp({ ...parts, isUnconfigured, newDemoUser, verifier, metrics });
+  const { app, upgrade } = await createHttp({
+    ...parts,
+    isUnconfigured,
+    newDemoUser,
+    verifier,
+    refusalLog,
+    metrics,
+  });
   return {
     app,
     channels,

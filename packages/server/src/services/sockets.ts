@@ -1,3 +1,4 @@
+import type { RefusalLog } from '../auth/refusal-log.js';
 import type { TokenVerifier } from '../auth/token-verifier.js';
 import type { Settings } from '../config/settings-table.js';
 import { ConnectionRegistry } from '../connections/connection-registry.js';
@@ -17,6 +18,7 @@ export interface SocketOptions {
   /** Undefined where row changes are turned off. */
   readonly rowChanges: RowChanges | undefined;
   readonly verifier: TokenVerifier;
+  readonly refusalLog: RefusalLog;
   readonly counters: Counters;
   readonly clock: Clock;
   readonly log: Log;
@@ -26,7 +28,7 @@ export interface SocketOptions {
 export type Sockets = ReturnType<typeof createSockets>;
 
 export function createSockets(options: SocketOptions) {
-  const { settings, messaging, rowChanges, verifier, counters, clock, log } = options;
+  const { settings, messaging, rowChanges, counters, clock, log } = options;
   const { channels, permissions, presence, broadcaster, encoder, tick, wheel } = messaging;
   const messageRate = new KeyedRateLimiter(settings.messageRate);
   const connections = new ConnectionRegistry(settings);
@@ -41,13 +43,14 @@ export function createSockets(options: SocketOptions) {
     tick,
     wheel,
     encoder,
-    dispatch: new MessageDispatch({ join, broadcaster, verifier, permissions, presence, rowChanges }),
+    dispatch: new MessageDispatch({ ...options, join, broadcaster, permissions, presence }),
     messageRate,
     counters,
     log,
     pingIntervalMs: settings.pingInterval,
     timeoutMs: settings.connectionTimeout,
     maxOutboxBytes: settings.maxOutbox,
+    tokenToleranceMs: settings.jwtClockTolerance,
   };
   const endpoint = new WebSocketEndpoint(settings.maxMessageSize, environment, connections);
   return { join, connections, endpoint, messageRate };

@@ -4,7 +4,7 @@ import { recordFields } from '../../postgres/sql/record-text.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
-import type { Viewer } from '../model/viewer.js';
+import { settingsStatement, type Viewer } from '../model/viewer.js';
 import { rowArrayLiteral } from '../values/row-literal.js';
 import type { Policy } from '../visibility/role-privileges.js';
 
@@ -50,11 +50,8 @@ export class ExplainedRows {
   ): Promise<PolicyResult[]> {
     if (policies.length === 0) return [];
     return this.#database.transaction(async (sql) => {
-      await sql.query(
-        `SELECT set_config('app.current_user_id', $1, true), set_config('request.jwt.claims', $2, true),
-                set_config('statement_timeout', '${TIMEOUT_MS}', true)`,
-        [viewer.userId, viewer.claims],
-      );
+      await sql.query(...settingsStatement(viewer));
+      await sql.query(`SET LOCAL statement_timeout = ${TIMEOUT_MS}`);
       await sql.query(`SET LOCAL ROLE ${quoted(viewer.role)}`);
       const results: PolicyResult[] = [];
       for (const policy of policies)

@@ -30,7 +30,7 @@ const rooms = (...numbers: string[]): ViewerParameters => ({
 });
 
 function group(userId: string): RecipientGroup {
-  const viewer = { key: userId, role: 'r', userId, claims: '{}' };
+  const viewer = { key: userId, role: 'r', userId, claims: '{}', settings: [] };
   return {
     key: userId,
     channel: { name: 'lobby' } as Channel,
@@ -132,7 +132,7 @@ describe('a list that follows the changes of its table', () => {
     return {
       changes: [change],
       isWhole: () => true,
-      typedRow: (row: number) => new TypedRow(rows[row] ?? []),
+      exact: (row: number) => new TypedRow(rows[row] ?? []),
     } as unknown as TableBatch;
   }
 

@@ -4,7 +4,7 @@ import { recordFields } from '../../postgres/sql/record-text.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 import { RowSnapshot } from '../model/row-snapshot.js';
 import type { TableFacts } from '../model/table-facts.js';
-import type { Viewer } from '../model/viewer.js';
+import { settingsStatement, type Viewer } from '../model/viewer.js';
 import { RecordWriter } from '../values/row-json.js';
 import { ValueFormats } from '../values/value-formats.js';
 import type { Condition } from '../visibility/authorizer.js';
@@ -100,10 +100,7 @@ export class SnapshotReader {
       if (seen.running.some(isRead)) return undefined;
       const formats = new ValueFormats(sql);
       await formats.load(wanted.map(({ typeOid }) => typeOid));
-      await sql.query(
-        `SELECT set_config('app.current_user_id', $1, true), set_config('request.jwt.claims', $2, true)`,
-        [viewer.userId, viewer.claims],
-      );
+      await sql.query(...settingsStatement(viewer));
       if (enableRls) await sql.query(`SET LOCAL ROLE ${quoted(viewer.role)}`);
       const name = `${quoted(table.schema)}.${quoted(table.name)}`;
       const fields = wanted.map((column) => quoted(column.name)).join(', ');

@@ -3,7 +3,7 @@ import type { Identity } from '../../auth/identity.js';
 import { FILTER_EVENTS } from '../../changes/model/change-filter.js';
 import { DEFAULT_DB_ROLE } from '../../changes/model/viewer.js';
 import { requireRate } from '../../channels/rate-limit.js';
-import { callerOf, channelOf } from '../access.js';
+import { channelOf, userOf } from '../access.js';
 import { invalid } from '../error-reply.js';
 import type { App } from '../route.js';
 import { ChannelParams } from '../schemas.js';
@@ -63,7 +63,7 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
     '/demo/channels/:name/subscribe',
     { schema: { hide: true, params: ChannelParams }, config: { access: { channel: 'write' } } },
     async (request) => {
-      const identity = callerOf(request);
+      const identity = userOf(request);
       admit(identity);
       const subscriber = { userId: identity.userId, role: DEFAULT_DB_ROLE, isServerAdmin: true };
       const answer = await subscribeChannel(parts, channelOf(request).name, EXAMPLE, subscriber);
@@ -81,7 +81,7 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
         .list()
         .filter(({ channelName }) => channelName === name)
         .filter(({ filter }) => filter.table === EXAMPLE.table && filter.schema === EXAMPLE.schema);
-      const identity = callerOf(request);
+      const identity = userOf(request);
       return { subscriptions: shown.map((subscription) => listedFor(identity, subscription, parts)) };
     },
   );
@@ -89,7 +89,7 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
     '/demo/messages',
     { schema: { hide: true, body: NewExample }, config: { access: 'token' } },
     async (request) => {
-      const identity = callerOf(request);
+      const identity = userOf(request);
       admit(identity);
       // The column is a uuid, and so are demo users; a pasted token may be of anybody.
       if (!UUID.test(identity.userId)) throw invalid('user_id', 'of the token is not a UUID');

@@ -3,7 +3,7 @@ import { requireRate } from '../../channels/rate-limit.js';
 import type { Clock } from '../../lib/clock.js';
 import type { KeyedRateLimiter } from '../../lib/token-bucket.js';
 import type { PresenceTracker } from '../../presence/presence-tracker.js';
-import { callerOf, channelOf } from '../access.js';
+import { callerOf, channelOf, userOf } from '../access.js';
 import { type App, route } from '../route.js';
 import { Broadcasted, ChannelParams, ChannelPresence, Done, NewMessage, NewPresence } from '../schemas.js';
 
@@ -62,14 +62,14 @@ export function messageRoutes(
     tag: 'Presence',
     summary: 'Update your presence in a channel',
     description:
-      'The state is merged key by key; `null` removes a key. A user without a connection stays listed for the connection timeout, renewed by each call.',
+      'Needs a token also where the channel does not require one. The state is merged key by key; `null` removes a key. A user without a connection stays listed for the connection timeout, renewed by each call.',
   } as const;
   app.post(
     '/realtime/channels/:name/presence',
     route(update, { params: ChannelParams, body: NewPresence }, { 200: Done }),
     async (request) => {
       const channel = channelOf(request);
-      const identity = callerOf(request);
+      const identity = userOf(request);
       requireRate(messageRate, identity.limitedAs, clock());
       broadcaster.admit(channel, identity, request.bodyBytes);
       presence.update(channel, identity.userId, request.body.state);

@@ -1,4 +1,6 @@
 import type { Log } from '../../lib/log.js';
+import type { ReplicationConnection } from '../replication/replication-connection.js';
+import type { WalReceiver } from '../replication/wal-receiver.js';
 import { formatLsn, type Lsn } from '../sql/lsn.js';
 import type { ChangeSink } from './change-source.js';
 import type { Mark, ResumeWindow } from './resume-window.js';
@@ -12,14 +14,8 @@ const IDLE_BYTES = 1024 * 1024;
 export interface AcknowledgementParts {
   readonly store: StreamStateStore;
   readonly state: StreamState;
-  readonly receiver: {
-    /** Everything before it is done. */
-    readonly safe: Lsn;
-    readonly walEnd: Lsn;
-    /** Transactions read so far. */
-    readonly transactions: number;
-  };
-  readonly connection: { acknowledge(lsn: Lsn): void; close(): void };
+  readonly receiver: Pick<WalReceiver, 'safe' | 'walEnd' | 'transactions'>;
+  readonly connection: Pick<ReplicationConnection, 'acknowledge' | 'close'>;
   readonly window: ResumeWindow;
   readonly sink: Pick<ChangeSink, 'forget'>;
   readonly log: Log;

@@ -9,7 +9,7 @@ import { hasOurTriggers } from '../../postgres/preflight/trigger-conditions.js';
 import { isPublished } from '../../postgres/replication/slot.js';
 
 export interface VisibilityOptions {
-  readonly settings: Pick<Settings, 'dbRoles' | 'enableRls' | 'publicationName'>;
+  readonly settings: Pick<Settings, 'claimSettings' | 'dbRoles' | 'enableRls' | 'publicationName'>;
   readonly database: Database;
   readonly sourceKind: () => SourceKind;
   readonly clock: Clock;
@@ -24,7 +24,7 @@ export function createVisibility({ settings, database, sourceKind, clock }: Visi
     sourceKind() === 'trigger' ? hasOurTriggers(database.schema) : isPublished(publicationName);
   const live = new PostgresAuthorizer({ database, enableRls, clock, isStreamed });
   return {
-    viewers: new Viewers(dbRoles),
+    viewers: new Viewers(dbRoles, settings.claimSettings),
     live,
     /** For replays and explanations: it has a session of its own, so that live changes do not wait for them. */
     replay: new PostgresAuthorizer({ database, enableRls, clock }, live),

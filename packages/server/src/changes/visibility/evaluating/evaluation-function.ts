@@ -7,6 +7,8 @@ export interface EvaluationScope {
   readonly facts: TableFacts;
   readonly fingerprint: string;
   readonly role: string;
+  /** The settings of contexts, in the order in which their values are given. */
+  readonly settingNames: readonly string[];
 }
 
 /** A temporary function's text; `key` is equal for equal ones. */
@@ -22,8 +24,8 @@ export interface EvaluationFunction {
  * Judges the contexts of one role on rows of one table. The function takes texts alone: one that named the table's
  * type would keep the table from being dropped.
  *
- * It takes the rows as an array of composite literals, and for each context its settings and the rows to judge
- * (their numbers from 1; none: all). It answers for each context, by its number from 1, which rows are visible, and
+ * It takes the rows as an array of composite literals, for each context the rows to judge (their numbers from 1; none:
+ * all), and of each setting its values in the contexts. It answers for each context, by its number from 1, which rows are visible, and
  * on which the predicate failed. Nothing is answered when the fingerprint is another one. Where the time ran out, the
  * last answer has the number of the context that it ran out on, negated.
  */
@@ -31,13 +33,12 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
   // The round 0 has no rows and runs as our own login: there the names in the policies are looked up, to which the
   // role may have no right, as it needs none in a SELECT.
   const work = `
-  FOR "gf$i" IN 0 .. cardinality("gf$users") LOOP
+  FOR "gf$i" IN 0 .. cardinality("gf$s0") LOOP
     "gf$some" := '{}';
     "gf$numbers" := NULL;
     IF "gf$i" > 0 THEN
       ${setRoleSql(scope.role, '"gf$i" = 1')}
-      PERFORM pg_catalog.set_config('app.current_user_id', "gf$users"["gf$i"], true),
-              pg_catalog.set_config('request.jwt.claims', "gf$claims"["gf$i"], true);
+      ${setting(scope.settingNames)}
       "gf$numbers" := "gf$subsets"["gf$i"]::int[];
       IF "gf$numbers" IS NULL THEN "gf$some" := "gf$all";
       ELSE
@@ -53,7 +54,7 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
     failed := "gf$bad";
     RETURN NEXT;
   END LOOP;`;
-  const parameters = '"gf$rows" text, "gf$users" text[], "gf$claims" text[], "gf$subsets" text[]';
+  const parameters = `"gf$rows" text, "gf$subsets" text[], ${settingParameters(scope.settingNames)}`;
   return functionOf('policies', scope, [predicate], parameters, work);
 }
 
@@ -84,7 +85,7 @@ export function conditionsFunction(
  * Where the time ran out, the last answer has the number of the context that it ran out on, negated.
  */
 export function parametersFunction(
-  { facts, fingerprint, role }: EvaluationScope,
+  { facts, fingerprint, role, settingNames }: EvaluationScope,
   values: readonly string[],
 ): EvaluationFunction {
   // As in the contexts function, names are looked up as our own login, in a round that evaluates nothing.
@@ -95,11 +96,10 @@ DECLARE
   "gf$value" json;
 BEGIN
   IF ${fingerprintSql(String(facts.oid))} IS DISTINCT FROM ${literal(fingerprint)} THEN RETURN; END IF;
-  FOR "gf$i" IN 0 .. cardinality("gf$users") LOOP
+  FOR "gf$i" IN 0 .. cardinality("gf$s0") LOOP
     IF "gf$i" > 0 THEN
       ${setRoleSql(role, '"gf$i" = 1')}
-      PERFORM pg_catalog.set_config('app.current_user_id', "gf$users"["gf$i"], true),
-              pg_catalog.set_config('request.jwt.claims', "gf$claims"["gf$i"], true);
+      ${setting(settingNames)}
     END IF;
     BEGIN
       SELECT pg_catalog.json_build_array(${[...values, 'pg_catalog.pg_current_snapshot()::text'].join(', ')}) INTO "gf$value" WHERE "gf$i" > 0;
@@ -117,16 +117,16 @@ BEGIN
   END LOOP;
 END`;
   return {
-    key: JSON.stringify(['parameters', facts.oid, fingerprint, role, ...values]),
+    key: JSON.stringify(['parameters', facts.oid, fingerprint, role, settingNames, ...values]),
     columns: 'item, parameters',
-    definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}("gf$users" text[], "gf$claims" text[])
+    definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}(${settingParameters(settingNames)})
       RETURNS TABLE (item int, parameters json) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
   };
 }
 
 function functionOf(
   kind: string,
-  { facts, fingerprint, role }: EvaluationScope,
+  { facts, fingerprint, role, settingNames }: EvaluationScope,
   predicates: readonly string[],
   parameters: string,
   work: string,
@@ -149,11 +149,22 @@ BEGIN
   ${work}
 END`;
   return {
-    key: JSON.stringify([kind, facts.oid, fingerprint, role, ...predicates]),
+    key: JSON.stringify([kind, facts.oid, fingerprint, role, settingNames, ...predicates]),
     columns: 'item, visible, failed',
     definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}(${parameters})
       RETURNS TABLE (item int, visible int[], failed int[]) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
   };
+}
+
+/** One array for each setting: its value in each context. */
+function settingParameters(names: readonly string[]): string {
+  return names.map((_, n) => `"gf$s${n}" text[]`).join(', ');
+}
+
+/** Sets them for the context "gf$i". */
+function setting(names: readonly string[]): string {
+  const calls = names.map((name, n) => `pg_catalog.set_config(${literal(name)}, "gf$s${n}"["gf$i"], true)`);
+  return `PERFORM ${calls.join(', ')};`;
 }
 
 function setRoleSql(role: string, when: string): string {

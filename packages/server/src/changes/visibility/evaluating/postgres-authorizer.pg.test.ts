@@ -58,7 +58,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
 
   function viewer(userId: string, claims: object = {}, role = DEFAULT_DB_ROLE): Viewer {
     const json = JSON.stringify(claims);
-    return { key: `${role} ${userId} ${json}`, role, userId, claims: json };
+    return { key: `${role} ${userId} ${json}`, role, userId, claims: json, settings: [] };
   }
 
   /** Asks again when the catalog has changed: roles belong to the whole PostgreSQL, and other tests make some. */

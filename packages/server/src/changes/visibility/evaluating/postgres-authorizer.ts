@@ -4,7 +4,7 @@ import type { Sql } from '../../../postgres/sql/sql.js';
 import type { RowImage } from '../../model/row-image.js';
 import { RowSnapshot } from '../../model/row-snapshot.js';
 import type { TableFacts } from '../../model/table-facts.js';
-import { DEFAULT_DB_ROLE, type Viewer } from '../../model/viewer.js';
+import { DEFAULT_DB_ROLE, settingsOf, type Viewer } from '../../model/viewer.js';
 import { rowArrayLiteral } from '../../values/row-literal.js';
 import {
   type Authorizer,
@@ -162,7 +162,8 @@ export class PostgresAuthorizer implements Authorizer {
   ): Promise<readonly (ViewerParameters | undefined)[]> {
     const { fingerprint } = this.#catalog.of(table);
     const values = parameters.map(({ leaf }) => jsonOf(leaf));
-    const evaluation = parametersFunction({ facts: table, fingerprint, role }, values);
+    const settingNames = settingNamesOf(viewers);
+    const evaluation = parametersFunction({ facts: table, fingerprint, role, settingNames }, values);
     const folded = new Map<Viewer, ViewerParameters | undefined>();
     const snapshots = new Map<string, RowSnapshot>();
     const items = viewers.map((viewer) => ({
@@ -171,7 +172,7 @@ export class PostgresAuthorizer implements Authorizer {
     }));
     const question = (asked: readonly (typeof items)[number][]) => ({
       evaluation,
-      values: [asked.map(({ viewer }) => viewer.userId), asked.map(({ viewer }) => viewer.claims)],
+      values: settingValuesOf(asked.map(({ viewer }) => viewer)),
     });
     for (let n = 0; n < items.length; n += VIEWERS_AT_ONCE) {
       const asked = this.#withoutSuspended(items.slice(n, n + VIEWERS_AT_ONCE));
@@ -193,7 +194,7 @@ export class PostgresAuthorizer implements Authorizer {
     conditions: readonly Condition[],
   ): Promise<EvaluationResult[]> {
     const { fingerprint } = this.#catalog.of(table);
-    const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE };
+    const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
     const all = rows.map((_, n) => n);
     const literal = rowArrayLiteral(rows);
     const results: EvaluationResult[] = [];
@@ -223,7 +224,8 @@ export class PostgresAuthorizer implements Authorizer {
     const { fingerprint } = this.#catalog.of(table);
     const { predicate } = await this.#catalog.privileges(table, role);
     if (predicate === null) throw new Error('a role that is not judged');
-    const evaluation = policiesFunction({ facts: table, fingerprint, role }, predicate);
+    const settingNames = settingNamesOf(requests.map(({ viewer }) => viewer));
+    const evaluation = policiesFunction({ facts: table, fingerprint, role, settingNames }, predicate);
     const literal = rowArrayLiteral(rows);
     const items = requests.map(({ viewer, rows: own }) => ({
       key: JSON.stringify([table.oid, viewer.key]),
@@ -234,11 +236,10 @@ export class PostgresAuthorizer implements Authorizer {
       evaluation,
       values: [
         literal,
-        asked.map(({ viewer }) => viewer.userId),
-        asked.map(({ viewer }) => viewer.claims),
         asked.map(({ rows: own }) =>
           own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
         ),
+        ...settingValuesOf(asked.map(({ viewer }) => viewer)),
       ],
     }));
   }
@@ -300,6 +301,17 @@ export class PostgresAuthorizer implements Authorizer {
     for (const [other, until] of this.#suspended) if (until <= now) this.#suspended.delete(other);
     this.#suspended.set(key, now + SUSPENDED_MS);
   }
+}
+
+/** The settings of contexts, which are the same in all of them. */
+function settingNamesOf([first]: readonly Viewer[]): string[] {
+  return first === undefined ? [] : settingsOf(first).map(({ name }) => name);
+}
+
+/** Of each setting, its values in the contexts. */
+function settingValuesOf(viewers: readonly Viewer[]): string[][] {
+  const values = viewers.map((viewer) => settingsOf(viewer));
+  return (values[0] ?? []).map((_, n) => values.map((settings) => settings[n]?.value ?? ''));
 }
 
 /** What is the same for everybody. */

@@ -1,0 +1,24 @@
+/** PostgreSQL's text has neither NUL nor half a surrogate pair. */
+const LONE_SURROGATE = /\p{Cs}/u;
+
+type Claims = Readonly<Record<string, unknown>>;
+
+/**
+ * The text of a claim for a setting of PostgreSQL. `claim` is the name of one, or names with dots between that lead into
+ * objects. Numbers and booleans are text, objects and arrays JSON; what is missing, null or no text for PostgreSQL is ''.
+ */
+export function claimText(claims: Claims, claim: string): string {
+  const value = Object.hasOwn(claims, claim) ? claims[claim] : nested(claims, claim.split('.'));
+  if (value === undefined || value === null) return '';
+  if (typeof value !== 'string') return JSON.stringify(value);
+  return value.includes('\0') || LONE_SURROGATE.test(value) ? '' : value;
+}
+
+function nested(claims: Claims, path: readonly string[]): unknown {
+  let value: unknown = claims;
+  for (const name of path) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+    value = Object.hasOwn(value, name) ? (value as Claims)[name] : undefined;
+  }
+  return value;
+}

@@ -1,0 +1,39 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { settingError } from './setting-error.js';
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  EISDIR: 'it is a folder',
+};
+
+/**
+ * The secret that a file holds, without its last line break. `name` is the setting that names the file. Throws a
+ * StartupError of one line with the setting and the path, never the content, for a file without a usable text.
+ */
+export function readSecretFile(name: string, path: string): string {
+  const text = decoded(name, path, contentOf(name, path)).replace(/\r?\n$/, '');
+  if (text === '') throw settingError(`${name}: ${JSON.stringify(path)} is empty.`);
+  return text;
+}
+
+function contentOf(name: string, path: string): Buffer {
+  try {
+    return readFileSync(resolve(path));
+  } catch (cause) {
+    const { code = '' } = cause as NodeJS.ErrnoException;
+    const reason = REASONS[code] ?? (code || 'unknown reason');
+    throw settingError(`${name}: ${JSON.stringify(path)} cannot be read: ${reason}.`);
+  }
+}
+
+/** Random bytes would lose what makes them random if they were read as text. */
+function decoded(name: string, path: string, content: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(content);
+  } catch {
+    throw settingError(`${name}: ${JSON.stringify(path)} is not text in UTF-8; base64 or hex are.`);
+  }
+}
