@@ -74,7 +74,7 @@ describe.each(['logical', 'trigger'])('policies of memberships, by the %s source
     await run(server, `INSERT INTO members VALUES (1, '${ADA}')`);
     expect(await readers(post(1))).toEqual([true, false]);
     expect(await tier()).toBe(
-      'POSTGRES: policy p: it looks into public.members, which is not set up for row changes',
+      'POSTGRES: policy p: it reads public.members, which is not set up for row changes',
     );
     await optIn('members');
     expect(await readers(post(1))).toEqual([true, false]);
@@ -279,6 +279,6 @@ describe.each(['logical', 'trigger'])('policies of memberships, by the %s source
         : 'ALTER TABLE members DISABLE TRIGGER members_changes_trigger; DELETE FROM members',
     );
     expect(await readers(post(1))).toEqual([false, false]);
-    expect(await tier()).toContain('POSTGRES: policy p: it looks into public.members');
+    expect(await tier()).toContain('POSTGRES: policy p: it reads public.members');
   });
 });

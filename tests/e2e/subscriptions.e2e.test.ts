@@ -60,7 +60,7 @@ describe('subscribing a channel', () => {
     [{ table: 'notes', condition: 'id + 1' }, 'argument of WHERE must be type boolean'],
     [{ table: 'notes', condition: `id = 'x'` }, 'invalid input syntax for type integer'],
     [{ table: 'notes', condition: 'content > id' }, 'operator does not exist'],
-    [{ table: 'notes', condition: '(SELECT true)' }, 'no sub-selects'],
+    [{ table: 'notes', condition: '(SELECT true)' }, 'cannot contain sub-selects'],
   ])('with %j fails, in clear words', async (filter, words) => {
     const { status, body } = await ask('owned', filter);
     expect([status, body]).toEqual([

@@ -60,7 +60,7 @@ test.each([
   [
     `EXISTS (SELECT WHERE owner = uid())`,
     'POSTGRES',
-    'policy p: it has a sub-select that is not of one or 2 tables',
+    'policy p: it has a sub-select over no table or more than 2',
     [true, false],
   ],
 ])('a policy %s is judged as %s: %s', async (policy, wanted, reason, seen) => {

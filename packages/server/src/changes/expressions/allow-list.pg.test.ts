@@ -6,7 +6,7 @@ import {
 } from '../../../../../tests/support/postgres-database.js';
 import { FUNCTIONS, OPERATORS, TYPES, WITH_STABLE_VARIANTS } from './allow-list.js';
 
-describe.each(POSTGRES_VERSIONS)('what conditions may use, on the %s PostgreSQL', (version) => {
+describe.each(POSTGRES_VERSIONS)('the allow-list of conditions, on the %s PostgreSQL', (version) => {
   async function query<Row extends object>(text: string): Promise<Row[]> {
     const database = await createTestDatabase(version);
     try {
@@ -18,7 +18,7 @@ describe.each(POSTGRES_VERSIONS)('what conditions may use, on the %s PostgreSQL'
 
   const list = (names: Iterable<string>) => [...names].map((name) => `'${name}'`).join();
 
-  it('are functions that depend on their arguments alone, or on what is pinned in our sessions', async () => {
+  it('has only functions that depend on their arguments, or on settings that are pinned in our sessions', async () => {
     const rows = await query<{ name: string; volatile: string; kind: string; set: boolean }>(
       `SELECT DISTINCT proname AS name, provolatile AS volatile, prokind AS kind, proretset AS set
        FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN (${list(FUNCTIONS)})`,
@@ -29,7 +29,7 @@ describe.each(POSTGRES_VERSIONS)('what conditions may use, on the %s PostgreSQL'
     expect(other.every(({ volatile, kind, set }) => volatile === 's' && kind === 'f' && !set)).toBe(true);
   });
 
-  it('are operators of PostgreSQL whose functions are not volatile, and types that it has', async () => {
+  it('has only operators whose functions are not volatile, and types that PostgreSQL has', async () => {
     const operators = await query<{ name: string; volatile: string }>(
       `SELECT DISTINCT oprname AS name, provolatile AS volatile FROM pg_operator JOIN pg_proc p ON p.oid = oprcode
        WHERE oprnamespace = 'pg_catalog'::regnamespace AND oprname IN (${list(OPERATORS)})`,

@@ -1,6 +1,6 @@
 /**
- * Functions that a condition may call: their result depends on their arguments alone (and on the time zone, which is
- * UTC in all our sessions), they read no table, and they cannot grow a value without bound.
+ * The functions that a condition may call. Their result depends on their arguments alone (and on the time zone, which
+ * is UTC in all our sessions), they read no table, and they cannot grow a value without bound.
  */
 export const FUNCTIONS = words(
   // text
@@ -16,7 +16,7 @@ export const FUNCTIONS = words(
   'json_array_length json_typeof jsonb_array_length jsonb_typeof',
 );
 
-/** Of these some variants are not immutable: they depend on the time zone or an encoding, which are always the same. */
+/** Functions with variants that are not immutable: they depend on the time zone or an encoding, which we pin. */
 export const WITH_STABLE_VARIANTS = words('date_part date_trunc extract length');
 
 export const OPERATORS = words(
@@ -24,14 +24,14 @@ export const OPERATORS = words(
   '-> ->> #> #>> @> <@ ? ?| ?& && -|- &< &>',
 );
 
-/** Types that a value may be cast to, by the names that PostgreSQL's parser gives them. */
+/** Types that a value may be cast to, by their names in PostgreSQL's parse tree. */
 export const TYPES = words(
   'bool int2 int4 int8 float4 float8 numeric text varchar bpchar name uuid bytea bit varbit',
   'date time timetz timestamp timestamptz interval json jsonb inet cidr macaddr macaddr8 money',
   'int4range int8range numrange daterange tsrange tstzrange',
 );
 
-/** Types whose input understands words that mean the present. */
+/** Types whose input accepts words for the current time, such as `now`. */
 export const TIME_TYPES = words('date time timetz timestamp timestamptz');
 
 function words(...lines: readonly string[]): ReadonlySet<string> {

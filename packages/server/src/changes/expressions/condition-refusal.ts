@@ -1,6 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 
-/** Why a condition cannot be used, in words for whoever wrote it. */
+/** Creates the error for a condition that is refused. `details` says why, to its author. */
 export function refusal(details: string): ProtocolError {
   return new ProtocolError('DB_SUBSCRIPTION_FAILED', { details, fields: { field: 'condition' } });
 }

@@ -20,7 +20,7 @@ const BETWEEN: Readonly<Record<string, string>> = {
   AEXPR_BETWEEN_SYM: 'BETWEEN SYMMETRIC',
   AEXPR_NOT_BETWEEN_SYM: 'NOT BETWEEN SYMMETRIC',
 };
-/** What a refused node is called. */
+/** Names of refused nodes, for messages. */
 const REFUSED: Readonly<Record<string, string>> = {
   SubLink: 'sub-selects',
   ParamRef: 'parameters',
@@ -32,7 +32,7 @@ const REFUSED: Readonly<Record<string, string>> = {
 };
 const PRESENT = /^\s*(now|today|tomorrow|yesterday)\b/i;
 
-/** Prints the parts of an expression that are allowed, and refuses the others by name. */
+/** Prints an expression if all its parts are allowed. Refuses any other, naming the part. */
 export class ExpressionPrinter {
   readonly #columns: ReadonlyMap<string, { readonly isGenerated: boolean }>;
   readonly #read = new Set<string>();
@@ -45,16 +45,19 @@ export class ExpressionPrinter {
     );
   }
 
-  /** The names of the columns that what was printed reads. */
+  /** The names of the columns that the printed expression reads. */
   get columnsRead(): readonly string[] {
     return [...this.#read];
   }
 
-  /** The node in SQL, in parentheses wherever precedence could matter, with every name and literal quoted. */
+  /** Prints a node as SQL: parentheses wherever precedence could matter, every name and literal quoted. */
   print(node: unknown): string {
     this.#nodes += 1;
     this.#depth += 1;
-    if (this.#nodes > MAX_NODES || this.#depth > MAX_DEPTH) throw refusal('The condition is too complex');
+    if (this.#nodes > MAX_NODES || this.#depth > MAX_DEPTH)
+      throw refusal(
+        `The condition is too complex: at most ${MAX_NODES} parts, nested at most ${MAX_DEPTH} deep`,
+      );
     const [kind, value] = Object.entries(asNode(node))[0] ?? ['', undefined];
     const text = this.#printKind(kind, asNode(value));
     this.#depth -= 1;
@@ -72,9 +75,9 @@ export class ExpressionPrinter {
       case 'ColumnRef':
         return this.printColumn(node);
       case 'NullTest':
-        return `(${this.print(node.arg)} ${known(NULL_TESTS, node.nulltesttype)})`;
+        return `(${this.print(node.arg)} ${sqlFor(NULL_TESTS, node.nulltesttype)})`;
       case 'BooleanTest':
-        return `(${this.print(node.arg)} ${known(BOOLEAN_TESTS, node.booltesttype)})`;
+        return `(${this.print(node.arg)} ${sqlFor(BOOLEAN_TESTS, node.booltesttype)})`;
       case 'TypeCast':
         return this.#cast(node);
       case 'FuncCall':
@@ -84,7 +87,7 @@ export class ExpressionPrinter {
       case 'MinMaxExpr':
         return `${node.op === 'IS_LEAST' ? 'LEAST' : 'GREATEST'}(${this.#list(node.args)})`;
       case 'CaseExpr':
-        return this.#choice(node);
+        return this.#caseWhen(node);
       case 'A_ArrayExpr':
         return `(ARRAY[${this.#list(node.elements ?? [])}])`;
       case 'A_Indirection':
@@ -94,17 +97,17 @@ export class ExpressionPrinter {
     }
   }
 
-  /** What a condition has not; a printer of more overrides it. */
+  /** Refuses a node that no condition has. A printer that allows more overrides it and returns SQL. */
   protected printOther(kind: string, _node: Node): string {
-    throw refusal(`A condition has no ${REFUSED[kind] ?? 'expressions of this kind'}`);
+    throw refusal(`A condition cannot contain ${REFUSED[kind] ?? 'expressions of this kind'}`);
   }
 
-  /** What a condition cannot cast to: the type as SQL names it. */
+  /** Refuses a cast to a type that is not on the allow-list. An override returns the type's name in SQL. */
   protected otherType(names: readonly string[]): string {
     throw refusal(`A condition cannot cast to ${names.join('.')}`);
   }
 
-  /** A call of what a condition cannot call, with its arguments as they are printed. */
+  /** Refuses a call of a function that is not on the allow-list. An override returns the call in SQL. */
   protected otherCall(names: readonly string[], _args: readonly unknown[]): string {
     throw refusal(`A condition cannot call ${names.join('.')}()`);
   }
@@ -146,9 +149,9 @@ export class ExpressionPrinter {
       case 'AEXPR_ILIKE':
         return `(${left()} ${operator === '!~~*' ? 'NOT ILIKE' : 'ILIKE'} ${right()})`;
       case 'AEXPR_SIMILAR':
-        throw refusal('A condition has no SIMILAR TO; use LIKE, or ~ for a regular expression');
+        throw refusal('A condition cannot use SIMILAR TO; use LIKE, or ~ for a regular expression');
       default: {
-        const words = known(BETWEEN, kind);
+        const words = sqlFor(BETWEEN, kind);
         const [from, to] = asList(asNode(asNode(rexpr).List).items).map((part) => this.print(part));
         return `(${left()} ${words} ${from} AND ${to})`;
       }
@@ -159,7 +162,7 @@ export class ExpressionPrinter {
     const names = asList(fields).map((field) => asNode(asNode(field).String).sval);
     const [name] = names;
     if (names.length !== 1 || typeof name !== 'string')
-      throw refusal('A condition names columns of its table alone, without the name of a table');
+      throw refusal('A condition must name columns of its table without a table name');
     const column = this.#columns.get(name);
     if (column === undefined) throw refusal(`Column '${name}' does not exist`);
     if (column.isGenerated)
@@ -180,7 +183,7 @@ export class ExpressionPrinter {
     if (more.length > 0) throw refusal(`A condition cannot cast to ${qualified.join('.')}`);
     const word = asNode(asNode(asNode(asNode(arg).A_Const).sval)).sval;
     if (TIME_TYPES.has(name) && typeof word === 'string' && PRESENT.test(word))
-      throw refusal(`A condition has no ${REFUSED.SQLValueFunction}`);
+      throw refusal(`A condition cannot contain ${REFUSED.SQLValueFunction}`);
     const modifiers = asList(typmods ?? []).map((modifier) => this.print(modifier));
     const dimensions = asList(arrayBounds ?? []).map(() => '[]');
     const type = `${isKnown ? `pg_catalog.${quotedName(name)}` : this.otherType(qualified)}${modifiers.length > 0 ? `(${modifiers.join(', ')})` : ''}`;
@@ -195,12 +198,12 @@ export class ExpressionPrinter {
     const isBuiltIn = names.length === 1 || (names.length === 2 && names[0] === 'pg_catalog');
     const isKnown = isBuiltIn && FUNCTIONS.has(name);
     if (isKnown && Object.keys(others).length > 0)
-      throw refusal('A condition has no aggregates and no window functions');
+      throw refusal('A condition cannot contain aggregates or window functions');
     if (!isKnown) return this.otherCall(names, asList(args));
     return `pg_catalog.${quotedName(name)}(${this.#list(args ?? [])})`;
   }
 
-  #choice({ arg, args, defresult }: Node): string {
+  #caseWhen({ arg, args, defresult }: Node): string {
     const subject = arg === undefined ? '' : ` ${this.print(arg)}`;
     const whens = asList(args).map((branch) => {
       const { expr, result } = asNode(asNode(branch).CaseWhen);
@@ -214,7 +217,7 @@ export class ExpressionPrinter {
     const parts = asList(indirection).map((step) => {
       const { is_slice: isSlice, lidx, uidx, ...others } = asNode(asNode(step).A_Indices);
       if (asNode(step).A_Indices === undefined || Object.keys(others).length > 0)
-        throw refusal('A condition takes no fields of composite values');
+        throw refusal('A condition cannot read fields of composite values');
       const upper = uidx === undefined ? '' : this.print(uidx);
       if (isSlice !== true) return `[${upper}]`;
       return `[${lidx === undefined ? '' : this.print(lidx)}:${upper}]`;
@@ -228,25 +231,26 @@ function operatorOf({ kind, name }: Node): string {
   const parts = asList(name).map((part) => asNode(asNode(part).String).sval);
   const [operator] = parts;
   if (parts.length !== 1 || typeof operator !== 'string' || !OPERATORS.has(operator))
-    throw refusal(`A condition has no operator ${parts.join('.')}`);
+    throw refusal(`A condition cannot use the operator ${parts.join('.')}`);
   return operator;
 }
 
 function constant(node: Node): string {
   if (node.isnull === true) return 'NULL';
   if (node.boolval !== undefined) return asNode(node.boolval).boolval === true ? 'TRUE' : 'FALSE';
-  // An empty object stands for zero, and for the empty text.
+  // The parser writes an empty object for zero and for the empty text.
   const { ival, fval, sval } = node;
   if (ival !== undefined) return number(asNode(ival).ival ?? 0);
   if (fval !== undefined) return number(asNode(fval).fval);
   const text = sval === undefined ? undefined : (asNode(sval).sval ?? '');
   if (typeof text === 'string') return `'${text.replaceAll("'", "''")}'`;
-  throw refusal('A condition has no bit strings');
+  throw refusal('A condition cannot contain bit strings');
 }
 
 function number(value: unknown): string {
   const text = typeof value === 'number' || typeof value === 'string' ? String(value) : '';
-  if (!/^-?[0-9.]+(?:[eE][-+]?[0-9]+)?$/.test(text)) throw refusal(`A condition has no number ${text}`);
+  if (!/^-?[0-9.]+(?:[eE][-+]?[0-9]+)?$/.test(text))
+    throw refusal(`A condition cannot contain the number ${text}`);
   return text.startsWith('-') ? `(${text})` : text;
 }
 
@@ -254,13 +258,13 @@ export function quotedName(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-function known(table: Readonly<Record<string, string>>, key: unknown): string {
+function sqlFor(table: Readonly<Record<string, string>>, key: unknown): string {
   const found = typeof key === 'string' ? table[key] : undefined;
-  if (found === undefined) throw refusal('A condition has no expressions of this kind');
+  if (found === undefined) throw refusal('A condition cannot contain expressions of this kind');
   return found;
 }
 
-/** What a node has beside what its kind is known to have: something that the printer would leave out. */
+/** Returns the keys of a node that its kind is not known to have: a printer would leave them out. */
 export function unknownKeys(node: Node, known: readonly string[]): string[] {
   return Object.keys(node).filter((key) => !known.includes(key));
 }

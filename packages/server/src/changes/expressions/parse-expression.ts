@@ -6,21 +6,21 @@ export type Node = Readonly<Record<string, unknown>>;
 
 const MAX_BYTES = 4096;
 const MAX_NESTING = 100;
-/** Written by people in other languages' habit; none is needed to say what may be said. */
+/** Tokens that no condition needs, with their names for messages. */
 const REFUSED_TOKENS: ReadonlyMap<string, string> = new Map([
   ['SQL_COMMENT', 'comments'],
   ['C_COMMENT', 'comments'],
   ['PARAM', 'parameters'],
 ]);
 
-/** Makes the parser ready; once, before the first condition. */
+/** Loads the parser. The caller awaits it before the first call of a parse function. */
 export function loadParser(): Promise<void> {
   return loadModule();
 }
 
 /**
- * The expression that a text is, as PostgreSQL's own grammar reads it. Refuses what is too long or nested too deep
- * before the parser sees it, and everything that is not one expression and nothing else.
+ * Parses one expression with PostgreSQL's own grammar. Refuses a text that is too long or nested too deep before the
+ * parser sees it, and any text that is not exactly one expression.
  */
 export function parseExpression(text: string): Node {
   guard(text);
@@ -32,7 +32,7 @@ export function parseExpression(text: string): Node {
   return onlyExpression(text);
 }
 
-/** As `parseExpression`, for what our own printer made, or PostgreSQL. */
+/** Parses an expression that our own printer or PostgreSQL printed, without the limits of `parseExpression`. */
 export function parsePrinted(text: string): Node {
   return onlyExpression(text);
 }
@@ -42,22 +42,23 @@ function guard(text: string): void {
     throw refusal(`The condition is longer than ${MAX_BYTES} bytes`);
   if (text.trim() === '') throw refusal('The condition is empty');
   if (text.includes('\0') || /\p{Surrogate}/u.test(text))
-    throw refusal('The condition has characters that PostgreSQL does not take');
+    throw refusal('The condition has characters that PostgreSQL does not accept');
   let depth = 0;
   for (const char of text) {
     if (char === '(' || char === '[') depth += 1;
     else if (char === ')' || char === ']') depth -= 1;
-    if (depth > MAX_NESTING) throw refusal('The condition is nested too deep');
+    if (depth > MAX_NESTING)
+      throw refusal(`The condition is nested too deep: at most ${MAX_NESTING} levels of parentheses`);
   }
 }
 
 function refuseToken(name: string, text: string): void {
   const what = REFUSED_TOKENS.get(name);
-  if (what !== undefined) throw refusal(`A condition has no ${what}`);
-  if (text === ';') throw refusal('A condition is one expression, without a semicolon');
+  if (what !== undefined) throw refusal(`A condition cannot contain ${what}`);
+  if (text === ';') throw refusal('A condition must be one expression, without a semicolon');
   if (/^[uU]&["']/.test(text) || /^[eE]'.*\\[uU]/s.test(text))
-    throw refusal('A condition has no Unicode escapes');
-  if (name === 'SCONST' && text.startsWith('$')) throw refusal('A condition has no dollar quotes');
+    throw refusal('A condition cannot contain Unicode escapes');
+  if (name === 'SCONST' && text.startsWith('$')) throw refusal('A condition cannot contain dollar quotes');
 }
 
 function onlyExpression(text: string): Node {
@@ -74,12 +75,12 @@ function onlyExpression(text: string): Node {
   const target = part(targets[0], 'ResTarget');
   const isPlain = limitOption === 'LIMIT_OPTION_DEFAULT' && op === 'SETOP_NONE';
   if (statements.length !== 1 || targets.length !== 1 || !isPlain || Object.keys(others).length > 0) {
-    throw refusal('A condition is one boolean expression and nothing else');
+    throw refusal('A condition must be one boolean expression and nothing else');
   }
   const { val, ...more } = target ?? {};
   const isNamed = Object.keys(more).some((key) => key !== 'location');
   if (typeof val !== 'object' || val === null || isNamed)
-    throw refusal('A condition is one boolean expression and nothing else');
+    throw refusal('A condition must be one boolean expression and nothing else');
   return val as Node;
 }
 
@@ -89,7 +90,7 @@ function part(node: unknown, key: string): Node | undefined {
   return typeof found === 'object' && found !== null ? (found as Node) : undefined;
 }
 
-/** PostgreSQL's own words for a syntax error; anything else that goes wrong in the parser is no fit condition either. */
+/** Converts a parser error to a refusal, with PostgreSQL's own message for a syntax error. */
 function asRefusal(error: unknown): Error {
   if (error instanceof Error && error.name === 'ProtocolError') return error;
   const words = error instanceof Error && error.name === 'SqlError' ? error.message : 'it cannot be parsed';

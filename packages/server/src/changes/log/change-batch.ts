@@ -1,39 +1,40 @@
 import type { SinkMemo } from '../../postgres/source/change-source.js';
 import { PackedChanges } from './packed-changes.js';
 
-/** What is told, between changes, to the members of every channel that is subscribed to tables. */
+/** An event that is sent between changes to the members of channels that are subscribed to tables. */
 export interface StreamEvent {
   readonly event: 'gap' | 'database_down' | 'database_up';
   readonly payload: Readonly<Record<string, string>>;
-  /** The tables that it concerns, by oid; missing: all. */
+  /** The oids of the tables that it concerns; missing: all. */
   readonly tables?: readonly number[];
 }
 
-/** Another history begins: what came before has no place in it. */
+/** The start of a change epoch. Positions of earlier epochs have no meaning in it. */
 export interface EpochStart {
   readonly epoch: string;
   readonly memo: SinkMemo;
-  /** Where PostgreSQL's log ended just before. */
+  /** The end of PostgreSQL's WAL just before the epoch. */
   readonly end: bigint;
-  /** Why changes were lost before it, where they were. */
+  /** Why changes before it were lost; missing: none were. */
   readonly gap?: string;
 }
 
 /**
- * A piece of the stream that is judged and handed out at once: changes in the order of commits, of a part of a
- * transaction or of several, a notice, or the beginning of a history. It stays in the log until the last member has taken it.
+ * Holds a part of the stream that is evaluated and delivered at once: changes in commit order (a part of a
+ * transaction, or several transactions), a stream event, or the start of an epoch. It stays in the log until the last
+ * member has received it.
  */
 export class ChangeBatch {
   readonly epoch: string;
   readonly streamEvent: StreamEvent | undefined;
   readonly epochStart: EpochStart | undefined;
   readonly changes = new PackedChanges();
-  /** What to acknowledge when this slice and all before it are done: the end of the last transaction that ends in it. */
+  /** The LSN to acknowledge once this batch and all before it are done: the end of the last whole transaction. */
   endLsn: bigint | undefined;
-  /** Members that have taken it whole. */
+  /** How many members have received all of it. */
   received = 0;
   readonly #onDone: () => void;
-  /** The router's own hold, and one for each member that has not taken all of it. */
+  /** Counts one reference of the router, and one of each member that has not received all of it. */
   #references = 1;
 
   constructor(

@@ -5,7 +5,7 @@ import { ChangeLog } from './change-log.js';
 
 const MAX_BYTES = 400_000;
 const messages: WalRelation = { oid: 1, schema: 'public', name: 'messages', identity: 'f', columns: [] };
-const unwanted: WalRelation = { ...messages, oid: 2, name: 'logs' };
+const unsubscribed: WalRelation = { ...messages, oid: 2, name: 'logs' };
 
 let source: { acknowledged: bigint[]; calls: string[] };
 let changes: ChangeLog;
@@ -42,23 +42,23 @@ async function next(): Promise<ChangeBatch> {
   return batch;
 }
 
-const places = ({ changes: all }: ChangeBatch) =>
+const positionsOf = ({ changes: all }: ChangeBatch) =>
   all.read().map(({ transaction: { commitLsn }, index }) => `${commitLsn}/${index}`);
 
-describe('what is handed out', () => {
-  it('is all changes that wait, of several transactions at once, with their places', async () => {
+describe('the next batch', () => {
+  it('has all waiting changes, of several transactions at once, with their positions', async () => {
     transaction(10, [5, 5]);
     transaction(20, [5]);
-    expect(places(await next())).toEqual(['10/0', '10/1', '20/0']);
+    expect(positionsOf(await next())).toEqual(['10/0', '10/1', '20/0']);
   });
 
   it('waits for the first change', async () => {
     const waiting = next();
     transaction(10, [5]);
-    expect(places(await waiting)).toEqual(['10/0']);
+    expect(positionsOf(await waiting)).toEqual(['10/0']);
   });
 
-  it('is a part of a transaction that is still being read only where that is larger than a slice', async () => {
+  it('has a part of an unfinished transaction only if the transaction is larger than a batch', async () => {
     transaction(
       10,
       Array.from({ length: 513 }, () => 5),
@@ -71,30 +71,31 @@ describe('what is handed out', () => {
     const rest = next();
     changes.change('insert', messages, Buffer.alloc(5));
     changes.commit(11n);
-    expect(places(await rest)).toEqual(['10/512', '10/513']);
+    expect(positionsOf(await rest)).toEqual(['10/512', '10/513']);
     expect(source.acknowledged).toEqual([]);
   });
 
-  it('does not wait for a transaction that goes on with much that nobody wants', async () => {
+  it('does not wait for a transaction that continues with many changes of tables without subscriptions', async () => {
     transaction(10, [1], messages, false);
     const waiting = next();
-    for (let n = 0; n < 512; n++) changes.change('insert', unwanted, Buffer.alloc(1));
-    expect(places(await waiting)).toEqual(['10/0']);
+    for (let n = 0; n < 512; n++) changes.change('insert', unsubscribed, Buffer.alloc(1));
+    expect(positionsOf(await waiting)).toEqual(['10/0']);
   });
 
-  it('tells whether its last transaction goes on with changes of a table', async () => {
-    const isWatched = (oid: number) => oid === 1;
+  it('is known to be followed, or not, by changes of a membership table in its last transaction', async () => {
+    const isMembershipTable = (oid: number) => oid === 1;
     const many = Array.from({ length: 512 }, () => 1);
-    const goesOn = async () => changes.continuesTransaction((await next()).changes.last, isWatched);
+    const continues = async () =>
+      changes.continuesTransaction((await next()).changes.last, isMembershipTable);
     transaction(10, [...many, 1], messages);
-    expect([await goesOn(), await goesOn()]).toEqual([true, false]);
+    expect([await continues(), await continues()]).toEqual([true, false]);
     transaction(20, [...many, 1], messages, false);
     expect(changes.continuesTransaction((await next()).changes.last, () => false)).toBe(true);
     changes.commit(21n);
-    expect(await goesOn()).toBe(false);
+    expect(await continues()).toBe(false);
   });
 
-  it('is cut into slices of bounded length and bounded size', async () => {
+  it('has a limited number of changes and a limited size', async () => {
     transaction(
       10,
       Array.from({ length: 1_100 }, () => 1),
@@ -105,44 +106,45 @@ describe('what is handed out', () => {
     expect((await next()).changes.count).toBe(1);
   });
 
-  it('leaves out changes of tables that nobody wants, but counts them in places and in numbers', async () => {
+  it('leaves out changes of tables without subscriptions, but counts them in positions and as read', async () => {
     changes.begin({ commitLsn: 10n, commitTime: 0n, xid: 1 });
-    changes.change('insert', unwanted, Buffer.alloc(1));
+    changes.change('insert', unsubscribed, Buffer.alloc(1));
     changes.change('insert', messages, Buffer.alloc(1));
     changes.commit(11n);
-    expect(places(await next())).toEqual(['10/1']);
+    expect(positionsOf(await next())).toEqual(['10/1']);
     expect(counters.changesRead).toBe(2);
   });
 
-  it('ends when the log does', async () => {
+  it('is undefined once the log has ended', async () => {
     const waiting = changes.next();
     changes.end();
     expect(await waiting).toBeUndefined();
   });
 });
 
-describe('where the log is', () => {
-  const at = () => changes.idlePosition && `${changes.idlePosition.commitLsn}/${changes.idlePosition.index}`;
+describe('the idle position', () => {
+  const position = () =>
+    changes.idlePosition && `${changes.idlePosition.commitLsn}/${changes.idlePosition.index}`;
 
-  it('goes on with changes that nobody wants, also within a transaction', () => {
-    expect(at()).toBeUndefined();
-    transaction(10, [1], unwanted);
-    expect(at()).toBe('10/0');
-    transaction(20, [1, 1], unwanted, false);
-    expect(at()).toBe('20/1');
+  it('advances with changes of tables without subscriptions, even within a transaction', () => {
+    expect(position()).toBeUndefined();
+    transaction(10, [1], unsubscribed);
+    expect(position()).toBe('10/0');
+    transaction(20, [1, 1], unsubscribed, false);
+    expect(position()).toBe('20/1');
   });
 
-  it('is not known while a change waits to be handed out', async () => {
+  it('is undefined while a change waits for delivery', async () => {
     transaction(10, [1]);
-    transaction(20, [1], unwanted);
-    expect(at()).toBeUndefined();
+    transaction(20, [1], unsubscribed);
+    expect(position()).toBeUndefined();
     await next();
-    expect(at()).toBe('20/0');
+    expect(position()).toBe('20/0');
   });
 });
 
-describe('what comes again after a lost connection', () => {
-  it('is skipped up to the last change that was taken, also within a transaction', async () => {
+describe('changes that are sent again after a lost connection', () => {
+  it('are skipped up to the last change that was read, even within a transaction', async () => {
     transaction(10, [1, 1]);
     transaction(20, [1, 1], messages, false);
     changes.closed('connection lost');
@@ -150,14 +152,14 @@ describe('what comes again after a lost connection', () => {
     transaction(10, [1, 1]);
     transaction(20, [1, 1, 1]);
     const all = [await next(), await next(), await next(), await next()];
-    expect(all.flatMap(places)).toEqual(['10/0', '10/1', '20/0', '20/1', '20/2']);
+    expect(all.flatMap(positionsOf)).toEqual(['10/0', '10/1', '20/0', '20/1', '20/2']);
     expect(all.flatMap(({ streamEvent }) => streamEvent?.event ?? [])).toEqual([
       'database_down',
       'database_up',
     ]);
   });
 
-  it('is new where the history is another one, and tells of a gap before it', async () => {
+  it('are new changes in another epoch, whose start has the reason of the gap', async () => {
     transaction(10, [1]);
     changes.closed('connection lost');
     changes.opened({ epoch: 'e2', gap: 'the slot was recreated', memo: {}, end: 0n });
@@ -170,8 +172,8 @@ describe('what comes again after a lost connection', () => {
   });
 });
 
-describe('what is acknowledged', () => {
-  it('is the last transaction up to which every slice is done, whatever the order in which they are', async () => {
+describe('the acknowledged position', () => {
+  it('is the end of the last transaction up to which every batch is done, in whatever order they finish', async () => {
     transaction(10, [1]);
     const first = await next();
     transaction(20, [1]);
@@ -185,11 +187,11 @@ describe('what is acknowledged', () => {
     expect(source.acknowledged).toEqual([21n]);
   });
 
-  it('is a transaction without wanted changes at once, unless others wait before it', async () => {
-    transaction(10, [1], unwanted);
+  it('advances at once over a transaction without subscribed changes, unless earlier batches are pending', async () => {
+    transaction(10, [1], unsubscribed);
     expect(source.acknowledged).toEqual([11n]);
     transaction(20, [1]);
-    transaction(30, [1], unwanted);
+    transaction(30, [1], unsubscribed);
     expect(source.acknowledged).toEqual([11n]);
     (await next()).release();
     expect(source.acknowledged).toEqual([11n, 31n]);
@@ -208,7 +210,7 @@ describe('what is acknowledged', () => {
 });
 
 describe('a full log', () => {
-  it('pauses the source, and has it go on when half of it is free', async () => {
+  it('pauses the source, and resumes it when half of the log is free', async () => {
     transaction(10, [200_000, 210_000]);
     expect(source.calls).toEqual(['pause']);
     const [first, second] = [await next(), await next()];
@@ -220,7 +222,7 @@ describe('a full log', () => {
     expect([changes.bytes, changes.isBlocked]).toEqual([0, false]);
   });
 
-  it('is not held up by members while it waits to be handed out', () => {
+  it('is not blocked by members while its changes still wait for delivery', () => {
     transaction(10, [200_000, 210_000]);
     expect(changes.isBlocked).toBe(false);
   });

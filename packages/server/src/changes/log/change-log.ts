@@ -10,36 +10,37 @@ import { comparePositions, type Position } from '../model/position.js';
 import { ChangeBatch, type EpochStart, type StreamEvent } from './change-batch.js';
 import type { StreamedChange } from './packed-changes.js';
 
-/** A slice takes no more than this, so that other work of the event loop comes between two. */
+/** The largest batch: between two batches the event loop does other work. */
 const BATCH_CHANGES = 512;
 const BATCH_BYTES = 256 * 1024;
-/** Transactions that are remembered by their numbers. */
+/** How many of the last transactions `hasRead` knows. */
 const RECENT_TRANSACTIONS = 10_000;
 
 export interface ChangeLogOptions {
-  /** How much may wait for members, in bytes; beyond it PostgreSQL is not read on. */
+  /** How many bytes may wait for members. When it is reached, reading from PostgreSQL pauses. */
   readonly maxBytes: number;
-  /** Whether anybody subscribes to the table: what nobody wants is not kept. */
+  /** Whether the table has subscriptions. Changes of other tables are not kept. */
   readonly isSubscribed: (oid: number) => boolean;
   readonly counters: { changesRead: number };
-  /** What committed before `lsn` does not come again; answers what is to be kept beside that position. */
+  /** Called when nothing that committed before `lsn` is sent again. Returns what to store with that position. */
   readonly forget: (lsn: bigint) => SinkMemo;
 }
 
 type Source = Pick<ChangeSource, 'acknowledge' | 'pause' | 'resume'>;
 
 /**
- * The changes that were read and that not every member has yet, in the order of commits, in slices. Shared by all
- * members and bounded: when it is full the source is paused. What is done from its beginning on is acknowledged.
+ * Holds the changes that were read and that not every member has received yet, in batches and in commit order. Shared
+ * by all members and bounded: when it is full, it pauses the source. It acknowledges batches once they and all before
+ * them are done.
  */
 export class ChangeLog implements ChangeSink {
   readonly #options: ChangeLogOptions;
   #source: Source | undefined;
   #batches: ChangeBatch[] = [];
-  /** How many slices, from the first, were handed to the router. */
+  /** How many batches, from the first, the router has taken. */
   #routed = 0;
   #bytes = 0;
-  /** Of these, what was handed to the router. */
+  /** How many of these bytes the router has taken. */
   #routedBytes = 0;
   #paused = false;
   #wake: (() => void) | undefined;
@@ -49,18 +50,18 @@ export class ChangeLog implements ChangeSink {
   #isDownReported = false;
   #transaction: WalBegin | undefined;
   #index = 0;
-  /** Changes that nobody wants, since the last one that was taken in. */
+  /** Changes of tables without subscriptions since the last change that was added. */
   #unsubscribedChanges = 0;
-  /** The last transactions that were read. */
+  /** The xids of the last transactions that were read. */
   readonly #recent = new Set<number>();
-  /** The last change that was taken in, of this epoch: what comes again after a lost connection is skipped up to it. */
+  /** The last change read in this epoch. Changes sent again after a lost connection are skipped up to it. */
   #last: Position | undefined;
 
   constructor(options: ChangeLogOptions) {
     this.#options = options;
   }
 
-  /** The source that is acknowledged to, and paused. */
+  /** Sets the source that the log pauses and acknowledges to. */
   connect(source: Source): void {
     this.#source = source;
   }
@@ -73,19 +74,18 @@ export class ChangeLog implements ChangeSink {
     return this.#epoch;
   }
 
-  /** Whether the stream is open. */
   get isOpen(): boolean {
     return this.#isOpen;
   }
 
-  /** The last change that came, whether anybody wanted it or not; undefined while one waits to be handed out. */
+  /** The last change read, of any table; undefined while a change waits for the router. */
   get idlePosition(): Position | undefined {
     return this.#routed === this.#batches.length ? this.#last : undefined;
   }
 
   /**
-   * Whether the transaction of the last change of the slice that was handed out last goes on with changes of one of these
-   * tables, as far as is known: what is not read yet may have some.
+   * Returns whether the transaction of the last change that the router took continues with changes of a membership
+   * table. True also while the transaction is still being read, since what follows may have such changes.
    */
   continuesTransaction({ commitLsn }: Position, isMembershipTable: (oid: number) => boolean): boolean {
     for (const { changes } of this.#batches.slice(this.#routed)) {
@@ -96,25 +96,25 @@ export class ChangeLog implements ChangeSink {
     return this.#transaction?.commitLsn === commitLsn;
   }
 
-  /** The oldest slice that a member still has to take. */
+  /** The oldest batch that is not done. */
   get oldest(): ChangeBatch | undefined {
     return this.#batches[0];
   }
 
-  /** Whether what members have not taken yet fills half of it. */
+  /** Whether the log is full and changes that members have not received fill at least half of it. */
   get isBlocked(): boolean {
     const { maxBytes } = this.#options;
     return this.#paused && this.#routedBytes >= maxBytes / 2;
   }
 
-  /** Whether some member has taken the newest slice that was handed out. */
+  /** Whether some member has received the newest batch that the router has taken. */
   get hasCaughtUpMember(): boolean {
     return (this.#batches[this.#routed - 1]?.received ?? 0) > 0;
   }
 
   /**
-   * The next slice to hand out, waited for; undefined once the log has ended. The caller releases it when it has
-   * handed it to everyone.
+   * Waits for the next batch to deliver; undefined once the log has ended. The caller releases the batch when each
+   * recipient has retained it.
    */
   async next(): Promise<ChangeBatch | undefined> {
     while (!this.#isReady && !this.#hasEnded) {
@@ -129,29 +129,29 @@ export class ChangeLog implements ChangeSink {
     return batch;
   }
 
-  /** Transactions are handed out whole, but for those that are larger than a slice: their rest comes at once. */
+  /** Whether a batch can be delivered. A transaction is delivered whole unless it is larger than a batch. */
   get #isReady(): boolean {
     const waiting = this.#batches.length - this.#routed;
     if (waiting !== 1) return waiting > 1;
     const last = this.#batches.at(-1)?.changes;
     const isOpen =
       last !== undefined && last.count > 0 && last.last.commitLsn === this.#transaction?.commitLsn;
-    // Others do not wait for much that nobody wants.
+    // Earlier transactions do not wait while many changes without subscriptions are read.
     return !isOpen || this.#unsubscribedChanges >= BATCH_CHANGES;
   }
 
-  /** Nothing is handed out any more. */
+  /** Ends delivery: `next` returns undefined from now on. */
   end(): void {
     this.#hasEnded = true;
     this.#wake?.();
   }
 
-  /** Tells something behind all that came so far. */
+  /** Appends a stream event after everything read so far. */
   announce(streamEvent: StreamEvent): void {
     this.#addBatch({ streamEvent });
   }
 
-  /** Somebody was told that the stream is down: when it opens, that is told too. */
+  /** Records that `database_down` was sent, so that `database_up` follows when the stream opens. */
   markDownReported(): void {
     this.#isDownReported = true;
   }
@@ -177,7 +177,7 @@ export class ChangeLog implements ChangeSink {
     return this.#options.forget(lsn);
   }
 
-  /** Whether a transaction was read of late, by the number that the log gives it. */
+  /** Returns whether a transaction was read recently; `xid`: its lower 32 bits, as in the WAL. */
   hasRead(xid: number): boolean {
     return this.#recent.has(xid);
   }
@@ -210,7 +210,7 @@ export class ChangeLog implements ChangeSink {
     this.#wakeUp();
   }
 
-  /** Takes a change in, unless it came before or nobody wants it. */
+  /** Adds a change, unless it was read before or its table has no subscriptions. */
   #addChange(kind: StreamedChange['kind'], relation: WalRelation | undefined, message?: Buffer): void {
     const transaction = this.#transaction;
     if (transaction === undefined) throw new Error('a change outside of a transaction');
@@ -234,7 +234,7 @@ export class ChangeLog implements ChangeSink {
     }
   }
 
-  /** The slice that takes the next change: the last one while it is not handed out and has room. */
+  /** Returns the batch for the next change: the last one if the router has not taken it and it has space. */
   #openBatch(bytes: number): ChangeBatch {
     const batch = this.#batches.at(-1);
     const isOpen =
@@ -259,7 +259,7 @@ export class ChangeLog implements ChangeSink {
     this.#wake = undefined;
   }
 
-  /** Forgets what is done from the beginning on. */
+  /** Drops the batches that are done, from the first, and acknowledges their transactions. */
   #dropReceived(): void {
     let count = 0;
     let endLsn: bigint | undefined;

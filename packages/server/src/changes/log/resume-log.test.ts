@@ -38,7 +38,7 @@ function logOf(maxBytes: number, maxFileBytes = 1e9): ResumeLog {
   return new ResumeLog({ maxBytes, maxFileBytes, file, log });
 }
 
-/** Changes of transactions, one packed together: each with its LSN and the sizes of its changes. */
+/** Packs the changes of transactions, each with its LSN and the sizes of its changes. */
 function packed(
   transactions: readonly (readonly [lsn: number, sizes: readonly number[]])[],
   of = first,
@@ -52,7 +52,7 @@ function packed(
   return changes;
 }
 
-/** Everything behind a position, page by page. */
+/** Reads everything after a position, page by page. */
 async function readAll(resumeLog: ResumeLog, after: Position): Promise<string[]> {
   const all: string[] = [];
   let at = after;
@@ -69,8 +69,8 @@ async function readAll(resumeLog: ResumeLog, after: Position): Promise<string[]>
   return all;
 }
 
-describe('what was handed out', () => {
-  it('is read again behind any position, from memory and from files, as it was', async () => {
+describe('delivered changes', () => {
+  it('are read again after any position, unchanged, from memory and from files', async () => {
     const runs = fc.array(fc.array(fc.nat(3_000), { minLength: 1, maxLength: 6 }), {
       minLength: 1,
       maxLength: 40,
@@ -93,11 +93,11 @@ describe('what was handed out', () => {
               ]);
           }
           const after = { commitLsn: BigInt(lsn), index };
-          const behind = expected
-            .filter(([place]) => comparePositions(place, after) > 0)
+          const later = expected
+            .filter(([position]) => comparePositions(position, after) > 0)
             .map(([, text]) => text);
-          expect(resumeLog.hasAfter(after)).toBe(behind.length > 0);
-          expect(await readAll(resumeLog, after)).toEqual(behind);
+          expect(resumeLog.hasAfter(after)).toBe(later.length > 0);
+          expect(await readAll(resumeLog, after)).toEqual(later);
           expect(await readAll(resumeLog, BEGINNING)).toEqual(expected.map(([, text]) => text));
           resumeLog.reset(new Map());
           expect(file.bytes).toBe(0);
@@ -107,7 +107,7 @@ describe('what was handed out', () => {
     );
   });
 
-  it('is kept in memory up to the limit and in files beyond it, which go when nothing in them is wanted', async () => {
+  it('are kept in memory up to the limit and in files beyond it; a file is deleted once nothing in it is needed', async () => {
     const resumeLog = logOf(600_000);
     for (let n = 1; n <= 500; n++) resumeLog.append(packed([[n, [200_000]]]));
     expect(resumeLog.bytes.memory).toBeLessThanOrEqual(600_000);
@@ -122,8 +122,8 @@ describe('what was handed out', () => {
   });
 });
 
-describe('what is not kept any more', () => {
-  it('is known of each table by itself', () => {
+describe('changes that are no longer kept', () => {
+  it('are known for each table separately', () => {
     const resumeLog = logOf(1e6);
     resumeLog.append(packed([[10, [1, 1]]]));
     resumeLog.append(packed([[20, [1]]], second));
@@ -138,7 +138,7 @@ describe('what is not kept any more', () => {
     expect(new Set(resumeLog.forgotten.keys())).toEqual(new Set([1, 2]));
   });
 
-  it('is not forgotten within a transaction that may come again', async () => {
+  it('do not include a transaction that PostgreSQL may send again', async () => {
     const resumeLog = logOf(1e6);
     resumeLog.append(
       packed([
@@ -150,7 +150,7 @@ describe('what is not kept any more', () => {
     expect(await readAll(resumeLog, BEGINNING)).toEqual(['10/0 1', '20/0 1']);
   });
 
-  it('is the oldest where the files are full, and where they cannot be written, which the log says once', async () => {
+  it('are the oldest if files are full or cannot be written, and the server warns once that they cannot', async () => {
     const full = logOf(300_000, 1_000_000);
     for (let n = 1; n <= 20; n++) full.append(packed([[n, [200_000]]]));
     expect(full.bytes.file).toBeLessThanOrEqual(1_000_000);
@@ -177,7 +177,7 @@ describe('what is not kept any more', () => {
     expect(log.warnings).toHaveLength(1);
   });
 
-  it('begins anew with a history, with what was kept of it', () => {
+  it('are replaced in another epoch by those that are missing there', () => {
     const resumeLog = logOf(1e6);
     resumeLog.append(packed([[10, [1]]]));
     resumeLog.reset(new Map([[7, { commitLsn: 5n, index: 2 }]]));
@@ -187,8 +187,8 @@ describe('what is not kept any more', () => {
   });
 });
 
-describe('files of the window', () => {
-  it('go with the server, and leave those of others alone that are in use', () => {
+describe('files of the resume window', () => {
+  it('are deleted with the server, which leaves files of other servers alone', () => {
     const others = new WindowFile(join(folder, 'window'), 'theirs');
     others.store(Buffer.alloc(10));
     const resumeLog = logOf(1_000);
@@ -199,7 +199,7 @@ describe('files of the window', () => {
     others.close();
   });
 
-  it('that a server which was killed has left behind are removed when they are old', () => {
+  it('that a killed server left behind are deleted once they are old', () => {
     mkdirSync(join(folder, 'window'));
     for (const name of ['old.1', 'new.1']) writeFileSync(join(folder, 'window', name), 'x');
     const anHourAgo = new Date(Date.now() - 3_700_000);
@@ -208,11 +208,11 @@ describe('files of the window', () => {
     expect(readdirSync(join(folder, 'window')).sort(byName)).toEqual(['mine.1', 'new.1']);
   });
 
-  it('are not read when they were removed meanwhile', async () => {
-    const place = file.store(Buffer.from('something'));
-    expect((await file.read(place)).toString()).toBe('something');
-    file.remove(place);
-    await expect(file.read(place)).rejects.toThrow('removed');
+  it('have no range that can be read after it was removed', async () => {
+    const range = file.store(Buffer.from('something'));
+    expect((await file.read(range)).toString()).toBe('something');
+    file.remove(range);
+    await expect(file.read(range)).rejects.toThrow('removed');
   });
 });
 

@@ -4,36 +4,36 @@ import type { PackedChanges, StreamedChange } from './packed-changes.js';
 import type { StoredRange, WindowFile } from './window-file.js';
 
 export interface ResumeLogOptions {
-  /** How many bytes are kept in memory; the rest is in files. */
+  /** The bytes to keep in memory; the rest is in files. */
   readonly maxBytes: number;
-  /** How many bytes are kept in files; what is older is let go. */
+  /** The bytes to keep in files; older changes are dropped. */
   readonly maxFileBytes: number;
   readonly file: Pick<WindowFile, 'store' | 'read' | 'remove' | 'bytes'>;
   readonly log: Log;
 }
 
-/** A run of changes that are kept and read together. */
+/** Consecutive changes that are stored and read together. */
 interface Segment {
   readonly changes: PackedChanges;
-  /** Set when its bytes are in a file. */
+  /** Where its bytes are in a file; undefined while they are in memory. */
   range: StoredRange | undefined;
 }
 
-/** A page of changes, and the position up to which it tells everything. */
+/** A page of changes. It is complete up to the position `end`. */
 export interface Page {
   readonly changes: readonly StreamedChange[];
   readonly end: Position;
 }
 
-/** The newest change of each table, by oid, that is not kept any more. */
+/** The newest change of each table, by oid, that is no longer kept. */
 export type Forgotten = ReadonlyMap<number, Position>;
 
 const SEGMENT_CHANGES = 512;
 const SEGMENT_BYTES = 256 * 1024;
 
 /**
- * The changes that were handed out and that PostgreSQL has not been told of: whoever was away reads here what it
- * missed. It has the same changes after a crash, since these are what PostgreSQL sends again.
+ * Keeps the changes that were delivered but not acknowledged to PostgreSQL. Clients that resume read here what they
+ * missed. After a crash it has the same changes, because PostgreSQL sends these again.
  */
 export class ResumeLog {
   readonly #options: ResumeLogOptions;
@@ -48,7 +48,7 @@ export class ResumeLog {
     this.#options = options;
   }
 
-  /** Bytes of changes that are kept, in memory and in files. */
+  /** How many bytes are kept in memory and in files. */
   get bytes(): { readonly memory: number; readonly file: number } {
     return { memory: this.#memory, file: this.#options.file.bytes };
   }
@@ -57,7 +57,7 @@ export class ResumeLog {
     return this.#forgotten;
   }
 
-  /** Begins anew with another history: `forgotten` is what of it was there before and is not kept. */
+  /** Empties the log for another epoch. `forgotten`: changes of that epoch that are no longer kept. */
   reset(forgotten: Forgotten): void {
     for (const { range } of this.#segments) if (range !== undefined) this.#options.file.remove(range);
     this.#segments = [];
@@ -66,7 +66,7 @@ export class ResumeLog {
     this.#forgotten = new Map(forgotten);
   }
 
-  /** Keeps changes that were handed out. */
+  /** Appends changes that were delivered. */
   append(changes: PackedChanges): void {
     if (changes.count === 0) return;
     const last = this.#segments.at(-1);
@@ -88,12 +88,12 @@ export class ResumeLog {
     this.#store();
   }
 
-  /** Changes of a table that were made before `position` may never have been in the log. */
+  /** Records that changes of a table before `position` may never have been in the stream. */
   markMissed(oid: number, position: Position): void {
     this.#forgotten.set(oid, laterOf(position, this.#forgotten.get(oid) ?? position));
   }
 
-  /** Whether nothing of these tables is missing behind this position. */
+  /** Returns whether no change of these tables after the position is missing. */
   covers(position: Position, oids: Iterable<number>): boolean {
     for (const oid of oids) {
       const gone = this.#forgotten.get(oid);
@@ -102,23 +102,23 @@ export class ResumeLog {
     return true;
   }
 
-  /** The next changes behind a position; undefined where there are none. */
+  /** Reads the next changes after a position; undefined if there are none. */
   async read(after: Position): Promise<Page | undefined> {
     const segment = this.#segments[this.#indexAfter(after)];
     if (segment === undefined) return undefined;
     const { changes, range } = segment;
-    // While it is read from the file it may grow no more, but be forgotten.
+    // Taken before the file is read: a stored segment does not grow, but it can be dropped meanwhile.
     const end = changes.last;
     const bytes = range === undefined ? undefined : await this.#options.file.read(range);
     return { changes: changes.read(after, bytes), end };
   }
 
-  /** Whether anything is kept behind a position. */
+  /** Returns whether changes after the position are kept. */
   hasAfter(position: Position): boolean {
     return this.#indexAfter(position) < this.#segments.length;
   }
 
-  /** Lets go of what committed before an LSN. */
+  /** Drops segments whose changes all committed before an LSN. */
   forget(lsn: bigint): void {
     let count = 0;
     for (const { changes } of this.#segments) {
@@ -128,7 +128,7 @@ export class ResumeLog {
     this.#drop(count);
   }
 
-  /** The place of the first segment that has changes behind a position. */
+  /** Returns the index of the first segment that has changes after a position. */
   #indexAfter(position: Position): number {
     let low = 0;
     let high = this.#segments.length;
@@ -141,7 +141,7 @@ export class ResumeLog {
     return low;
   }
 
-  /** Moves the oldest changes into files, until the rest fits into memory; what cannot be written is let go. */
+  /** Moves the oldest changes to files until the rest fits into memory. Drops what cannot be written. */
   #store(): void {
     while (this.#memory > this.#options.maxBytes && this.#segments.length - this.#stored > 1) {
       const segment = this.#segments[this.#stored];
@@ -164,13 +164,13 @@ export class ResumeLog {
     if (!this.#isFileBroken)
       this.#options.log.warn(
         { err: error },
-        'The resume window cannot be written to its file: who comes back later than memory reaches is told of a gap',
+        'Resume window could not be written to its file: clients that missed more than memory holds will get a gap',
       );
     this.#isFileBroken = true;
     this.#drop(this.#stored + 1);
   }
 
-  /** Lets go of the first segments, and remembers of each table where that ended. */
+  /** Drops the first segments, and records the last dropped change of each table. */
   #drop(count: number): void {
     for (const { changes, range } of this.#segments.slice(0, count)) {
       for (const [oid, last] of changes.lastByTable()) this.#forgotten.set(oid, last);

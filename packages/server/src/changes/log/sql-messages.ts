@@ -5,7 +5,7 @@ import type { Framer } from '../../channels/message-encoder.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 import { formatCursor, type Position } from '../model/position.js';
 
-/** A message that `realtime.send` put into the log. */
+/** A message that `realtime.send` wrote to the WAL. */
 export interface SqlMessage {
   readonly channel: string;
   readonly type: 'message' | 'broadcast';
@@ -13,7 +13,7 @@ export interface SqlMessage {
   readonly payload: unknown;
 }
 
-/** Counts what was sent by SQL. */
+/** Counts messages that were sent by SQL. */
 interface SqlMessageCounters {
   sqlMessages: number;
   sqlMessagesRefused: number;
@@ -21,7 +21,7 @@ interface SqlMessageCounters {
 
 export interface SqlMessagesParts {
   readonly database: Sql & { readonly schema: string };
-  /** False: broadcasting is turned off, and nothing that was sent by SQL goes out. */
+  /** False: broadcasting is off, and messages sent by SQL are refused. */
   readonly enabled: boolean;
   /** The largest message, in bytes. */
   readonly maxBytes: number;
@@ -33,8 +33,8 @@ const DIGEST_LENGTH = 64;
 const CHANNEL_NAME = new RegExp(CHANNEL_NAME_PATTERN);
 
 /**
- * Messages that were sent by SQL. Every login can write messages of any kind into the log, so that each carries a digest
- * over its content and its transaction that only the owner of our function can make.
+ * Verifies and encodes messages that were sent by SQL. Any login can write messages to the WAL, so each of ours carries
+ * a digest of its content and its transaction, which only the owner of our function can compute.
  */
 export class SqlMessages {
   readonly #parts: SqlMessagesParts;
@@ -44,7 +44,7 @@ export class SqlMessages {
     this.#parts = parts;
   }
 
-  /** Reads the secret; called each time that the database is there (again). */
+  /** Reads the secret. Called each time the database becomes available. */
   async load(): Promise<void> {
     const { database } = this.#parts;
     const [row] = await database.query<{ secret: Buffer }>(
@@ -53,11 +53,11 @@ export class SqlMessages {
     this.#secret = row?.secret;
   }
 
-  /** The message, or undefined where it is none of our function's, or may not be sent. */
+  /** Returns the message; undefined if our function did not write it or it may not be sent. */
   read(content: Buffer, xid: number): SqlMessage | undefined {
     const message = this.#verified(content, xid);
     const { counters, enabled, maxBytes } = this.#parts;
-    const isFit =
+    const isValid =
       message !== undefined &&
       enabled &&
       content.length - DIGEST_LENGTH <= maxBytes &&
@@ -65,12 +65,12 @@ export class SqlMessages {
       (message.type === 'message' || message.type === 'broadcast') &&
       message.event.length >= 1 &&
       message.event.length <= LIMITS.eventLength;
-    if (isFit) counters.sqlMessages += 1;
+    if (isValid) counters.sqlMessages += 1;
     else counters.sqlMessagesRefused += 1;
-    return isFit ? message : undefined;
+    return isValid ? message : undefined;
   }
 
-  /** The bytes that members get: the same at each time that the log is read. */
+  /** Encodes a message for members. The bytes are the same each time the WAL is read. */
   encode(
     { type, event, payload }: SqlMessage,
     { epoch, position, commitTime }: { epoch: string; position: Position; commitTime: bigint },
@@ -100,7 +100,7 @@ export class SqlMessages {
   }
 }
 
-/** As our function makes it: keyed twice, so that nothing can be appended. */
+/** Computes the digest as our SQL function does: keyed twice, so that nothing can be appended. */
 function digestOf(secret: Buffer, message: Buffer): Buffer {
   const inner = createHash('sha256').update(secret).update(message).digest();
   return createHash('sha256').update(secret).update(inner).digest();

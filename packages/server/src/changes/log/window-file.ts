@@ -2,14 +2,14 @@ import { closeSync, mkdirSync, openSync, read, readdirSync, rmSync, statSync, wr
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-/** A file is given up when so much is in it: space comes back a file at a time. */
+/** The size at which the next file is started. Disk space is freed one whole file at a time. */
 const FILE_BYTES = 32 * 1024 * 1024;
-/** What a server that was killed has left behind is removed by the next one when it is so old, in ms. */
+/** The age, in ms, at which a starting server deletes the files of a killed one. */
 const ORPHAN_AGE_MS = 3_600_000;
 
 const readAt = promisify(read);
 
-/** Where something was put. */
+/** Where bytes are stored. */
 export interface StoredRange {
   readonly file: StoredFile;
   readonly offset: number;
@@ -20,36 +20,36 @@ interface StoredFile {
   readonly path: string;
   readonly descriptor: number;
   size: number;
-  /** How much that is in it is still wanted. */
+  /** How many stored ranges in it were not removed. */
   ranges: number;
 }
 
 /**
- * Bytes that do not fit into memory, in files. Nothing in them outlives the process: what they held is read from
- * PostgreSQL again. Servers may share the folder: each has files of its own in it.
+ * Stores bytes that do not fit into memory, in files. The content does not outlive the process: after a restart it is
+ * read from PostgreSQL again. Servers may share the folder, because each has its own files in it.
  */
 export class WindowFile {
   readonly #folder: string;
   readonly #name: string;
   readonly #files = new Set<StoredFile>();
   #current: StoredFile | undefined;
-  #made = 0;
+  #filesCreated = 0;
   #bytes = 0;
 
-  /** `name` begins the names of this object's files, and nobody else's. */
+  /** `name`: the prefix of this object's file names, which no other object uses. */
   constructor(folder: string, name: string) {
     this.#folder = folder;
     this.#name = name;
   }
 
-  /** Bytes that are kept. */
+  /** How many stored bytes were not removed. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Keeps bytes. Throws the system's error where they cannot be written. */
+  /** Stores bytes. Throws the system's error if they cannot be written. */
   store(bytes: Buffer): StoredRange {
-    const file = this.#roomFor(bytes.length);
+    const file = this.#fileFor(bytes.length);
     const offset = file.size;
     for (let done = 0; done < bytes.length; )
       done += writeSync(file.descriptor, bytes, done, bytes.length - done, offset + done);
@@ -59,39 +59,39 @@ export class WindowFile {
     return { file, offset, length: bytes.length };
   }
 
-  /** The bytes of a place. Throws where it was removed. */
+  /** Reads the bytes of a range. Throws if the range was removed. */
   async read({ file, offset, length }: StoredRange): Promise<Buffer> {
     const bytes = Buffer.allocUnsafe(length);
     for (let done = 0; done < length; ) {
-      // A descriptor that is closed may be another file's by now.
-      if (!this.#files.has(file)) throw new Error('this piece of the window was removed');
+      // A closed descriptor may already belong to another file.
+      if (!this.#files.has(file)) throw new Error('this range of the resume window was removed');
       const { bytesRead } = await readAt(file.descriptor, bytes, done, length - done, offset + done);
-      if (bytesRead === 0) throw new Error('a piece of the window is missing');
+      if (bytesRead === 0) throw new Error('a range of the resume window is missing in its file');
       done += bytesRead;
     }
-    if (!this.#files.has(file)) throw new Error('this piece of the window was removed');
+    if (!this.#files.has(file)) throw new Error('this range of the resume window was removed');
     return bytes;
   }
 
-  /** What is there is not wanted any more. */
+  /** Removes a range, and its file when no range in it is left. */
   remove({ file, length }: StoredRange): void {
     file.ranges -= 1;
     this.#bytes -= length;
     if (file.ranges === 0) this.#delete(file);
   }
 
-  /** Removes everything. */
+  /** Deletes all files. */
   close(): void {
     for (const file of this.#files) this.#delete(file);
   }
 
-  #roomFor(length: number): StoredFile {
+  #fileFor(length: number): StoredFile {
     const current = this.#current;
     if (current !== undefined && current.size + length <= FILE_BYTES) return current;
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-    if (this.#made === 0) removeOrphans(this.#folder);
-    this.#made += 1;
-    const path = join(this.#folder, `${this.#name}.${this.#made}`);
+    if (this.#filesCreated === 0) removeOrphans(this.#folder);
+    this.#filesCreated += 1;
+    const path = join(this.#folder, `${this.#name}.${this.#filesCreated}`);
     const file = { path, descriptor: openSync(path, 'wx+', 0o600), size: 0, ranges: 0 };
     this.#files.add(file);
     this.#current = file;

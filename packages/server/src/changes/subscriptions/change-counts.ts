@@ -1,30 +1,29 @@
 import type { Clock } from '../../lib/clock.js';
 import type { ChangeFilter, FilterEvent } from '../model/change-filter.js';
 
-/** What became of the changes that a subscription wanted; a change counts once, as the first of these that it was. */
+/** Outcomes of a change that matches a subscription. It counts once, as the first of these that applies. */
 const OUTCOMES = ['delivered', 'error', 'policy', 'privilege', 'unheard'] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
-/** How many changes of a table there were, by event. */
+/** The number of a table's changes, by event. */
 export type EventCounts = Readonly<Record<FilterEvent, number>>;
 
 /** The counts of one subscription since `since`. */
 export interface SubscriptionCounts {
   readonly since: Date;
-  /** How many changes of its table there had been by then. */
+  /** The number of its table's changes before `since`. */
   readonly before: EventCounts;
   readonly outcomes: Record<Outcome, number>;
 }
 
-/** A subscription, as far as it matters here. */
+/** The part of a subscription that counting needs. */
 interface Counted {
   readonly counts: SubscriptionCounts;
-  /** Its table. */
   readonly tableOid: number | undefined;
   readonly filter: ChangeFilter;
 }
 
-/** What became of changes: those of tables by oid, and of each subscription those that it wanted. */
+/** What a batch adds: the changes of each table by oid, and the outcomes of those that match each subscription. */
 export interface ChangeOutcomes {
   readonly seen: ReadonlyMap<number, EventCounts>;
   readonly outcomes: ReadonlyMap<{ readonly counts: SubscriptionCounts }, Readonly<Record<Outcome, number>>>;
@@ -33,8 +32,8 @@ export interface ChangeOutcomes {
 const NONE: EventCounts = { INSERT: 0, UPDATE: 0, DELETE: 0 };
 
 /**
- * Counts, for each subscription, what became of the changes of its table. Those that its condition does not want cost
- * nothing: they are what is left of all.
+ * Counts, for each subscription, the outcomes of its table's changes. Changes that its condition filters out are not
+ * counted one by one: they are the difference to all changes of the table.
  */
 export class ChangeCounts {
   readonly #clock: Clock;
@@ -44,7 +43,7 @@ export class ChangeCounts {
     this.#clock = clock;
   }
 
-  /** The counts of a subscription that begins now; `oid`: its table. */
+  /** Starts the counts of a subscription; `oid`: its table. */
   begin(oid: number | undefined): SubscriptionCounts {
     return {
       since: new Date(this.#clock()),
@@ -66,7 +65,7 @@ export class ChangeCounts {
       for (const outcome of OUTCOMES) counts.outcomes[outcome] += own[outcome];
   }
 
-  /** The changes, of the subscription's table and events, that its condition did not want. */
+  /** Returns how many changes of the subscription's table and events its condition filtered out. */
   unwanted({ counts: { before, outcomes }, tableOid, filter }: Counted): number {
     const now = this.#of(tableOid);
     const all = filter.events.reduce((sum, event) => sum + now[event] - before[event], 0);

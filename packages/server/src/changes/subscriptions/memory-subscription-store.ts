@@ -1,6 +1,6 @@
 import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
 
-/** Subscriptions kept in memory. */
+/** Keeps subscriptions in memory. */
 export class MemorySubscriptionStore implements SubscriptionStore {
   readonly #subscriptions = new Map<string, StoredSubscription>();
 

@@ -8,24 +8,25 @@ const MAX_PER_USER = 200;
 const MAX_IN_ALL = 20_000;
 const NONE: ReadonlyMap<Subscriber, readonly Subscription[]> = new Map();
 
-/** Subscriptions of single connections: they end with them. */
+/** Keeps the subscriptions of single connections. They end with their connection. */
 export class PersonalSubscriptions {
   readonly #ids = new IdSource();
   readonly #byOwner = new Map<Subscriber, Map<string, Subscription>>();
   readonly #byTable = new Map<number, Map<Subscriber, readonly Subscription[]>>();
-  /** How many each user has. */
+  /** The number of subscriptions of each user. */
   readonly #byUser = new Map<string, number>();
-  readonly #expected = new Map<number, number>();
+  /** By table: how many connections are about to subscribe, so that its changes are kept. */
+  readonly #retained = new Map<number, number>();
   #size = 0;
   #version = 0;
   #onChange: (owner: Subscriber) => void = () => undefined;
 
-  /** Another one whenever any comes or goes. */
+  /** Changes whenever a subscription is added or removed. */
   get version(): number {
     return this.#version;
   }
 
-  /** Calls back whenever those of a connection have changed. */
+  /** Sets the function that is called whenever the subscriptions of a connection have changed. */
   onChange(listener: (owner: Subscriber) => void): void {
     this.#onChange = listener;
   }
@@ -34,7 +35,7 @@ export class PersonalSubscriptions {
     return this.#size;
   }
 
-  /** Whether the connection has any. */
+  /** Returns whether the connection has subscriptions. */
   isOwner(member: Subscriber): boolean {
     return this.#byOwner.has(member);
   }
@@ -43,13 +44,13 @@ export class PersonalSubscriptions {
     return `sub_${this.#ids.random(12)}`;
   }
 
-  /** Throws DB_SUBSCRIPTION_FAILED when one more would be too many. */
+  /** Throws DB_SUBSCRIPTION_FAILED if a limit allows no further subscription. */
   requireRoom(owner: Subscriber): void {
     const own = this.#byOwner.get(owner)?.size ?? 0;
     const ofUser = this.#byUser.get(owner.identity.limitedAs) ?? 0;
-    if (own >= MAX_PER_CONNECTION) throw full('A connection has', MAX_PER_CONNECTION);
-    if (ofUser >= MAX_PER_USER) throw full('The connections of a user have', MAX_PER_USER);
-    if (this.#size >= MAX_IN_ALL) throw full('All connections together have', MAX_IN_ALL);
+    if (own >= MAX_PER_CONNECTION) throw limitReached('A connection', MAX_PER_CONNECTION);
+    if (ofUser >= MAX_PER_USER) throw limitReached('The connections of a user together', MAX_PER_USER);
+    if (this.#size >= MAX_IN_ALL) throw limitReached('All connections together', MAX_IN_ALL);
   }
 
   add(owner: Subscriber, subscription: Subscription): void {
@@ -61,7 +62,7 @@ export class PersonalSubscriptions {
     this.#index(owner, subscription.tableOid);
   }
 
-  /** Puts another in the place of the one with its id, if that is still there. */
+  /** Replaces the subscription that has the same id, if it still exists. */
   replace(owner: Subscriber, subscription: Subscription): void {
     const own = this.#byOwner.get(owner);
     const before = own?.get(subscription.id);
@@ -71,7 +72,7 @@ export class PersonalSubscriptions {
     this.#index(owner, subscription.tableOid);
   }
 
-  /** The one with this id, whoever has it. */
+  /** Finds a subscription by its id, with the connection that has it. */
   find(id: string): { readonly owner: Subscriber; readonly subscription: Subscription } | undefined {
     for (const [owner, own] of this.#byOwner) {
       const subscription = own.get(id);
@@ -84,7 +85,7 @@ export class PersonalSubscriptions {
     return [...(this.#byOwner.get(owner)?.values() ?? [])];
   }
 
-  /** Ends one, or (without an id) all; false when there is none. */
+  /** Ends one subscription, or (without an id) all of a connection. Returns false if there is none. */
   remove(owner: Subscriber, id?: string): boolean {
     const own = this.#byOwner.get(owner);
     const ending = id === undefined ? [...(own?.values() ?? [])] : [own?.get(id)];
@@ -99,32 +100,32 @@ export class PersonalSubscriptions {
     return isGone;
   }
 
-  /** Those to a table, by the connection that has them. */
+  /** Returns the subscriptions to a table, by connection. */
   byTable(oid: number): ReadonlyMap<Subscriber, readonly Subscription[]> {
     return this.#byTable.get(oid) ?? NONE;
   }
 
-  /** The connections that have subscriptions to one of these tables; missing: any. */
+  /** Returns the connections with subscriptions to one of these tables; missing: to any table. */
   owners(tables?: readonly number[]): Iterable<Subscriber> {
     if (tables === undefined) return this.#byOwner.keys();
     return tables.flatMap((oid) => [...this.byTable(oid).keys()]);
   }
 
-  /** Somebody is about to subscribe to the table: its changes are kept until the answer is called. */
+  /** Keeps the changes of a table that a connection is about to subscribe to, until the result is called. */
   expect(oid: number): () => void {
-    this.#expected.set(oid, (this.#expected.get(oid) ?? 0) + 1);
+    this.#retained.set(oid, (this.#retained.get(oid) ?? 0) + 1);
     return () => {
-      const left = (this.#expected.get(oid) ?? 1) - 1;
-      if (left === 0) this.#expected.delete(oid);
-      else this.#expected.set(oid, left);
+      const left = (this.#retained.get(oid) ?? 1) - 1;
+      if (left === 0) this.#retained.delete(oid);
+      else this.#retained.set(oid, left);
     };
   }
 
   isSubscribed(oid: number): boolean {
-    return this.#byTable.has(oid) || this.#expected.has(oid);
+    return this.#byTable.has(oid) || this.#retained.has(oid);
   }
 
-  /** The tables of a connection, by oid. */
+  /** Returns the oids of the tables that a connection subscribes to. */
   tablesOf(owner: Subscriber): number[] {
     const own = this.#byOwner.get(owner)?.values() ?? [];
     return [...own].flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid]));
@@ -138,7 +139,7 @@ export class PersonalSubscriptions {
     this.#size += by;
   }
 
-  /** Notes anew which of this owner's are of a table. */
+  /** Updates the index of the owner's subscriptions to a table. */
   #index(owner: Subscriber, oid: number | undefined): void {
     if (oid === undefined) return;
     const own = this.#byOwner.get(owner)?.values() ?? [];
@@ -153,9 +154,9 @@ export class PersonalSubscriptions {
   }
 }
 
-function full(who: string, limit: number): ProtocolError {
+function limitReached(owner: string, limit: number): ProtocolError {
   return new ProtocolError('DB_SUBSCRIPTION_FAILED', {
-    details: `${who} at most ${limit} subscriptions of their own`,
+    details: `${owner} can have at most ${limit} personal subscriptions`,
     fields: { limit },
   });
 }

@@ -17,7 +17,7 @@ interface Row {
 const COLUMNS =
   'id, channel_name, filter, filter_key, user_id, db_role, created_at, message_count::text, last_activity';
 
-/** Subscriptions in the table `subscriptions` of our schema. */
+/** Keeps subscriptions in the table `subscriptions` of our schema. */
 export class PostgresSubscriptionStore implements SubscriptionStore {
   readonly #database: Sql & { readonly schema: string };
 
@@ -33,12 +33,12 @@ export class PostgresSubscriptionStore implements SubscriptionStore {
     const rows = await this.#database.query<Row>(
       `SELECT ${COLUMNS} FROM ${this.#table} ORDER BY created_at, id`,
     );
-    return rows.map(stored);
+    return rows.map(toSubscription);
   }
 
   async add(subscription: StoredSubscription): Promise<StoredSubscription> {
     const { id, channelName, filter, filterKey, userId, role, createdAt } = subscription;
-    // The update changes nothing, and has the row that is there returned.
+    // The update changes nothing; it makes RETURNING return the existing row.
     const [row] = await this.#database.query<Row>(
       `INSERT INTO ${this.#table} (id, channel_name, filter, filter_key, user_id, db_role, created_at)
        VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -46,8 +46,8 @@ export class PostgresSubscriptionStore implements SubscriptionStore {
        RETURNING ${COLUMNS}`,
       [id, channelName, JSON.stringify(filter), filterKey, userId, role, createdAt],
     );
-    if (row === undefined) throw new Error('the subscription was not kept');
-    return stored(row);
+    if (row === undefined) throw new Error('the subscription was not stored');
+    return toSubscription(row);
   }
 
   async remove(id: string): Promise<void> {
@@ -60,9 +60,9 @@ export class PostgresSubscriptionStore implements SubscriptionStore {
 
   async count(counts: readonly { id: string; messageCount: number; lastActivity: Date }[]): Promise<void> {
     await this.#database.query(
-      `UPDATE ${this.#table} AS kept SET message_count = given.message_count, last_activity = given.last_activity
+      `UPDATE ${this.#table} AS stored SET message_count = given.message_count, last_activity = given.last_activity
        FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS given(id, message_count, last_activity)
-       WHERE kept.id = given.id`,
+       WHERE stored.id = given.id`,
       [
         counts.map(({ id }) => id),
         counts.map(({ messageCount }) => messageCount),
@@ -72,7 +72,7 @@ export class PostgresSubscriptionStore implements SubscriptionStore {
   }
 }
 
-function stored(row: Row): StoredSubscription {
+function toSubscription(row: Row): StoredSubscription {
   return {
     id: row.id,
     channelName: row.channel_name,

@@ -4,7 +4,7 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { EnableResult } from '../tables/table-registry.js';
 import type { Authorizer, Condition } from '../visibility/authorizer.js';
 
-/** A filter that was held against its table. */
+/** A filter that was checked against its table. */
 export interface PreparedFilter {
   readonly tableOid: number | undefined;
   readonly condition: Condition | null;
@@ -17,14 +17,14 @@ export interface SubscriptionPreparationParts {
     enable(schema: string, table: string): Promise<EnableResult>;
     isEnabled(oid: number): boolean;
     inspect(schema: string, table: string): Promise<{ readonly oid: number }>;
-    /** Old rows are whole, whatever the replica identity: they do not come from the log. */
+    /** Whether old rows are complete with any replica identity, because they do not come from the WAL. */
     readonly hasWholeOldRows: boolean;
   };
   readonly authorizer: Pick<Authorizer, 'current' | 'privileges'>;
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
 }
 
-/** Holds filters against the tables that they name: whether they can be served, and what of them cannot. */
+/** Checks filters against the tables that they name: whether they can be served, and with which restrictions. */
 export class SubscriptionPreparation {
   readonly #parts: SubscriptionPreparationParts;
 
@@ -32,32 +32,32 @@ export class SubscriptionPreparation {
     this.#parts = parts;
   }
 
-  /** For a new subscription: a server admin opts the table in by it. Throws DB_SUBSCRIPTION_FAILED. */
+  /** Checks the filter of a new subscription. For a server admin, enables the table. Throws DB_SUBSCRIPTION_FAILED. */
   async forSubscriber(
     filter: ChangeFilter,
     { role, isServerAdmin }: { readonly role: string; readonly isServerAdmin: boolean },
   ): Promise<PreparedFilter> {
     const { tables } = this.#parts;
     const { schema, table } = filter;
-    const { oid } = await failing(tables.inspect(schema, table));
+    const { oid } = await withSubscriptionErrors(tables.inspect(schema, table));
     const warnings: string[] = [];
     if (!tables.isEnabled(oid)) {
       if (!isServerAdmin) {
         throw failed(
-          `Row changes of '${table}' are not set up. A server admin sets them up: POST /realtime/triggers/${encodeURIComponent(table)}${schema === 'public' ? '' : `?schema=${encodeURIComponent(schema)}`}`,
+          `Row changes are not enabled for table '${table}'. A server admin can enable them: POST /realtime/triggers/${encodeURIComponent(table)}${schema === 'public' ? '' : `?schema=${encodeURIComponent(schema)}`}`,
         );
       }
-      // Nothing is opted in for a filter that cannot be served.
+      // A filter that cannot be served must not enable the table.
       await this.#check(oid, filter, role, false);
-      warnings.push(...(await failing(tables.enable(schema, table))).warnings);
+      warnings.push(...(await withSubscriptionErrors(tables.enable(schema, table))).warnings);
     }
     const prepared = await this.#check(oid, filter, role, true);
     return { ...prepared, warnings: [...new Set([...warnings, ...prepared.warnings])] };
   }
 
-  /** For one that was kept. Throws DB_SUBSCRIPTION_FAILED where the filter fits its table no more. */
+  /** Checks the filter of a stored subscription. Throws DB_SUBSCRIPTION_FAILED if it no longer fits its table. */
   async prepare(filter: ChangeFilter, role: string): Promise<PreparedFilter> {
-    const { oid } = await failing(this.#parts.tables.inspect(filter.schema, filter.table));
+    const { oid } = await withSubscriptionErrors(this.#parts.tables.inspect(filter.schema, filter.table));
     return this.#check(oid, filter, role, false);
   }
 
@@ -68,7 +68,7 @@ export class SubscriptionPreparation {
     needsPrivileges: boolean,
   ): Promise<PreparedFilter> {
     const { authorizer, tables, checkCondition } = this.#parts;
-    // What was granted a moment ago must count.
+    // Privileges that were granted just now must count.
     const facts = await authorizer.current(oid);
     if (facts === undefined) throw failed(`Table '${filter.table}' does not exist`);
     requireColumns(facts, filter);
@@ -93,7 +93,10 @@ export class SubscriptionPreparation {
   }
 }
 
-/** A table that is not opted in has no rights for the role yet; whether the condition can be read at all is known. */
+/**
+ * Checks a condition on a table that is not enabled. The role may have no privileges on it yet, so a missing one is no
+ * error here.
+ */
 async function checkColumnsOnly(
   check: SubscriptionPreparationParts['checkCondition'],
   facts: TableFacts,
@@ -109,26 +112,27 @@ async function checkColumnsOnly(
 }
 
 function requireColumns({ columns, name }: TableFacts, filter: ChangeFilter): void {
-  for (const wanted of filter.columns ?? []) {
-    const column = columns.find((known) => known.name === wanted);
-    if (column === undefined) throw failed(`Column '${wanted}' does not exist in table '${name}'`, 'columns');
+  for (const requested of filter.columns ?? []) {
+    const column = columns.find((known) => known.name === requested);
+    if (column === undefined)
+      throw failed(`Column '${requested}' does not exist in table '${name}'`, 'columns');
     if (column.generated !== null)
-      throw failed(`Column '${wanted}' is generated, and row changes do not carry it`, 'columns');
+      throw failed(`Column '${requested}' is generated, and row changes do not carry it`, 'columns');
   }
 }
 
 function identityWarnings({ identity, identityColumns }: TableFacts, reads: readonly string[]): string[] {
   if (identity === 'f') return [];
-  const bypassesPolicies = reads.some((name) => !identityColumns.includes(name));
+  const readsOtherColumns = reads.some((name) => !identityColumns.includes(name));
   return [
-    bypassesPolicies
-      ? 'The old version of a row is known by its key alone, and policies or the condition read more: a DELETE is not sent, nor is that a row went out of view. REPLICA IDENTITY FULL changes that.'
-      : 'The old version of a row is known by its key alone: a DELETE has the key, and an UPDATE does not tell what the row was before. REPLICA IDENTITY FULL changes that.',
+    readsOtherColumns
+      ? 'The replica identity has only the key of an old row, and policies or the condition read other columns: a DELETE is not sent, and neither is an UPDATE that makes a row invisible. Set REPLICA IDENTITY FULL to send them.'
+      : 'The replica identity has only the key of an old row: a DELETE carries the key, and an UPDATE does not carry the old values. Set REPLICA IDENTITY FULL to send whole old rows.',
   ];
 }
 
-/** The errors of tables become those of a subscription. */
-async function failing<T>(work: Promise<T>): Promise<T> {
+/** Converts errors about a table to DB_SUBSCRIPTION_FAILED. */
+async function withSubscriptionErrors<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {

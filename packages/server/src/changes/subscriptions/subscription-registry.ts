@@ -16,30 +16,31 @@ export interface SubscriptionRegistryParts {
   readonly log: Log;
 }
 
-/** Who subscribes a channel. */
+/** The user who subscribes a channel. */
 export interface Subscriber {
   readonly userId: string;
-  /** The database role that this user is judged as. */
+  /** The database role that the user's privileges and policies are evaluated as. */
   readonly role: string;
-  /** May opt tables in. */
+  /** Whether the user may enable tables. */
   readonly isServerAdmin: boolean;
 }
 
 const MAX_PER_CHANNEL = 100;
 const MAX_IN_ALL = 10_000;
-/** How often counts are kept, in ms. */
+/** How often counts are stored, in ms. */
 const COUNT_MS = 10_000;
 
 type Entry = { -readonly [Key in keyof Subscription]: Subscription[Key] } & { readonly filterKey: string };
 
-/** All subscriptions of channels to tables: kept in the store, found by table and by channel. */
+/** Manages all subscriptions of channels to tables: stores them, and finds them by table and by channel. */
 export class SubscriptionRegistry {
   readonly #parts: SubscriptionRegistryParts;
   readonly #ids = new IdSource();
   readonly #all = new Map<string, Entry>();
   #byTable: ReadonlyMap<number, readonly Entry[]> = new Map();
   #byChannel: ReadonlyMap<string, readonly Entry[]> = new Map();
-  readonly #counted = new Set<Entry>();
+  /** Those with counts that are not stored yet. */
+  readonly #withNewCounts = new Set<Entry>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(parts: SubscriptionRegistryParts) {
@@ -54,26 +55,26 @@ export class SubscriptionRegistry {
     this.#timer = setInterval(() => void this.flush(), COUNT_MS).unref();
   }
 
-  /** Keeps the last counts. */
+  /** Stores the last counts. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await this.flush();
   }
 
-  /** Reads what is kept; called each time that the database is there (again). */
+  /** Loads the stored subscriptions. Called each time the database becomes available. */
   async load(): Promise<void> {
-    const kept = await this.#parts.store.load();
-    const ids = new Set(kept.map(({ id }) => id));
+    const loaded = await this.#parts.store.load();
+    const ids = new Set(loaded.map(({ id }) => id));
     for (const id of this.#all.keys()) if (!ids.has(id)) this.#all.delete(id);
-    for (const stored of kept)
-      if (!this.#all.has(stored.id)) this.#all.set(stored.id, await this.#revived(stored));
+    for (const stored of loaded)
+      if (!this.#all.has(stored.id)) this.#all.set(stored.id, await this.#restored(stored));
     this.#index();
   }
 
-  /** Finds out anew which subscriptions can be served: a table was opted in or out, or altered. */
+  /** Checks all subscriptions again, after a table was enabled, disabled or altered. */
   async refresh(): Promise<void> {
     for (const entry of this.#all.values()) {
-      this.#prepared(entry, await this.#prepare(entry));
+      this.#applyPrepared(entry, await this.#prepare(entry));
     }
     this.#index();
   }
@@ -90,7 +91,7 @@ export class SubscriptionRegistry {
     return this.#byTable.get(oid) ?? [];
   }
 
-  /** Whether anybody is to hear of changes of this table. */
+  /** Returns whether a channel is subscribed to the table. */
   isSubscribed(oid: number): boolean {
     return this.#byTable.has(oid);
   }
@@ -99,7 +100,7 @@ export class SubscriptionRegistry {
     return this.#all.get(id);
   }
 
-  /** The subscription, or SUBSCRIPTION_NOT_FOUND. */
+  /** Returns the subscription. Throws SUBSCRIPTION_NOT_FOUND. */
   get(id: string): Subscription {
     const subscription = this.#all.get(id);
     if (subscription === undefined)
@@ -108,8 +109,8 @@ export class SubscriptionRegistry {
   }
 
   /**
-   * Subscribes a channel to a table; the same filter again answers the same subscription. Throws
-   * DB_SUBSCRIPTION_FAILED for what is wrong with the filter.
+   * Subscribes a channel to a table. The same filter again returns the same subscription. Throws DB_SUBSCRIPTION_FAILED
+   * if the filter is wrong.
    */
   async subscribe(
     channelName: string,
@@ -121,12 +122,12 @@ export class SubscriptionRegistry {
     const known = () => this.#byChannel.get(channelName)?.find((entry) => entry.filterKey === filterKey);
     const prepared = await preparation.forSubscriber(filter, subscriber);
     const { warnings } = prepared;
-    const earlier = known();
-    if (earlier !== undefined) {
-      // Its table may be another one of the same name by now, or set up only just now.
-      this.#prepared(earlier, prepared);
+    const existing = known();
+    if (existing !== undefined) {
+      // The name may denote another table by now, or the table may have been enabled just now.
+      this.#applyPrepared(existing, prepared);
       this.#index();
-      return { subscription: earlier, warnings };
+      return { subscription: existing, warnings };
     }
     this.#requireRoom(channelName);
     const stored = await store.add({
@@ -146,21 +147,20 @@ export class SubscriptionRegistry {
     return { subscription: entry, warnings };
   }
 
-  #prepared(entry: Entry, prepared: PreparedFilter | undefined): void {
+  #applyPrepared(entry: Entry, prepared: PreparedFilter | undefined): void {
     if (entry.tableOid !== prepared?.tableOid) entry.counts = this.#parts.counts.begin(prepared?.tableOid);
     entry.tableOid = prepared?.tableOid;
     entry.condition = prepared?.condition ?? null;
     entry.active = prepared?.active ?? false;
   }
 
-  /** Ends a subscription. */
   async remove(id: string): Promise<void> {
     await this.#parts.store.remove(this.get(id).id);
     this.#all.delete(id);
     this.#index();
   }
 
-  /** The channel is deleted, and its subscriptions end with it. */
+  /** Ends the subscriptions of a channel that was deleted. */
   async endOf(channelName: string): Promise<void> {
     const ended = this.ofChannel(channelName);
     if (ended.length === 0) return;
@@ -169,36 +169,36 @@ export class SubscriptionRegistry {
     await this.#parts.store.removeChannel(channelName);
   }
 
-  /** So many changes were sent to at least one member. */
+  /** Adds to the number of changes that were sent to at least one member. */
   counted({ id }: Subscription, changes: number): void {
     const entry = this.#all.get(id);
     if (entry === undefined) return;
     entry.messageCount += changes;
     entry.lastActivity = new Date(this.#parts.clock());
-    this.#counted.add(entry);
+    this.#withNewCounts.add(entry);
   }
 
-  /** Keeps the counts that have changed. */
+  /** Stores the counts that have changed. */
   async flush(): Promise<void> {
-    const counts = [...this.#counted].map(({ id, messageCount, lastActivity }) => ({
+    const counts = [...this.#withNewCounts].map(({ id, messageCount, lastActivity }) => ({
       id,
       messageCount,
       lastActivity: lastActivity ?? new Date(this.#parts.clock()),
     }));
     if (counts.length === 0) return;
-    this.#counted.clear();
+    this.#withNewCounts.clear();
     try {
       await this.#parts.store.count(counts);
     } catch (error) {
       for (const { id } of counts) {
         const entry = this.#all.get(id);
-        if (entry !== undefined) this.#counted.add(entry);
+        if (entry !== undefined) this.#withNewCounts.add(entry);
       }
-      this.#parts.log.debug({ err: error }, 'Counts of subscriptions could not be kept');
+      this.#parts.log.debug({ err: error }, 'Subscription counts could not be stored');
     }
   }
 
-  async #revived(stored: StoredSubscription): Promise<Entry> {
+  async #restored(stored: StoredSubscription): Promise<Entry> {
     return this.#entryOf(
       stored,
       (await this.#prepare(stored)) ?? { tableOid: undefined, condition: null, active: false },
@@ -210,7 +210,7 @@ export class SubscriptionRegistry {
     return { ...stored, tableOid, condition, active, counts: this.#parts.counts.begin(tableOid) };
   }
 
-  /** Undefined where the filter no longer fits its table. */
+  /** Returns undefined if the filter no longer fits its table. */
   async #prepare({
     id,
     filter,
@@ -223,16 +223,17 @@ export class SubscriptionRegistry {
       if (!(error instanceof ProtocolError) || error.code === 'DATABASE_UNAVAILABLE') throw error;
       log.warn(
         { subscription: id, reason: error.body.details ?? error.message },
-        'A subscription cannot be served',
+        'Subscription cannot be served: its filter does not fit its table',
       );
       return undefined;
     }
   }
 
   #requireRoom(channelName: string): void {
-    if (this.#all.size >= MAX_IN_ALL) throw full(`The server has ${MAX_IN_ALL} subscriptions`);
+    if (this.#all.size >= MAX_IN_ALL)
+      throw limitReached(`The server can have at most ${MAX_IN_ALL} subscriptions`);
     if (this.ofChannel(channelName).length >= MAX_PER_CHANNEL)
-      throw full(`The channel has ${MAX_PER_CHANNEL} subscriptions`);
+      throw limitReached(`A channel can have at most ${MAX_PER_CHANNEL} subscriptions`);
   }
 
   #index(): void {
@@ -241,7 +242,7 @@ export class SubscriptionRegistry {
   }
 }
 
-/** Those without a key are left out. */
+/** Groups entries by key. Entries without a key are left out. */
 function groupedBy<Key>(
   entries: Iterable<Entry>,
   keyOf: (entry: Entry) => Key | undefined,
@@ -257,7 +258,7 @@ function groupedBy<Key>(
   return groups;
 }
 
-/** Equal for filters that want the same. */
+/** Returns the same text for filters that match the same changes. */
 function keyOf({ table, schema, events, columns, condition }: ChangeFilter): string {
   return JSON.stringify([
     schema,
@@ -268,6 +269,6 @@ function keyOf({ table, schema, events, columns, condition }: ChangeFilter): str
   ]);
 }
 
-function full(details: string): ProtocolError {
+function limitReached(details: string): ProtocolError {
   return new ProtocolError('DB_SUBSCRIPTION_FAILED', { details });
 }

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
 
-/** What every store of subscriptions does. `make` answers a new, empty store before each test. */
+/** Tests what every subscription store must do. `make` returns a new, empty store before each test. */
 export function subscriptionStoreContract(make: () => Promise<SubscriptionStore>): void {
   let store: SubscriptionStore;
   beforeEach(async () => {
@@ -21,15 +21,15 @@ export function subscriptionStoreContract(make: () => Promise<SubscriptionStore>
     ...more,
   });
 
-  describe('a store of subscriptions', () => {
-    it('gives back what was kept, as it was', async () => {
+  describe('a subscription store', () => {
+    it('loads a subscription as it was added', async () => {
       expect(await store.load()).toEqual([]);
       const one = subscription('one');
       expect(await store.add(one)).toEqual(one);
       expect(await store.load()).toEqual([one]);
     });
 
-    it('keeps one of each filter in a channel, and answers that one', async () => {
+    it('keeps one subscription for each filter in a channel, and returns it when the filter is added again', async () => {
       const one = subscription('one', { filterKey: 'same' });
       await store.add(one);
       expect(await store.add(subscription('two', { filterKey: 'same' }))).toEqual(one);
@@ -38,17 +38,17 @@ export function subscriptionStoreContract(make: () => Promise<SubscriptionStore>
       expect((await store.load()).map(({ id }) => id).sort()).toEqual(['one', 'three']);
     });
 
-    it('forgets one, or all of a channel', async () => {
+    it('removes one subscription, or all of a channel', async () => {
       for (const id of ['one', 'two']) await store.add(subscription(id));
       await store.add(subscription('three', { channelName: 'other' }));
       await store.remove('one');
-      await store.remove('never there');
+      await store.remove('unknown');
       expect((await store.load()).map(({ id }) => id).sort()).toEqual(['three', 'two']);
       await store.removeChannel('lobby');
       expect((await store.load()).map(({ id }) => id)).toEqual(['three']);
     });
 
-    it('keeps counts', async () => {
+    it('stores counts', async () => {
       await store.add(subscription('one'));
       await store.add(subscription('two'));
       const lastActivity = new Date('2026-02-03T04:05:06.789Z');

@@ -1,6 +1,6 @@
 import type { ChangeFilter } from '../model/change-filter.js';
 
-/** A subscription as it is kept. */
+/** A subscription as it is stored. */
 export interface StoredSubscription {
   readonly id: string;
   readonly channelName: string;
@@ -14,13 +14,13 @@ export interface StoredSubscription {
   readonly lastActivity: Date | null;
 }
 
-/** Where subscriptions are kept. */
+/** Stores subscriptions. */
 export interface SubscriptionStore {
   load(): Promise<StoredSubscription[]>;
-  /** Keeps it, unless the channel has one of this filter: then answers that one. */
+  /** Stores a subscription and returns it. If the channel has one with this filter, returns that one instead. */
   add(subscription: StoredSubscription): Promise<StoredSubscription>;
   remove(id: string): Promise<void>;
   removeChannel(channelName: string): Promise<void>;
-  /** Keeps the counts of these. */
+  /** Stores the counts of these subscriptions. */
   count(counts: readonly { id: string; messageCount: number; lastActivity: Date }[]): Promise<void>;
 }

@@ -2,25 +2,25 @@ import type { ChangeFilter } from '../model/change-filter.js';
 import type { Condition } from '../visibility/authorizer.js';
 import type { SubscriptionCounts } from './change-counts.js';
 
-/** Which row changes go to the members of a channel. */
+/** Describes which row changes are sent to the members of a channel, or to one connection. */
 export interface Subscription {
   readonly id: string;
   readonly channelName: string;
   readonly filter: ChangeFilter;
-  /** Who subscribed the channel, and the database role that the condition was checked as. */
+  /** The user who subscribed, and the database role that the condition was checked as. */
   readonly userId: string;
   readonly role: string;
   readonly createdAt: Date;
   /** Undefined while the table cannot be found. */
   readonly tableOid: number | undefined;
   readonly condition: Condition | null;
-  /** Set for one that began with a snapshot: what that saw is not told again. */
+  /** The snapshot that the subscription began with, if any. Changes that it saw are not sent again. */
   readonly seen?: { sees(xid: number): boolean };
-  /** False: nothing is sent, since its table is not opted in, or its condition fits the table no more. */
+  /** False: nothing is sent, because the table is not enabled or the condition no longer fits the table. */
   readonly active: boolean;
-  /** What became of changes since this server knows it. */
+  /** Outcomes of its changes since this server loaded or created the subscription. */
   readonly counts: SubscriptionCounts;
-  /** Changes that were sent to at least one member, and when the last was. */
+  /** How many changes were sent to at least one member, and when the last one was. */
   readonly messageCount: number;
   readonly lastActivity: Date | null;
 }

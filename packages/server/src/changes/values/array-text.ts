@@ -1,12 +1,12 @@
-/** Makes the JSON of one element's text. */
+/** Converts the text of one element to JSON. */
 type ElementJson = (text: string) => string;
 
 /**
- * The JSON of an array as `array_out` writes it (PostgreSQL manual, "Array Input and Output Syntax"): nested for
- * several dimensions, without its lower bounds. Throws when the text is none.
+ * Converts an array in the text form of `array_out` (PostgreSQL manual, "Array Input and Output Syntax") to JSON:
+ * nested for several dimensions, without lower bounds. Throws if the text is not an array.
  */
 export function arrayJson(text: string, delimiter: string, element: ElementJson): string {
-  // A prefix such as [0:2]= tells the bounds.
+  // A prefix such as [0:2]= gives the bounds.
   const start = text[0] === '[' ? text.indexOf('=') + 1 : 0;
   let json = '';
   let at = start;
@@ -32,7 +32,7 @@ export function arrayJson(text: string, delimiter: string, element: ElementJson)
       at = end;
     }
   }
-  if (!json.startsWith('[') || !json.endsWith(']')) throw new Error('no array');
+  if (!json.startsWith('[') || !json.endsWith(']')) throw new Error('not an array');
   return json;
 }
 
@@ -42,7 +42,7 @@ function bareEnd(text: string, start: number, delimiter: string): number {
   return end;
 }
 
-/** The text of an element in quotes, in which a backslash takes the next character as it is. */
+/** Reads a quoted element, in which a backslash escapes the next character. */
 function quotedElement(text: string, start: number): { value: string; end: number } {
   let value = '';
   let from = start;
@@ -54,5 +54,5 @@ function quotedElement(text: string, start: number): { value: string; end: numbe
     at += 1;
     from = at;
   }
-  throw new Error('no array');
+  throw new Error('not an array');
 }

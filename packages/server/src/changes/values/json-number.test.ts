@@ -14,11 +14,11 @@ it.each([
   ['NaN', '"NaN"'],
   ['-Infinity', '"-Infinity"'],
   ['1e-07', '1e-7'],
-])('%s is %s', (text, json) => {
+])('%s becomes %s in JSON', (text, json) => {
   expect(numberJson(text)).toBe(json);
 });
 
-it('a number stays one exactly where JavaScript writes the same decimal', () => {
+it('a number stays a JSON number if and only if JavaScript prints the same decimal', () => {
   fc.assert(
     fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (number) => {
       expect(JSON.parse(numberJson(String(number)))).toBe(number === 0 ? 0 : number);

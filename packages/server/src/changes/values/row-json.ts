@@ -1,7 +1,7 @@
 import type { RowImage } from '../model/row-image.js';
 import type { ValueFormat, ValueFormats } from './value-formats.js';
 
-/** Makes JSON records of some columns of a table's rows. */
+/** Writes selected columns of a table's rows as JSON records. */
 export class RecordWriter {
   readonly #columns: readonly {
     readonly index: number;
@@ -9,7 +9,7 @@ export class RecordWriter {
     readonly format: ValueFormat;
   }[];
 
-  /** `indexes`: the columns to write, in their order; `formats` has their types loaded. */
+  /** `indexes`: the columns to write, in this order. Their types must be loaded in `formats`. */
   constructor(
     columns: readonly { readonly name: string; readonly typeOid: number }[],
     indexes: readonly number[],
@@ -22,7 +22,7 @@ export class RecordWriter {
     });
   }
 
-  /** An object of the columns that the image knows. */
+  /** Returns a JSON object of the selected columns that are known in the image. */
   json(image: RowImage): string {
     let members = '';
     for (const { index, key, format } of this.#columns) {

@@ -1,9 +1,9 @@
 import type { RowImage } from '../model/row-image.js';
 
 /**
- * Row images as the text of an array of composite values, which `$1::schema.table[]` reads back (PostgreSQL manual,
- * "Composite Type Input and Output Syntax"): what PostgreSQL's own input functions make of each text. Images have
- * the table's columns in its order; what is not known is NULL.
+ * Writes row images as the text of an array of composite values, for `$1::schema.table[]` (PostgreSQL manual,
+ * "Composite Type Input and Output Syntax"). PostgreSQL's own input functions parse each value. Images have the
+ * table's columns in table order; an unknown value becomes NULL.
  */
 export function rowArrayLiteral(images: readonly RowImage[]): string {
   return `{${images.map((image) => `"${escaped(rowLiteral(image))}"`).join(',')}}`;

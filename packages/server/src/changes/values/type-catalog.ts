@@ -1,31 +1,31 @@
 import type { Sql } from '../../postgres/sql/sql.js';
 
-/** What `pg_type` says of a type, as far as it decides how its values become JSON. */
+/** Describes a type from `pg_type`, as far as the JSON of its values depends on it. */
 export interface TypeFacts {
   readonly oid: number;
-  /** As SQL writes it, qualified. */
+  /** The qualified name, as SQL writes it. */
   readonly name: string;
-  /** The elements' type of a true array, 0 otherwise. */
+  /** The element type of a true array, otherwise 0. */
   readonly element: number;
-  /** What stands between the elements of an array of this type. */
+  /** The delimiter between the elements of an array of this type. */
   readonly delimiter: string;
-  /** The type that a domain is over, 0 otherwise. */
+  /** The base type of a domain, otherwise 0. */
   readonly base: number;
   /** The attributes of a composite type. */
   readonly attributes: readonly { readonly name: string; readonly type: number }[] | null;
-  /** There is a cast of its own to json or jsonb, which `to_jsonb` uses. */
+  /** Whether the type has its own cast to json or jsonb, which `to_jsonb` uses. */
   readonly hasJsonCast: boolean;
 }
 
 const FIRST_USER_OID = 16_384;
 
-/** The types and whatever they are made of, by their oids. */
+/** Reads these types and all types they consist of: elements, base types and attributes. */
 export async function readTypes(sql: Sql, oids: readonly number[]): Promise<TypeFacts[]> {
   return sql.query<TypeFacts & object>(
-    `WITH RECURSIVE wanted(oid) AS (
+    `WITH RECURSIVE needed(oid) AS (
        SELECT unnest($1::oid[])
        UNION
-       SELECT part.oid FROM wanted w JOIN pg_type t ON t.oid = w.oid,
+       SELECT part.oid FROM needed n JOIN pg_type t ON t.oid = n.oid,
        LATERAL (
          SELECT t.typelem WHERE t.typelem <> 0
          UNION ALL SELECT t.typbasetype WHERE t.typtype = 'd'
@@ -47,7 +47,7 @@ export async function readTypes(sql: Sql, oids: readonly number[]): Promise<Type
               SELECT FROM pg_cast c WHERE c.castsource = t.oid AND c.castmethod = 'f'
                 AND c.casttarget IN ('pg_catalog.json'::regtype, 'pg_catalog.jsonb'::regtype)
             ) AS "hasJsonCast"
-     FROM wanted w JOIN pg_type t ON t.oid = w.oid`,
+     FROM needed n JOIN pg_type t ON t.oid = n.oid`,
     [oids],
   );
 }

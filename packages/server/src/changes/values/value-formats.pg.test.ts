@@ -12,7 +12,7 @@ import { RecordWriter } from './row-json.js';
 import { rowArrayLiteral } from './row-literal.js';
 import { ValueFormats } from './value-formats.js';
 
-/** Types and hard values of them, as SQL literals. */
+/** Types, each with difficult values as SQL literals. */
 const VALUES: readonly (readonly [type: string, ...values: string[]])[] = [
   ['bool', 'true', 'false'],
   ['int2', '-32768', '32767'],
@@ -83,7 +83,7 @@ const TYPES = `
   CREATE FUNCTION castable_json(castable) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT json_build_object('cast', $1.n) $$;
   CREATE CAST (castable AS json) WITH FUNCTION castable_json(castable);`;
 
-/** A number that JavaScript cannot hold is the string that PostgreSQL writes: so is every one of the expected ones made. */
+/** Parses JSON with every number as `{'#': number}`, as JavaScript reads it. */
 function withNumberRule(json: string): unknown {
   const exact = json.replace(/("(?:[^"\\]|\\.)*")|(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)/g, (_, text, number) => {
     if (text !== undefined) return text;
@@ -92,7 +92,7 @@ function withNumberRule(json: string): unknown {
   return JSON.parse(exact);
 }
 
-describe.each(POSTGRES_VERSIONS)('the values of a row, on the %s PostgreSQL', (version) => {
+describe.each(POSTGRES_VERSIONS)('JSON of row values, on the %s PostgreSQL', (version) => {
   let test: TestDatabase;
   let database: Database;
 
@@ -122,7 +122,7 @@ describe.each(POSTGRES_VERSIONS)('the values of a row, on the %s PostgreSQL', (v
   });
 
   it.each(VALUES)(
-    '%s are what to_jsonb makes of them, but for numbers that JavaScript cannot hold',
+    '%s values become what to_jsonb returns, except numbers that JavaScript cannot hold',
     async (type, ...values) => {
       const typeName = /^(mood|positive|pair|tags|castable)/.test(type) ? `public.${type}` : type;
       const list = values.map(
@@ -150,7 +150,7 @@ describe.each(POSTGRES_VERSIONS)('the values of a row, on the %s PostgreSQL', (v
         expect(ours.startsWith('{"v\\"":') && ours.endsWith(',"n":null}')).toBe(true);
         const value = ours.slice(7, -10);
         if (/numeric|float|int8|positive|pair/.test(type)) {
-          // Strings of numbers stand for numbers; everything else is the same.
+          // A number may be a string in our JSON; everything else must be equal.
           const loose = (text: string) => text.replaceAll(/"(-?[\d.]+(?:e[-+]?\d+)?)"/g, '$1');
           expect(withNumberRule(loose(value))).toEqual(withNumberRule(loose(json)));
         } else expect(JSON.parse(value)).toEqual(JSON.parse(json));
@@ -158,7 +158,7 @@ describe.each(POSTGRES_VERSIONS)('the values of a row, on the %s PostgreSQL', (v
     },
   );
 
-  it('go back into PostgreSQL as they came, whatever they hold', async () => {
+  it('PostgreSQL reads a row literal back as the same row, whatever it holds', async () => {
     await sql(test.url, 'CREATE TABLE held (a text, b text[], c json, d int, e public.pair)');
     const images = [
       ['a"b\\c,(){}', '{"x,y","\\"",NULL}', '{"a" : "\\u0000"}', null, '(1,"a""b\\\\c",)'],

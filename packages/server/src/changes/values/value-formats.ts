@@ -6,7 +6,7 @@ import { arrayJson } from './array-text.js';
 import { numberJson } from './json-number.js';
 import { readTypes, type TypeFacts } from './type-catalog.js';
 
-/** Makes the JSON that `to_jsonb` makes of a value, of the text that its type's output function writes. */
+/** Converts a value, as its type's output function writes it, to the JSON that `to_jsonb` returns for it. */
 export type ValueFormat = (text: string) => string;
 
 const OID = {
@@ -25,7 +25,7 @@ const OID = {
   jsonb: 3802,
 } as const;
 
-/** Types that `to_jsonb` treats in a way of its own; every other one becomes the string of its text. */
+/** Types that `to_jsonb` converts in a special way. A value of any other type becomes a string of its text. */
 const BUILT_IN: ReadonlyMap<number, ValueFormat> = new Map<number, ValueFormat>([
   [OID.bool, (text) => (text === 't' ? 'true' : 'false')],
   ...[OID.int2, OID.int4, OID.int8, OID.float4, OID.float8, OID.numeric].map(
@@ -40,28 +40,28 @@ const BUILT_IN: ReadonlyMap<number, ValueFormat> = new Map<number, ValueFormat>(
 ]);
 
 /**
- * How the values of each type become JSON: equal to `to_jsonb` of the same session, but for numbers that JavaScript
- * cannot hold. Types with a cast to JSON of their own are asked of PostgreSQL, before the record is made.
+ * Converts values of each type to JSON: equal to `to_jsonb` in the same session, except for numbers that JavaScript
+ * cannot hold. PostgreSQL converts types with their own cast to JSON, before the record is written (`convert`).
  */
 export class ValueFormats {
   readonly #sql: Sql;
   readonly #types = new Map<number, TypeFacts>();
   readonly #formats = new Map<number, ValueFormat>();
-  /** What PostgreSQL made of the texts of types that only it can convert, for the rows at hand. */
+  /** JSON of the current rows' values that only PostgreSQL can convert, by type and text. */
   readonly #converted = new Map<number, Map<string, string>>();
 
   constructor(sql: Sql) {
     this.#sql = sql;
   }
 
-  /** Reads what must be known of these types. */
+  /** Reads the descriptions of these types, where they are not known yet. */
   async load(oids: readonly number[]): Promise<void> {
     const unknown = oids.filter((oid) => !this.#types.has(oid));
     if (unknown.length === 0) return;
     for (const type of await readTypes(this.#sql, unknown)) this.#types.set(type.oid, type);
   }
 
-  /** Everything is read anew: a type may have been altered. */
+  /** Drops everything that was read, because a type may have been altered. */
   forget(): void {
     this.#types.clear();
     this.#formats.clear();
@@ -76,12 +76,12 @@ export class ValueFormats {
     return format;
   }
 
-  /** Other rows are at hand: what PostgreSQL converted for the earlier ones is forgotten. */
+  /** Starts a new set of rows: drops what PostgreSQL converted for the previous ones. */
   beginRows(): void {
     this.#converted.clear();
   }
 
-  /** Has PostgreSQL convert what only it can. */
+  /** Has PostgreSQL convert the values of these rows that only it can convert. */
   async convert(relation: WalRelation, rows: readonly (RowImage | undefined)[]): Promise<void> {
     for (const [index, { typeOid }] of relation.columns.entries()) {
       const remote = this.#remoteParts(typeOid, new Set());
@@ -124,7 +124,7 @@ export class ValueFormats {
     };
   }
 
-  /** The types within a type that only PostgreSQL can convert. */
+  /** Returns the types within a type that only PostgreSQL can convert. */
   #remoteParts(oid: number, seen: Set<number>): ReadonlySet<number> {
     const found = new Set<number>();
     const visit = (part: number) => {
@@ -149,14 +149,17 @@ export class ValueFormats {
       converted = new Map();
       this.#converted.set(oid, converted);
     }
-    for (const [n, json] of (await this.#ask(name, texts)).entries()) {
+    for (const [n, json] of (await this.#toJsonb(name, texts)).entries()) {
       const text = texts[n];
       if (text !== undefined && json !== null) converted.set(text, json);
     }
   }
 
-  /** One query for all; where a value makes it fail, one for each. What PostgreSQL cannot convert stays a string. */
-  async #ask(type: string, texts: readonly string[]): Promise<(string | null)[]> {
+  /**
+   * Converts texts with one query. If a value makes it fail, converts each half separately. A value that PostgreSQL
+   * cannot convert is null here, and stays a string.
+   */
+  async #toJsonb(type: string, texts: readonly string[]): Promise<(string | null)[]> {
     try {
       const rows = await this.#sql.query<{ json: string | null }>(
         `SELECT to_jsonb(value::${type})::text AS json FROM unnest($1::text[]) WITH ORDINALITY AS given(value, n) ORDER BY n`,
@@ -168,14 +171,14 @@ export class ValueFormats {
       if (texts.length === 1) return [null];
       const middle = texts.length >> 1;
       return [
-        ...(await this.#ask(type, texts.slice(0, middle))),
-        ...(await this.#ask(type, texts.slice(middle))),
+        ...(await this.#toJsonb(type, texts.slice(0, middle))),
+        ...(await this.#toJsonb(type, texts.slice(middle))),
       ];
     }
   }
 }
 
-/** `2025-01-15 10:30:00+00` is `2025-01-15T10:30:00+00:00` in JSON; the session's zone is UTC. */
+/** Converts `2025-01-15 10:30:00+00` to `2025-01-15T10:30:00+00:00`; the session's time zone is UTC. */
 function timestampJson(text: string): string {
   const iso = text.replace(' ', 'T');
   const zone = iso.indexOf('+');

@@ -6,51 +6,51 @@ import type { Compilation } from './compiling/compiled-expression.js';
 import type { ParameterValue } from './compiling/predicate.js';
 import type { RolePrivileges } from './role-privileges.js';
 
-/** Which rows of a batch one context is to be judged on. */
+/** The rows of a batch to evaluate for one viewer. */
 export interface EvaluationRequest {
   readonly viewer: Viewer;
   /** Indexes into the rows of the batch. */
   readonly rows: readonly number[];
 }
 
-/** What a judgement over some rows of a batch gave. Rows are indexes into the batch. */
+/** The result of an evaluation. Rows are indexes into the batch. */
 export interface EvaluationResult {
   readonly visible: ReadonlySet<number>;
-  /** Those whose judgement raised an error or took too long: they are not visible. */
+  /** Rows whose evaluation raised an error or took too long. They are not visible. */
   readonly failed: ReadonlySet<number>;
 }
 
-/** A condition that was checked when it was subscribed to (conditions/). */
+/** A condition of a subscription, after it was checked (`checkCondition`). */
 export interface Condition {
-  /** What our own printer made of it: fully parenthesised, every name and literal quoted. */
+  /** Printed by our own printer: fully parenthesised, every name and literal quoted. */
   readonly sql: string;
   /** The names of the columns that it reads. */
   readonly columns: readonly string[];
 }
 
-/** What the slots of compiled policies hold for a context. */
+/** The parameters of compiled policies for one viewer. */
 export interface ViewerParameters {
   readonly parameters: readonly ParameterValue[];
-  /** Of which moment lists are that were read from tables. */
+  /** The snapshot in which lists were read from tables. */
   readonly asOf: RowSnapshot;
 }
 
 /**
- * Decides who may see which row version. Facts are those of the catalog now; a caller hands the facts that it works
- * with to each call, and gets StaleFacts where the catalog has changed since.
+ * Decides which viewers may see which row versions. A caller passes the table facts that it works with to each call,
+ * which throws StaleFacts if the catalog has changed since.
  */
 export interface Authorizer {
-  /** The facts of a table by its oid; undefined where it is no more. */
+  /** Returns the facts of a table by its oid; undefined if it does not exist any more. */
   facts(oid: number): Promise<TableFacts | undefined>;
-  /** As `facts`, and of now: PostgreSQL is asked whether they still hold. */
+  /** As `facts`, but asks PostgreSQL whether they are current. */
   current(oid: number): Promise<TableFacts | undefined>;
-  /** What `role` may do with the table. */
+  /** Returns the privileges of a role on the table. */
   privileges(table: TableFacts, role: string): Promise<RolePrivileges>;
-  /** Whether a condition is evaluated in process; of policies the rights say it. */
+  /** Compiles a condition. (`privileges` has the compilation of policies.) */
   compileCondition(table: TableFacts, condition: Condition): Promise<Compilation>;
   /**
-   * What the slots of a role's compiled policies hold for each of these contexts; undefined for one for which some
-   * cannot be evaluated: PostgreSQL judges it.
+   * Evaluates the parameters of a role's compiled policies for each viewer. Undefined for a viewer for whom some cannot
+   * be evaluated: PostgreSQL evaluates the policies for it.
    */
   evaluateParameters(
     table: TableFacts,
@@ -58,17 +58,17 @@ export interface Authorizer {
     viewers: readonly Viewer[],
   ): Promise<readonly (ViewerParameters | undefined)[]>;
   /**
-   * Throws StaleFacts where something has changed that these facts, or rights to them, come from, and while others do
-   * not see yet what these transactions did, of which the log has told already.
+   * Throws StaleFacts if the catalog has changed in anything that these facts, or privileges on the tables, depend on.
+   * Also throws it while the effects of these transactions, which were read from the WAL, are not visible to others yet.
    */
   verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void>;
-  /** One verdict for each condition, over all rows, regardless of who asks. */
+  /** Evaluates each condition over all rows, regardless of the viewer. Returns one result for each condition. */
   evaluateConditions(
     table: TableFacts,
     rows: readonly RowImage[],
-    evaluateConditions: readonly Condition[],
+    conditions: readonly Condition[],
   ): Promise<EvaluationResult[]>;
-  /** One verdict for each request; only for roles whose rights say `judged`. */
+  /** Evaluates policies in PostgreSQL: one result for each request. Only for roles whose rows are `filtered`. */
   evaluatePolicies(
     table: TableFacts,
     rows: readonly RowImage[],
@@ -76,7 +76,7 @@ export interface Authorizer {
   ): Promise<EvaluationResult[]>;
 }
 
-/** The catalog has changed: read facts and rights again, and judge again. */
+/** The catalog has changed: the caller reads facts and privileges again, and repeats the evaluation. */
 export class StaleFacts extends Error {
   constructor() {
     super('the catalog has changed');

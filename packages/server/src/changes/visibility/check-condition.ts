@@ -6,18 +6,18 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { Condition } from './authorizer.js';
 import { parseCondition } from './parse-condition.js';
 
-/** Something that runs statements in a transaction of their own. */
+/** Runs statements in a transaction of their own. */
 export interface Transactions {
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
 }
 
-/** SQLSTATE classes of what the condition's author can mend; anything else is our own trouble. */
-const AUTHORS_FAULT = /^(?:0A|21|22|23|2B|42|54|57014)/;
+/** SQLSTATE classes of errors that the condition's author can fix. Any other error is an internal one. */
+const AUTHOR_ERROR = /^(?:0A|21|22|23|2B|42|54|57014)/;
 
 /**
- * Parses a condition and has PostgreSQL check it over an image of the table's row, as the role that will ask: over the
- * table itself the planner would run the policies' casts. Throws DB_SUBSCRIPTION_FAILED, with PostgreSQL's words where
- * they are its own.
+ * Parses a condition and has PostgreSQL check it, as the subscriber's role, over an image of a row and not over the
+ * table: over the table the planner would run the casts of policies. Throws DB_SUBSCRIPTION_FAILED, with PostgreSQL's
+ * message for its own errors.
  */
 export async function checkCondition(
   database: Transactions,
@@ -50,12 +50,9 @@ export async function checkCondition(
   return condition;
 }
 
-/** PostgreSQL's words as a refusal where the condition's author can mend it; any other error as it is. */
+/** Converts a PostgreSQL error that the condition's author can fix to a refusal. Returns any other error as it is. */
 export function asAuthorsFault(error: unknown): unknown {
-  const isTheirs =
-    error instanceof Error &&
-    'severity' in error &&
-    'code' in error &&
-    AUTHORS_FAULT.test(String(error.code));
-  return isTheirs ? refusal(error.message) : error;
+  const isAuthorError =
+    error instanceof Error && 'severity' in error && 'code' in error && AUTHOR_ERROR.test(String(error.code));
+  return isAuthorError ? refusal(error.message) : error;
 }

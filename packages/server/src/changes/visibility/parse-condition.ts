@@ -4,8 +4,8 @@ import { parseExpression, parsePrinted } from '../expressions/parse-expression.j
 import type { ColumnFacts } from '../model/table-facts.js';
 import type { Condition } from './authorizer.js';
 
-/** What differs between a tree and that of its print without a difference in meaning. */
-const POSITIONS: ReadonlySet<string> = new Set([
+/** Keys of a parse tree that do not change its meaning. They differ between a tree and that of its printed form. */
+const MEANINGLESS_KEYS: ReadonlySet<string> = new Set([
   'location',
   'rexpr_list_start',
   'rexpr_list_end',
@@ -15,8 +15,8 @@ const POSITIONS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * A condition's text as our own printer writes what it means. Refuses what is not on the allow-list. What was printed
- * is parsed again and must mean the same: a text that does not survive that is refused too.
+ * Parses a condition and prints it with our own printer. Refuses anything that is not on the allow-list. The printed
+ * text is parsed again and must have the same meaning: otherwise the condition is refused too.
  */
 export function parseCondition(
   text: string,
@@ -26,14 +26,14 @@ export function parseCondition(
   const printer = new ExpressionPrinter(columns);
   const sql = printer.print(tree);
   if (meaning(parsePrinted(sql)) !== meaning(tree))
-    throw refusal('The condition cannot be read in one way only');
+    throw refusal('The condition cannot be printed without changing its meaning; write it in another way');
   return { sql, columns: printer.columnsRead };
 }
 
-/** The tree without positions and spellings, as text. */
+/** Returns the tree as text, without source positions and spellings. */
 function meaning(tree: unknown): string {
   return JSON.stringify(tree, (key, value: unknown) => {
-    if (POSITIONS.has(key)) return undefined;
+    if (MEANINGLESS_KEYS.has(key)) return undefined;
     if ((key === 'funcname' || key === 'names') && Array.isArray(value) && value.length === 1)
       return [{ String: { sval: 'pg_catalog' } }, ...value];
     return value;

@@ -1,22 +1,22 @@
 import type { Compilation } from './compiling/compiled-expression.js';
 
-/** What one database role may do with a table, and which of its rows it sees. */
+/** The privileges of a database role on a table, and which of its rows the role sees. */
 export interface RolePrivileges {
   /** False: no change of the table reaches this role. */
   readonly canSelect: boolean;
   /** The names of the columns that it may read. */
   readonly columns: ReadonlySet<string>;
-  /** `all`: row level security does not apply to it; `none`: no policy lets any row pass. */
+  /** `all`: row level security does not apply; `none`: no policy lets a row pass; `filtered`: policies decide. */
   readonly rows: 'all' | 'none' | 'filtered';
-  /** The names of the columns that the judgement reads; empty unless judged. */
+  /** The names of the columns that policies read; empty unless `rows` is `filtered`. */
   readonly reads: ReadonlySet<string>;
-  /** The policies that apply to it. */
+  /** The policies that apply to the role. */
   readonly policies: readonly Policy[];
-  /** Where rows are judged. */
+  /** Whether policies are evaluated in process, or why only PostgreSQL can evaluate them. */
   readonly policyCompilation: Compilation;
 }
 
-/** One that applies to the role. */
+/** A row level security policy that applies to a role. */
 export interface Policy {
   readonly name: string;
   readonly permissive: boolean;

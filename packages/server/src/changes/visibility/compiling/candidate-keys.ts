@@ -1,8 +1,8 @@
 import { dependsOn, type Operand, type Predicate } from './predicate.js';
 
 /**
- * One way in which a predicate can be true. `equal`: the column has the value of the slot, or one of its values;
- * of the context, whatever the row.
+ * One way in which a predicate can be true. `equal`: the column has the value of the parameter, or one of its values.
+ * `row`: a predicate over the row alone is true. `viewer`: a predicate over the viewer alone is true, for any row.
  */
 export type CandidateKey =
   | { readonly kind: 'equal'; readonly column: Column; readonly parameter: number }
@@ -11,8 +11,8 @@ export type CandidateKey =
 export type Column = Operand & { readonly kind: 'column' };
 
 /**
- * The ways in which the predicate can be true, such that it is true in no other: whoever has none of them need not be
- * looked at. Undefined: everybody has to be.
+ * Returns all ways in which the predicate can be true. Viewers to whom none of them applies need not be tested.
+ * Undefined: every viewer must be tested.
  */
 export function candidateKeys(predicate: Predicate): readonly CandidateKey[] | undefined {
   const depends = dependsOn(predicate);
@@ -51,7 +51,10 @@ function equality(a: Operand, b: Operand): readonly CandidateKey[] | undefined {
   return [{ kind: 'equal', column: a, parameter: b.parameter }];
 }
 
-/** Of the parts of an AND one is enough: the one that leaves the fewest. What is about the row alone leaves everybody. */
+/**
+ * Chooses one part of an AND, since all parts must be true: the one that leaves the fewest viewers. A part about the row
+ * alone leaves all viewers.
+ */
 function cheapest(
   ways: readonly (readonly CandidateKey[] | undefined)[],
 ): readonly CandidateKey[] | undefined {
@@ -63,12 +66,13 @@ function cost(way: readonly CandidateKey[] | undefined): number {
   return (way ?? []).reduce((sum, { kind }) => sum + (kind === 'equal' ? 1 : 100), 0);
 }
 
-/** For a predicate that is the same for everybody: a column that must have one of these values for it to be true. */
+/** A column that must have one of these values for a predicate to be true that is the same for all viewers. */
 export interface ValueKey {
   readonly column: Column;
   readonly values: readonly (string | bigint)[];
 }
 
+/** Returns a value key of the predicate; undefined if no column is compared with constants. */
 export function valueKey(predicate: Predicate): ValueKey | undefined {
   switch (predicate.kind) {
     case 'and':

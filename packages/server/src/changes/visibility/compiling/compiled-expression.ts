@@ -2,40 +2,46 @@ import type { Leaf, LeafAnswer } from './leaf.js';
 import type { ParameterValue, Predicate } from './predicate.js';
 import type { Family } from './typed-values.js';
 
-/** A leaf that differs by context, and how its value is read. */
+/** A leaf whose value differs by viewer, and how to read that value. */
 export interface ParameterLeaf {
   readonly leaf: Leaf;
-  /** Of the text that PostgreSQL made of it. Throws NotExact for one that it would not take. */
+  /** Parses the text that PostgreSQL returned. Throws NotCompilable if the value is not supported in process. */
   readonly read: (text: LeafAnswer['value']) => ParameterValue;
 }
 
 export interface CompiledExpression {
   readonly predicate: Predicate;
   readonly parameters: readonly ParameterLeaf[];
-  /** What slots are lists from. */
+  /** The tables that the lists of parameters are read from. */
   readonly memberships: readonly Membership[];
 }
 
-/** A table that a slot's list comes from: the list is another one when that table changes. */
+/** A table that a parameter's list is read from. The list can change when the table changes. */
 export interface Membership {
   readonly oid: number;
-  /** Over a row of that table: for whom the list is another one when the row comes or goes; undefined: for everybody. */
+  /**
+   * A predicate over a row of the table: true for viewers whose list can change when the row is added or removed.
+   * Undefined: all viewers.
+   */
   readonly concerns: Predicate | undefined;
-  /** Which rows of the table are in the list; undefined: that cannot be told from each row alone. */
+  /** Which rows of the table are in the list; undefined if a row alone does not decide it. */
   readonly entry: ListEntry | undefined;
 }
 
-/** The rows of a table that are in a list, each with the value of a column. */
+/** Says which rows of a table are in a list, each with the value of one column. */
 export interface ListEntry {
-  /** The slot that holds the list. */
+  /** The parameter that holds the list. */
   readonly parameter: number;
-  /** Over a row of the table. */
+  /** A predicate over a row of the table: true if it is in the list. */
   readonly predicate: Predicate;
   readonly columnIndex: number;
   readonly family: Family;
 }
 
-/** An expression that is evaluated in process, or why only PostgreSQL can: the end of a sentence about it. */
+/**
+ * An expression that is evaluated in process, or the reason why only PostgreSQL can evaluate it: a clause such as `it has
+ * the operator ~`.
+ */
 export type Compilation = Compiled | { readonly reason: string };
 
 export interface Compiled {

@@ -5,44 +5,46 @@ import { NotCompilable } from './not-compilable.js';
 import { type List, listOf, type Operand, type ParameterValue, type Predicate } from './predicate.js';
 import { type Family, familyOf } from './typed-values.js';
 
-/** An expression of which the leaves are known, and not yet their types. */
+/** An expression whose leaves are known, but not yet their types. */
 export interface Draft {
   readonly leaves: readonly Leaf[];
-  /** `answers`: one for each leaf. Throws NotExact. */
+  /** Completes the expression; `answers`: one for each leaf. Throws NotCompilable. */
   finish(answers: readonly LeafAnswer[]): CompiledExpression;
 }
 
 type Answers = (leaf: number) => Operand | List;
+/** A part of an expression that is built once the types of the leaves are known. */
 export type Drafted<T> = (answers: Answers) => T;
 
-/** What an expression is drafted of. */
+/** The parts of a draft. */
 export interface Parts {
   readonly leaves: readonly Leaf[];
-  /** Those that are patterns of LIKE. */
+  /** The indexes of leaves that are LIKE patterns. */
   readonly patterns: ReadonlySet<number>;
-  /** Those without which all is as exact, and only slower. */
+  /** The indexes of leaves that the expression works without, only slower. */
   readonly dispensable: ReadonlySet<number>;
   readonly memberships: readonly Drafted<Membership>[];
 }
 
-/** A longer list is left to PostgreSQL. */
+/** Longer lists are left to PostgreSQL. */
 const MAX_LIST = 10_000;
-/** The expression, when the leaves' types are known. Throws NotExact. */
+
+/** Builds the expression once the types of its leaves are known. Throws NotCompilable. */
 export function finished(
   root: Drafted<Predicate>,
-  drafter: Parts,
+  parts: Parts,
   answers: readonly LeafAnswer[],
 ): CompiledExpression {
   const parameters: ParameterLeaf[] = [];
-  const operands = drafter.leaves.map((leaf, n) => {
+  const operands = parts.leaves.map((leaf, n) => {
     const answer = answers[n];
     if (answer === undefined) throw new Error('a leaf without an answer');
     if (answer.family === null) {
-      if (drafter.dispensable.has(n)) return undefined;
+      if (parts.dispensable.has(n)) return undefined;
       throw new NotCompilable('it compares values of a type that only PostgreSQL compares');
     }
     const family = familyOf(answer.family);
-    const isPatternLeaf = drafter.patterns.has(n);
+    const isPatternLeaf = parts.patterns.has(n);
     const read = (text: LeafAnswer['value']) => parameterOf(text, family, isPatternLeaf);
     if (leaf.isConstant) {
       const value = read(answer.value);
@@ -59,7 +61,7 @@ export function finished(
     return operand;
   };
   const predicate = root(answer);
-  return { predicate, parameters, memberships: drafter.memberships.map((membership) => membership(answer)) };
+  return { predicate, parameters, memberships: parts.memberships.map((membership) => membership(answer)) };
 }
 
 function parameterOf(text: LeafAnswer['value'], family: Family, isPatternLeaf: boolean): ParameterValue {

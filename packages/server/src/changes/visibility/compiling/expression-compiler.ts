@@ -10,7 +10,7 @@ import { hasColumns, type SubSelect, subSelectOf } from './sub-select.js';
 import { type Family, familyOf, plainTypeName } from './typed-values.js';
 import { type KnownNames, ViewerExpressionPrinter, wrappedIn } from './viewer-expression-printer.js';
 
-/** Types of single values of which it can be told whether they are NULL, and no more. */
+/** Types of single values that are only tested for NULL in process, and not compared. */
 const NULL_TESTED: ReadonlySet<number> = new Set([
   17, 114, 650, 700, 701, 829, 869, 1042, 1083, 1186, 1266, 3802,
 ]);
@@ -27,10 +27,10 @@ const NUMBER_OIDS: ReadonlyMap<number, number> = new Map([
   [20, 3],
   [1700, 4],
 ]);
-/** What any NULL is: it compares with everything. */
-const ANY: Family = { name: 'null', isOrdered: true, parse: (text) => text, compare: () => 0 };
+/** The family of NULL, and of columns that are only tested for NULL. It compares with every family. */
+const ANY_FAMILY: Family = { name: 'null', isOrdered: true, parse: (text) => text, compare: () => 0 };
 
-/** Reads an expression's parse tree. Throws NotExact where only PostgreSQL can evaluate it. */
+/** Drafts an expression from its parse tree. Throws NotCompilable if only PostgreSQL can evaluate it. */
 export function draftOf(
   tree: Node,
   table: { readonly name: string; readonly columns: readonly ColumnFacts[] },
@@ -41,17 +41,16 @@ export function draftOf(
   return { leaves: drafter.leaves, finish: (answers) => finished(root, drafter, answers) };
 }
 
+/** Translates parse trees to predicates, and collects the leaves that PostgreSQL evaluates. */
 class Drafter implements Parts {
   readonly leaves: Leaf[];
-  /** Those that are patterns of LIKE. */
   readonly patterns: Set<number>;
-  /** Those without which all is as exact, and only slower. */
   readonly dispensable: Set<number>;
   readonly memberships: Drafted<Membership>[] = [];
   readonly #table: { readonly name: string; readonly columns: readonly ColumnFacts[] };
   readonly #known: KnownNames;
 
-  /** `outer`: the expression that this one is a part of, over another table; they share their leaves. */
+  /** `outer`: the drafter of the expression, over another table, that this one is part of. They share leaves. */
   constructor(
     table: { readonly name: string; readonly columns: readonly ColumnFacts[] },
     known: KnownNames,
@@ -86,10 +85,10 @@ class Drafter implements Parts {
     }
   }
 
-  /** A column is in a list that is read from other tables, or a row there has its value. */
+  /** Drafts `column IN (SELECT …)`, or an EXISTS that looks for the column's value. */
   #membership(sublink: Node): Drafted<Predicate> {
     const select = subSelectOf(sublink, this.#table.name, this.#known);
-    // PostgreSQL is not asked for the type: planning the sub-select would evaluate the settings, and fail without them.
+    // The family is known without PostgreSQL: planning the sub-select would evaluate settings, and fail without them.
     const answer = { family: select.family, value: null };
     const list = this.leaves.push({ sql: select.sql, isList: true, isConstant: false, answer }) - 1;
     const entry = this.#entry(select, list);
@@ -114,17 +113,17 @@ class Drafter implements Parts {
     return (answers) => ({ kind: 'is', part: isMember(answers), truth: true });
   }
 
-  /** Which rows are in a list, where each row tells it. */
+  /** Drafts which rows of the table are in the list, if each row alone decides it. */
   #entry({ plain, family }: SubSelect, list: number): Drafted<ListEntry | undefined> {
     if (plain === undefined || family === null) return () => undefined;
     const { columns, conjuncts, column } = plain;
     const first = this.leaves.length;
     const inner = new Drafter(plain, this.#known, this);
-    const parts = orNotCompilable(() => conjuncts.map((conjunct) => inner.predicate(conjunct)));
+    const parts = ifCompilable(() => conjuncts.map((conjunct) => inner.predicate(conjunct)));
     for (let n = first; n < this.leaves.length; n++) this.dispensable.add(n);
     if (parts === undefined || inner.memberships.length > 0) return () => undefined;
     return (answers) =>
-      orNotCompilable(() => ({
+      ifCompilable(() => ({
         parameter: (answers(list) as List & { readonly kind: 'parameter' }).parameter,
         predicate: { kind: 'and', parts: parts.map((part) => part(answers)) },
         columnIndex: columns.indexOf(column),
@@ -148,7 +147,7 @@ class Drafter implements Parts {
     const column = this.#column(tree);
     if (column !== undefined && column.family === null && NULL_TESTED.has(column.typeOid)) {
       const columnIndex = this.#table.columns.indexOf(column);
-      return () => ({ kind: 'isNull', operand: { kind: 'column', columnIndex, family: ANY } });
+      return () => ({ kind: 'isNull', operand: { kind: 'column', columnIndex, family: ANY_FAMILY } });
     }
     const operand = this.#operand(tree);
     return (answers) => ({ kind: 'isNull', operand: operand(answers) });
@@ -215,7 +214,7 @@ class Drafter implements Parts {
 
   #like(left: Node, right: Node, isNegated: boolean): Drafted<Predicate> {
     const [text, pattern] = [this.#operand(left, right), this.#operand(right, left)];
-    if (hasColumns(right)) throw new NotCompilable('it has a pattern that is a column');
+    if (hasColumns(right)) throw new NotCompilable('it has a LIKE pattern that depends on the row');
     this.patterns.add(this.leaves.length - 1);
     return negatedIf(isNegated, (answers) => ({
       kind: 'like',
@@ -241,7 +240,7 @@ class Drafter implements Parts {
   }
 
   #any(left: Node, right: Node): Drafted<Predicate> {
-    if (hasColumns(right)) throw new NotCompilable('it looks into an array of the row');
+    if (hasColumns(right)) throw new NotCompilable('it searches an array of the row');
     return this.#among(left, this.#leafOf(right, true));
   }
 
@@ -259,7 +258,7 @@ class Drafter implements Parts {
     return [this.#operand(left, right), this.#operand(right, left)];
   }
 
-  /** `beside`: what it is compared with, which gives an untyped literal its type. */
+  /** Drafts one side of a comparison. `beside`: the other side, which gives an untyped literal its type. */
   #operand(tree: Node, beside?: Node): Drafted<Operand> {
     if (!hasColumns(tree)) return this.#leaf(tree, beside);
     const column = this.#column(tree);
@@ -283,7 +282,7 @@ class Drafter implements Parts {
     return () => operand;
   }
 
-  /** A cast that leaves the value what it is. */
+  /** Drafts a cast that does not change the column's value, or that reads the value as its text. */
   #castColumn({ arg, typeName }: Node): Drafted<Operand> {
     const column = this.#column(asNode(arg));
     const { names, typmods, arrayBounds } = asNode(typeName);
@@ -302,7 +301,7 @@ class Drafter implements Parts {
 
   #leaf(tree: Node, beside?: Node): Drafted<Operand> {
     const constant = asNode(asNode(tree).A_Const);
-    if (constant.isnull === true) return () => ({ kind: 'constant', value: null, family: ANY });
+    if (constant.isnull === true) return () => ({ kind: 'constant', value: null, family: ANY_FAMILY });
     const type = isUntyped(tree) && beside !== undefined ? this.#typeBeside(beside) : undefined;
     const leaf = this.#leafOf(tree, false, type);
     return (answers) => answers(leaf) as Operand;
@@ -319,7 +318,7 @@ class Drafter implements Parts {
     return this.leaves.push(answer === undefined ? leaf : { ...leaf, answer }) - 1;
   }
 
-  /** The type that an untyped literal beside this has. */
+  /** Returns the type that an untyped literal gets beside this operand. */
   #typeBeside(tree: Node): string {
     const column = this.#column(tree);
     if (column === undefined) return 'pg_catalog.text';
@@ -336,8 +335,8 @@ class Drafter implements Parts {
   }
 }
 
-/** Undefined where it is not exact. */
-function orNotCompilable<T>(work: () => T): T | undefined {
+/** Returns undefined if the result is not compilable. */
+function ifCompilable<T>(work: () => T): T | undefined {
   try {
     return work();
   } catch (error) {
@@ -357,15 +356,15 @@ function negatedIf(isNegated: boolean, part: Drafted<Predicate>): Drafted<Predic
 
 function comparable(left: Operand, right: Operand, isOrder: boolean): { left: Operand; right: Operand } {
   const [a, b] = [left.family, right.family];
-  if (a !== ANY && b !== ANY && a.name !== b.name)
+  if (a !== ANY_FAMILY && b !== ANY_FAMILY && a.name !== b.name)
     throw new NotCompilable('it compares values of types that only PostgreSQL compares with each other');
-  if (isOrder && !(a.isOrdered && b.isOrdered)) throw new NotCompilable('it has the order of texts');
+  if (isOrder && !(a.isOrdered && b.isOrdered)) throw new NotCompilable('it orders texts');
   return { left, right };
 }
 
 function ofFamily(operand: Operand, name: string): Operand {
-  if (operand.family !== ANY && operand.family.name !== name)
-    throw new NotCompilable(`it takes a value as ${name} that is none`);
+  if (operand.family !== ANY_FAMILY && operand.family.name !== name)
+    throw new NotCompilable(`it uses a value of another type as ${name}`);
   return operand;
 }
 

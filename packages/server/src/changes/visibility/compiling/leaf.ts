@@ -1,36 +1,36 @@
 import { asList, asNode } from '../../expressions/expression-printer.js';
 import type { Node } from '../../expressions/parse-expression.js';
 
-/** An expression, or a list of them, that is the same for all rows: PostgreSQL evaluates it, once. */
+/** An expression, or a list of values, that is the same for all rows. PostgreSQL evaluates it once. */
 export interface Leaf {
   readonly sql: string;
   readonly isList: boolean;
-  /** The same for all contexts as well. */
+  /** Whether it is the same for all viewers too. */
   readonly isConstant: boolean;
-  /** Where it needs no PostgreSQL to tell. */
+  /** Set if it is known without PostgreSQL. */
   readonly answer?: LeafAnswer;
 }
 
-/** What PostgreSQL says of a leaf. */
+/** The type and value of a leaf, from PostgreSQL. */
 export interface LeafAnswer {
-  /** Of the type, or of a list's elements; null: none that is exact here. */
+  /** The family of its type, or of a list's elements; null: values that only PostgreSQL compares. */
   readonly family: string | null;
-  /** Of a constant; null: NULL. */
+  /** The value of a constant; null: NULL. */
   readonly value: string | readonly (string | null)[] | null;
 }
 
-/** Types of the family of texts. */
+/** The types of the text family. */
 export const TEXT_TYPES: ReadonlySet<string> = new Set(['text', 'varchar']);
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-/** The value of a number, a text or a UUID that stands there as PostgreSQL would print it. */
+/** Returns the answer for a literal number, text or UUID that is written as PostgreSQL prints it. */
 export function plainAnswer(tree: Node, type: string | undefined): LeafAnswer | undefined {
   const cast = asNode(tree.TypeCast);
   const { typmods, arrayBounds, names } = asNode(cast.typeName);
   const isPlain = typmods === undefined && arrayBounds === undefined;
   const castTo = isPlain ? asNode(asNode(asList(names).at(-1)).String).sval : undefined;
   const constant = asNode(asNode(cast.arg ?? tree).A_Const);
-  // An empty object stands for zero, and for the empty text.
+  // The parser writes an empty object for zero and for the empty text.
   const number = constant.ival === undefined ? undefined : (asNode(constant.ival).ival ?? 0);
   const value = constant.sval === undefined ? undefined : (asNode(constant.sval).sval ?? '');
   if (typeof number === 'number' && cast.arg === undefined)

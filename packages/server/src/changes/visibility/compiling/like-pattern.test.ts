@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, it, test } from 'vitest';
 import { isLike, isPattern } from './like-pattern.js';
 
-/** The same by the definition: every way to cut the text is tried. */
+/** Evaluates LIKE by its definition: tries every way to split the text. */
 function byDefinition(text: readonly string[], pattern: readonly string[]): boolean {
   const [first, ...rest] = pattern;
   if (first === undefined) return text.length === 0;
@@ -14,7 +14,7 @@ function byDefinition(text: readonly string[], pattern: readonly string[]): bool
   return text.length > 0 && isEqual && byDefinition(text.slice(1), rest);
 }
 
-it('is what the definition says', () => {
+it('LIKE matches as its definition says', () => {
   const letters = fc.array(fc.constantFrom('a', 'b', '\u{1f600}'), { maxLength: 8 });
   const steps = fc.array(fc.constantFrom('a', 'b', '\u{1f600}', '_', '%'), { maxLength: 6 });
   fc.assert(
@@ -31,14 +31,14 @@ test.each([
   ['\\', '\\\\', true],
   ['', '%', true],
   ['', '_', false],
-])('%j LIKE %j is %s', (text, pattern, wanted) => {
-  expect(isLike(text, pattern)).toBe(wanted);
+])('%j LIKE %j is %s', (text, pattern, expected) => {
+  expect(isLike(text, pattern)).toBe(expected);
 });
 
-it('takes no pattern that ends in the middle of an escape', () => {
+it('a pattern that ends in the middle of an escape is not a pattern', () => {
   expect([isPattern('a\\'), isPattern('a\\\\')]).toEqual([false, true]);
 });
 
-it('is not slow for a hostile pattern', () => {
+it('LIKE is fast for a hostile pattern', () => {
   expect(isLike('a'.repeat(10_000), `${'%a'.repeat(500)}b`)).toBe(false);
 });

@@ -1,22 +1,25 @@
-/** What a LIKE pattern consists of: characters, `_` for any one, `%` for any number of them. */
+/** A step of a LIKE pattern: a character, `_` for any one, or `%` for any number of them. */
 type Step = { readonly kind: 'character'; readonly is: string } | { readonly kind: 'one' | 'many' };
 
 const known = new Map<string, readonly Step[] | undefined>();
 const MAX_KNOWN = 1_000;
 
-/** Whether PostgreSQL takes the pattern; one that ends in the middle of an escape it does not. */
+/** Returns whether PostgreSQL accepts the pattern. It refuses one that ends in the middle of an escape. */
 export function isPattern(pattern: string): boolean {
   return stepsOf(pattern) !== undefined;
 }
 
-/** `text LIKE pattern`, in characters, with a backslash as escape. Takes at most the product of both lengths. */
+/**
+ * Evaluates `text LIKE pattern` by characters, with a backslash as escape. The number of steps is at most the product of
+ * both lengths.
+ */
 export function isLike(text: string, pattern: string): boolean {
   const steps = stepsOf(pattern);
-  if (steps === undefined) throw new Error('no pattern');
+  if (steps === undefined) throw new Error('not a LIKE pattern');
   const characters = Array.from(text);
   let at = 0;
   let step = 0;
-  // Where the last `%` stands, and how far it reaches so far.
+  // The index of the last `%` in the pattern, and the end of the text that it matches so far.
   let many = -1;
   let reach = 0;
   while (at < characters.length) {

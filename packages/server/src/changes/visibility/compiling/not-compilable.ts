@@ -1,4 +1,4 @@
-/** Only PostgreSQL can evaluate the expression; `message` says why, as the end of a sentence about it. */
+/** Only PostgreSQL can evaluate the expression. `message` says why, in a clause such as `it has the operator ~`. */
 export class NotCompilable extends Error {
-  override readonly name = 'NotExact';
+  override readonly name = 'NotCompilable';
 }

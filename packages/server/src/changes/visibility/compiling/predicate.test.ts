@@ -5,7 +5,7 @@ import type { Value } from './typed-values.js';
 
 const value = fc.option(fc.constantFrom<Value>('a', 'b', 1n), { nil: null });
 
-it('a list that is changed value by value is the list of what is left', () => {
+it('a list that is changed value by value equals the list of the remaining values', () => {
   const step = fc.oneof(
     { weight: 5, arbitrary: value.map((added) => ({ added })) },
     { weight: 4, arbitrary: fc.nat().map((removed) => ({ removed })) },

@@ -5,38 +5,39 @@ import type { Family, Value } from './typed-values.js';
 /** SQL's three truth values; null is unknown. */
 type Truth = boolean | null;
 
-/** A list of values, as `= ANY` looks into it. */
+/** A list of values that `= ANY` searches. */
 export interface ValueList {
   readonly values: ReadonlySet<Value>;
   readonly hasNull: boolean;
-  /** How often NULL is in it, and each value that is more often than once. */
+  /** The number of NULLs. */
   readonly nulls?: number;
+  /** The counts of values that are in it more than once. */
   readonly repeated?: ReadonlyMap<Value, number>;
 }
 
-/** What a slot holds for one context: a value, a list of them, or NULL. */
+/** The value of a parameter for one viewer: a value, a list of values, or NULL. */
 export type ParameterValue = Value | ValueList | null;
 
-/** A value: a column of the row, or what is the same for all rows and differs at most by context. */
+/** An operand: a column of the row, a parameter (the same for all rows, differs by viewer), or a constant. */
 export type Operand =
   | {
       readonly kind: 'column';
       readonly columnIndex: number;
       readonly family: Family;
-      /** Its text is the value: it is cast. */
+      /** Whether the column is cast to text, so that its text is the value. */
       readonly asText?: true;
     }
   | { readonly kind: 'parameter'; readonly parameter: number; readonly family: Family }
   | { readonly kind: 'constant'; readonly value: Value | null; readonly family: Family };
 
-/** Several values: of a context, or the same for all. */
+/** Several values: of a parameter, or the same for all viewers. */
 export type List =
   | { readonly kind: 'parameter'; readonly parameter: number }
   | { readonly kind: 'constants'; readonly list: ValueList | null };
 
 export type Comparison = '=' | '<>' | '<' | '<=' | '>' | '>=';
 
-/** A boolean expression that is evaluated outside of PostgreSQL exactly as it does. */
+/** A boolean expression that is evaluated in process with the same result as in PostgreSQL. */
 export type Predicate =
   | { readonly kind: 'and' | 'or'; readonly parts: readonly Predicate[] }
   | { readonly kind: 'not'; readonly part: Predicate }
@@ -55,7 +56,7 @@ export type Predicate =
 
 export type Test = (row: TypedRow, parameters: readonly ParameterValue[]) => Truth;
 
-/** A row whose values are read once, however often they are compared. */
+/** A row whose values are parsed once, however often they are compared. */
 export class TypedRow {
   readonly #image: RowImage;
   readonly #values: (Value | null | undefined)[] = [];
@@ -66,7 +67,7 @@ export class TypedRow {
 
   text(columnIndex: number): string | null {
     const text = this.#image[columnIndex];
-    if (text === undefined) throw new Error('a value that is not known');
+    if (text === undefined) throw new Error('the value of the column is not known');
     return text;
   }
 
@@ -83,7 +84,7 @@ export class TypedRow {
 
 const TRUE = 't';
 
-/** The predicate as a function: nothing is looked up when it is called. */
+/** Compiles a predicate to a function. All decisions about its shape are made here, not in each call. */
 export function testOf(predicate: Predicate): Test {
   switch (predicate.kind) {
     case 'and':
@@ -131,7 +132,7 @@ export function testOf(predicate: Predicate): Test {
   }
 }
 
-/** AND and OR: the deciding value decides, else unknown if any part is. */
+/** Tests AND or OR: `deciding` if any part is, otherwise unknown if any part is. */
 function junction(parts: readonly Test[], deciding: boolean): Test {
   return (row, parameters) => {
     let result: Truth = !deciding;
@@ -144,7 +145,7 @@ function junction(parts: readonly Test[], deciding: boolean): Test {
   };
 }
 
-/** A list of values, NULL among them or not. */
+/** Builds a list of values, which may include NULL. */
 export function listOf(values: readonly (Value | null)[]): ValueList {
   const known = values.filter((value) => value !== null);
   const distinct = new Set(known);
@@ -157,7 +158,7 @@ export function listOf(values: readonly (Value | null)[]): ValueList {
   return { ...list, repeated };
 }
 
-/** The list is another one: the value is in it once more, or once less. */
+/** Changes the list in place: adds the value once, or removes it once. */
 export function changeList(list: ValueList, value: Value | null, by: 1 | -1): void {
   const own = list as { values: Set<Value>; hasNull: boolean; nulls?: number; repeated?: Map<Value, number> };
   if (value === null) {
@@ -173,7 +174,7 @@ export function changeList(list: ValueList, value: Value | null, by: 1 | -1): vo
   else own.repeated.delete(value);
 }
 
-/** Nothing is in the list any more. */
+/** Removes everything from the list, in place. */
 export function emptyList(list: ValueList): void {
   Object.assign(list, { values: new Set(), hasNull: false, nulls: 0, repeated: new Map() });
 }
@@ -216,18 +217,18 @@ function membership(operand: Operand, list: List): Test {
   const read = reader(operand);
   const isParameter = list.kind === 'parameter';
   return (row, parameters) => {
-    const among = isParameter ? (parameters[list.parameter] as ValueList | null) : list.list;
-    if (among === null) return null;
-    const { values, hasNull } = among;
+    const members = isParameter ? (parameters[list.parameter] as ValueList | null) : list.list;
+    if (members === null) return null;
+    const { values, hasNull } = members;
     const value = read(row, parameters);
-    // Of an empty list nothing is a member, not even NULL.
+    // Nothing is a member of an empty list, not even NULL: the result is false and not unknown.
     if (values.size === 0 && !hasNull) return false;
     if (value === null) return null;
     return values.has(value) ? true : hasNull ? null : false;
   };
 }
 
-/** Whether anything in it differs by row, or by context. */
+/** Returns whether the predicate depends on the row, and whether it depends on the viewer. */
 export function dependsOn(predicate: Predicate): { readonly row: boolean; readonly viewer: boolean } {
   const parts = partsOf(predicate);
   return {

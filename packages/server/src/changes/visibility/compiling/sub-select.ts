@@ -8,17 +8,17 @@ import {
   ViewerExpressionPrinter,
 } from './viewer-expression-printer.js';
 
-/** `x IN (SELECT …)`, or an EXISTS that says the same: a list of one column that depends on who asks alone. */
+/** `x IN (SELECT …)`, or an equivalent EXISTS: a list of one column that depends on the viewer alone. */
 export interface SubSelect {
-  /** SQL of the list, as an array. */
+  /** The list in SQL, as an array. */
   readonly sql: string;
-  /** The family of its values; null: none that is exact here. */
+  /** The family of its values; null: values that only PostgreSQL compares. */
   readonly family: string | null;
-  /** What is looked for in the list: an expression over the row. */
+  /** The value that is searched in the list: an expression over the row. */
   readonly outer: Node;
-  /** Whether it is never unknown. */
+  /** Whether it is an EXISTS, whose result is never unknown. */
   readonly isExists: boolean;
-  /** The condition of a list that is of one table, whose rows the role sees all. */
+  /** The condition of a list over one table of which the role sees all rows; undefined for other lists. */
   readonly plain:
     | {
         readonly name: string;
@@ -29,7 +29,7 @@ export interface SubSelect {
     | undefined;
   readonly tables: readonly {
     readonly oid: number;
-    /** A column of the table that must be equal to something of the context; undefined: none is known. */
+    /** A column of the table that must equal a value of the viewer; undefined: none is known. */
     readonly key: MembershipKey | undefined;
   }[];
 }
@@ -40,17 +40,17 @@ interface MembershipKey {
   readonly viewerExpression: Node;
 }
 
-/** A table in FROM, under the name that it has there. */
+/** A table in FROM, with the name that it has there. */
 interface Source {
   readonly alias: string;
   readonly sql: string;
   readonly table: MembershipTable;
 }
 
-/** More tables are not joined in process. */
+/** The most tables that a sub-select may join. */
 const MAX_TABLES = 2;
 
-/** Reads a sub-select of the kinds that memberships are. `outer`: the name of the row's own table. Throws NotExact. */
+/** Reads a sub-select that is a membership list. `outer`: the name of the row's own table. Throws NotCompilable. */
 export function subSelectOf(sublink: Node, outer: string, known: KnownNames): SubSelect {
   const isExists = sublink.subLinkType === 'EXISTS_SUBLINK';
   const isIn = sublink.subLinkType === 'ANY_SUBLINK' && sublink.operName === undefined;
@@ -62,14 +62,14 @@ export function subSelectOf(sublink: Node, outer: string, known: KnownNames): Su
   const conjuncts = conjunctsOf(asNode(select.whereClause));
   const sources = asList(select.fromClause).flatMap((item) => sourcesOf(asNode(item), known, conjuncts));
   if (sources.length === 0 || sources.length > MAX_TABLES)
-    throw new NotCompilable(`it has a sub-select that is not of one or ${MAX_TABLES} tables`);
+    throw new NotCompilable(`it has a sub-select over no table or more than ${MAX_TABLES}`);
   const [source] = sources;
   const found = isExists ? correlated(conjuncts, sources, outer) : undefined;
   const target = isExists ? found?.inner : targetOf(select);
-  const looked = isExists ? found?.outer : asNode(sublink.testexpr);
+  const searched = isExists ? found?.outer : asNode(sublink.testexpr);
   const column = target === undefined ? undefined : columnOf(target, sources)?.column;
-  if (target === undefined || looked === undefined || column === undefined)
-    throw new NotCompilable('it has a sub-select that is not the list of a column');
+  if (target === undefined || searched === undefined || column === undefined)
+    throw new NotCompilable('it has a sub-select that is not a list of one column');
   const conditions = conjuncts.filter((conjunct) => conjunct !== found?.conjunct);
   const printer = new SubSelectPrinter(known, sources);
   const where = conditions.map((conjunct) => printer.print(conjunct));
@@ -78,7 +78,7 @@ export function subSelectOf(sublink: Node, outer: string, known: KnownNames): Su
   return {
     sql: `ARRAY(SELECT ${printer.print(target)} FROM ${from}${filter})`,
     family: column.family,
-    outer: looked,
+    outer: searched,
     isExists,
     plain:
       sources.length === 1 && source?.table.isOpen === true
@@ -88,7 +88,7 @@ export function subSelectOf(sublink: Node, outer: string, known: KnownNames): Su
   };
 }
 
-/** Whether an expression has anything that is not the same for all rows. */
+/** Returns whether an expression has a part that is not the same for all rows. */
 export function hasColumns(tree: unknown): boolean {
   if (Array.isArray(tree)) return tree.some(hasColumns);
   if (typeof tree !== 'object' || tree === null) return false;
@@ -102,14 +102,14 @@ function targetOf(select: Node): Node | undefined {
   return others.length > 0 ? undefined : (asNode(asNode(target).ResTarget).val as Node | undefined);
 }
 
-/** The parts of an AND. */
+/** Returns the parts of an AND. */
 function conjunctsOf(tree: Node): Node[] {
   if (Object.keys(tree).length === 0) return [];
   const { boolop, args } = asNode(tree.BoolExpr);
   return boolop === 'AND_EXPR' ? asList(args).flatMap((part) => conjunctsOf(asNode(part))) : [tree];
 }
 
-/** The tables of an item of FROM; what joins them goes to the conjuncts. */
+/** Returns the tables of an item of FROM. Adds the conditions of joins to `conjuncts`. */
 function sourcesOf(item: Node, known: KnownNames, conjuncts: Node[]): Source[] {
   const join = asNode(item.JoinExpr);
   if (item.JoinExpr !== undefined) {
@@ -122,17 +122,17 @@ function sourcesOf(item: Node, known: KnownNames, conjuncts: Node[]): Source[] {
   const { schemaname, relname, alias, ...rest } = asNode(item.RangeVar);
   const others = unknownKeys(rest, ['inh', 'relpersistence', 'location']);
   if (typeof schemaname !== 'string' || typeof relname !== 'string' || others.length > 0)
-    throw new NotCompilable('it has a sub-select that is not of tables');
+    throw new NotCompilable('it has a sub-select over something other than tables');
   const { aliasname, ...more } = asNode(alias);
   const name = `${schemaname}.${relname}`;
-  const table = known.tables.get(name) ?? 'is no table';
-  if (typeof table === 'string') throw new NotCompilable(`it looks into ${name}, which ${table}`);
+  const table = known.tables.get(name) ?? 'is not a table';
+  if (typeof table === 'string') throw new NotCompilable(`it reads ${name}, which ${table}`);
   if (Object.keys(more).length > 0) throw new NotCompilable('it renames columns');
   const as = typeof aliasname === 'string' ? aliasname : relname;
   return [{ alias: as, table, sql: `${quotedName(schemaname)}.${quotedName(relname)} AS ${quotedName(as)}` }];
 }
 
-/** The conjunct by which an EXISTS looks for a value of the row: a column there is equal to one here. */
+/** Finds the conjunct that ties an EXISTS to the row: a column of the sub-select equals a column of the row. */
 function correlated(
   conjuncts: readonly Node[],
   sources: readonly Source[],
@@ -153,6 +153,7 @@ function correlated(
   return undefined;
 }
 
+/** Finds a column of the source that must equal a value of the viewer. */
 function keyOf(
   conjuncts: readonly Node[],
   source: Source,
@@ -174,7 +175,7 @@ function keyOf(
   return undefined;
 }
 
-/** The sides of an equation. */
+/** Returns the two sides of an equality, or undefined for both. */
 function equality(tree: Node): readonly (Node | undefined)[] {
   const { kind, name, lexpr, rexpr } = asNode(tree.A_Expr);
   const operator = asList(name).map((part) => asNode(asNode(part).String).sval);
@@ -201,11 +202,11 @@ function columnOf(
   return undefined;
 }
 
-/** Prints conditions over the tables of a sub-select, and nothing of the row that asks. */
+/** Prints conditions over the tables of a sub-select. Refuses columns of the row. */
 class SubSelectPrinter extends ViewerExpressionPrinter {
   readonly #sources: readonly Source[];
-  /** What is printed is beside ANY, where a sub-select would be another thing. */
-  #isBesideAny = false;
+  /** Whether the node is inside `= ANY (…)`, where a sub-select would have another meaning. */
+  #isInAny = false;
 
   constructor(known: KnownNames, sources: readonly Source[]) {
     super(known);
@@ -213,18 +214,18 @@ class SubSelectPrinter extends ViewerExpressionPrinter {
   }
 
   override print(node: unknown): string {
-    const before = this.#isBesideAny;
-    this.#isBesideAny ||= asNode(asNode(node).A_Expr).kind === 'AEXPR_OP_ANY';
+    const before = this.#isInAny;
+    this.#isInAny ||= asNode(asNode(node).A_Expr).kind === 'AEXPR_OP_ANY';
     const text = super.print(node);
-    this.#isBesideAny = before;
+    this.#isInAny = before;
     return text;
   }
 
-  /** What depends on who asks alone is evaluated once and not for each row of the tables. */
+  /** Wraps a call that depends on the viewer alone in SELECT: PostgreSQL evaluates it once and not for each row. */
   protected override otherCall(names: readonly string[], args: readonly unknown[]): string {
     const call = super.otherCall(names, args);
     const dependsOnViewerOnly = args.length === 0 || names.at(-1) === 'current_setting';
-    return dependsOnViewerOnly && !this.#isBesideAny ? `(SELECT ${call})` : call;
+    return dependsOnViewerOnly && !this.#isInAny ? `(SELECT ${call})` : call;
   }
 
   protected override printColumn(node: Node): string {

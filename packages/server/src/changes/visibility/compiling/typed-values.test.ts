@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import { familyOf } from './typed-values.js';
 
-/** A decimal of thousandths, written with more zeros than it needs. */
+/** A decimal with three fraction digits, written with extra zeros. */
 const decimal = fc
   .tuple(fc.bigInt({ min: -(10n ** 30n), max: 10n ** 30n }), fc.nat(3), fc.nat(3))
   .map(([thousandths, before, behind]) => {
@@ -15,7 +15,7 @@ const decimal = fc
 describe('numbers', () => {
   const { parse, compare } = familyOf('number');
 
-  it('are compared as they are, whatever zeros they are written with and however long they are', () => {
+  it('compare by value, with any extra zeros and of any length', () => {
     fc.assert(
       fc.property(decimal, decimal, (a, b) => {
         const order = Math.sign(compare(parse(a.text), parse(b.text)));
@@ -25,11 +25,11 @@ describe('numbers', () => {
     );
   });
 
-  it('have NaN behind everything, equal to itself, and infinities at the ends', () => {
+  it('order NaN last and equal to itself, and infinities first and last', () => {
     const order = ['-Infinity', '-10', '-0.5', '0', '0.05', '9', '10', 'Infinity', 'NaN'];
     for (const [n, a] of order.entries())
       for (const [m, b] of order.entries())
-        expect(Math.sign(compare(parse(a), parse(b))), `${a} beside ${b}`).toBe(Math.sign(n - m));
+        expect(Math.sign(compare(parse(a), parse(b))), `${a} compared with ${b}`).toBe(Math.sign(n - m));
     expect(parse('-0.00')).toBe(parse('0'));
   });
 });
@@ -37,7 +37,7 @@ describe('numbers', () => {
 describe('times', () => {
   const { parse, compare } = familyOf('timestamptz');
 
-  it('are microseconds since 1970', () => {
+  it('become microseconds since 1970', () => {
     const ms = fc.integer({ min: -60_000_000_000_000, max: 250_000_000_000_000 });
     fc.assert(
       fc.property(ms, fc.nat(999), (milliseconds, micros) => {
@@ -52,11 +52,11 @@ describe('times', () => {
     ['2025-06-01 02:00:00+02', '2025-06-01 00:00:00+00'],
     ['1883-11-18 12:00:00-05:50:36', '1883-11-18 17:50:36+00'],
     ['0001-01-01 00:00:00+00 BC', '0001-01-01 00:00:00+00 BC'],
-  ])('%s is %s', (a, b) => {
+  ])('%s equals %s', (a, b) => {
     expect(parse(a)).toBe(parse(b));
   });
 
-  it('are in order through the years before Christ, with infinities at the ends', () => {
+  it('are ordered across years before Christ, with infinities first and last', () => {
     const order = [
       '-infinity',
       '4713-01-01 00:00:00+00 BC',
@@ -68,7 +68,7 @@ describe('times', () => {
       if (n > 0) expect(compare(parse(order[n - 1] ?? ''), parse(text))).toBeLessThan(0);
   });
 
-  it('in another style are an error, and not another time', () => {
+  it('in another date style cause an error and not a wrong time', () => {
     expect(() => parse('01/06/2025')).toThrow('another style');
   });
 });

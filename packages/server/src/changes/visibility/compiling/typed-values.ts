@@ -1,12 +1,12 @@
 /**
- * Values that are compared outside of PostgreSQL as it compares them. A family is what compares with each other; what
- * has none is compared by PostgreSQL alone: floating point, text order, char(n), intervals, JSON, arrays, domains.
+ * Types whose values are compared with each other, in process, as PostgreSQL compares them. PostgreSQL alone compares
+ * values without a family: floating point, text order, char(n), intervals, JSON, arrays, domains.
  */
 export interface Family {
   readonly name: string;
-  /** False: only whether two are equal is known. */
+  /** False: values are only compared for equality. */
   readonly isOrdered: boolean;
-  /** Of the text that PostgreSQL writes; equal for equal values. */
+  /** Parses the text that PostgreSQL writes. The results are equal for equal values. */
   readonly parse: (text: string) => Value;
   /** Below 0 where `a` comes first. */
   readonly compare: (a: Value, b: Value) => number;
@@ -14,7 +14,7 @@ export interface Family {
 
 export type Value = string | bigint;
 
-/** The built-in types by their oids, each with the name that SQL has for it. */
+/** The built-in types by oid: the family, and the name in SQL. */
 const BUILT_IN: ReadonlyMap<number, readonly [family: string, type: string]> = new Map([
   [16, ['bool', 'bool']],
   [20, ['number', 'int8']],
@@ -41,7 +41,10 @@ const FAMILIES: ReadonlyMap<string, Family> = new Map(
   ].map((known) => [known.name, known]),
 );
 
-/** SQL for the name of the family of a column's or an expression's type, or NULL; `type`: its oid, `collation`: its collation's. */
+/**
+ * Returns SQL for the family name of a column's or an expression's type, or NULL. `type` and `collation`: SQL for the oids
+ * of the type and of its collation.
+ */
 export function familySql(type: string, collation?: string): string {
   const cases = [...BUILT_IN].map(([oid, [name]]) => `WHEN ${oid} THEN '${name}'`);
   const isText = `${type} IN (25, 1043)`;
@@ -54,12 +57,12 @@ export function familySql(type: string, collation?: string): string {
       ELSE (SELECT 'enum ' || t.oid FROM pg_catalog.pg_type t WHERE t.oid = ${type} AND t.typtype = 'e') END END`;
 }
 
-/** The family of that name; one of an enum compares its labels. */
+/** Returns the family with this name. The family of an enum compares labels for equality. */
 export function familyOf(name: string): Family {
   return FAMILIES.get(name) ?? family(name, (text) => text, false);
 }
 
-/** What SQL calls the type that an untyped literal beside a value of this type has; undefined for an enum. */
+/** Returns the name in SQL of the type that an untyped literal gets beside a value of this type; undefined for an enum. */
 export function plainTypeName(oid: number): string | undefined {
   const name = BUILT_IN.get(oid)?.[1];
   return name === undefined ? undefined : `pg_catalog.${name}`;
@@ -70,10 +73,10 @@ function family(name: string, parse: (text: string) => Value, isOrdered = true):
 }
 
 const NUMBER = /^(-?)0*(\d+?)(?:\.(\d*?)0*)?$/;
-/** NaN is equal to itself and greater than everything else. */
+/** Ranks of numbers; '' stands for all finite ones. NaN equals itself and is greater than everything else. */
 const SPECIAL: readonly string[] = ['-Infinity', '', 'Infinity', 'NaN'];
 
-/** Without zeros that mean nothing: 1.50 and 1.5 are one number. */
+/** Removes insignificant zeros: 1.50 becomes 1.5. */
 function canonicalNumber(text: string): string {
   const [, sign = '', whole = '', fraction = ''] = NUMBER.exec(text) ?? [];
   if (whole === '') return text;
@@ -98,7 +101,7 @@ function rankOf(number: string): number {
 function compareDigits(a: string, b: string): number {
   const [left = '', right = ''] = [a.split('.')[0], b.split('.')[0]];
   if (left.length !== right.length) return left.length - right.length;
-  // Of equally long whole parts the texts are ordered as the numbers are, fractions as well.
+  // If the whole parts are equally long, the texts sort as the numbers do, fractions included.
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
@@ -107,13 +110,16 @@ const TIME =
 const INFINITY = 1n << 70n;
 const DAY = 86_400_000_000n;
 
-/** Of a date or a time as the ISO style writes it, since 1970. Infinities are before and after everything. */
+/**
+ * Parses a date or a time in ISO style to microseconds since 1970. Infinities come before and after everything else.
+ * Throws for another style.
+ */
 function microseconds(text: string): bigint {
   if (text === 'infinity') return INFINITY;
   if (text === '-infinity') return -INFINITY;
   const [, y, mo, d, h = '0', mi = '0', s = '0', fraction = '', sign, zh = '0', zm = '0', zs = '0', era] =
     TIME.exec(text) ?? [];
-  if (y === undefined) throw new Error('a date or a time in another style');
+  if (y === undefined) throw new Error('a date or a time in another style than ISO');
   const year = era === undefined ? Number(y) : 1 - Number(y);
   const seconds = BigInt(Number(h) * 3600 + Number(mi) * 60 + Number(s));
   const zone = BigInt(Number(zh) * 3600 + Number(zm) * 60 + Number(zs)) * (sign === '-' ? -1n : 1n);
@@ -124,7 +130,7 @@ function microseconds(text: string): bigint {
   );
 }
 
-/** In the proleptic Gregorian calendar, in which PostgreSQL counts. */
+/** Counts days in the proleptic Gregorian calendar, as PostgreSQL does. */
 function daysSince1970(year: number, month: number, day: number): bigint {
   const y = month <= 2 ? year - 1 : year;
   const era = Math.floor(y / 400);

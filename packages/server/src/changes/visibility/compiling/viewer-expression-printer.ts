@@ -9,34 +9,38 @@ import type { Node } from '../../expressions/parse-expression.js';
 import type { TableFacts } from '../../model/table-facts.js';
 import { NotCompilable } from './not-compilable.js';
 
-/** What an expression may use beside the built-in functions: names as they stand in it, joined by a dot. */
+/** What an expression may use besides built-in functions, by names as written in it, parts joined by a dot. */
 export interface KnownNames {
-  /** Functions without arguments whose result depends on a context's settings alone. */
+  /** Functions without arguments whose result depends on the viewer's settings alone. */
   readonly functions: ReadonlySet<string>;
   readonly enums: ReadonlySet<string>;
-  /** Tables that a sub-select may be of, by schema and name, or why it may not. */
+  /** Tables by schema and name: facts if a sub-select may read the table, otherwise the reason why not. */
   readonly tables: ReadonlyMap<string, MembershipTable | string>;
 }
 
-/** A table whose changes are told, so that what was read from it is known to be what is there. */
+/** A table whose changes are in the stream, so that lists read from it can be kept up to date. */
 export interface MembershipTable extends Pick<TableFacts, 'oid' | 'columns'> {
   /** Whether the role sees all its rows. */
   readonly isOpen: boolean;
 }
 
 const SETTING = /^[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+$/i;
-/** Functions of their arguments alone that conditions have no need of. */
+/** Functions of their arguments alone that policies may call and conditions may not. */
 const MORE_FUNCTIONS: ReadonlySet<string> = new Set([
   'string_to_array',
   'array_remove',
   'json_extract_path_text',
   'jsonb_extract_path_text',
 ]);
-const WHO: ReadonlySet<unknown> = new Set(['SVFOP_CURRENT_USER', 'SVFOP_CURRENT_ROLE', 'SVFOP_USER']);
+const CURRENT_ROLE_OPS: ReadonlySet<unknown> = new Set([
+  'SVFOP_CURRENT_USER',
+  'SVFOP_CURRENT_ROLE',
+  'SVFOP_USER',
+]);
 
 /**
- * Prints expressions that are the same for all rows: what they come to depends on the settings and the role of a
- * context, and on nothing else. Throws NotExact, or the refusal of a condition, for any other.
+ * Prints expressions that are the same for all rows: their value depends only on the settings and the role of a viewer.
+ * Throws NotCompilable, or the refusal of a condition, for any other expression.
  */
 export class ViewerExpressionPrinter extends ExpressionPrinter {
   readonly #known: KnownNames;
@@ -47,13 +51,13 @@ export class ViewerExpressionPrinter extends ExpressionPrinter {
     this.#known = known;
   }
 
-  /** Whether what was printed is the same for all contexts as well. */
+  /** Whether the printed expression is the same for all viewers too. */
   get isConstant(): boolean {
     return this.#isConstant;
   }
 
   protected override printOther(kind: string, node: Node): string {
-    if (kind === 'SQLValueFunction' && WHO.has(node.op)) {
+    if (kind === 'SQLValueFunction' && CURRENT_ROLE_OPS.has(node.op)) {
       this.#isConstant = false;
       return 'CURRENT_USER';
     }
@@ -81,19 +85,19 @@ export class ViewerExpressionPrinter extends ExpressionPrinter {
     return `${names.map(quotedName).join('.')}()`;
   }
 
-  /** Settings with a dot in their names are those of applications: nobody but a context sets them. */
+  /** Prints `current_setting(…)`. Settings with a dot in their name are the application's: only a viewer sets them. */
   #setting(args: readonly unknown[]): string {
     this.#isConstant = false;
     const [name] = args;
     const constant = asNode(asNode(name).A_Const ?? asNode(asNode(asNode(name).TypeCast).arg).A_Const);
     const setting = asNode(constant.sval).sval;
     if (typeof setting !== 'string' || !SETTING.test(setting))
-      throw new NotCompilable('it reads a setting that is not one of applications');
+      throw new NotCompilable('it reads a setting that is not an application setting');
     return `pg_catalog.current_setting(${args.map((arg) => this.print(arg)).join(', ')})`;
   }
 }
 
-/** The expression that is all of a sub-select: `(SELECT auth.uid())`; undefined for any other. */
+/** Returns the expression of a sub-select such as `(SELECT auth.uid())`; undefined for any other. */
 export function wrappedIn(sublink: Node): Node | undefined {
   if (sublink.subLinkType !== 'EXPR_SUBLINK') return undefined;
   const select = asNode(asNode(sublink.subselect).SelectStmt);

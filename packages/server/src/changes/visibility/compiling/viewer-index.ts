@@ -2,24 +2,24 @@ import { type CandidateKey, candidateKeys } from './candidate-keys.js';
 import { type ParameterValue, type Predicate, type Test, TypedRow, testOf } from './predicate.js';
 import type { Value } from './typed-values.js';
 
-/** An `equal` key, and who has which of its values. */
+/** An `equal` key, with the items that have each of its values. */
 interface ValueIndex<T> {
   readonly key: CandidateKey & { readonly kind: 'equal' };
   readonly byValue: Map<Value, Map<T, readonly ParameterValue[]>>;
 }
 
 /**
- * Who of many a predicate is true for. Where it says `column = something of the context`, a row is looked up and not
- * held against each: what a row costs does not grow with those that it is not for.
+ * Finds the items (such as viewers) for which a predicate is true of a row. Where the predicate says `column =
+ * parameter`, it looks the row's value up: the cost of a row does not grow with the items that it does not match.
  */
 export class ViewerIndex<T> {
   readonly #test: Test;
   readonly #all = new Map<T, readonly ParameterValue[]>();
-  /** Of each way in which the predicate can be true; undefined: everybody is held against each row. */
+  /** One index for each `equal` key; undefined: every item is tested against each row. */
   readonly #values: readonly ValueIndex<T>[] | undefined;
   readonly #rowTests: readonly Test[];
   readonly #viewerTests: readonly Test[];
-  /** Those for whom one of the context tests is true. */
+  /** Items for which one of the viewer tests is true. */
   readonly #forAnyRow = new Map<T, readonly ParameterValue[]>();
 
   constructor(predicate: Predicate) {
@@ -32,12 +32,12 @@ export class ViewerIndex<T> {
     this.#viewerTests = tests('viewer');
   }
 
-  /** The places of the columns by which rows are looked up. */
+  /** The indexes of the columns by which rows are looked up. */
   get columns(): readonly number[] {
     return (this.#values ?? []).map(({ key }) => key.column.columnIndex);
   }
 
-  /** Whether rows are looked up. */
+  /** Whether rows are looked up and not tested against every item. */
   get isIndexed(): boolean {
     return this.#values !== undefined;
   }
@@ -73,7 +73,7 @@ export class ViewerIndex<T> {
     }
   }
 
-  /** For whom it is true. The columns that it reads must be known. */
+  /** Returns the items for which the predicate is true. The columns that it reads must be known in the row. */
   find(row: TypedRow): Iterable<T> {
     const isForAll = this.#rowTests.some((test) => test(row, NO_PARAMETERS) === true);
     if (this.#values === undefined || isForAll) return this.#tested(row, [this.#all]);
