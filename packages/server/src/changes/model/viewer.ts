@@ -1,11 +1,14 @@
 import type { Identity } from '../../auth/identity.js';
 
-/** The role that rows are judged as, where a token chooses no other. */
+/** The database role of a viewer whose token selects no other. */
 export const DEFAULT_DB_ROLE = 'realtime_subscriber';
 
-/** Whom a row is judged for: the database role and the settings that a SELECT of this user would run with. */
+/**
+ * The context in which row level security is evaluated: the database role and the settings that a SELECT of
+ * this user would run with.
+ */
 export interface Viewer {
-  /** Equal for equal contexts: they are judged once. */
+  /** Equal for equal contexts, so that a row is evaluated once for all of them. */
   readonly key: string;
   readonly role: string;
   /** `app.current_user_id` */
@@ -14,12 +17,12 @@ export interface Viewer {
   readonly claims: string;
 }
 
-/** Makes the context of an identity, and keeps it with the identity. */
+/** Returns the viewer of an identity, and remembers it as long as the identity lives. */
 export class Viewers {
   readonly #dbRoles: ReadonlySet<string>;
   readonly #known = new WeakMap<Identity, Viewer>();
 
-  /** `dbRoles`: the database roles that a token's role may choose. */
+  /** `dbRoles`: the database roles that a role of a token may select. */
   constructor(dbRoles: readonly string[]) {
     this.#dbRoles = new Set(dbRoles);
   }
