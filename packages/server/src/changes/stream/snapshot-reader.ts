@@ -176,6 +176,6 @@ async function pagesOf(
 
 function snapshotTooLarge(): ProtocolError {
   return new ProtocolError('DB_SUBSCRIPTION_FAILED', {
-    details: `A snapshot is limited to ${MAX_ROWS} rows and ${MAX_BYTES / 1024 / 1024} MB: add a condition, or select fewer columns.`,
+    details: `A snapshot has at most ${MAX_ROWS} rows and ${MAX_BYTES / 1024 / 1024} MB: add a condition, or select fewer columns.`,
   });
 }
