@@ -156,9 +156,9 @@ describe('a connection that comes back with its cursor', () => {
     const server = await startWithNotes();
     const [, { cursor }] = await connect(server);
     for (const [wrong, reason] of [
-      ['nonsense', 'the cursor is none of this server'],
-      [`${cursor}9999999999999`, 'the cursor is none of this server'],
-      [`other${cursor}`, 'the cursor is of another history of the changes'],
+      ['nonsense', 'the cursor is malformed'],
+      [`${cursor}9999999999999`, 'the cursor is malformed'],
+      [`other${cursor}`, 'the cursor belongs to another change epoch'],
     ] as const) {
       const [client, { recovered }] = await connect(server, wrong);
       expect(recovered).toBe(false);
@@ -189,7 +189,7 @@ describe('a connection that comes back with its cursor', () => {
       const [late, { recovered }] = await connect(at, cursor);
       expect(recovered).toBe(false);
       expect((await late.next('system', 'gap')).payload.reason).toContain(
-        'older than what can be read again',
+        'changes after the cursor are no longer available',
       );
     };
     await check(server);

@@ -10,7 +10,7 @@ import type { GroupDelivery, MessageList } from '../routing/group-deliveries.js'
 import { FrameChunks } from './frame-chunks.js';
 import type { MemberFeeds, RetainedBatch } from './member-feeds.js';
 
-/** Counts what members get; read when metrics are scraped. */
+/** Counts delivered messages; read when metrics are scraped. */
 interface DeliveryCounters {
   deliveries: number;
   changesDelivered: number;
@@ -23,13 +23,16 @@ export interface DeliveryParts {
   readonly clock: Clock;
 }
 
-/** What fails all the time is told again after so long, at the earliest, in ms. */
-const REPORT_AGAIN_MS = 30_000;
+/** The shortest time between two reports of the same failing policy or condition, in ms. */
+const REPEAT_REPORT_MS = 30_000;
 
-/** Hands members what was found out to be theirs. */
+/** Delivers routed messages to members, and messages of the server: errors, snapshot rows, gaps. */
 export class Delivery {
   readonly #parts: DeliveryParts;
-  /** What each member was told of policies and conditions that fail, and when: once for each subscription and state of the catalog. */
+  /**
+   * The failing policies and conditions that each member was sent a POLICY_ERROR for, by subscription id: one
+   * error for each subscription and state of the catalog.
+   */
   readonly #reportedFailures = new WeakMap<
     Subscriber,
     Map<string, { readonly facts: TableFacts; readonly at: number }>
@@ -39,12 +42,15 @@ export class Delivery {
     this.#parts = parts;
   }
 
-  /** Hands out messages of `changes`; a member gets those behind its place (undefined: all), or none at all. */
+  /**
+   * Delivers the routed messages of `changes`. `positionOf` decides for each member: after which position it
+   * gets messages, undefined for all of them, or 'skip' for none.
+   */
   deliver(
     groupDeliveries: Iterable<GroupDelivery>,
     changes: readonly StreamedChange[],
     positionOf: (member: Subscriber) => Position | 'skip' | undefined,
-    hold: RetainedBatch,
+    batch: RetainedBatch,
   ): void {
     const chunks = new FrameChunks();
     for (const groupDelivery of groupDeliveries) {
@@ -53,49 +59,52 @@ export class Delivery {
         if (!channel.audience.has(member)) continue;
         const position = positionOf(member);
         if (position === 'skip') continue;
-        if (groupDelivery.failed.size > 0) this.#reportFailures(member, groupDelivery, hold);
+        if (groupDelivery.failed.size > 0) this.#reportFailures(member, groupDelivery, batch);
         const hasAll = position === undefined || isAfter(changes[0], position);
-        const lists = hasAll ? groupDelivery.lists : after(groupDelivery.lists, changes, position);
+        const lists = hasAll ? groupDelivery.lists : messagesAfter(groupDelivery.lists, changes, position);
         const count = lists.reduce((sum, list) => sum + list.length, 0);
         if (count === 0) continue;
-        this.#parts.feeds.deliver(member, chunks.of(lists), hold);
+        this.#parts.feeds.deliver(member, chunks.of(lists), batch);
         this.#parts.counters.deliveries += count;
         this.#parts.counters.changesDelivered += count;
       }
     }
   }
 
-  /** The member is told again of what fails: its claims are others. */
+  /** Lets failures be reported again to a member whose claims have changed. */
   forgetReportedFailures(member: Subscriber): void {
     this.#reportedFailures.delete(member);
   }
 
-  /** Hands a member a message of the server. */
-  send(member: Subscriber, event: string, payload: unknown, hold: RetainedBatch): void {
-    this.#parts.feeds.deliver(member, [this.systemMessage(event, payload)], hold);
+  /** Sends a member a message of the server. */
+  send(member: Subscriber, event: string, payload: unknown, batch: RetainedBatch): void {
+    this.#parts.feeds.deliver(member, [this.systemMessage(event, payload)], batch);
   }
 
-  /** Hands a member rows that are JSON already: what is in them stays as PostgreSQL wrote it. */
+  /**
+   * Sends a member a page of snapshot rows. The rows are JSON texts, so that values stay exactly as
+   * PostgreSQL wrote them.
+   */
   sendRows(
     member: Subscriber,
     { subscription_id, more }: { readonly subscription_id: string; readonly more: boolean },
     rows: readonly string[],
-    hold: RetainedBatch,
+    batch: RetainedBatch,
   ): void {
     const { encoder, feeds } = this.#parts;
     const payload = { subscription_id, rows: [], more };
     const envelope = JSON.stringify(encoder.message('system', 'snapshot', payload, SYSTEM_USER));
     const text = envelope.replace('"rows":[]', () => `"rows":[${rows.join()}]`);
-    feeds.deliver(member, [encoder.encodeText(text)], hold);
+    feeds.deliver(member, [encoder.encodeText(text)], batch);
   }
 
-  /** The bytes of a message of the server. */
+  /** Encodes a message of the server. */
   systemMessage(event: string, payload: unknown): Buffer {
     const { encoder } = this.#parts;
     return encoder.encode(encoder.message('system', event, payload, SYSTEM_USER));
   }
 
-  #reportFailures(member: Subscriber, groupDelivery: GroupDelivery, hold: RetainedBatch): void {
+  #reportFailures(member: Subscriber, groupDelivery: GroupDelivery, batch: RetainedBatch): void {
     const now = this.#parts.clock();
     let reported = this.#reportedFailures.get(member);
     if (reported === undefined) {
@@ -104,16 +113,16 @@ export class Delivery {
     }
     for (const [{ id }, facts] of groupDelivery.failed) {
       const last = reported.get(id);
-      // Much alters the catalog that has nothing to do with this table.
-      if (last !== undefined && (last.facts === facts || now - last.at < REPORT_AGAIN_MS)) continue;
+      // New facts may come from a catalog change that does not concern this table: hence the time limit.
+      if (last !== undefined && (last.facts === facts || now - last.at < REPEAT_REPORT_MS)) continue;
       reported.set(id, { facts, at: now });
       const { body } = new ProtocolError('POLICY_ERROR', { fields: { subscription_id: id } });
-      this.send(member, 'error', body, hold);
+      this.send(member, 'error', body, batch);
     }
   }
 }
 
-function after(
+function messagesAfter(
   lists: readonly MessageList[],
   changes: readonly StreamedChange[],
   position: Position,

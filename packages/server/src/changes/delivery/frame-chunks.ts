@@ -1,41 +1,44 @@
 import type { MessageList } from '../routing/group-deliveries.js';
 
-/** Messages are joined up to this size: few pushes for many small ones, and no long copies of large ones. */
+/**
+ * The size up to which messages are joined, in bytes: small messages need few pushes, large ones are not
+ * copied.
+ */
 const CHUNK_BYTES = 64 * 1024;
 
-/** Makes the bytes of lists of messages, once for all groups that share a list. */
+/** Joins the messages of a list into chunks of bytes, once for all groups that share the list. */
 export class FrameChunks {
-  readonly #made = new Map<MessageList, readonly Buffer[]>();
+  readonly #chunksByList = new Map<MessageList, readonly Buffer[]>();
 
-  /** The messages of several tables, in the order of their changes. */
+  /** Returns the chunks of several tables' messages, in the order of their changes. */
   of(lists: readonly MessageList[]): readonly Buffer[] {
     const [first] = lists;
     if (first === undefined) return [];
-    if (lists.length > 1) return join(lists.flat().sort((a, b) => a.batchIndex - b.batchIndex));
-    let chunks = this.#made.get(first);
+    if (lists.length > 1) return joinFrames(lists.flat().sort((a, b) => a.batchIndex - b.batchIndex));
+    let chunks = this.#chunksByList.get(first);
     if (chunks === undefined) {
-      chunks = join(first);
-      this.#made.set(first, chunks);
+      chunks = joinFrames(first);
+      this.#chunksByList.set(first, chunks);
     }
     return chunks;
   }
 }
 
-function join(list: MessageList): readonly Buffer[] {
+function joinFrames(list: MessageList): readonly Buffer[] {
   const chunks: Buffer[] = [];
-  let open: Buffer[] = [];
+  let pending: Buffer[] = [];
   let bytes = 0;
-  const close = () => {
-    const [first] = open;
-    if (first !== undefined) chunks.push(open.length === 1 ? first : Buffer.concat(open, bytes));
-    open = [];
+  const flush = () => {
+    const [first] = pending;
+    if (first !== undefined) chunks.push(pending.length === 1 ? first : Buffer.concat(pending, bytes));
+    pending = [];
     bytes = 0;
   };
   for (const { frame } of list) {
-    if (bytes > 0 && bytes + frame.length > CHUNK_BYTES) close();
-    open.push(frame);
+    if (bytes > 0 && bytes + frame.length > CHUNK_BYTES) flush();
+    pending.push(frame);
     bytes += frame.length;
   }
-  close();
+  flush();
   return chunks;
 }

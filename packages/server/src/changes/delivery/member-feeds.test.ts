@@ -12,7 +12,7 @@ beforeEach(() => {
   feeds = new MemberFeeds(() => now);
 });
 
-/** A member whose network takes bytes only when it is told to. */
+/** A member whose network takes bytes only when `drain` is called. */
 class Reader {
   readonly got: string[] = [];
   isCutOff = false;
@@ -49,7 +49,7 @@ class Reader {
   }
 }
 
-const CALM: Backpressure = { isBlocked: false, hasCaughtUpMember: false, oldest: undefined };
+const NO_BACKPRESSURE: Backpressure = { isBlocked: false, hasCaughtUpMember: false, oldest: undefined };
 
 function batch(): ChangeBatch {
   return new ChangeBatch('e', {}, () => undefined);
@@ -58,7 +58,7 @@ function batch(): ChangeBatch {
 const large = (letter: string) => Buffer.alloc(60_000, letter);
 
 describe('a member that keeps up', () => {
-  it('gets everything at once, and the slice is done with it', () => {
+  it('receives everything at once, and the batch is done', () => {
     const [reader, one] = [new Reader(), batch()];
     feeds.deliver(reader.member, [Buffer.from('a'), Buffer.from('b')], one);
     expect([reader.got, one.received, feeds.behind]).toEqual([['a', 'b'], 1, 0]);
@@ -68,7 +68,7 @@ describe('a member that keeps up', () => {
 });
 
 describe('a member that falls behind', () => {
-  it('gets more only as it drains, in order over slices, and each slice stays until it has it', () => {
+  it('receives more only as it drains, in the order of batches, and each batch is retained until then', () => {
     const reader = new Reader();
     const [one, two] = [batch(), batch()];
     feeds.deliver(reader.member, [large('a'), large('b'), large('c')], one);
@@ -81,14 +81,14 @@ describe('a member that falls behind', () => {
     expect(feeds.behind).toBe(0);
   });
 
-  it('holds nobody else up', () => {
+  it('does not delay other members', () => {
     const [slow, fast, one] = [new Reader(), new Reader(), batch()];
     feeds.deliver(slow.member, [large('a'), large('b'), large('c')], one);
     feeds.deliver(fast.member, [Buffer.from('a')], one);
     expect(fast.got).toEqual(['a']);
   });
 
-  it('that leaves gives its slices free', () => {
+  it('releases its batches when it leaves', () => {
     const [reader, one] = [new Reader(), batch()];
     feeds.deliver(reader.member, [large('a'), large('b'), large('c')], one);
     one.release();
@@ -99,34 +99,34 @@ describe('a member that falls behind', () => {
   });
 });
 
-describe('who is cut off', () => {
+describe('a member is closed as too slow', () => {
   function behind(): Reader {
     const reader = new Reader();
     feeds.deliver(reader.member, [large('a'), large('b'), large('c'), large('d'), large('e')], batch());
     return reader;
   }
 
-  it('is a member without progress for 30 seconds, not one that reads slowly', () => {
+  it('after 30 seconds without progress, but not while it reads slowly', () => {
     const [stuck, slow] = [behind(), behind()];
     now += 29_000;
     slow.drain();
-    feeds.cutOffSlow(CALM);
+    feeds.cutOffSlow(NO_BACKPRESSURE);
     expect([stuck.isCutOff, slow.isCutOff]).toEqual([false, false]);
     now += 1_000;
-    feeds.cutOffSlow(CALM);
+    feeds.cutOffSlow(NO_BACKPRESSURE);
     expect([stuck.isCutOff, slow.isCutOff]).toEqual([true, false]);
   });
 
-  it('is sooner one that is stuck while PostgreSQL waits for it', () => {
+  it('after 5 seconds without progress while reading from PostgreSQL is paused', () => {
     const stuck = behind();
     now += 5_000;
-    feeds.cutOffSlow(CALM);
+    feeds.cutOffSlow(NO_BACKPRESSURE);
     expect(stuck.isCutOff).toBe(false);
-    feeds.cutOffSlow({ ...CALM, isBlocked: true });
+    feeds.cutOffSlow({ ...NO_BACKPRESSURE, isBlocked: true });
     expect(stuck.isCutOff).toBe(true);
   });
 
-  it('is one that reads, but holds up others who have everything', () => {
+  it('when it reads, but blocks the change log while another member has received everything', () => {
     const [slow, one] = [new Reader(), batch()];
     feeds.deliver(slow.member, [large('a'), large('b'), large('c')], one);
     feeds.cutOffSlow({ isBlocked: true, hasCaughtUpMember: false, oldest: one });

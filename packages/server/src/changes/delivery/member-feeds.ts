@@ -1,38 +1,42 @@
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Clock } from '../../lib/clock.js';
 
-/** A member is handed more while less than this waits for it, in bytes: enough to keep the network busy. */
-const ROOM_BYTES = 64 * 1024;
-/** Without any progress for so long a member is too slow, in ms; sooner while PostgreSQL waits for it. */
+/** A member gets more while its outbox holds fewer bytes than this: enough to keep the network busy. */
+const OUTBOX_TARGET_BYTES = 64 * 1024;
+/**
+ * A member without progress for this long is too slow, in ms. The shorter time counts while reading from
+ * PostgreSQL is paused.
+ */
 const STALL_TIMEOUT_MS = 30_000;
 const BLOCKED_STALL_TIMEOUT_MS = 5_000;
 
-/** What is kept until the last member has taken it. */
+/** A batch that stays in memory until the last member has received it. */
 export interface RetainedBatch {
   retain(): void;
   release(): void;
-  /** Members that have taken it whole. */
+  /** How many members have received all of it. */
   received: number;
 }
 
-/** What waits for one member, in order, and since when it made no progress. */
+/** The chunks that wait for one member, in order, and the time of its last progress. */
 interface Feed {
-  readonly queue: { readonly chunks: readonly Buffer[]; next: number; readonly retain: RetainedBatch }[];
+  readonly queue: { readonly chunks: readonly Buffer[]; next: number; readonly batch: RetainedBatch }[];
   progressAt: number;
 }
 
-/** What decides about those who stay behind. */
+/** The state of the change log that decides which slow members are closed. */
 export interface Backpressure {
-  /** The log is full of what members have not taken: PostgreSQL is not read on. */
+  /** The change log is full of changes that members have not received: reading from PostgreSQL is paused. */
   readonly isBlocked: boolean;
-  /** Somebody else has everything: whoever stays behind holds others up. */
+  /** Some member has received everything: members that are behind delay the others. */
   readonly hasCaughtUpMember: boolean;
+  /** The oldest batch that some member has not received. */
   readonly oldest: RetainedBatch | undefined;
 }
 
 /**
- * Hands slices to members no faster than their outboxes drain. What waits for a member are references to bytes that
- * all members share; the slice stays in the log until the last one has taken it.
+ * Delivers batches to members no faster than their outboxes drain. A waiting member costs references to bytes
+ * that all members share. A batch stays in the change log until the last member has received it.
  */
 export class MemberFeeds {
   readonly #clock: Clock;
@@ -43,61 +47,64 @@ export class MemberFeeds {
     this.#clock = clock;
   }
 
-  /** Members that have not taken everything. */
+  /** How many members have not received everything. */
   get behind(): number {
     return this.#feeds.size;
   }
 
-  /** Whether something waits for this member. */
+  /** Whether messages wait for this member. */
   isBehind(member: Subscriber): boolean {
     return this.#feeds.has(member);
   }
 
-  /** Calls back whenever a member that was behind has taken everything. */
-  onCaughtUp(listener: (member: Subscriber) => void): void {
-    this.#onCaughtUp = listener;
+  /** Calls back whenever a member that was behind has received everything. */
+  onCaughtUp(callback: (member: Subscriber) => void): void {
+    this.#onCaughtUp = callback;
   }
 
-  /** Hands `pieces` of a slice to a member, now as far as it has room, and the rest as it drains. */
-  deliver(member: Subscriber, chunks: readonly Buffer[], retain: RetainedBatch): void {
+  /** Delivers chunks of a batch to a member: now as far as its outbox has room, the rest as it drains. */
+  deliver(member: Subscriber, chunks: readonly Buffer[], batch: RetainedBatch): void {
     const feed = this.#feeds.get(member);
     if (feed !== undefined) {
-      retain.retain();
-      feed.queue.push({ chunks, next: 0, retain });
+      batch.retain();
+      feed.queue.push({ chunks, next: 0, batch });
       return;
     }
     let next = 0;
     for (const chunk of chunks) {
-      if (member.waiting >= ROOM_BYTES) break;
+      if (member.waiting >= OUTBOX_TARGET_BYTES) break;
       member.pushPaced(chunk);
       next += 1;
     }
     if (next === chunks.length) {
-      retain.received += 1;
+      batch.received += 1;
       return;
     }
-    retain.retain();
-    const newFeed: Feed = { queue: [{ chunks, next, retain }], progressAt: this.#clock() };
+    batch.retain();
+    const newFeed: Feed = { queue: [{ chunks, next, batch }], progressAt: this.#clock() };
     this.#feeds.set(member, newFeed);
     member.whenDrained(() => this.#drained(member, newFeed));
   }
 
-  /** The member is gone: nothing waits for it any more. */
+  /** Discards what waits for a member that has left. */
   remove(member: Subscriber): void {
     const feed = this.#feeds.get(member);
     if (feed === undefined) return;
     this.#feeds.delete(member);
-    for (const { retain } of feed.queue) retain.release();
+    for (const { batch } of feed.queue) batch.release();
   }
 
-  /** Cuts off whoever makes no progress, and, when the log is full, whoever holds its oldest slice while others have all. */
+  /**
+   * Closes members without progress. When the change log is full, also closes members that still need its
+   * oldest batch while others have received everything.
+   */
   cutOffSlow({ isBlocked, hasCaughtUpMember, oldest }: Backpressure): void {
     const now = this.#clock();
     const timeout = isBlocked ? BLOCKED_STALL_TIMEOUT_MS : STALL_TIMEOUT_MS;
     for (const [member, feed] of this.#feeds) {
       const isStalled = now - feed.progressAt >= timeout;
       const isBlocking =
-        isBlocked && hasCaughtUpMember && oldest !== undefined && feed.queue[0]?.retain === oldest;
+        isBlocked && hasCaughtUpMember && oldest !== undefined && feed.queue[0]?.batch === oldest;
       if (isStalled || isBlocking) member.tooSlow();
     }
   }
@@ -107,7 +114,7 @@ export class MemberFeeds {
     feed.progressAt = this.#clock();
     for (let item = feed.queue[0]; item !== undefined; item = feed.queue[0]) {
       for (; item.next < item.chunks.length; item.next++) {
-        if (member.waiting >= ROOM_BYTES) {
+        if (member.waiting >= OUTBOX_TARGET_BYTES) {
           member.whenDrained(() => this.#drained(member, feed));
           return;
         }
@@ -115,8 +122,8 @@ export class MemberFeeds {
         if (chunk !== undefined) member.pushPaced(chunk);
       }
       feed.queue.shift();
-      item.retain.received += 1;
-      item.retain.release();
+      item.batch.received += 1;
+      item.batch.release();
     }
     this.#feeds.delete(member);
     this.#onCaughtUp(member);

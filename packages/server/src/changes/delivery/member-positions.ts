@@ -1,11 +1,13 @@
 import type { Subscriber } from '../../channels/subscriber.js';
 import { comparePositions, type Position } from '../model/position.js';
 
-/** Where members begin that do not get everything from the first change on: each gets what is behind its place. */
+/**
+ * Keeps the start positions of members that do not get every change: each gets only those after its position.
+ */
 export class MemberPositions {
   readonly #starts = new Map<Subscriber, Position>();
 
-  /** The member gets what is behind `position`. */
+  /** Lets the member get only changes after `position`. */
   start(member: Subscriber, position: Position): void {
     this.#starts.set(member, position);
   }
@@ -14,14 +16,15 @@ export class MemberPositions {
     this.#starts.delete(member);
   }
 
-  /** Another history: places in the old one mean nothing. */
+  /** Forgets all positions: they mean nothing in a new change epoch. */
   clear(): void {
     this.#starts.clear();
   }
 
   /**
-   * Behind which position the member gets changes; undefined: all. `first`: what is handed out begins there, and
-   * everything comes in order, so that whoever is before it gets all from now on.
+   * Returns the position after which the member gets changes; undefined: all of them. `first` is the first
+   * change that is delivered now. Changes are delivered in order, so a start position before `first` is no
+   * longer needed.
    */
   of(member: Subscriber, first?: Position): Position | undefined {
     const start = this.#starts.get(member);

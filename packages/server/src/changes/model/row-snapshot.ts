@@ -1,4 +1,4 @@
-/** The transactions that a SELECT saw, as PostgreSQL writes it: `xmin:xmax:xip,xip` (pg_snapshot). */
+/** Says which transactions a SELECT saw. Parses the text of pg_snapshot: `xmin:xmax:xip,xip`. */
 export class RowSnapshot {
   readonly #xmin: bigint;
   readonly #xmax: bigint;
@@ -11,19 +11,21 @@ export class RowSnapshot {
     this.#running = new Set(running === '' ? [] : running.split(',').map(BigInt));
   }
 
-  /** The lower halves of the transactions that were running, as the log names them. */
+  /** The transactions that were running, as 32-bit xids: the form that the WAL uses. */
   get running(): readonly number[] {
     return [...this.#running].map((xid) => Number(xid & 0xffff_ffffn));
   }
 
-  /** Whether the SELECT saw what this transaction did; `xid`: the lower half of its number, as the log has it. */
+  /** Whether the SELECT saw what this transaction did. `xid`: the 32-bit xid, as the WAL has it. */
   sees(xid: number): boolean {
-    const full = this.#fullOf(xid);
+    const full = this.#fullXid(xid);
     return full < this.#xmin || (full < this.#xmax && !this.#running.has(full));
   }
 
-  /** The number that is nearest to the snapshot's. */
-  #fullOf(xid: number): bigint {
+  /**
+   * Extends a 32-bit xid to the 64-bit xid that is nearest to the snapshot's xmax: 32-bit xids wrap around.
+   */
+  #fullXid(xid: number): bigint {
     const candidate = (this.#xmax & ~0xffff_ffffn) | BigInt(xid);
     if (candidate - this.#xmax > 0x7fff_ffffn) return candidate - 0x1_0000_0000n;
     if (this.#xmax - candidate > 0x7fff_ffffn) return candidate + 0x1_0000_0000n;

@@ -1,28 +1,38 @@
-/** What the catalog says of one column that has not been dropped. */
+/** Describes one column of a table as the catalog has it. Dropped columns are left out. */
 export interface ColumnFacts {
   readonly name: string;
+  /** `attnum` */
   readonly number: number;
   readonly typeOid: number;
   /** The type as SQL writes it, qualified and with its modifier: `numeric(10,2)`, `public.mood`. */
   readonly type: string;
-  /** The expression of a generated column, which the log does not carry; null for any other. */
+  /** The expression of a generated column, which the WAL does not contain; null for any other column. */
   readonly generated: string | null;
-  /** What its values can be compared as outside of PostgreSQL (compiling/exact-values); null: as nothing. */
+  /**
+   * How its values are compared outside of PostgreSQL (compiling/typed-values); null: only PostgreSQL can
+   * compare them.
+   */
   readonly family: string | null;
 }
 
-/** What the catalog says of a table at one moment. A change of any of it makes a new object. */
+/**
+ * Describes a table as the catalog has it at one moment. Immutable: any change of the catalog makes a new
+ * object.
+ */
 export interface TableFacts {
   readonly oid: number;
   readonly schema: string;
   readonly name: string;
   readonly kind: 'table' | 'partitioned';
-  /** In the order of the table. */
+  /** In table order. */
   readonly columns: readonly ColumnFacts[];
-  /** The names of the primary key's columns, in the order of the table; empty where there is none. */
+  /** The names of the primary key's columns, in table order; empty for a table without one. */
   readonly primaryKey: readonly string[];
-  /** What an old row version consists of: `f` all columns, `d` the primary key, `i` an index, `n` nothing. */
+  /**
+   * The replica identity. An old row version has: `f` all columns, `d` the primary key, `i` an index, `n`
+   * nothing.
+   */
   readonly identity: 'f' | 'd' | 'i' | 'n';
-  /** The names of the columns that an old row version has. */
+  /** The names of the columns of an old row version. */
   readonly identityColumns: readonly string[];
 }

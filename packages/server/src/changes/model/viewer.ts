@@ -2,12 +2,15 @@ import type { Identity } from '../../auth/identity.js';
 import type { ClaimSetting } from '../../config/claim-setting-type.js';
 import { claimText } from './claim-text.js';
 
-/** The role that rows are judged as, where a token chooses no other. */
+/** The database role of a viewer whose token selects no other. */
 export const DEFAULT_DB_ROLE = 'realtime_subscriber';
 
-/** Whom a row is judged for: the database role and the settings that a SELECT of this user would run with. */
+/**
+ * The context in which row level security is evaluated: the database role and the settings that a SELECT of
+ * this user would run with.
+ */
 export interface Viewer {
-  /** Equal for equal contexts: they are judged once. */
+  /** Equal for equal contexts, so that a row is evaluated once for all of them. */
   readonly key: string;
   readonly role: string;
   /** `app.current_user_id` */
@@ -24,7 +27,7 @@ export interface RowSetting {
   readonly value: string;
 }
 
-/** Everything that a SELECT of this user would run with. */
+/** Returns all settings that a SELECT of this viewer runs with. */
 export function settingsOf({ userId, claims, settings }: Viewer): readonly RowSetting[] {
   return [
     { name: 'app.current_user_id', value: userId },
@@ -33,20 +36,20 @@ export function settingsOf({ userId, claims, settings }: Viewer): readonly RowSe
   ];
 }
 
-/** Sets all of them for a transaction: the text and values of one statement. */
-export function settingsStatement(context: Viewer): readonly [sql: string, values: readonly string[]] {
-  const settings = settingsOf(context);
+/** Returns the statement, and its values, that sets all of them for one transaction. */
+export function settingsStatement(viewer: Viewer): readonly [sql: string, values: readonly string[]] {
+  const settings = settingsOf(viewer);
   const calls = settings.map((_, n) => `pg_catalog.set_config($${2 * n + 1}, $${2 * n + 2}, true)`);
   return [`SELECT ${calls.join(', ')}`, settings.flatMap(({ name, value }) => [name, value])];
 }
 
-/** Makes the context of an identity, and keeps it with the identity. */
+/** Returns the viewer of an identity, and remembers it as long as the identity lives. */
 export class Viewers {
   readonly #dbRoles: ReadonlySet<string>;
   readonly #claimSettings: readonly ClaimSetting[];
   readonly #known = new WeakMap<Identity, Viewer>();
 
-  /** `dbRoles`: the database roles that a token's role may choose. `claimSettings`: what is set from claims. */
+  /** `dbRoles`: the database roles that a role of a token may select. `claimSettings`: the settings made from claims. */
   constructor(dbRoles: readonly string[], claimSettings: readonly ClaimSetting[]) {
     this.#dbRoles = new Set(dbRoles);
     this.#claimSettings = claimSettings;

@@ -5,37 +5,38 @@ import type { DeliveredChanges } from './message-list-builder.js';
 import { type DecodedChange, eventOf, type TableBatch } from './table-batch.js';
 import type { Entry, TableSubscriptions } from './table-subscriptions.js';
 
-/** Why nobody at a place gets a change that is wanted there. */
+/** The reason why no member of a target gets a matching change. */
 export type UndeliveredReason = Extract<Outcome, 'policy' | 'privilege' | 'unheard'>;
 
-/** The changes that one subscription wants. */
+/** The changes of a batch that match one subscription. */
 interface MatchedChanges {
-  /** How many, where it wants all. */
-  all: number;
-  /** Which, where it has a condition. */
+  /** The number of changes, for a subscription without a condition. */
+  unconditionalCount: number;
+  /** The changes, for a subscription with a condition. */
   readonly matching: Set<DecodedChange>;
+  /** The changes for which a policy or the condition raised an error. */
   readonly failed: Set<DecodedChange>;
   undeliveredReason: UndeliveredReason;
 }
 
-/** Gathers what becomes of the changes of a slice, for each subscription that wants them. */
+/** Collects the outcomes of the changes of a batch, for each matching subscription. */
 export class BatchOutcomes {
-  readonly #seen = new Map<number, EventCounts>();
+  readonly #countsByTable = new Map<number, EventCounts>();
   readonly #matched = new Map<Subscription, MatchedChanges>();
 
-  /** The policy raised an error for somebody; the change is wanted. */
+  /** Records that the change matches, and that a policy raised an error for some viewer. */
   policyFailed(subscription: Subscription, change: DecodedChange): void {
-    this.#of(subscription).failed.add(change);
+    this.#matchedOf(subscription).failed.add(change);
   }
 
-  /** Whether the change is wanted cannot be told. */
+  /** Records that the condition raised an error: whether the change matches is unknown. */
   conditionFailed(subscription: Subscription, change: DecodedChange): void {
-    const { matching, failed } = this.#of(subscription);
+    const { matching, failed } = this.#matchedOf(subscription);
     matching.add(change);
     failed.add(change);
   }
 
-  /** The changes of a batch, and who wants them by `wants`, which knows all columns. */
+  /** Counts the changes of one table. `matches` must be allowed to read all columns. */
   add(
     tableBatch: TableBatch,
     subscriptions: TableSubscriptions,
@@ -44,13 +45,13 @@ export class BatchOutcomes {
   ): void {
     const { oid } = tableBatch.view.facts;
     const counts = countsOf(tableBatch.changes);
-    this.#seen.set(oid, sumOf(this.#seen.get(oid), counts));
+    this.#countsByTable.set(oid, sumOf(this.#countsByTable.get(oid), counts));
     for (const entry of subscriptions.unconditional()) {
       const { subscription } = entry;
       const { filter, seen } = subscription;
-      const matched = this.#of(subscription);
-      // One by one only where some may have been in its snapshot.
-      matched.all +=
+      const matched = this.#matchedOf(subscription);
+      // Changes are checked one by one only where the subscription's snapshot may have seen some of them.
+      matched.unconditionalCount +=
         seen === undefined
           ? filter.events.reduce((sum, event) => sum + counts[event], 0)
           : tableBatch.changes.filter((change) => isSubscribedTo(subscription, change)).length;
@@ -58,29 +59,34 @@ export class BatchOutcomes {
     }
     for (const change of tableBatch.changes)
       for (const entry of matches.matching(change)) {
-        const matched = this.#of(entry.subscription);
+        const matched = this.#matchedOf(entry.subscription);
         matched.matching.add(change);
         matched.undeliveredReason = undeliveredReasonOf(entry);
       }
   }
 
-  /** What became of all; `delivered`: what at least one member got. */
+  /** Returns the outcomes of all changes. `delivered`: the changes that at least one member gets. */
   finish(delivered: DeliveredChanges): ChangeOutcomes {
     const outcomes = new Map<Subscription, Record<Outcome, number>>();
-    for (const [subscription, { all, matching, failed, undeliveredReason }] of this.#matched) {
-      const got = new Set([...(delivered.get(subscription) ?? [])].filter(eventOf));
-      const error = [...failed].filter((change) => !got.has(change)).length;
-      const own = { delivered: got.size, error, policy: 0, privilege: 0, unheard: 0 };
-      own[undeliveredReason] = all + matching.size - got.size - error;
-      outcomes.set(subscription, own);
+    for (const [subscription, { unconditionalCount, matching, failed, undeliveredReason }] of this.#matched) {
+      const deliveredChanges = new Set([...(delivered.get(subscription) ?? [])].filter(eventOf));
+      const error = [...failed].filter((change) => !deliveredChanges.has(change)).length;
+      const outcomeCounts = { delivered: deliveredChanges.size, error, policy: 0, privilege: 0, unheard: 0 };
+      outcomeCounts[undeliveredReason] = unconditionalCount + matching.size - deliveredChanges.size - error;
+      outcomes.set(subscription, outcomeCounts);
     }
-    return { seen: this.#seen, outcomes };
+    return { seen: this.#countsByTable, outcomes };
   }
 
-  #of(subscription: Subscription): MatchedChanges {
+  #matchedOf(subscription: Subscription): MatchedChanges {
     let matched = this.#matched.get(subscription);
     if (matched === undefined) {
-      matched = { all: 0, matching: new Set(), failed: new Set(), undeliveredReason: 'policy' };
+      matched = {
+        unconditionalCount: 0,
+        matching: new Set(),
+        failed: new Set(),
+        undeliveredReason: 'policy',
+      };
       this.#matched.set(subscription, matched);
     }
     return matched;

@@ -24,7 +24,7 @@ import { type Entry, TableSubscriptions } from './table-subscriptions.js';
 import type { TableView } from './table-view.js';
 import type { TableViews } from './table-views.js';
 
-/** Counts what routing does; read when metrics are scraped. */
+/** Counts evaluated rows, filtered changes and errors; read when metrics are scraped. */
 interface RoutingCounters {
   rowsEvaluated: number;
   changesFiltered: number;
@@ -39,55 +39,60 @@ export interface BatchRouterParts {
   readonly personal: Pick<PersonalSubscriptions, 'byTable' | 'version'>;
   readonly messages: Pick<SqlMessages, 'read' | 'encode'>;
   readonly subscriptions: { byTable(oid: number): readonly Subscription[] };
-  /** The channel, or undefined where it is no more. */
+  /** Returns the channel; undefined if it no longer exists. */
   readonly channel: (name: string) => Channel | undefined;
   readonly counters: RoutingCounters;
 }
 
-/** What becomes of a slice. */
+/** The result of routing a batch. */
 export interface Routed {
   readonly deliveries: Iterable<GroupDelivery>;
   readonly delivered: DeliveredChanges;
   readonly outcomes: ChangeOutcomes;
 }
 
-/** So many that a slice that comes meanwhile hardly waits. */
-const PREPARED_VIEWERS = 100;
+/** How many viewers are prepared in one step: few enough that a batch hardly waits for them. */
+const VIEWERS_PER_PREPARATION = 100;
 
-/** What is gathered of a slice. */
+/** Collects the result while a batch is routed. */
 interface BatchResult {
   readonly deliveries: GroupDeliveries;
   readonly delivered: DeliveredChanges;
   readonly outcomes: BatchOutcomes;
 }
 
-/** The subscriptions of a table as they were made ready, and what they were made of. */
-interface Prepared {
+/** The indexed subscriptions of a table, and the inputs that they were made of. */
+interface PreparedSubscriptions {
   readonly facts: TableFacts;
+  /** The subscriptions of channels. */
   readonly shared: readonly Subscription[];
-  /** Of the subscriptions of connections. */
+  /** The version of the personal subscriptions. */
   readonly version: number;
   readonly subscriptions: TableSubscriptions;
 }
 
-/** Decides, for one slice of changes, who gets what: subscription, condition, rights and policies. */
+/**
+ * Routes a batch of changes to recipient groups. A group gets a change if a subscription and its condition
+ * match, the role has the privileges, and the policies of row level security show the row to the group's
+ * viewer.
+ */
 export class BatchRouter {
   readonly #parts: BatchRouterParts;
-  readonly #prepared = new Map<number, Prepared>();
+  readonly #preparedByTable = new Map<number, PreparedSubscriptions>();
 
   constructor(parts: BatchRouterParts) {
     this.#parts = parts;
   }
 
-  /** What each of these seats gets. Throws StaleFacts when the catalog has changed meanwhile. */
+  /** Returns the messages of each recipient group. Throws StaleFacts if the catalog has changed meanwhile. */
   async route(epoch: string, changes: readonly StreamedChange[], recipients: Recipients): Promise<Routed> {
     const { authorizer, encoder } = this.#parts;
-    const into: BatchResult = {
+    const result: BatchResult = {
       deliveries: new GroupDeliveries(),
       delivered: new Map(),
       outcomes: new BatchOutcomes(),
     };
-    const { deliveries, delivered, outcomes } = into;
+    const { deliveries, delivered, outcomes } = result;
     const segments = await this.#segments(changes, recipients);
     const tableBatches = segments.flat();
     const hasRecipients = ({ view: { facts } }: TableBatch) => recipients.ofTable(facts.oid).roles.size > 0;
@@ -96,18 +101,20 @@ export class BatchRouter {
       withRecipients.length > 0 ||
       tableBatches.some(({ view }) => recipients.readsMemberships(view.facts.oid))
     ) {
+      // Fails if the catalog has changed, or if other sessions do not see these transactions yet.
       const tables = new Set(withRecipients.map(({ view }) => view.facts));
-      await authorizer.verify([...tables], xidsOf(changes));
+      await authorizer.verify([...tables], distinctXids(changes));
     }
     const listsByView = new Map<TableView, MessageListBuilder>();
     for (const segment of segments) {
+      // The rows of a transaction are visible by its own membership changes.
       for (const tableBatch of segment) recipients.tableChanged(tableBatch);
       for (const tableBatch of segment.filter(hasRecipients)) {
         const { view } = tableBatch;
         const lists =
           listsByView.get(view) ?? new MessageListBuilder(new ChangeFrames(epoch, view, encoder), delivered);
         listsByView.set(view, lists);
-        await this.#routeTable(tableBatch, recipients.ofTable(view.facts.oid), lists, into);
+        await this.#routeTable(tableBatch, recipients.ofTable(view.facts.oid), lists, result);
       }
     }
     for (const lists of listsByView.values()) lists.finish(deliveries);
@@ -117,23 +124,25 @@ export class BatchRouter {
   }
 
   /**
-   * Has some of those who may hear of a table looked up ahead of its next change, which then need not wait for it.
-   * False: there are none. Throws StaleFacts.
+   * Evaluates the policy parameters of some new recipients of a table, so that its next change does not wait
+   * for them. Returns false if there are none left. Throws StaleFacts.
    */
   async prepare(oid: number, recipients: Recipients): Promise<boolean> {
     const { authorizer } = this.#parts;
-    for (const [role, own] of recipients.ofTable(oid).roles) {
+    for (const [role, roleRecipients] of recipients.ofTable(oid).roles) {
       const facts = await authorizer.facts(oid);
       if (facts === undefined) return false;
       const { rows, policyCompilation } = await authorizer.privileges(facts, role);
       if (rows !== 'filtered' || !('compiled' in policyCompilation)) continue;
-      const fold: EvaluateParameters = (viewers) => authorizer.evaluateParameters(facts, role, viewers);
-      if (await own.prepare(policyCompilation, fold, PREPARED_VIEWERS)) return true;
+      const evaluateParameters: EvaluateParameters = (viewers) =>
+        authorizer.evaluateParameters(facts, role, viewers);
+      if (await roleRecipients.prepare(policyCompilation, evaluateParameters, VIEWERS_PER_PREPARATION))
+        return true;
     }
     return false;
   }
 
-  /** What was sent by SQL goes to all members of its channel. */
+  /** Routes a message of `realtime.send` to all members of its channel. */
   #routeMessage(
     epoch: string,
     streamed: StreamedMessage,
@@ -153,19 +162,20 @@ export class BatchRouter {
   }
 
   /**
-   * The changes of a slice, decoded. Where a transaction changes who is a member of what, another segment begins: it
-   * counts for what that commits, and for nothing before. Tables that are no more are left out.
+   * Decodes the changes of a batch and groups them by table. A transaction that changes memberships begins a
+   * new segment: its membership changes apply to itself and later transactions, not to those before. Dropped
+   * tables are left out.
    */
   async #segments(changes: readonly StreamedChange[], recipients: Recipients): Promise<TableBatch[][]> {
-    const begins = new Set<bigint>();
+    const segmentStarts = new Set<bigint>();
     for (const change of changes)
       if (change.kind !== 'message' && recipients.tracksMemberships(change.relation.oid))
-        begins.add(change.transaction.commitLsn);
+        segmentStarts.add(change.transaction.commitLsn);
     const segments: Map<WalRelation, TableBatch | undefined>[] = [new Map()];
     let last: bigint | undefined;
     for (const [batchIndex, change] of changes.entries()) {
       const { commitLsn } = change.transaction;
-      if (commitLsn !== last && begins.has(commitLsn)) segments.push(new Map());
+      if (commitLsn !== last && segmentStarts.has(commitLsn)) segments.push(new Map());
       last = commitLsn;
       if (change.kind === 'message') continue;
       const { relation } = change;
@@ -176,32 +186,37 @@ export class BatchRouter {
       }
       tableBatches?.get(relation)?.add(change, batchIndex);
     }
-    const known = segments.map((tableBatches) =>
+    const decoded = segments.map((tableBatches) =>
       [...tableBatches.values()].filter((tableBatch) => tableBatch !== undefined),
     );
     this.#parts.formats.beginRows();
-    for (const { view, changes: own } of known.flat()) {
-      const rows = own.flatMap((change) => [change.old, change.new]);
+    for (const { view, changes: tableChanges } of decoded.flat()) {
+      const rows = tableChanges.flatMap((change) => [change.old, change.new]);
       await this.#parts.formats.convert(view.relation, rows);
     }
-    return known;
+    return decoded;
   }
 
   async #routeTable(
     tableBatch: TableBatch,
     tableRecipients: TableRecipients,
     lists: MessageListBuilder,
-    into: BatchResult,
+    result: BatchResult,
   ): Promise<void> {
     const { authorizer, counters } = this.#parts;
     const { facts } = tableBatch.view;
     const subscriptions = await this.#subscriptionsOf(facts);
     if (subscriptions.isEmpty) return;
-    const conditionResults = await this.#evaluateConditions(tableBatch, subscriptions, tableRecipients, into);
+    const conditionResults = await this.#evaluateConditions(
+      tableBatch,
+      subscriptions,
+      tableRecipients,
+      result,
+    );
     const matchesFor = (columns: ReadonlySet<string>) =>
       new FilterMatches(tableBatch, subscriptions, conditionResults, columns);
     const all = matchesFor(new Set(facts.columns.map(({ name }) => name)));
-    const roles: RoleOfTable[] = [];
+    const roles: RoleAccess[] = [];
     for (const [role, recipients] of tableRecipients.roles) {
       const privileges = await authorizer.privileges(facts, role);
       const matches = facts.columns.every(({ name }) => privileges.columns.has(name))
@@ -212,17 +227,17 @@ export class BatchRouter {
         counters.changesFiltered += tableBatch.changes.filter((change) => matches.hasMatch(change)).length;
       else if (privileges.rows === 'all')
         deliverToAll(tableBatch, subscriptions, matches, recipients, privileges, lists);
-      else await this.#routeByPolicies(tableBatch, matches, recipients, privileges, lists, into);
+      else await this.#routeByPolicies(tableBatch, matches, recipients, privileges, lists, result);
     }
-    into.outcomes.add(tableBatch, subscriptions, all, (entry) => undeliveredReasonOf(entry, roles));
+    result.outcomes.add(tableBatch, subscriptions, all, (entry) => undeliveredReasonOf(entry, roles));
   }
 
-  /** The subscriptions to a table, of channels and of connections, ready to be held against rows. */
+  /** Returns the indexed subscriptions to a table, of channels and of connections. */
   async #subscriptionsOf(facts: TableFacts): Promise<TableSubscriptions> {
     const { authorizer, personal, subscriptions: registry } = this.#parts;
     const shared = registry.byTable(facts.oid);
     const { version } = personal;
-    const known = this.#prepared.get(facts.oid);
+    const known = this.#preparedByTable.get(facts.oid);
     if (known?.facts === facts && known.shared === shared && known.version === version)
       return known.subscriptions;
     const all: [SubscriptionTarget, Subscription][] = [];
@@ -233,11 +248,14 @@ export class BatchRouter {
     const subscriptions =
       known?.facts === facts ? known.subscriptions : new TableSubscriptions(authorizer, facts);
     await subscriptions.update(all);
-    this.#prepared.set(facts.oid, { facts, shared, version, subscriptions });
+    this.#preparedByTable.set(facts.oid, { facts, shared, version, subscriptions });
     return subscriptions;
   }
 
-  /** What PostgreSQL says of the conditions that only it evaluates; whoever has one that fails is told. */
+  /**
+   * Evaluates the conditions that need PostgreSQL, and records which subscriptions failed. Returns the
+   * results by SQL.
+   */
   async #evaluateConditions(
     tableBatch: TableBatch,
     subscriptions: TableSubscriptions,
@@ -255,7 +273,7 @@ export class BatchRouter {
     );
     for (const [n, { sql, columns }] of conditionsInPostgres.entries()) {
       const result = results[n];
-      if (result === undefined) throw new Error('a condition without a verdict');
+      if (result === undefined) throw new Error('The authorizer returned no result for a condition');
       conditionResults.set(sql, result);
       const required = tableBatch.view.requirement(columns);
       const hasFailed = (row: number) =>
@@ -276,14 +294,14 @@ export class BatchRouter {
     return conditionResults;
   }
 
-  /** Gives everybody what the policies show them. */
+  /** Routes matching changes to the viewers of one role that the policies show the rows to. */
   async #routeByPolicies(
     tableBatch: TableBatch,
     matches: FilterMatches,
     recipients: RoleRecipients,
     privileges: RolePrivileges,
     lists: MessageListBuilder,
-    { deliveries, outcomes }: BatchResult,
+    result: BatchResult,
   ): Promise<void> {
     const { authorizer, counters } = this.#parts;
     const visibility = await RowVisibility.of(authorizer, tableBatch, matches, recipients, privileges);
@@ -299,8 +317,17 @@ export class BatchRouter {
       if (isFiltered && matches.hasMatch(change)) counters.changesFiltered += 1;
     }
     counters.rowsEvaluated += visibility.evaluated;
+    this.#recordPolicyFailures(tableBatch, matches, visibility, result);
+  }
+
+  #recordPolicyFailures(
+    tableBatch: TableBatch,
+    matches: FilterMatches,
+    visibility: RowVisibility,
+    { deliveries, outcomes }: BatchResult,
+  ): void {
     for (const [tableViewer, rows] of visibility.failed) {
-      counters.changeErrors += rows.size;
+      this.#parts.counters.changeErrors += rows.size;
       for (const change of tableBatch.changes) {
         if (!rows.has(change.oldRow) && !rows.has(change.newRow)) continue;
         for (const group of tableViewer.groups) {
@@ -318,30 +345,33 @@ export class BatchRouter {
   }
 }
 
-/** Those of one role who listen, and what they may. */
-interface RoleOfTable {
+/** The recipients of one role, and the privileges of the role on the table. */
+interface RoleAccess {
   readonly recipients: RoleRecipients;
   readonly privileges: RolePrivileges;
 }
 
-/** Why nobody gets what a subscription wants, if nobody does. */
+/** Returns the reason that counts for a matching change that no member gets. */
 function undeliveredReasonOf(
   { target, subscription }: Entry,
-  roles: readonly RoleOfTable[],
+  roles: readonly RoleAccess[],
 ): UndeliveredReason {
   const withMembers = roles.filter(({ recipients }) => recipients.hasAny(target));
   if (withMembers.length === 0) return 'unheard';
-  const read = subscription.condition?.columns ?? [];
-  const canRead = ({ privileges }: RoleOfTable) =>
-    privileges.canSelect && read.every((name) => privileges.columns.has(name));
+  const conditionColumns = subscription.condition?.columns ?? [];
+  const canRead = ({ privileges }: RoleAccess) =>
+    privileges.canSelect && conditionColumns.every((name) => privileges.columns.has(name));
   return withMembers.some(canRead) ? 'policy' : 'privilege';
 }
 
-function xidsOf(changes: readonly StreamedChange[]): number[] {
+function distinctXids(changes: readonly StreamedChange[]): number[] {
   return [...new Set(changes.map(({ transaction }) => transaction.xid))];
 }
 
-/** Row level security does not apply: what a channel wants all its members get, in one list. */
+/**
+ * Routes matching changes of a role that row level security does not apply to: the groups of a channel share
+ * one list.
+ */
 function deliverToAll(
   tableBatch: TableBatch,
   subscriptions: TableSubscriptions,
@@ -364,7 +394,7 @@ function deliverToAll(
       for (const group of recipients.groupsOf(target))
         if (group.owner !== undefined) separateGroups.add(group);
     }
-    // What is wanted by the channel and by the member itself makes one message.
+    // A change that matches a channel's and a personal subscription makes one message.
     for (const group of separateGroups) {
       const match = matches.of(change, group);
       if (match !== undefined) lists.add(group, match, privileges, () => true);

@@ -4,7 +4,7 @@ import type { Framer } from '../../channels/message-encoder.js';
 import type { WalBegin, WalRelation } from '../../postgres/source/change-source.js';
 import { formatLsn } from '../../postgres/sql/lsn.js';
 
-/** What of a change is the same for all members. */
+/** The fields of a change that are the same for all members. */
 export interface ChangeFacts {
   readonly epoch: string;
   readonly transaction: WalBegin;
@@ -13,20 +13,20 @@ export interface ChangeFacts {
   readonly event: ChangeEvent;
 }
 
-/** What of a change depends on who gets it. */
+/** The fields of a change that depend on the recipient. */
 export interface ChangeForm {
-  /** JSON texts; null: none, or not visible. */
+  /** JSON texts; null: there is no such version, or it is not visible. */
   readonly oldRecord: string | null;
   readonly newRecord: string | null;
   readonly visibility?: 'gained' | 'lost';
-  /** A JSON array, or empty where there are none. */
+  /** The column names as a JSON array; empty if there are none. */
   readonly unchangedColumns: string;
-  /** A JSON array. */
+  /** The ids as a JSON array. */
   readonly subscriptionIds: string;
 }
 
-/** The parts of a message that all changes of a transaction share, as JSON. */
-interface Stamp {
+/** The fields that all changes of a transaction share, as parts of JSON texts. */
+interface TransactionFields {
   readonly transaction: WalBegin;
   readonly epoch: string;
   readonly milliseconds: string;
@@ -36,25 +36,27 @@ interface Stamp {
   readonly cursorPrefix: string;
 }
 
-/** Makes the messages of row changes: the same change has always the same id, time and cursor. */
+/**
+ * Encodes row changes as messages. The same change always has the same id, time and cursor, also in a replay.
+ */
 export class ChangeEncoder {
   readonly #frame: Framer;
   readonly #names = new WeakMap<
     WalRelation,
     { readonly table: string; readonly schema: string; readonly name: string }
   >();
-  #stamp: Stamp | undefined;
+  #transactionFields: TransactionFields | undefined;
 
   constructor(frame: Framer) {
     this.#frame = frame;
   }
 
-  /** The message as the bytes that a connection writes. */
+  /** Returns the framed bytes that a connection writes. */
   encode(facts: ChangeFacts, form: ChangeForm): Buffer {
     const { index, event, transaction } = facts;
-    const stamp = this.#stampOf(facts);
+    const shared = this.#transactionFieldsOf(facts);
     const { table, schema, name } = this.#namesOf(facts.relation);
-    const id = `${stamp.milliseconds}_${stamp.idPrefix}${index.toString(36)}`;
+    const id = `${shared.milliseconds}_${shared.idPrefix}${index.toString(36)}`;
     const more =
       (form.visibility === undefined ? '' : `,"visibility":"${form.visibility}"`) +
       (form.unchangedColumns === '' ? '' : `,"unchanged_columns":${form.unchangedColumns}`);
@@ -62,18 +64,19 @@ export class ChangeEncoder {
       `{"id":"msg_${id}","type":"database_change","event":"${event}.${name}","payload":{"change":{` +
         `"id":"change_${id}","table":${table},"schema":${schema},"event":"${event}",` +
         `"old_record":${form.oldRecord},"new_record":${form.newRecord},` +
-        `"timestamp":"${stamp.timestamp}","commit_timestamp":"${stamp.commitTimestamp}","xid":${transaction.xid}${more}},` +
+        `"timestamp":"${shared.timestamp}","commit_timestamp":"${shared.commitTimestamp}","xid":${transaction.xid}${more}},` +
         `"subscription_ids":${form.subscriptionIds}},"user_id":"${SYSTEM_USER}",` +
-        `"timestamp":"${stamp.timestamp}","cursor":"${stamp.cursorPrefix}${index}"}`,
+        `"timestamp":"${shared.timestamp}","cursor":"${shared.cursorPrefix}${index}"}`,
     );
   }
 
-  #stampOf({ transaction, epoch }: ChangeFacts): Stamp {
-    if (this.#stamp?.transaction === transaction && this.#stamp.epoch === epoch) return this.#stamp;
+  #transactionFieldsOf({ transaction, epoch }: ChangeFacts): TransactionFields {
+    if (this.#transactionFields?.transaction === transaction && this.#transactionFields.epoch === epoch)
+      return this.#transactionFields;
     const { commitLsn, commitTime } = transaction;
     const milliseconds = commitTime / 1000n;
     const date = new Date(Number(milliseconds)).toISOString();
-    this.#stamp = {
+    this.#transactionFields = {
       transaction,
       epoch,
       milliseconds: String(milliseconds),
@@ -82,7 +85,7 @@ export class ChangeEncoder {
       idPrefix: `${epoch}${commitLsn.toString(36)}x`,
       cursorPrefix: `${epoch}:${formatLsn(commitLsn)}/`,
     };
-    return this.#stamp;
+    return this.#transactionFields;
   }
 
   #namesOf(relation: WalRelation): { table: string; schema: string; name: string } {

@@ -13,25 +13,25 @@ const EVENTS = {
   truncate: 'TRUNCATE',
 } as const satisfies Record<string, ChangeEvent>;
 
-/** What a role gets of the changes that a set of subscriptions wants. */
+/** The columns and subscription ids of a message, for one role and one set of matching subscriptions. */
 interface MessageShape {
   readonly columns: ColumnChoice;
-  /** What is left of the old version of a row that goes out of view. */
+  /** The key columns: all that is sent of the old version when a row is no longer visible. */
   readonly key: ColumnChoice;
   /** The ids as a JSON array. */
   readonly ids: string;
 }
 
 /**
- * The messages of the changes of one batch. A message is made once for each set of subscriptions and visible
- * columns, however many members get it.
+ * Encodes the changes of one table in a batch. A message is encoded once for each set of subscriptions and
+ * visible columns, however many members get it.
  */
 export class ChangeFrames {
   readonly #epoch: string;
   readonly #view: TableView;
   readonly #encoder: ChangeEncoder;
   readonly #shapes = new Map<RolePrivileges, Map<readonly Subscription[], MessageShape>>();
-  readonly #made = new Map<DecodedChange, Map<string, Buffer>>();
+  readonly #framesByChange = new Map<DecodedChange, Map<string, Buffer>>();
 
   constructor(epoch: string, view: TableView, encoder: ChangeEncoder) {
     this.#epoch = epoch;
@@ -42,10 +42,10 @@ export class ChangeFrames {
   frame(change: DecodedChange, visibleChange: VisibleChange, privileges: RolePrivileges): Buffer {
     const shape = this.#shapeOf(visibleChange.subscriptions, privileges);
     const key = `${shape.columns.key}|${shape.ids}|${visibleChange.visibility ?? ''}${visibleChange.showsOld}`;
-    let frames = this.#made.get(change);
+    let frames = this.#framesByChange.get(change);
     if (frames === undefined) {
       frames = new Map();
-      this.#made.set(change, frames);
+      this.#framesByChange.set(change, frames);
     }
     let frame = frames.get(key);
     if (frame === undefined) {
@@ -73,7 +73,7 @@ export class ChangeFrames {
     );
   }
 
-  /** Several subscriptions that match make one message: its columns are their union. */
+  /** Several matching subscriptions share one message, with the union of their columns. */
   #shapeOf(subscriptions: readonly Subscription[], privileges: RolePrivileges): MessageShape {
     let shapes = this.#shapes.get(privileges);
     if (shapes === undefined) {

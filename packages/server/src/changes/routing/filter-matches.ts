@@ -4,19 +4,25 @@ import type { EvaluationResult } from '../visibility/authorizer.js';
 import { type DecodedChange, eventOf, NO_ROW, type TableBatch } from './table-batch.js';
 import type { Entry, TableSubscriptions } from './table-subscriptions.js';
 
-/** A change that some subscription wants, whoever may see it. */
+/** A change that some subscription of a recipient group matches. Row visibility is not considered yet. */
 export interface ChangeMatch {
   readonly change: DecodedChange;
-  /** Those whose condition is true of the old version, and of the new one. */
+  /** The subscriptions whose condition is true of the old version, and of the new one. */
   readonly oldSubscriptions: readonly Subscription[];
   readonly newSubscriptions: readonly Subscription[];
-  /** Whether the old version was wanted cannot be told: the log does not have it, or not the columns that matter. */
+  /**
+   * It is unknown what the old version matched: the WAL does not have it, or lacks columns that a condition
+   * reads.
+   */
   readonly isOldUnknown: boolean;
 }
 
 const NONE: readonly Subscription[] = [];
 
-/** Whether the change is one that the subscription is about, and not in the snapshot that it began with. */
+/**
+ * Whether the subscription selects the event of the change, and the snapshot that it began with did not see
+ * the change.
+ */
 export function isSubscribedTo({ filter, seen }: Subscription, change: DecodedChange): boolean {
   const event = eventOf(change);
   if (event === undefined || !filter.events.includes(event)) return false;
@@ -24,21 +30,22 @@ export function isSubscribedTo({ filter, seen }: Subscription, change: DecodedCh
 }
 
 /**
- * What of a batch is wanted by the subscriptions of channels and of connections, as far as one role may know: a
- * condition on a column that it may not read would be an oracle.
+ * Matches the changes of a table batch against the subscriptions of channels and connections, for one
+ * database role. A condition on a column that the role is not allowed to read matches nothing: it would be an
+ * oracle.
  */
 export class FilterMatches {
   readonly #tableBatch: TableBatch;
   readonly #subscriptions: TableSubscriptions;
-  /** What PostgreSQL said of conditions, by their SQL. */
+  /** The results of the conditions that PostgreSQL evaluated, by their SQL. */
   readonly #conditionResults: ReadonlyMap<string, EvaluationResult>;
-  /** The names of those that the role may read. */
-  readonly #columns: ReadonlySet<string>;
+  /** The names of the columns that the role is allowed to read. */
+  readonly #readableColumns: ReadonlySet<string>;
   readonly #sets = new SubscriptionSets();
-  /** The places of the columns that conditions read. */
-  readonly #required = new Map<readonly string[], readonly number[] | null>();
+  /** The indexes, in catalog order, of the columns that conditions read. */
+  readonly #requiredIndexes = new Map<readonly string[], readonly number[] | null>();
   readonly #matching = new Map<DecodedChange, ReadonlyMap<SubscriptionTarget, readonly Entry[]>>();
-  readonly #ofChannels = new Map<DecodedChange, Map<string, ChangeMatch | undefined>>();
+  readonly #matchByChannel = new Map<DecodedChange, Map<string, ChangeMatch | undefined>>();
 
   constructor(
     tableBatch: TableBatch,
@@ -49,38 +56,40 @@ export class FilterMatches {
     this.#tableBatch = tableBatch;
     this.#subscriptions = subscriptions;
     this.#conditionResults = conditionResults;
-    this.#columns = columns;
+    this.#readableColumns = columns;
   }
 
-  /** Whether anybody wants the change. */
+  /** Whether any subscription matches the change. */
   hasMatch(change: DecodedChange): boolean {
     if (change.streamed.kind === 'truncate') return !this.#subscriptions.isEmpty;
     return this.#subscriptions.hasUnconditional || this.#matchingOf(change).size > 0;
   }
 
-  /** The places that want the change by a condition; those that want every change are `subscriptions.withAlways`. */
+  /**
+   * The targets with a matching condition. Targets without one are `subscriptions.targetsWithUnconditional`.
+   */
   conditionalTargets(change: DecodedChange): Iterable<SubscriptionTarget> {
     return this.#matchingOf(change).keys();
   }
 
-  /** The subscriptions that want the change by a condition. */
+  /** The subscriptions with a matching condition. */
   matching(change: DecodedChange): readonly Entry[] {
     return [...this.#matchingOf(change).values()]
       .flat()
       .filter((entry) => isSubscribedTo(entry.subscription, change));
   }
 
-  /** What the members of a seat want of a change; undefined: nothing. */
+  /** Matches a change against the subscriptions of a recipient group; undefined: none matches. */
   of(change: DecodedChange, { channel, owner }: RecipientGroup): ChangeMatch | undefined {
     if (owner !== undefined) return this.#match(change, [channel.name, owner]);
-    let known = this.#ofChannels.get(change);
-    if (known === undefined) {
-      known = new Map();
-      this.#ofChannels.set(change, known);
+    let matches = this.#matchByChannel.get(change);
+    if (matches === undefined) {
+      matches = new Map();
+      this.#matchByChannel.set(change, matches);
     }
-    if (known.has(channel.name)) return known.get(channel.name);
+    if (matches.has(channel.name)) return matches.get(channel.name);
     const match = this.#match(change, [channel.name]);
-    known.set(channel.name, match);
+    matches.set(channel.name, match);
     return match;
   }
 
@@ -100,50 +109,50 @@ export class FilterMatches {
     }
     if (entries.length === 0) return undefined;
     entries.sort((a, b) => a.order - b.order);
-    const oldSubscriptions = this.#subscriptionsOf(entries, change.oldRow);
-    const newSubscriptions = this.#subscriptionsOf(entries, change.newRow);
+    const oldSubscriptions = this.#subscriptionsMatching(entries, change.oldRow);
+    const newSubscriptions = this.#subscriptionsMatching(entries, change.newRow);
     if (oldSubscriptions.length + newSubscriptions.length === 0) return undefined;
     return {
       change,
       oldSubscriptions,
       newSubscriptions,
-      isOldUnknown: this.#isUnknown(entries, change.oldRow),
+      isOldUnknown: this.#isVersionUnknown(entries, change.oldRow),
     };
   }
 
-  #subscriptionsOf(entries: readonly Entry[], row: number): readonly Subscription[] {
+  #subscriptionsMatching(entries: readonly Entry[], row: number): readonly Subscription[] {
     if (row === NO_ROW) return NONE;
-    return this.#sets.of(entries.filter((entry) => this.#holds(entry, row)));
+    return this.#sets.of(entries.filter((entry) => this.#isConditionTrue(entry, row)));
   }
 
-  #holds({ subscription: { condition }, test }: Entry, row: number): boolean {
+  #isConditionTrue({ subscription: { condition }, test }: Entry, row: number): boolean {
     if (condition === null) return true;
-    if (!this.#canRead(condition.columns) || !this.#knows(row, condition.columns)) return false;
+    if (!this.#canRead(condition.columns) || !this.#hasColumns(row, condition.columns)) return false;
     if (test !== undefined) return test(this.#tableBatch.typedRow(row), []) === true;
     return this.#conditionResults.get(condition.sql)?.visible.has(row) === true;
   }
 
-  #isUnknown(entries: readonly Entry[], row: number): boolean {
+  #isVersionUnknown(entries: readonly Entry[], row: number): boolean {
     if (row === NO_ROW) return true;
     return entries.some(
-      ({ subscription: { condition } }) => condition !== null && !this.#knows(row, condition.columns),
+      ({ subscription: { condition } }) => condition !== null && !this.#hasColumns(row, condition.columns),
     );
   }
 
   #canRead(columns: readonly string[]): boolean {
-    return columns.every((name) => this.#columns.has(name));
+    return columns.every((name) => this.#readableColumns.has(name));
   }
 
-  #knows(row: number, columns: readonly string[]): boolean {
-    let required = this.#required.get(columns);
+  #hasColumns(row: number, columns: readonly string[]): boolean {
+    let required = this.#requiredIndexes.get(columns);
     if (required === undefined) {
       required = this.#tableBatch.view.requirement(columns);
-      this.#required.set(columns, required);
+      this.#requiredIndexes.set(columns, required);
     }
     return required !== null && this.#tableBatch.knows(row, required);
   }
 
-  /** By place, the entries with a condition that is true of a version of the row. */
+  /** Returns by target the entries with a condition that is true of a version of the row. */
   #matchingOf(change: DecodedChange): ReadonlyMap<SubscriptionTarget, readonly Entry[]> {
     let found = this.#matching.get(change);
     if (found !== undefined) return found;
@@ -152,7 +161,7 @@ export class FilterMatches {
       if (row === NO_ROW) continue;
       const isKnown = (columnIndex: number) => this.#tableBatch.knows(row, [columnIndex]);
       for (const entry of this.#subscriptions.candidates(this.#tableBatch.typedRow(row), isKnown))
-        if (this.#holds(entry, row)) entries.add(entry);
+        if (this.#isConditionTrue(entry, row)) entries.add(entry);
     }
     const byTarget = new Map<SubscriptionTarget, Entry[]>();
     for (const entry of entries) {
@@ -166,7 +175,7 @@ export class FilterMatches {
   }
 }
 
-/** Equal sets of subscriptions are one array, so that what is made for a set is made once. */
+/** Returns one array for equal sets of subscriptions, so that a message is encoded once for each set. */
 class SubscriptionSets {
   readonly #known = new Map<string, readonly Subscription[]>();
 

@@ -2,19 +2,19 @@ import type { RecipientGroup } from '../model/recipient-group.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 
-/** The messages of one table's changes, each with its place in the slice. */
+/** The messages of one table's changes, each with the index of its change in the batch. */
 export type MessageList = readonly { readonly batchIndex: number; readonly frame: Buffer }[];
 
-/** What the members of a seat get of a slice. */
+/** Everything that the members of a recipient group get of a batch. */
 export interface GroupDelivery {
   readonly group: RecipientGroup;
-  /** One list for each table; groups that see the same may share it. */
+  /** One list for each table. Groups that see the same rows may share a list. */
   readonly lists: MessageList[];
   /** The subscriptions whose policy or condition failed on some row, and the table as it was then. */
   readonly failed: Map<Subscription, TableFacts>;
 }
 
-/** The seats that get something of a slice. */
+/** Collects the deliveries of a batch by recipient group. */
 export class GroupDeliveries {
   readonly #deliveries = new Map<RecipientGroup, GroupDelivery>();
 

@@ -7,17 +7,17 @@ import type { GroupDeliveries } from './group-deliveries.js';
 import type { DecodedChange } from './table-batch.js';
 import { type IsVisible, visibleChangeOf } from './visible-change.js';
 
-/** For each subscription the changes that at least one member gets. */
+/** The changes that at least one member gets, by subscription. */
 export type DeliveredChanges = Map<Subscription, Set<DecodedChange>>;
 
 type OpenMessageList = { batchIndex: number; frame: Buffer }[];
 
-/** Makes the lists of messages that seats get of one batch. Changes come in their order. */
+/** Builds the message lists of recipient groups for one table. Changes must be added in order. */
 export class MessageListBuilder {
   readonly #frames: ChangeFrames;
   readonly #delivered: DeliveredChanges;
   readonly #lists = new Map<RecipientGroup, OpenMessageList>();
-  /** Lists that all seats of a channel share. */
+  /** Lists that all shared groups of a channel have in common. */
   readonly #shared = new Map<Iterable<RecipientGroup>, OpenMessageList>();
 
   constructor(frames: ChangeFrames, delivered: DeliveredChanges) {
@@ -25,17 +25,20 @@ export class MessageListBuilder {
     this.#delivered = delivered;
   }
 
-  /** Gives a seat a change, as far as it sees it; false: it gets nothing. */
+  /** Adds the visible part of a change to the list of a group; false: nothing is visible. */
   add(group: RecipientGroup, match: ChangeMatch, privileges: RolePrivileges, isVisible: IsVisible): boolean {
     return this.#add(this.#lists, group, match, privileges, isVisible);
   }
 
-  /** Gives several seats, which see everything, a change; `seats` is the same object for the same seats. */
+  /**
+   * Adds a change for several groups that see every row. `groups` must be the same object for the same
+   * groups.
+   */
   addShared(groups: Iterable<RecipientGroup>, match: ChangeMatch, privileges: RolePrivileges): void {
     this.#add(this.#shared, groups, match, privileges, () => true);
   }
 
-  /** Puts the lists where they belong. */
+  /** Moves the finished lists into the deliveries of their groups. */
   finish(deliveries: GroupDeliveries): void {
     for (const [group, list] of this.#lists) deliveries.of(group).lists.push(list);
     for (const [groups, list] of this.#shared)

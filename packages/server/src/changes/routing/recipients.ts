@@ -13,7 +13,7 @@ export interface RecipientsParts {
   readonly subscriptions: { byTable(oid: number): readonly Subscription[] };
 }
 
-/** A table's listeners, and for whom channels are subscribed to it. */
+/** The recipients of one table, and the channels that are subscribed to it. */
 interface TableEntry {
   readonly recipients: TableRecipients;
   shared: readonly Subscription[];
@@ -21,8 +21,9 @@ interface TableEntry {
 }
 
 /**
- * Where the members of channels sit, kept as they come and go: nothing is gone through for a change that is not for
- * them. While changes are handed out everybody keeps their seat; who comes, goes or moves meanwhile does so after that.
+ * Keeps the members of channels in recipient groups, and the groups by table and role. Groups are updated as
+ * members join and leave, so that a change costs nothing for members that do not subscribe to its table.
+ * While a batch is routed the groups are frozen; joins, leaves and updates take effect after it.
  */
 export class Recipients {
   readonly #parts: RecipientsParts;
@@ -43,7 +44,7 @@ export class Recipients {
     this.#whenUnfrozen(() => this.#unassign(member));
   }
 
-  /** The member has subscriptions of its own that it had not, or no more, or is somebody else. */
+  /** Moves a member to the right group after its identity or its personal subscriptions have changed. */
   update(member: Subscriber): void {
     this.#whenUnfrozen(() => {
       const channel = this.#groupOf.get(member)?.channel;
@@ -52,7 +53,7 @@ export class Recipients {
     });
   }
 
-  /** Nobody moves while `work` is done. */
+  /** Defers all joins, leaves and updates until `work` is done. */
   async freezeDuring<T>(work: () => Promise<T>): Promise<T> {
     this.#deferred = [];
     try {
@@ -68,41 +69,47 @@ export class Recipients {
     return this.#channels.get(channel)?.values() ?? [];
   }
 
-  /** Who may hear of changes of a table: members of channels that are subscribed to it, or with subscriptions of their own. */
+  /**
+   * Returns the recipients of a table: members of channels that are subscribed to it, or with personal
+   * subscriptions to it.
+   */
   ofTable(oid: number): TableRecipients {
     const shared = this.#parts.subscriptions.byTable(oid);
-    let known = this.#tables.get(oid);
-    if (known === undefined) {
-      known = { recipients: new TableRecipients(), shared: [], channels: new Set() };
-      this.#tables.set(oid, known);
+    let entry = this.#tables.get(oid);
+    if (entry === undefined) {
+      entry = { recipients: new TableRecipients(), shared: [], channels: new Set() };
+      this.#tables.set(oid, entry);
       for (const owner of this.#parts.personal.byTable(oid).keys()) {
         const group = this.#groupOf.get(owner);
-        if (group !== undefined) known.recipients.add(group);
+        if (group !== undefined) entry.recipients.add(group);
       }
     }
-    if (known.shared !== shared) this.#subscriptionsChanged(oid, known, shared);
-    return known.recipients;
+    if (entry.shared !== shared) this.#subscriptionsChanged(oid, entry, shared);
+    return entry.recipients;
   }
 
-  /** Rows of a table have changed, from which memberships may be read. */
+  /** Applies the changes of a table to the membership lists that are read from it. */
   tableChanged(tableBatch: TableBatch): void {
     const { oid } = tableBatch.view.facts;
     for (const role of this.#roles()) role.tableChanged(oid, tableBatch);
   }
 
-  /** Whether memberships are read from a table. */
+  /** Whether any membership list is read from the table. */
   readsMemberships(oid: number): boolean {
     for (const role of this.#roles()) if (role.readsMemberships(oid)) return true;
     return false;
   }
 
-  /** Whether memberships are kept up to date by the changes of a table, one after the other. */
+  /** Whether any membership list is kept up to date by the changes of the table. */
   tracksMemberships(oid: number): boolean {
     for (const role of this.#roles()) if (role.tracksMemberships(oid)) return true;
     return false;
   }
 
-  /** Memberships may have changed without a word: all are read anew. */
+  /**
+   * Invalidates all membership lists, which may have changed without a change in the stream: they are read
+   * again.
+   */
   invalidateMemberships(): void {
     for (const role of this.#roles()) role.invalidateMemberships();
   }
@@ -119,7 +126,7 @@ export class Recipients {
   #assign(member: Subscriber, channel: Channel): void {
     const viewer = this.#parts.viewers.of(member.identity);
     const owner = this.#parts.personal.isOwner(member) ? member : undefined;
-    const key = owner === undefined ? `context ${viewer.key}` : `owner ${owner.id}`;
+    const key = owner === undefined ? `viewer ${viewer.key}` : `owner ${owner.id}`;
     let groups = this.#channels.get(channel);
     if (groups === undefined) {
       groups = new Map();
@@ -129,8 +136,8 @@ export class Recipients {
     if (group === undefined) {
       group = { key, channel, viewer, owner, members: new Set() };
       groups.set(key, group);
-      for (const [oid, known] of this.#tables)
-        if (this.#isFor(group, oid, known)) known.recipients.add(group);
+      for (const [oid, entry] of this.#tables)
+        if (this.#isRecipient(group, oid, entry)) entry.recipients.add(group);
     }
     group.members.add(member);
     this.#groupOf.set(member, group);
@@ -148,42 +155,42 @@ export class Recipients {
     if (others?.size === 0) this.#channels.delete(group.channel);
   }
 
-  #isFor(group: RecipientGroup, oid: number, { channels }: TableEntry): boolean {
+  #isRecipient(group: RecipientGroup, oid: number, { channels }: TableEntry): boolean {
     const { personal } = this.#parts;
     const { owner, channel } = group;
     return channels.has(channel.name) || (owner !== undefined && personal.byTable(oid).has(owner));
   }
 
-  /** The subscriptions of channels to the table are others. */
-  #subscriptionsChanged(oid: number, known: TableEntry, shared: readonly Subscription[]): void {
-    const before = known.channels;
-    known.shared = shared;
-    known.channels = new Set(shared.flatMap(({ active, channelName }) => (active ? [channelName] : [])));
+  /** Adds and removes groups after the channels' subscriptions to a table have changed. */
+  #subscriptionsChanged(oid: number, entry: TableEntry, shared: readonly Subscription[]): void {
+    const before = entry.channels;
+    entry.shared = shared;
+    entry.channels = new Set(shared.flatMap(({ active, channelName }) => (active ? [channelName] : [])));
     for (const [channel, groups] of this.#channels) {
-      if (before.has(channel.name) === known.channels.has(channel.name)) continue;
+      if (before.has(channel.name) === entry.channels.has(channel.name)) continue;
       for (const group of groups.values()) {
-        if (this.#isFor(group, oid, known)) known.recipients.add(group);
-        else known.recipients.remove(group);
+        if (this.#isRecipient(group, oid, entry)) entry.recipients.add(group);
+        else entry.recipients.remove(group);
       }
     }
   }
 }
 
-/** Who may hear of one table, by database role. */
+/** The recipients of one table, by database role. */
 export class TableRecipients {
   readonly roles = new Map<string, RoleRecipients>();
 
   add(group: RecipientGroup): void {
     const { role } = group.viewer;
-    const own = this.roles.get(role) ?? new RoleRecipients();
-    this.roles.set(role, own);
-    own.add(group);
+    const roleRecipients = this.roles.get(role) ?? new RoleRecipients();
+    this.roles.set(role, roleRecipients);
+    roleRecipients.add(group);
   }
 
   remove(group: RecipientGroup): void {
     const { role } = group.viewer;
-    const own = this.roles.get(role);
-    own?.remove(group);
-    if (own?.viewers.size === 0) this.roles.delete(role);
+    const roleRecipients = this.roles.get(role);
+    roleRecipients?.remove(group);
+    if (roleRecipients?.viewers.size === 0) this.roles.delete(role);
   }
 }

@@ -12,7 +12,7 @@ import type { TableBatch } from './table-batch.js';
 const MEMBERS = 9;
 const family = familyOf('number');
 /** `room IN (SELECT room FROM members WHERE …)` */
-const JUDGING: Compiled = {
+const MEMBERS_OF_ROOM: Compiled = {
   compiled: {
     predicate: {
       kind: 'any',
@@ -40,79 +40,79 @@ function group(userId: string): RecipientGroup {
   };
 }
 
-describe('those who are looked up ahead of a change', () => {
+describe('viewers that are prepared ahead of a change', () => {
   let recipients: RoleRecipients;
   let ada: RecipientGroup;
-  let read: (parametersOf: readonly ViewerParameters[]) => void;
+  let answerRead: (parametersOf: readonly ViewerParameters[]) => void;
   let preparing: Promise<boolean>;
   beforeEach(() => {
     recipients = new RoleRecipients();
     ada = group('ada');
     recipients.add(ada);
     const answer = new Promise<readonly ViewerParameters[]>((resolve) => {
-      read = resolve;
+      answerRead = resolve;
     });
-    preparing = recipients.prepare(JUDGING, () => answer, 10);
+    preparing = recipients.prepare(MEMBERS_OF_ROOM, () => answer, 10);
   });
 
-  /** Who sees a row of a room; `now` is what is read of whom nothing is known. */
-  async function seeing(room: string, now: ViewerParameters): Promise<string[]> {
-    const { index } = await recipients.indexed(JUDGING, async (viewers) => viewers.map(() => now));
+  /** Returns the users that see a row of a room; `now`: the parameters of viewers that are still pending. */
+  async function viewersSeeing(room: string, now: ViewerParameters): Promise<string[]> {
+    const { index } = await recipients.indexed(MEMBERS_OF_ROOM, async (viewers) => viewers.map(() => now));
     return [...index.find(new TypedRow([room]))].map(({ viewer }) => viewer.userId);
   }
 
-  it('need not be looked up again', async () => {
-    read([rooms('1')]);
+  it('are not evaluated again', async () => {
+    answerRead([rooms('1')]);
     expect(await preparing).toBe(true);
-    expect(await recipients.prepare(JUDGING, async () => [], 10)).toBe(false);
-    expect(await seeing('1', rooms())).toEqual(['ada']);
+    expect(await recipients.prepare(MEMBERS_OF_ROOM, async () => [], 10)).toBe(false);
+    expect(await viewersSeeing('1', rooms())).toEqual(['ada']);
   });
 
-  it('are looked up again where memberships have changed since that began', async () => {
+  it('are evaluated again if memberships have changed since the preparation began', async () => {
     recipients.tableChanged(MEMBERS, {} as TableBatch);
-    read([rooms('1')]);
+    answerRead([rooms('1')]);
     await preparing;
-    expect(await seeing('1', rooms('2'))).toEqual([]);
-    expect(await seeing('2', rooms())).toEqual(['ada']);
+    expect(await viewersSeeing('1', rooms('2'))).toEqual([]);
+    expect(await viewersSeeing('2', rooms())).toEqual(['ada']);
   });
 
-  it('are not there where they have left since, and are not there twice where the change has come', async () => {
+  it('are not added if they have left meanwhile, and not added twice if the change came first', async () => {
     recipients.remove(ada);
     const bob = group('bob');
     recipients.add(bob);
-    expect(await seeing('1', rooms('1'))).toEqual(['bob']);
-    read([rooms('1')]);
+    expect(await viewersSeeing('1', rooms('1'))).toEqual(['bob']);
+    answerRead([rooms('1')]);
     await preparing;
-    expect(await seeing('1', rooms())).toEqual(['bob']);
+    expect(await viewersSeeing('1', rooms())).toEqual(['bob']);
   });
 
-  it('are whom the newest policies are about', async () => {
-    const others: Compiled = { compiled: { ...JUDGING.compiled } };
+  it('are evaluated by the newest policies', async () => {
+    const others: Compiled = { compiled: { ...MEMBERS_OF_ROOM.compiled } };
     const { index } = await recipients.indexed(others, async () => [rooms('2')]);
-    read([rooms('1')]);
+    answerRead([rooms('1')]);
     await preparing;
     expect([...index.find(new TypedRow(['2']))]).toHaveLength(1);
     expect([...index.find(new TypedRow(['1']))]).toEqual([]);
   });
 });
 
-describe('a list that follows the changes of its table', () => {
+describe('a list that is kept up to date by the changes of its table', () => {
   const ME = familyOf('text');
-  /** `room IN (SELECT room FROM members WHERE usr = <slot 1>)`; members has room and usr. */
-  const FOLLOWING: Compiled = {
+  /** `room IN (SELECT room FROM members WHERE usr = <parameter 1>)`; members has room and usr. */
+  const TRACKED_MEMBERS_OF_ROOM: Compiled = {
     compiled: {
-      ...JUDGING.compiled,
+      ...MEMBERS_OF_ROOM.compiled,
       memberships: [
         {
           oid: MEMBERS,
-          concerns: isMine(),
-          entry: { parameter: 0, predicate: isMine(), columnIndex: 0, family },
+          concerns: isOwnRow(),
+          entry: { parameter: 0, predicate: isOwnRow(), columnIndex: 0, family },
         },
       ],
     },
   };
 
-  function isMine() {
+  function isOwnRow() {
     return {
       kind: 'compare',
       operator: '=',
@@ -123,7 +123,7 @@ describe('a list that follows the changes of its table', () => {
 
   type Row = readonly [room: string | null, usr: string];
 
-  /** A transaction with one change of the table. */
+  /** Returns a transaction with one change of the table. */
   function tableBatch(xid: number, old: Row | undefined, now: Row | undefined, index = 0): TableBatch {
     const rows = [old, now];
     const kind = old === undefined ? 'insert' : now === undefined ? 'delete' : 'update';
@@ -137,17 +137,17 @@ describe('a list that follows the changes of its table', () => {
   }
 
   let recipients: RoleRecipients;
-  /** What is read of Ada, as of a moment at which the transactions below 10 had ended. */
-  let read: number;
+  /** How often Ada's list was read: each time in a snapshot in which transaction 10 was running. */
+  let readCount: number;
   beforeEach(() => {
     recipients = new RoleRecipients();
     recipients.add(group('ada'));
-    read = 0;
+    readCount = 0;
   });
 
   async function isSeen(room: string): Promise<boolean> {
-    const { index } = await recipients.indexed(FOLLOWING, async (viewers) => {
-      read += viewers.length;
+    const { index } = await recipients.indexed(TRACKED_MEMBERS_OF_ROOM, async (viewers) => {
+      readCount += viewers.length;
       return viewers.map(() => ({
         parameters: [listOf([family.parse('1')]), 'ada'],
         asOf: new RowSnapshot('10:12:10'),
@@ -156,17 +156,22 @@ describe('a list that follows the changes of its table', () => {
     return [...index.find(new TypedRow([room]))].length > 0;
   }
 
-  it('has what was added and not what was removed, and is not read again', async () => {
+  it('has added values and no removed ones, and is not read again', async () => {
     expect([await isSeen('1'), await isSeen('2')]).toEqual([true, false]);
     recipients.tableChanged(MEMBERS, tableBatch(12, undefined, ['2', 'ada']));
     recipients.tableChanged(MEMBERS, tableBatch(13, undefined, ['3', 'bob']));
     expect([await isSeen('2'), await isSeen('3')]).toEqual([true, false]);
     recipients.tableChanged(MEMBERS, tableBatch(14, ['1', 'ada'], ['3', 'ada']));
     recipients.tableChanged(MEMBERS, tableBatch(15, ['2', 'ada'], undefined));
-    expect([await isSeen('1'), await isSeen('2'), await isSeen('3'), read]).toEqual([false, false, true, 1]);
+    expect([await isSeen('1'), await isSeen('2'), await isSeen('3'), readCount]).toEqual([
+      false,
+      false,
+      true,
+      1,
+    ]);
   });
 
-  it('has a value until the last row with it is gone', async () => {
+  it('has a value until the last row with it is deleted', async () => {
     await isSeen('1');
     recipients.tableChanged(MEMBERS, tableBatch(12, undefined, ['1', 'ada']));
     recipients.tableChanged(MEMBERS, tableBatch(13, ['1', 'ada'], undefined));
@@ -175,9 +180,9 @@ describe('a list that follows the changes of its table', () => {
     expect(await isSeen('1')).toBe(false);
   });
 
-  it('does not take over twice what was read already, or what comes again', async () => {
+  it('applies no change that it was read with, and no change twice', async () => {
     await isSeen('1');
-    // 9 had ended when it was read, and 11 as well; 10 had not.
+    // Transactions 9 and 11 had ended when the list was read; 10 was running.
     recipients.tableChanged(MEMBERS, tableBatch(9, undefined, ['1', 'ada']));
     recipients.tableChanged(MEMBERS, tableBatch(11, undefined, ['1', 'ada']));
     recipients.tableChanged(MEMBERS, tableBatch(12, undefined, ['2', 'ada']));
@@ -187,21 +192,21 @@ describe('a list that follows the changes of its table', () => {
     expect([await isSeen('1'), await isSeen('2')]).toEqual([false, false]);
     recipients.tableChanged(MEMBERS, tableBatch(10, undefined, ['4', 'ada']));
     expect(await isSeen('4')).toBe(false);
-    expect(read).toBe(1);
+    expect(readCount).toBe(1);
   });
 
-  it('takes over what was running when it was read, where that ends behind it', async () => {
+  it('applies a transaction that was running when the list was read and commits later', async () => {
     await isSeen('1');
     const late = tableBatch(10, undefined, ['2', 'ada']);
     Object.assign(late.changes[0]?.streamed.transaction ?? {}, { commitLsn: 20n });
     recipients.tableChanged(MEMBERS, late);
-    expect([await isSeen('2'), read]).toEqual([true, 1]);
+    expect([await isSeen('2'), readCount]).toEqual([true, 1]);
   });
 
-  it('is read again when memberships may have changed without a word', async () => {
+  it('is read again after memberships were invalidated', async () => {
     await isSeen('1');
     recipients.tableChanged(MEMBERS, tableBatch(12, undefined, ['2', 'ada']));
     recipients.invalidateMemberships();
-    expect([await isSeen('2'), read]).toEqual([false, 2]);
+    expect([await isSeen('2'), readCount]).toEqual([false, 2]);
   });
 });

@@ -8,52 +8,65 @@ import {
   changeList,
   emptyList,
   type Test,
+  type TypedRow,
   testOf,
   type ValueList,
 } from '../visibility/compiling/predicate.js';
 import { ViewerIndex } from '../visibility/compiling/viewer-index.js';
 import { type DecodedChange, NO_ROW, type TableBatch } from './table-batch.js';
 
-/** What a policy's slots hold for contexts; undefined for one that PostgreSQL has to judge. */
+/**
+ * Evaluates the parameters of a role's policies for viewers; undefined for one whose policies PostgreSQL must
+ * evaluate.
+ */
 export type EvaluateParameters = (
   viewers: readonly Viewer[],
 ) => Promise<readonly (ViewerParameters | undefined)[]>;
 
-/** A list in a policy that is read from another table, of which it is kept as the log tells of that. */
+/**
+ * A list in a policy that is read from another table, and kept up to date by the changes of that table in the
+ * WAL.
+ */
 interface MembershipList {
+  /** The table that the list is read from. */
   readonly oid: number;
-  /** Whom a row of the table concerns; undefined: everybody. */
+  /** Finds the viewers whose list a row of the table affects; undefined: every viewer is affected. */
   readonly index: ViewerIndex<TableViewer> | undefined;
-  /** Missing: where such a row changes, the list is read anew. */
+  /** How a row changes the list; undefined: the list is read again after any change. */
   readonly entry: (ListEntry & { readonly test: Test }) | undefined;
-  /** The last change of the table that the lists are up to. */
+  /** The last change of the table that was applied. */
   appliedUpTo: Position | undefined;
 }
 
-/** Whom an index of compiled policies finds, and who is beyond it. */
+/** The viewers of one role, indexed by the parameters of its compiled policies. */
 interface IndexedViewers {
   readonly policies: Compiled;
+  /** Finds the viewers that see a row. */
   readonly index: ViewerIndex<TableViewer>;
-  /** What their context's settings come to is not known yet. */
+  /** Viewers whose parameters have not been evaluated yet, or have been invalidated. */
   readonly pending: Set<TableViewer>;
-  /** PostgreSQL judges them. */
+  /** Viewers whose policies PostgreSQL evaluates. */
   readonly inPostgres: Set<TableViewer>;
-  /** What is known of those in the index. */
+  /** The parameters of the viewers in the index. */
   readonly known: Map<TableViewer, ViewerParameters>;
   readonly memberships: readonly MembershipList[];
-  /** How often something became doubtful that was read from tables. */
+  /**
+   * How often lists were changed or invalidated: parameters that were read across such a moment are
+   * discarded.
+   */
   invalidations: number;
 }
 
-/** Who may hear of one table as one database role. */
+/** The recipients of one table that have one database role. */
 export class RoleRecipients {
-  /** By the context's key. */
+  /** By the viewer's key. */
   readonly viewers = new Map<string, TableViewer>();
-  /** By the channel's name: those that its members share, and those of members with subscriptions of their own. */
+  /** The groups without an owner, by the channel's name. */
   readonly sharedGroups = new Map<string, Set<RecipientGroup>>();
+  /** The groups of connections with personal subscriptions, by the channel's name. */
   readonly ownGroups = new Map<string, Set<RecipientGroup>>();
   readonly groupByOwner = new Map<Subscriber, RecipientGroup>();
-  #indexed: IndexedViewers | undefined;
+  #indexedViewers: IndexedViewers | undefined;
 
   add(group: RecipientGroup): void {
     const { viewer, channel, owner } = group;
@@ -61,7 +74,7 @@ export class RoleRecipients {
     if (tableViewer === undefined) {
       tableViewer = { viewer, groups: new Set() };
       this.viewers.set(viewer.key, tableViewer);
-      this.#indexed?.pending.add(tableViewer);
+      this.#indexedViewers?.pending.add(tableViewer);
     }
     tableViewer.groups.add(group);
     const channels = owner === undefined ? this.sharedGroups : this.ownGroups;
@@ -83,41 +96,43 @@ export class RoleRecipients {
     if (tableViewer === undefined || tableViewer.groups.size > 0) return;
     this.viewers.delete(viewer.key);
     this.#removeFromIndexes(tableViewer);
-    this.#indexed?.pending.delete(tableViewer);
+    this.#indexedViewers?.pending.delete(tableViewer);
   }
 
-  /** Rows of a table have changed that memberships may be read from: the lists of whom they concern are others. */
+  /** Applies the changes of a table to the membership lists that are read from it. */
   tableChanged(oid: number, tableBatch: TableBatch): void {
-    const indexed = this.#indexed;
+    const indexed = this.#indexedViewers;
     if (indexed === undefined) return;
     for (const list of indexed.memberships) {
       if (list.oid !== oid) continue;
-      // What is being read meanwhile may be of before.
+      // Parameters that are being read at this moment may be older than these changes.
       indexed.invalidations += 1;
       if (list.entry !== undefined) this.#applyChanges(indexed, list, list.entry, tableBatch);
       else this.#invalidateAffected(list, tableBatch, tableBatch.changes);
     }
   }
 
-  /** Whether lists are kept up to date by the changes of a table, one after the other. */
+  /** Whether any membership list is kept up to date by the changes of the table. */
   tracksMemberships(oid: number): boolean {
-    return this.#indexed?.memberships.some((list) => list.oid === oid && list.entry !== undefined) === true;
+    return (
+      this.#indexedViewers?.memberships.some((list) => list.oid === oid && list.entry !== undefined) === true
+    );
   }
 
-  /** Whether memberships are read from a table. */
+  /** Whether any membership list is read from the table. */
   readsMemberships(oid: number): boolean {
-    return this.#indexed?.memberships.some((list) => list.oid === oid) === true;
+    return this.#indexedViewers?.memberships.some((list) => list.oid === oid) === true;
   }
 
-  /** Memberships may have changed without a word. */
+  /** Invalidates all membership lists, which may have changed without a change in the stream. */
   invalidateMemberships(): void {
-    if (this.#indexed === undefined || this.#indexed.memberships.length === 0) return;
-    this.#indexed.invalidations += 1;
-    for (const list of this.#indexed.memberships) list.appliedUpTo = undefined;
+    if (this.#indexedViewers === undefined || this.#indexedViewers.memberships.length === 0) return;
+    this.#indexedViewers.invalidations += 1;
+    for (const list of this.#indexedViewers.memberships) list.appliedUpTo = undefined;
     for (const tableViewer of this.viewers.values()) this.#invalidate(tableViewer);
   }
 
-  /** Takes over what changes did to a list, for those who read it before that. */
+  /** Applies changes to a list, for the viewers whose list was read before them. */
   #applyChanges(
     indexed: IndexedViewers,
     list: MembershipList,
@@ -128,7 +143,7 @@ export class RoleRecipients {
       const { streamed, oldRow, newRow } = change;
       const { transaction, index } = streamed;
       const position = { commitLsn: transaction.commitLsn, index };
-      // A slice that could not be judged comes again.
+      // A batch whose routing failed is routed again: some of its changes have been applied already.
       if (list.appliedUpTo !== undefined && comparePositions(position, list.appliedUpTo) <= 0) continue;
       list.appliedUpTo = position;
       const isUnknown = streamed.kind !== 'truncate' && streamed.kind !== 'insert' && oldRow === NO_ROW;
@@ -136,36 +151,45 @@ export class RoleRecipients {
         this.#invalidateAffected(list, tableBatch, [change]);
         continue;
       }
-      if (streamed.kind === 'truncate') {
-        for (const [tableViewer, parameters] of indexed.known)
-          if (!parameters.asOf.sees(transaction.xid))
-            this.#updateList(indexed, tableViewer, parameters, () => emptyList(listAt(parameters, entry)));
-        continue;
-      }
-      for (const [row, by] of [
-        [oldRow, -1],
-        [newRow, 1],
-      ] as const) {
-        if (row === NO_ROW) continue;
-        const typedRow = tableBatch.typedRow(row);
-        for (const tableViewer of list.index?.find(typedRow) ?? indexed.known.keys()) {
-          const parameters = indexed.known.get(tableViewer);
-          if (
-            parameters === undefined ||
-            parameters.asOf.sees(transaction.xid) ||
-            entry.test(typedRow, parameters.parameters) !== true
-          )
-            continue;
-          const value = typedRow.value(entry.columnIndex, entry.family);
-          this.#updateList(indexed, tableViewer, parameters, () =>
-            changeList(listAt(parameters, entry), value, by),
-          );
-        }
-      }
+      if (streamed.kind === 'truncate') this.#applyTruncate(indexed, entry, transaction.xid);
+      if (oldRow !== NO_ROW)
+        this.#applyRow(indexed, list, entry, transaction.xid, tableBatch.typedRow(oldRow), -1);
+      if (newRow !== NO_ROW)
+        this.#applyRow(indexed, list, entry, transaction.xid, tableBatch.typedRow(newRow), 1);
     }
   }
 
-  /** The index finds a listener by its lists: it is not there while one becomes another. */
+  #applyTruncate(indexed: IndexedViewers, entry: ListEntry, xid: number): void {
+    for (const [tableViewer, parameters] of indexed.known)
+      if (!parameters.asOf.sees(xid))
+        this.#updateList(indexed, tableViewer, parameters, () => emptyList(listAt(parameters, entry)));
+  }
+
+  /** Adds a row's value to the lists that have the row (`delta` 1), or removes it (-1). */
+  #applyRow(
+    indexed: IndexedViewers,
+    list: MembershipList,
+    entry: NonNullable<MembershipList['entry']>,
+    xid: number,
+    row: TypedRow,
+    delta: 1 | -1,
+  ): void {
+    for (const tableViewer of list.index?.find(row) ?? indexed.known.keys()) {
+      const parameters = indexed.known.get(tableViewer);
+      if (
+        parameters === undefined ||
+        parameters.asOf.sees(xid) ||
+        entry.test(row, parameters.parameters) !== true
+      )
+        continue;
+      const value = row.value(entry.columnIndex, entry.family);
+      this.#updateList(indexed, tableViewer, parameters, () =>
+        changeList(listAt(parameters, entry), value, delta),
+      );
+    }
+  }
+
+  /** Changes a list of a viewer. The index finds viewers by their lists: the viewer leaves it meanwhile. */
   #updateList(
     { index }: IndexedViewers,
     tableViewer: TableViewer,
@@ -177,31 +201,32 @@ export class RoleRecipients {
     index.add(tableViewer, parameters);
   }
 
-  /** Reads the lists anew of whom changes concern. */
+  /** Invalidates the lists of the viewers that changes affect. */
   #invalidateAffected(list: MembershipList, tableBatch: TableBatch, changes: readonly DecodedChange[]): void {
     for (const tableViewer of affectedViewers(list, tableBatch, changes) ?? this.viewers.values())
       this.#invalidate(tableViewer);
   }
 
+  /** Has the viewer's parameters evaluated again before the next change. */
   #invalidate(tableViewer: TableViewer): void {
     this.#removeFromIndexes(tableViewer);
-    this.#indexed?.pending.add(tableViewer);
+    this.#indexedViewers?.pending.add(tableViewer);
   }
 
   #removeFromIndexes(tableViewer: TableViewer): void {
-    this.#indexed?.index.remove(tableViewer);
-    this.#indexed?.known.delete(tableViewer);
-    this.#indexed?.inPostgres.delete(tableViewer);
-    for (const { index } of this.#indexed?.memberships ?? []) index?.remove(tableViewer);
+    this.#indexedViewers?.index.remove(tableViewer);
+    this.#indexedViewers?.known.delete(tableViewer);
+    this.#indexedViewers?.inPostgres.delete(tableViewer);
+    for (const { index } of this.#indexedViewers?.memberships ?? []) index?.remove(tableViewer);
   }
 
-  /** Whether there are any seats that a place is about. */
+  /** Whether a subscription target has any recipient group. */
   hasAny(target: SubscriptionTarget): boolean {
     if (typeof target === 'string') return this.sharedGroups.has(target) || this.ownGroups.has(target);
     return this.groupByOwner.has(target);
   }
 
-  /** The seats that a place is about: of a channel by its name, or of a connection. */
+  /** Returns the recipient groups of a subscription target. */
   groupsOf(target: SubscriptionTarget): Iterable<RecipientGroup> {
     if (typeof target === 'string')
       return [...(this.sharedGroups.get(target) ?? []), ...(this.ownGroups.get(target) ?? [])];
@@ -209,14 +234,17 @@ export class RoleRecipients {
     return group === undefined ? [] : [group];
   }
 
-  /** The index of everybody for these policies: made anew where they are others, else only who has come since is added. */
+  /**
+   * Returns the index of all viewers for these policies. It is rebuilt if the policies have changed;
+   * otherwise only pending viewers are added.
+   */
   async indexed(policies: Compiled, evaluateParameters: EvaluateParameters): Promise<IndexedViewers> {
     const indexed = this.#indexOf(policies);
     await this.#add(indexed, [...indexed.pending], evaluateParameters);
     return indexed;
   }
 
-  /** As `indexed` for some of those who have come since, ahead of the next change; false: there are none. */
+  /** Adds up to `count` pending viewers to the index ahead of the next change; false: there are none. */
   async prepare(policies: Compiled, evaluateParameters: EvaluateParameters, count: number): Promise<boolean> {
     const indexed = this.#indexOf(policies);
     const added = [...indexed.pending].slice(0, count);
@@ -225,9 +253,9 @@ export class RoleRecipients {
   }
 
   #indexOf(policies: Compiled): IndexedViewers {
-    if (this.#indexed?.policies === policies) return this.#indexed;
+    if (this.#indexedViewers?.policies === policies) return this.#indexedViewers;
     const { predicate, memberships } = policies.compiled;
-    this.#indexed = {
+    this.#indexedViewers = {
       policies,
       index: new ViewerIndex<TableViewer>(predicate),
       pending: new Set(this.viewers.values()),
@@ -241,7 +269,7 @@ export class RoleRecipients {
       })),
       invalidations: 0,
     };
-    return this.#indexed;
+    return this.#indexedViewers;
   }
 
   async #add(
@@ -252,10 +280,10 @@ export class RoleRecipients {
     if (added.length === 0) return;
     const { invalidations } = indexed;
     const results = await evaluateParameters(added.map(({ viewer }) => viewer));
-    // What was read may be of before what is in doubt since.
+    // A list was changed or invalidated while parameters were read: they may be older than that.
     if (indexed.invalidations !== invalidations) return;
     for (const [n, tableViewer] of added.entries()) {
-      // It has left meanwhile, or was added beside us.
+      // The viewer has left meanwhile, or a concurrent call has added it.
       if (!indexed.pending.delete(tableViewer)) continue;
       const parameters = results[n];
       if (parameters === undefined) {
@@ -269,7 +297,7 @@ export class RoleRecipients {
   }
 }
 
-/** Whom one of the changes concerns; undefined: everybody. */
+/** Returns the viewers that one of the changes affects; undefined: all of them. */
 function affectedViewers(
   { index }: MembershipList,
   tableBatch: TableBatch,
@@ -278,11 +306,11 @@ function affectedViewers(
   if (index === undefined) return undefined;
   const found = new Set<TableViewer>();
   for (const { streamed, oldRow, newRow } of changes) {
-    // Nothing is known of the rows of a TRUNCATE, and of an old version that the log does not have.
+    // The rows of a TRUNCATE are unknown, and so is an old version that the WAL does not have.
     if (streamed.kind === 'truncate' || (streamed.kind !== 'insert' && oldRow === NO_ROW)) return undefined;
     for (const row of [oldRow, newRow]) {
       if (row === NO_ROW) continue;
-      if (!index.columns.every((target) => tableBatch.knows(row, [target]))) return undefined;
+      if (!index.columns.every((columnIndex) => tableBatch.knows(row, [columnIndex]))) return undefined;
       for (const tableViewer of index.find(tableBatch.typedRow(row))) found.add(tableViewer);
     }
   }

@@ -8,14 +8,15 @@ import { type DecodedChange, NO_ROW, type TableBatch } from './table-batch.js';
 
 type Evaluator = Pick<Authorizer, 'evaluatePolicies' | 'evaluateParameters'>;
 
-/** Who of one role sees which row versions of a batch, by the policies. */
+/** Evaluates the policies on the row versions of a table batch, for all viewers of one role. */
 export class RowVisibility {
-  /** Row versions that were held against the policies. */
+  /** How many row versions the policies were evaluated on. */
   readonly evaluated: number;
-  /** The rows whose judgement raised an error, for those for whom it did. */
+  /** The rows on which a policy raised an error, by viewer. */
   readonly failed = new Map<TableViewer, ReadonlySet<number>>();
   readonly #isKnown: (row: number) => boolean;
   readonly #viewers: ReadonlyMap<string, TableViewer>;
+  /** The viewers that see each row, for the rows that are evaluated. */
   readonly #visibleTo = new Map<number, Set<TableViewer>>();
 
   private constructor(
@@ -27,13 +28,16 @@ export class RowVisibility {
     const required = tableBatch.view.requirement(privileges.reads);
     this.#isKnown = (row) => required !== null && row !== NO_ROW && tableBatch.knows(row, required);
     this.#viewers = recipients.viewers;
-    const wanted = tableBatch.changes.filter((change) => matches.hasMatch(change));
-    for (const { oldRow, newRow } of wanted)
+    const matching = tableBatch.changes.filter((change) => matches.hasMatch(change));
+    for (const { oldRow, newRow } of matching)
       for (const row of [oldRow, newRow]) if (this.#isKnown(row)) this.#visibleTo.set(row, new Set());
     this.evaluated = this.#visibleTo.size;
   }
 
-  /** Looks up, where the policies are compiled, and asks PostgreSQL for everybody else. */
+  /**
+   * Finds viewers in the index if the policies are compiled; PostgreSQL evaluates the policies for all
+   * others.
+   */
   static async of(
     authorizer: Evaluator,
     tableBatch: TableBatch,
@@ -58,7 +62,7 @@ export class RowVisibility {
     return visibility;
   }
 
-  /** Everybody who sees a version of the row; of a TRUNCATE everybody hears. */
+  /** Returns the viewers that see a version of the row; for a TRUNCATE, all viewers. */
   viewersOf({ streamed, oldRow, newRow }: DecodedChange): Iterable<TableViewer> {
     if (streamed.kind === 'truncate') return this.#viewers.values();
     const old = this.#visibleTo.get(oldRow) ?? NO_VIEWERS;
@@ -67,7 +71,9 @@ export class RowVisibility {
     return now.size === 0 ? old : new Set([...old, ...now]);
   }
 
-  /** Undefined: that cannot be told, since the log does not have what the policies read. */
+  /**
+   * Whether the viewer sees a row; undefined: unknown, since the WAL lacks columns that the policies read.
+   */
   isVisible(tableViewer: TableViewer, row: number): boolean | undefined {
     return this.#isKnown(row) ? this.#visibleTo.get(row)?.has(tableViewer) === true : undefined;
   }
@@ -79,9 +85,9 @@ export class RowVisibility {
     matches: FilterMatches,
     viewers: readonly TableViewer[],
   ): Promise<void> {
-    const wanted = new RequestedRows(tableBatch, matches, (row) => this.#visibleTo.has(row));
+    const requestedRows = new RequestedRows(tableBatch, matches, (row) => this.#visibleTo.has(row));
     const requested = viewers.flatMap((tableViewer) => {
-      const rows = wanted.rowsFor(tableViewer);
+      const rows = requestedRows.rowsFor(tableViewer);
       return rows.length === 0 ? [] : [{ tableViewer, request: { viewer: tableViewer.viewer, rows } }];
     });
     if (requested.length === 0) return;
@@ -91,7 +97,7 @@ export class RowVisibility {
   }
 
   #record(tableViewer: TableViewer, result: EvaluationResult | undefined): void {
-    if (result === undefined) throw new Error('a context without a verdict');
+    if (result === undefined) throw new Error('The authorizer returned no result for a viewer');
     for (const row of result.visible) this.#visibleTo.get(row)?.add(tableViewer);
     if (result.failed.size > 0) this.failed.set(tableViewer, result.failed);
   }
@@ -101,15 +107,18 @@ const NO_VIEWERS: ReadonlySet<TableViewer> = new Set();
 
 function roleOf({ viewers }: RoleRecipients): string {
   for (const { viewer } of viewers.values()) return viewer.role;
-  throw new Error('a role without anybody');
+  throw new Error('A role without recipients cannot be evaluated');
 }
 
-/** Which rows of a batch matter to whom: those that some seat of theirs wants. Seats that want the same share the answer. */
+/**
+ * Selects the rows that PostgreSQL evaluates for a viewer: those that match a subscription of one of its
+ * groups. Shared groups of a channel match the same rows, which are computed once.
+ */
 class RequestedRows {
   readonly #tableBatch: TableBatch;
   readonly #matches: FilterMatches;
   readonly #isEvaluated: (row: number) => boolean;
-  readonly #ofChannels = new Map<string, readonly number[]>();
+  readonly #rowsByChannel = new Map<string, readonly number[]>();
 
   constructor(tableBatch: TableBatch, matches: FilterMatches, isEvaluated: (row: number) => boolean) {
     this.#tableBatch = tableBatch;
@@ -119,17 +128,17 @@ class RequestedRows {
 
   rowsFor({ groups }: TableViewer): readonly number[] {
     const all = [...groups].map((group) => {
-      if (group.owner !== undefined) return this.#rowsOfGroup(group);
+      if (group.owner !== undefined) return this.#rowsForGroup(group);
       const { name } = group.channel;
-      const rows = this.#ofChannels.get(name) ?? this.#rowsOfGroup(group);
-      this.#ofChannels.set(name, rows);
+      const rows = this.#rowsByChannel.get(name) ?? this.#rowsForGroup(group);
+      this.#rowsByChannel.set(name, rows);
       return rows;
     });
     const [first = [], ...others] = all;
     return others.length === 0 ? first : [...new Set(all.flat())];
   }
 
-  #rowsOfGroup(group: Parameters<FilterMatches['of']>[1]): readonly number[] {
+  #rowsForGroup(group: Parameters<FilterMatches['of']>[1]): readonly number[] {
     const rows = new Set<number>();
     for (const change of this.#tableBatch.changes) {
       const match = this.#matches.of(change, group);

@@ -5,29 +5,31 @@ import type { RowImage } from '../model/row-image.js';
 import { TypedRow } from '../visibility/compiling/predicate.js';
 import type { TableView } from './table-view.js';
 
-/** There is no such row version. */
+/** The row index of a version that the change does not have. */
 export const NO_ROW = -1;
 
-/** A change with its row versions read, each as the log's relation has its columns. */
+/** A change with its decoded row versions. Their columns are in the order of the WAL relation. */
 export interface DecodedChange {
   readonly streamed: TableChange;
-  /** Its place in the slice. */
+  /** The index of the change in its batch. */
   readonly batchIndex: number;
   readonly old: RowImage | undefined;
   readonly new: RowImage | undefined;
-  /** Their indexes among the rows of the batch, or NO_ROW. */
+  /** The indexes of both versions in `TableBatch.rows`, or NO_ROW. */
   readonly oldRow: number;
   readonly newRow: number;
 }
 
 const EVENTS = { insert: 'INSERT', update: 'UPDATE', delete: 'DELETE', truncate: undefined } as const;
 
-/** What the change is for a filter; undefined: a TRUNCATE, which no filter is about. */
+/** Returns the event that filters select by; undefined for a TRUNCATE, which no filter selects. */
 export function eventOf({ streamed: { kind } }: DecodedChange): FilterEvent | undefined {
   return EVENTS[kind];
 }
 
-/** The changes of one table in a slice, and their row versions as the authorizer takes them. */
+/**
+ * Holds the changes of one table in a batch, and their row versions in the form that the authorizer takes.
+ */
 export class TableBatch {
   readonly view: TableView;
   readonly changes: DecodedChange[] = [];
@@ -50,31 +52,31 @@ export class TableBatch {
       });
       return;
     }
-    const read = readChange(streamed.bytes, streamed.relation, streamed.start, streamed.end);
+    const images = readChange(streamed.bytes, streamed.relation, streamed.start, streamed.end);
     this.changes.push({
       streamed,
       batchIndex,
-      old: read.old,
-      new: read.new,
-      oldRow: this.#row(read.old),
-      newRow: this.#row(read.new),
+      old: images.old,
+      new: images.new,
+      oldRow: this.#addRow(images.old),
+      newRow: this.#addRow(images.new),
     });
   }
 
-  /** Whether all these columns (places in the catalog's order) of a row are known. */
+  /** Whether the values of all these columns of a row are known. `required`: indexes in catalog order. */
   knows(row: number, required: readonly number[]): boolean {
     const image = this.rows[row];
-    return image !== undefined && required.every((place) => image[place] !== undefined);
+    return image !== undefined && required.every((index) => image[index] !== undefined);
   }
 
-  /** Whether all columns of a row are known. */
+  /** Whether the values of all columns of a row are known, but for generated columns. */
   isWhole(row: number): boolean {
     return this.view.facts.columns.every(
-      ({ generated }, place) => generated !== null || this.rows[row]?.[place] !== undefined,
+      ({ generated }, index) => generated !== null || this.rows[row]?.[index] !== undefined,
     );
   }
 
-  /** The row as compiled expressions take it. */
+  /** Returns the row in the form that compiled expressions take. */
   typedRow(row: number): TypedRow {
     let typedRow = this.#typedRows[row];
     if (typedRow === undefined) {
@@ -84,7 +86,8 @@ export class TableBatch {
     return typedRow;
   }
 
-  #row(image: RowImage | undefined): number {
+  /** Returns the index of the added row. */
+  #addRow(image: RowImage | undefined): number {
     return image === undefined ? NO_ROW : this.rows.push(this.view.factsImage(image)) - 1;
   }
 }

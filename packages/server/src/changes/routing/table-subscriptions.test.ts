@@ -20,7 +20,7 @@ const FACTS: TableFacts = {
   identityColumns: [],
 };
 
-/** `room = n`, `room <> n`, or what only PostgreSQL evaluates. */
+/** `room = n`, `room <> n`, or a condition that only PostgreSQL evaluates. */
 const conditions = fc.option(
   fc
     .tuple(fc.constantFrom('=', '<>', '~'), fc.nat(3))
@@ -39,32 +39,29 @@ const authorizer = {
   },
 };
 
-function serial(texts: readonly string[]): string[] {
+function sorted(texts: readonly string[]): string[] {
   return texts.toSorted((a, b) => (a < b ? -1 : 1));
 }
 
-/** What a table's subscriptions answer, for each room. */
-function answers(subscriptions: TableSubscriptions, places: readonly string[]) {
+/** Returns everything that the index answers, for each target and each room. */
+function answers(subscriptions: TableSubscriptions, targets: readonly string[]) {
   const ids = (entries: Iterable<{ subscription: Subscription }>) =>
-    serial([...entries].map(({ subscription }) => subscription.id));
+    sorted([...entries].map(({ subscription }) => subscription.id));
   return {
     isEmpty: subscriptions.isEmpty,
-    hasAlways: subscriptions.hasUnconditional,
-    places: serial([...subscriptions.targets].map(String)),
-    withAlways: serial([...subscriptions.targetsWithUnconditional].map(String)),
+    hasUnconditional: subscriptions.hasUnconditional,
+    targets: sorted([...subscriptions.targets].map(String)),
+    targetsWithUnconditional: sorted([...subscriptions.targetsWithUnconditional].map(String)),
     unconditional: ids(subscriptions.unconditional()),
-    of: places.map((columnIndex) => [
-      ids(subscriptions.of(columnIndex)),
-      ids(subscriptions.unconditionalOf(columnIndex)),
-    ]),
-    asked: serial(
+    of: targets.map((target) => [ids(subscriptions.of(target)), ids(subscriptions.unconditionalOf(target))]),
+    conditionsInPostgres: sorted(
       subscriptions.conditionsInPostgres.map(
         ({ sql }) => `${sql}: ${ids(subscriptions.withCondition(sql)).join()}`,
       ),
     ),
     candidates: ['0', '1', '2', '3', null].map((room) => {
       const found = [...subscriptions.candidates(new TypedRow([room]), () => true)];
-      return serial(
+      return sorted(
         found.map(({ subscription: { id }, test }) => `${id} ${test?.(new TypedRow([room]), [])}`),
       );
     }),
@@ -72,35 +69,35 @@ function answers(subscriptions: TableSubscriptions, places: readonly string[]) {
 }
 
 describe('the subscriptions of a table', () => {
-  it('are after any changes what they would be if they had been so from the beginning', async () => {
-    const places = ['a', 'b', 'c'];
-    const one = fc.record({
+  it('give the same answers after any updates as when they are built in one step', async () => {
+    const targets = ['a', 'b', 'c'];
+    const anySubscription = fc.record({
       id: fc.nat(5).map(String),
-      columnIndex: fc.constantFrom(...places),
+      target: fc.constantFrom(...targets),
       condition: conditions,
     });
-    const states = fc.array(fc.uniqueArray(one, { selector: ({ id }) => id }), {
+    const states = fc.array(fc.uniqueArray(anySubscription, { selector: ({ id }) => id }), {
       minLength: 1,
       maxLength: 6,
     });
     await fc.assert(
-      fc.asyncProperty(states, async (all) => {
-        const changed = new TableSubscriptions(authorizer, FACTS);
-        // One that is told again is the same object, with another condition where its own has become another.
+      fc.asyncProperty(states, async (allStates) => {
+        const updated = new TableSubscriptions(authorizer, FACTS);
+        // A subscription that stays is the same object, with a new condition if the condition has changed.
         const known = new Map<string, { -readonly [Key in keyof Subscription]: Subscription[Key] }>();
-        for (const state of all) {
-          const now = state.map(({ id, columnIndex, condition }) => {
-            const key = `${id} ${columnIndex}`;
+        for (const state of allStates) {
+          const now = state.map(({ id, target, condition }) => {
+            const key = `${id} ${target}`;
             const subscription = known.get(key) ?? ({ id } as Subscription);
             known.set(key, subscription);
             if (known.get(key)?.condition?.sql !== condition?.sql || condition === null)
               Object.assign(subscription, { condition });
-            return [columnIndex, subscription] as const;
+            return [target, subscription] as const;
           });
-          await changed.update(now);
-          const anew = new TableSubscriptions(authorizer, FACTS);
-          await anew.update(now);
-          expect(answers(changed, places)).toEqual(answers(anew, places));
+          await updated.update(now);
+          const fresh = new TableSubscriptions(authorizer, FACTS);
+          await fresh.update(now);
+          expect(answers(updated, targets)).toEqual(answers(fresh, targets));
         }
       }),
     );

@@ -7,111 +7,116 @@ import type { Compilation } from '../visibility/compiling/compiled-expression.js
 import { type Test, type TypedRow, testOf } from '../visibility/compiling/predicate.js';
 import type { Value } from '../visibility/compiling/typed-values.js';
 
-/** A subscription, and how its condition is evaluated. */
+/** A subscription to a table, with the test of its condition. */
 export interface Entry {
-  /** Where it stands among all of the table. */
+  /** The rank of the subscription among all of the table, in the order in which they were added. */
   readonly order: number;
   readonly target: SubscriptionTarget;
   readonly subscription: Subscription;
-  /** In process; undefined: by PostgreSQL, or there is no condition. */
+  /** Evaluates the condition in process; undefined: PostgreSQL evaluates it, or there is none. */
   readonly test: Test | undefined;
 }
 
-/** An entry, and by what it is found. */
+/** An entry, with the keys under which it is indexed. */
 interface IndexedEntry {
   readonly entry: Entry;
   readonly condition: Condition | null;
-  /** One of these values must be in the column. */
+  /** The condition can only be true if the column has one of these values; undefined: no such column. */
   readonly key: ReturnType<typeof valueKey>;
 }
 
-/** The subscriptions with a condition that one column must have one of some values for. */
-interface ByValue {
+/** The subscriptions whose condition can only be true for certain values of one column, by value. */
+interface ColumnValueIndex {
   readonly column: Column;
   readonly entries: Map<Value, Set<Entry>>;
 }
 
 const NONE: ReadonlySet<Entry> = new Set();
 
-/** All subscriptions to one table: a row finds those that want it, without a look at each of the others. */
+/** Indexes all subscriptions to one table, so that a row finds those that match it without a test of each. */
 export class TableSubscriptions {
   readonly #authorizer: Pick<Authorizer, 'compileCondition'>;
   readonly #facts: TableFacts;
-  readonly #known = new Map<Subscription, IndexedEntry>();
-  readonly #targets = new Map<SubscriptionTarget, Set<Entry>>();
-  readonly #unconditional = new Map<SubscriptionTarget, Set<Entry>>();
-  readonly #byValue = new Map<string, ByValue>();
-  /** Those that are held against each row. */
+  readonly #indexedEntries = new Map<Subscription, IndexedEntry>();
+  readonly #byTarget = new Map<SubscriptionTarget, Set<Entry>>();
+  readonly #unconditionalByTarget = new Map<SubscriptionTarget, Set<Entry>>();
+  readonly #valueIndexes = new Map<string, ColumnValueIndex>();
+  /** The entries whose condition is tested on every row. */
   readonly #unindexed = new Set<Entry>();
-  /** Conditions that PostgreSQL evaluates, by their SQL, and who has them. */
-  readonly #inPostgres = new Map<string, Set<Entry>>();
-  #added = 0;
+  /** The entries whose condition PostgreSQL evaluates, by its SQL. */
+  readonly #byPostgresCondition = new Map<string, Set<Entry>>();
+  #nextOrder = 0;
 
   constructor(authorizer: Pick<Authorizer, 'compileCondition'>, facts: TableFacts) {
     this.#authorizer = authorizer;
     this.#facts = facts;
   }
 
-  /** From here on there are these, each at its place. What was there before costs nothing. */
+  /** Replaces all subscriptions by these, each with its target. Only new and changed ones cost anything. */
   async update(all: readonly (readonly [SubscriptionTarget, Subscription])[]): Promise<void> {
-    const isCurrent = (subscription: Subscription) =>
-      this.#known.get(subscription)?.condition === subscription.condition;
-    const added = all.filter(([, subscription]) => !isCurrent(subscription));
-    const exact = await this.#compileConditions(added.map(([, { condition }]) => condition));
+    const isIndexed = (subscription: Subscription) =>
+      this.#indexedEntries.get(subscription)?.condition === subscription.condition;
+    const added = all.filter(([, subscription]) => !isIndexed(subscription));
+    const compilations = await this.#compileConditions(added.map(([, { condition }]) => condition));
     const current = new Set(all.map(([, subscription]) => subscription));
-    for (const [subscription, known] of this.#known)
-      if (!current.has(subscription) || !isCurrent(subscription)) this.#remove(known);
+    for (const [subscription, indexedEntry] of this.#indexedEntries)
+      if (!current.has(subscription) || !isIndexed(subscription)) this.#remove(indexedEntry);
     for (const [target, subscription] of added)
-      this.#add(target, subscription, exact.get(subscription.condition?.sql ?? ''));
+      this.#add(target, subscription, compilations.get(subscription.condition?.sql ?? ''));
   }
 
-  /** Conditions that PostgreSQL evaluates. */
+  /** The distinct conditions that PostgreSQL evaluates. */
   get conditionsInPostgres(): readonly Condition[] {
-    return [...this.#inPostgres.values()].flatMap(([entry]) => entry?.subscription.condition ?? []);
+    return [...this.#byPostgresCondition.values()].flatMap(([entry]) => entry?.subscription.condition ?? []);
   }
 
   get isEmpty(): boolean {
-    return this.#targets.size === 0;
+    return this.#byTarget.size === 0;
   }
 
-  /** Whether some are for every row. */
+  /** Whether there are subscriptions without a condition. */
   get hasUnconditional(): boolean {
-    return this.#unconditional.size > 0;
+    return this.#unconditionalByTarget.size > 0;
   }
 
+  /** The targets that have subscriptions. */
   get targets(): Iterable<SubscriptionTarget> {
-    return this.#targets.keys();
+    return this.#byTarget.keys();
   }
 
-  /** Those with a condition that PostgreSQL evaluates. */
+  /** The entries with this condition, if PostgreSQL evaluates it. */
   withCondition(sql: string): Iterable<Entry> {
-    return this.#inPostgres.get(sql) ?? NONE;
+    return this.#byPostgresCondition.get(sql) ?? NONE;
   }
 
-  /** All of a place. */
+  /** The entries of a target. */
   of(target: SubscriptionTarget): Iterable<Entry> {
-    return this.#targets.get(target) ?? NONE;
+    return this.#byTarget.get(target) ?? NONE;
   }
 
-  /** Those of a place that are for every row. */
+  /** The entries of a target without a condition. */
   unconditionalOf(target: SubscriptionTarget): Iterable<Entry> {
-    return this.#unconditional.get(target) ?? NONE;
+    return this.#unconditionalByTarget.get(target) ?? NONE;
   }
 
-  /** All that are for every row. */
+  /** The entries without a condition. */
   *unconditional(): Iterable<Entry> {
-    for (const entries of this.#unconditional.values()) yield* entries;
+    for (const entries of this.#unconditionalByTarget.values()) yield* entries;
   }
 
+  /** The targets with subscriptions without a condition. */
   get targetsWithUnconditional(): Iterable<SubscriptionTarget> {
-    return this.#unconditional.keys();
+    return this.#unconditionalByTarget.keys();
   }
 
-  /** Those with a condition that may be true of the row: all for which it is are among them. */
-  *candidates(row: TypedRow, isCurrent: (target: number) => boolean): Iterable<Entry> {
+  /**
+   * Yields every entry whose condition may be true of the row; none whose condition is true is left out.
+   * `isKnown`: whether the row has the value of a column, by its index in catalog order.
+   */
+  *candidates(row: TypedRow, isKnown: (columnIndex: number) => boolean): Iterable<Entry> {
     yield* this.#unindexed;
-    for (const { column, entries } of this.#byValue.values()) {
-      if (!isCurrent(column.columnIndex)) continue;
+    for (const { column, entries } of this.#valueIndexes.values()) {
+      if (!isKnown(column.columnIndex)) continue;
       const value = column.asText
         ? row.text(column.columnIndex)
         : row.value(column.columnIndex, column.family);
@@ -119,7 +124,7 @@ export class TableSubscriptions {
     }
   }
 
-  /** How conditions are evaluated, by their SQL. */
+  /** Compiles distinct conditions; returns the results by their SQL. */
   async #compileConditions(
     conditions: readonly (Condition | null)[],
   ): Promise<ReadonlyMap<string, Compilation>> {
@@ -132,41 +137,42 @@ export class TableSubscriptions {
     return new Map(await Promise.all(all));
   }
 
-  #add(target: SubscriptionTarget, subscription: Subscription, exact: Compilation | undefined): void {
-    const predicate = exact !== undefined && 'compiled' in exact ? exact.compiled.predicate : undefined;
+  #add(target: SubscriptionTarget, subscription: Subscription, compilation: Compilation | undefined): void {
+    const predicate =
+      compilation !== undefined && 'compiled' in compilation ? compilation.compiled.predicate : undefined;
     const entry: Entry = {
-      order: this.#added++,
+      order: this.#nextOrder++,
       target,
       subscription,
       test: predicate === undefined ? undefined : testOf(predicate),
     };
     const key = predicate === undefined ? undefined : valueKey(predicate);
     const { condition } = subscription;
-    this.#known.set(subscription, { entry, condition, key });
-    addTo(this.#targets, target, entry);
-    if (condition === null) addTo(this.#unconditional, target, entry);
+    this.#indexedEntries.set(subscription, { entry, condition, key });
+    addTo(this.#byTarget, target, entry);
+    if (condition === null) addTo(this.#unconditionalByTarget, target, entry);
     else if (key === undefined) this.#unindexed.add(entry);
     else for (const [value, entries] of this.#valuesOf(key)) addTo(entries, value, entry);
-    if (condition !== null && predicate === undefined) addTo(this.#inPostgres, condition.sql, entry);
+    if (condition !== null && predicate === undefined) addTo(this.#byPostgresCondition, condition.sql, entry);
   }
 
   #remove({ entry, condition, key }: IndexedEntry): void {
     const { target, subscription } = entry;
-    this.#known.delete(subscription);
-    removeFrom(this.#targets, target, entry);
-    removeFrom(this.#unconditional, target, entry);
+    this.#indexedEntries.delete(subscription);
+    removeFrom(this.#byTarget, target, entry);
+    removeFrom(this.#unconditionalByTarget, target, entry);
     this.#unindexed.delete(entry);
     if (key !== undefined)
       for (const [value, entries] of this.#valuesOf(key)) removeFrom(entries, value, entry);
-    if (condition !== null) removeFrom(this.#inPostgres, condition.sql, entry);
+    if (condition !== null) removeFrom(this.#byPostgresCondition, condition.sql, entry);
   }
 
-  /** Where an entry with this key stands, by each value. */
+  /** Returns, for each value of the key, the map that indexes entries by it. */
   #valuesOf({ column, values }: NonNullable<IndexedEntry['key']>): [Value, Map<Value, Set<Entry>>][] {
     const name = `${column.columnIndex} ${column.asText === true}`;
-    const own = this.#byValue.get(name) ?? { column, entries: new Map<Value, Set<Entry>>() };
-    this.#byValue.set(name, own);
-    return [...new Set(values)].map((value) => [value, own.entries]);
+    const index = this.#valueIndexes.get(name) ?? { column, entries: new Map<Value, Set<Entry>>() };
+    this.#valueIndexes.set(name, index);
+    return [...new Set(values)].map((value) => [value, index.entries]);
   }
 }
 

@@ -5,61 +5,65 @@ import { RecordWriter } from '../values/row-json.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
-/** A choice of columns, by their places in the log's relation, and what makes a JSON record of them. */
+/** Selects columns by their indexes in the WAL relation, with the writer that makes a JSON record of them. */
 export interface ColumnChoice {
-  /** Equal for equal choices. */
+  /** Equal for equal selections. */
   readonly key: string;
   readonly indexes: readonly number[];
   readonly writer: RecordWriter;
 }
 
 /**
- * A table as its changes are read: the columns that the log's relation had when they were written, beside those of
- * the catalog now. A column is the same one when name and type are.
+ * Maps the columns of a WAL relation, as they were when its changes were written, to the columns of the
+ * catalog now. Two columns are the same if their names and types are equal.
  */
 export class TableView {
   readonly relation: WalRelation;
   readonly facts: TableFacts;
-  /** For each column of the catalog its place in the relation, or -1. */
+  /** For each column of the catalog its index in the relation, or -1. */
   readonly #indexInRelation: readonly number[];
-  readonly #isSame: boolean;
+  readonly #isCatalogOrder: boolean;
   readonly #formats: ValueFormats;
   readonly #choices = new Map<string, ColumnChoice>();
-  readonly #names: ReadonlyMap<string, number>;
+  readonly #indexByName: ReadonlyMap<string, number>;
 
   constructor(relation: WalRelation, facts: TableFacts, formats: ValueFormats) {
     this.relation = relation;
     this.facts = facts;
     this.#formats = formats;
-    this.#names = new Map(relation.columns.map(({ name }, index) => [name, index]));
+    this.#indexByName = new Map(relation.columns.map(({ name }, index) => [name, index]));
     this.#indexInRelation = facts.columns.map(({ name, typeOid, generated }) => {
-      const index = generated === null ? this.#names.get(name) : undefined;
+      const index = generated === null ? this.#indexByName.get(name) : undefined;
       return index !== undefined && relation.columns[index]?.typeOid === typeOid ? index : -1;
     });
-    this.#isSame =
+    this.#isCatalogOrder =
       this.#indexInRelation.length === relation.columns.length &&
-      this.#indexInRelation.every((place, index) => place === index);
+      this.#indexInRelation.every((indexInRelation, index) => indexInRelation === index);
   }
 
-  /** The image as the authorizer takes it: in the order of the catalog's columns. */
+  /** Returns the image in catalog order, which the authorizer takes. */
   factsImage(image: RowImage): RowImage {
-    if (this.#isSame) return image;
-    return this.#indexInRelation.map((place) => (place === -1 ? undefined : image[place]));
+    if (this.#isCatalogOrder) return image;
+    return this.#indexInRelation.map((index) => (index === -1 ? undefined : image[index]));
   }
 
-  /** The places in the catalog's order that must be known for a judgement that reads these columns; null: they never are. */
+  /**
+   * Returns the indexes, in catalog order, of the values that an expression over these columns needs; null
+   * when one of the columns does not exist, so that the expression can never be evaluated. Generated columns
+   * need no value: their own expression is evaluated instead.
+   */
   requirement(names: Iterable<string>): readonly number[] | null {
     const required: number[] = [];
     for (const name of names) {
-      const at = this.facts.columns.findIndex((column) => column.name === name);
-      const column = this.facts.columns[at];
+      const index = this.facts.columns.findIndex((column) => column.name === name);
+      const column = this.facts.columns[index];
       if (column === undefined) return null;
-      if (column.generated === null) required.push(at);
+      if (column.generated === null) required.push(index);
     }
     return required;
   }
 
-  /** Those of the named columns (missing: all) that the role may read, in the order of the table. */
+  /** Selects the named columns (undefined: all) that the role is allowed to read, in table order. */
   choice(names: ReadonlySet<string> | undefined, privileges: RolePrivileges): ColumnChoice {
     const indexes: number[] = [];
     this.relation.columns.forEach(({ name }, index) => {
@@ -74,7 +78,7 @@ export class TableView {
     return choice;
   }
 
-  /** The names of the chosen columns that this image does not know. */
+  /** Returns the names of the selected columns whose values this image does not have. */
   unknownIn(image: RowImage, { indexes }: ColumnChoice): string[] {
     const names: string[] = [];
     for (const index of indexes) {

@@ -3,7 +3,7 @@ import type { ValueFormats } from '../values/value-formats.js';
 import type { Authorizer } from '../visibility/authorizer.js';
 import { TableView } from './table-view.js';
 
-/** The view of each relation that the log has described, as the catalog is known. */
+/** Keeps, for each relation that the WAL has described, how its columns map to those of the catalog. */
 export class TableViews {
   readonly #authorizer: Pick<Authorizer, 'facts'>;
   readonly #formats: ValueFormats;
@@ -14,7 +14,7 @@ export class TableViews {
     this.#formats = formats;
   }
 
-  /** Undefined when the table is no more. */
+  /** Returns undefined when the table has been dropped. */
   async of(relation: WalRelation): Promise<TableView | undefined> {
     const known = this.#views.get(relation);
     const facts = await this.#authorizer.facts(relation.oid);

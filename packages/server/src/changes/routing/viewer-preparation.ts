@@ -1,15 +1,16 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import type { BatchRouter } from './batch-router.js';
 import type { Recipients } from './recipients.js';
 
 /**
- * Has those who come looked up ahead of the next change, which then does not wait for thousands of them. While changes
- * are handed out it stands still: they do the same for whom they find.
+ * Evaluates the policy parameters of new members ahead of the next change, so that it does not wait for
+ * thousands of them. Paused while a batch is routed: routing evaluates the parameters of remaining members
+ * itself.
  */
 export class ViewerPreparation {
   readonly #router: Pick<BatchRouter, 'prepare'>;
   readonly #recipients: Recipients;
-  /** By oid. */
+  /** The oids of tables with new members. */
   readonly #tables = new Set<number>();
   #isRunning = false;
   #isPaused = false;
@@ -19,13 +20,13 @@ export class ViewerPreparation {
     this.#recipients = recipients;
   }
 
-  /** Somebody has come who may hear of these tables. */
+  /** Schedules the preparation of new members that may receive changes of these tables. */
   schedule(oids: Iterable<number>): void {
     for (const oid of oids) this.#tables.add(oid);
     void this.#run();
   }
 
-  /** Stands still while `work` is done. */
+  /** Pauses the preparation while `work` runs. */
   async pauseDuring<T>(work: () => Promise<T>): Promise<T> {
     this.#isPaused = true;
     try {
@@ -40,15 +41,16 @@ export class ViewerPreparation {
     if (this.#isRunning) return;
     this.#isRunning = true;
     try {
-      // Those who have come in this turn are done together.
-      await nextTurn();
+      // Members that join in the same tick are prepared together.
+      await yieldToEventLoop();
       for (const oid of this.#tables) {
-        while (!this.#isPaused && (await this.#router.prepare(oid, this.#recipients))) await nextTurn();
+        while (!this.#isPaused && (await this.#router.prepare(oid, this.#recipients)))
+          await yieldToEventLoop();
         if (this.#isPaused) return;
         this.#tables.delete(oid);
       }
     } catch {
-      // Whatever it is, the next change comes upon it as well, and tells.
+      // The next change runs into the same error and reports it.
       this.#tables.clear();
     } finally {
       this.#isRunning = false;

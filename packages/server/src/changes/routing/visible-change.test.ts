@@ -3,30 +3,30 @@ import type { Subscription } from '../subscriptions/subscription.js';
 import type { ChangeMatch } from './filter-matches.js';
 import { visibleChangeOf } from './visible-change.js';
 
-const wants = [{ id: 'sub' }] as unknown as readonly Subscription[];
+const subscriptions = [{ id: 'sub' }] as unknown as readonly Subscription[];
 
-function candidate(
+function matchOf(
   kind: 'insert' | 'update' | 'delete',
   { old = true, now = true, isOldUnknown = false } = {},
 ): ChangeMatch {
   return {
     change: {
       streamed: { kind },
-      position: 0,
+      batchIndex: 0,
       old: undefined,
       new: undefined,
       oldRow: 0,
       newRow: 1,
     } as never,
-    oldSubscriptions: old ? wants : [],
-    newSubscriptions: now ? wants : [],
+    oldSubscriptions: old ? subscriptions : [],
+    newSubscriptions: now ? subscriptions : [],
     isOldUnknown,
   };
 }
 
-/** What comes of it where the old and the new version are visible so; undefined: that cannot be told. */
-function told(of: ChangeMatch, old: boolean | undefined, now: boolean | undefined) {
-  const outcome = visibleChangeOf(of, (row) => (row === 0 ? old : now));
+/** Returns the visible part of a change by the visibility of its versions; undefined: unknown. */
+function outcomeFor(match: ChangeMatch, old: boolean | undefined, now: boolean | undefined) {
+  const outcome = visibleChangeOf(match, (row) => (row === 0 ? old : now));
   return outcome && [outcome.visibility ?? 'plain', outcome.showsOld, outcome.showsNew];
 }
 
@@ -38,17 +38,17 @@ describe('an update', () => {
     [false, false, undefined],
     [undefined, true, ['plain', false, true]],
     [undefined, false, undefined],
-  ])('of which the old version is visible: %s, the new one: %s', (old, now, expected) => {
-    expect(told(candidate('update'), old, now)).toEqual(expected);
+  ])('with the old version visible: %s, the new one: %s, gives %j', (old, now, expected) => {
+    expect(outcomeFor(matchOf('update'), old, now)).toEqual(expected);
   });
 
-  it('comes into view, or goes out of it, by the condition alone', () => {
-    expect(told(candidate('update', { old: false }), true, true)).toEqual(['gained', false, true]);
-    expect(told(candidate('update', { now: false }), true, true)).toEqual(['lost', true, false]);
+  it('is sent as gained or lost by the condition alone', () => {
+    expect(outcomeFor(matchOf('update', { old: false }), true, true)).toEqual(['gained', false, true]);
+    expect(outcomeFor(matchOf('update', { now: false }), true, true)).toEqual(['lost', true, false]);
   });
 
-  it('of which the old version is not known does not say that the row came into view', () => {
-    expect(told(candidate('update', { old: false, isOldUnknown: true }), false, true)).toEqual([
+  it('with an unknown old version is not sent as gained', () => {
+    expect(outcomeFor(matchOf('update', { old: false, isOldUnknown: true }), false, true)).toEqual([
       'plain',
       false,
       true,
@@ -56,9 +56,9 @@ describe('an update', () => {
   });
 });
 
-it('an insert is judged on the new version, a delete on the old one', () => {
-  expect(told(candidate('insert', { old: false }), false, true)).toEqual(['plain', false, true]);
-  expect(told(candidate('insert', { old: false }), true, false)).toBeUndefined();
-  expect(told(candidate('delete', { now: false }), true, false)).toEqual(['plain', true, false]);
-  expect(told(candidate('delete', { now: false }), false, true)).toBeUndefined();
+it('an insert is visible by its new version, a delete by its old one', () => {
+  expect(outcomeFor(matchOf('insert', { old: false }), false, true)).toEqual(['plain', false, true]);
+  expect(outcomeFor(matchOf('insert', { old: false }), true, false)).toBeUndefined();
+  expect(outcomeFor(matchOf('delete', { now: false }), true, false)).toEqual(['plain', true, false]);
+  expect(outcomeFor(matchOf('delete', { now: false }), false, true)).toBeUndefined();
 });

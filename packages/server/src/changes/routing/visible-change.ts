@@ -1,7 +1,7 @@
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { ChangeMatch } from './filter-matches.js';
 
-/** What a member gets of a change that it may see: which versions, and for which subscriptions. */
+/** The visible part of a change: which row versions are sent, and for which subscriptions. */
 export interface VisibleChange {
   readonly showsOld: boolean;
   readonly showsNew: boolean;
@@ -9,12 +9,13 @@ export interface VisibleChange {
   readonly subscriptions: readonly Subscription[];
 }
 
-/** Whether a row version is visible by the policies; undefined: that cannot be told. */
+/** Whether the policies show a row version to the viewer; undefined: unknown. */
 export type IsVisible = (row: number) => boolean | undefined;
 
 /**
- * What comes of a candidate for whoever sees its rows so; undefined: nothing. An update of which only one version
- * is visible comes into view or goes out of it; where the old version is not known it is an update like any other.
+ * Returns the part of a matching change that a viewer gets; undefined: nothing. If only one version of an
+ * update is visible, the visibility is `gained` or `lost`. If the old version is unknown, the update is sent
+ * without `gained`.
  */
 export function visibleChangeOf(match: ChangeMatch, isVisible: IsVisible): VisibleChange | undefined {
   const { change, oldSubscriptions, newSubscriptions } = match;

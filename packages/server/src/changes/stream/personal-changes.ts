@@ -11,8 +11,7 @@ import type { Viewer, Viewers } from '../model/viewer.js';
 import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { SubscriptionPreparation } from '../subscriptions/subscription-preparation.js';
-import type { Authorizer } from '../visibility/authorizer.js';
-
+import type { Authorizer, Condition } from '../visibility/authorizer.js';
 import type { SnapshotReader, TableSnapshot } from './snapshot-reader.js';
 
 export interface PersonalChangesParts {
@@ -24,43 +23,52 @@ export interface PersonalChangesParts {
   readonly reader: SnapshotReader;
   readonly delivery: Delivery;
   readonly encoder: MessageEncoder;
-  /** Keeps changes from a member for a while, and lets it go on where it was. */
+  /** Pauses the changes of a member, and resumes them where it was. */
   readonly stream: { pause(member: Subscriber, channel: Channel): void; resume(member: Subscriber): void };
   readonly clock: Clock;
 }
 
-/** What a connection asks for. */
+/** A request for a personal subscription. */
 export interface PersonalRequest {
   readonly filter: ChangeFilter;
-  /** Whether it wants the rows that there are before their changes. */
+  /** Whether to send the rows that exist now before their changes. */
   readonly snapshot: boolean;
 }
 
-/** Nothing is kept until pages are taken: they are in memory whole. */
+/** Snapshot pages retain no batch: they are in memory completely. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
-/** Row changes for one connection alone, with the rows that there are before them where it wants these. */
+/**
+ * Manages personal subscriptions: row changes for a single connection, with a snapshot of the rows on
+ * request.
+ */
 export class PersonalChanges {
   readonly #parts: PersonalChangesParts;
-  /** The snapshots of a connection come one after the other. */
+  /** Runs the requests of a connection one after the other, so that its snapshots do not interleave. */
   readonly #serial = new SerialExecutor<Subscriber>();
 
   constructor(parts: PersonalChangesParts) {
     this.#parts = parts;
   }
 
-  /** Answers the id of the subscription. What it brings comes after the answer. Throws DB_SUBSCRIPTION_FAILED. */
+  /**
+   * Returns the id of the new subscription. Its rows and changes are sent after the reply. Throws
+   * DB_SUBSCRIPTION_FAILED.
+   */
   subscribe(member: Subscriber, channel: Channel, request: PersonalRequest): Promise<string> {
     return this.#serial.run(member, () => this.#subscribe(member, channel, request));
   }
 
-  /** Ends one subscription, or all; throws SUBSCRIPTION_NOT_FOUND. */
+  /** Ends one subscription, or all if `id` is undefined. Throws SUBSCRIPTION_NOT_FOUND. */
   unsubscribe(member: Subscriber, id: string | undefined): void {
     if (this.#parts.subscriptions.remove(member, id) || id === undefined) return;
     throw new ProtocolError('SUBSCRIPTION_NOT_FOUND', { error: `subscription ${id} not found` });
   }
 
-  /** The member's claims are others: what it may no longer subscribe to ends, and it is told why. */
+  /**
+   * Checks the subscriptions of a member again after its claims have changed. A subscription that its new
+   * database role is not allowed to have ends, and the member gets an `error` with the reason.
+   */
   async reauthorized(member: Subscriber): Promise<void> {
     const { subscriptions, preparation, viewers, delivery } = this.#parts;
     const { role } = viewers.of(member.identity);
@@ -90,7 +98,9 @@ export class PersonalChanges {
     }
   }
 
-  /** Answers undefined, and has done nothing, where the member's claims have become others meanwhile. */
+  /**
+   * Returns undefined, without effect, if the member's claims have changed meanwhile: the caller tries again.
+   */
   async #subscribeAs(
     viewer: Viewer,
     member: Subscriber,
@@ -102,7 +112,7 @@ export class PersonalChanges {
       role: viewer.role,
       isServerAdmin: false,
     });
-    if (tableOid === undefined) throw new Error('a prepared filter without a table');
+    if (tableOid === undefined) throw new Error('A prepared subscription has no table');
     const id = subscriptions.newId();
     const begin = (seen?: RowSnapshot) => {
       if (viewers.of(member.identity).key !== viewer.key) return undefined;
@@ -125,26 +135,15 @@ export class PersonalChanges {
       return id;
     };
     if (!snapshot) return begin();
-    const { stream, authorizer, reader } = this.#parts;
-    // From here on its changes are kept, and the member gets none, until the rows are there.
-    const expected = subscriptions.expect(tableOid);
+    const { stream } = this.#parts;
+    // From here on changes of the table are kept, and the member gets none until its rows have been read.
+    const stopExpecting = subscriptions.expect(tableOid);
     let begun: string | undefined;
     try {
       stream.pause(member, channel);
-      const table = await authorizer.facts(tableOid);
-      if (table === undefined)
-        throw new ProtocolError('DB_SUBSCRIPTION_FAILED', { details: 'The table is no more' });
-      const privileges = await authorizer.privileges(table, viewer.role);
-      const { columns } = filter;
-      const rows = await reader.read({
-        table,
-        privileges,
-        viewer,
-        condition,
-        ...(columns === undefined ? {} : { columns }),
-      });
+      const rows = await this.#readRows(viewer, tableOid, filter, condition);
       begun = begin(rows.seen);
-      // Behind the answer.
+      // The rows follow the reply.
       if (begun !== undefined)
         setImmediate(() => {
           if (channel.audience.has(member)) this.#send(member, id, rows);
@@ -153,8 +152,29 @@ export class PersonalChanges {
       return begun;
     } finally {
       if (begun === undefined) stream.resume(member);
-      expected();
+      stopExpecting();
     }
+  }
+
+  /** Reads the rows of a table that the viewer sees and the condition selects. */
+  async #readRows(
+    viewer: Viewer,
+    tableOid: number,
+    { columns }: ChangeFilter,
+    condition: Condition | null,
+  ): Promise<TableSnapshot> {
+    const { authorizer, reader } = this.#parts;
+    const table = await authorizer.facts(tableOid);
+    if (table === undefined)
+      throw new ProtocolError('DB_SUBSCRIPTION_FAILED', { details: 'The table does not exist' });
+    const privileges = await authorizer.privileges(table, viewer.role);
+    return reader.read({
+      table,
+      privileges,
+      viewer,
+      condition,
+      ...(columns === undefined ? {} : { columns }),
+    });
   }
 
   #send(member: Subscriber, id: string, { pages }: TableSnapshot): void {

@@ -16,31 +16,33 @@ export interface ReplaysParts {
   readonly newRecipients: () => Recipients;
   readonly delivery: Delivery;
   readonly feeds: MemberFeeds;
-  /** The history that is handed out at the moment. */
+  /** The current change epoch. */
   readonly epoch: () => string;
-  /** Whether what is being handed out at the moment leaves out a member that is at `position`. */
+  /** Whether the batch that is being routed now goes past a member at `position`. */
   readonly isBehindCurrentBatch: (position: Position) => boolean;
-  /** What the members of a channel get: the tables that it is subscribed to, by oid, and messages. */
+  /** The tables that a channel is subscribed to, by oid, and MESSAGES. */
   readonly tablesOf: (channel: Channel) => readonly number[];
-  /** The tables that a member is subscribed to by itself, by oid. */
+  /** The tables of a member's personal subscriptions, by oid. */
   readonly ownTablesOf: (member: Subscriber) => readonly number[];
   readonly log: Log;
 }
 
+/** A member that catches up with the live stream. */
 interface Replay {
   readonly channel: Channel;
+  /** The member has everything up to here. */
   position: Position;
-  /** How many want it to get nothing for the time being. */
+  /** How many callers of `pause` have not resumed it yet. */
   pauses: number;
 }
 
-/** What is kept while a page is handed out: nothing, the pages are read one by one. */
+/** Replayed messages retain no batch: pages are read one by one from the resume log. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
 /**
- * Hands members that come back what they missed, a page at a time, many members at once where they are at the same
- * place; whoever has everything goes over to what is handed out live, without a gap or a repeat. A member gets the next
- * page when it has taken the one before: nobody's slowness fills the memory.
+ * Replays missed changes to returning members, a page at a time, and one page for all members that need it. A
+ * member that has caught up switches to the live stream without a gap or a repeat. A member gets the next
+ * page only after it has received the one before, so that slow members do not fill the memory.
  */
 export class Replays {
   readonly #parts: ReplaysParts;
@@ -48,7 +50,7 @@ export class Replays {
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
-  /** Somebody has woken us since we last looked. */
+  /** Set when `#wakeUp` was called since the last page. */
   #isWoken = false;
 
   constructor(parts: ReplaysParts) {
@@ -58,32 +60,38 @@ export class Replays {
     });
   }
 
-  /** Members that have not reached the live stream. */
+  /** How many members have not reached the live stream. */
   get size(): number {
     return this.#replays.size;
   }
 
-  /** Whether the member, still catching up, does not get what is handed out up to `last`: it will come to it. */
+  /**
+   * Whether the member is still behind `last`, the end of a live batch: it gets that batch by replay, not
+   * live.
+   */
   willReplay(member: Subscriber, last: Position): boolean {
     const replay = this.#replays.get(member);
     return replay !== undefined && comparePositions(replay.position, last) < 0;
   }
 
-  /** The member has everything up to `position`. */
+  /** Replays all changes after `position` to a member. */
   add(member: Subscriber, channel: Channel, position: Position): void {
     this.#replays.set(member, { channel, position, pauses: 0 });
     this.#running ??= this.#run();
     this.#wakeUp();
   }
 
-  /** The member, which has everything up to `position`, gets nothing until `goOn`, as often as it was held. */
+  /**
+   * Pauses changes for a member that has everything up to `position`, until `resume` was called as often as
+   * this.
+   */
   retain(member: Subscriber, channel: Channel, position: Position): void {
     const replay = this.#replays.get(member);
     if (replay === undefined) this.#replays.set(member, { channel, position, pauses: 1 });
     else replay.pauses += 1;
   }
 
-  /** The member gets what has come meanwhile, and goes on. */
+  /** Ends a pause: the member gets the changes that it missed, then the live stream. */
   resume(member: Subscriber): void {
     const replay = this.#replays.get(member);
     if (replay === undefined) return;
@@ -97,12 +105,14 @@ export class Replays {
     this.#wakeUp();
   }
 
-  /** Another history has begun, of which everybody gets everything. */
+  /** Forgets all members: a new change epoch has begun, which they get from its start. */
   clear(): void {
     this.#replays.clear();
   }
 
-  /** What is handed out live has come further. */
+  /**
+   * Called after each live batch: members may have reached the live stream, or have new changes to replay.
+   */
   advanced(): void {
     if (this.#replays.size > 0) this.#wakeUp();
   }
@@ -125,8 +135,8 @@ export class Replays {
     while (!signal.aborted) {
       const started = performance.now();
       this.#isWoken = false;
-      const isBusy = await this.#step();
-      // What is live comes first: replays take a quarter of the time, in short pages.
+      const isBusy = await this.#replayPage();
+      // Live changes come first: replays take a quarter of the time, in short pages.
       if (isBusy)
         await delay(3 * (performance.now() - started), undefined, { signal }).catch(() => undefined);
       else if (!this.#isWoken)
@@ -136,8 +146,8 @@ export class Replays {
     }
   }
 
-  /** Hands out one page; false when there is nothing to do until somebody wakes us. */
-  async #step(): Promise<boolean> {
+  /** Replays one page to the members that need it; false: nothing to do until the next `#wakeUp`. */
+  async #replayPage(): Promise<boolean> {
     const ready = this.#ready();
     const [first] = ready;
     if (first === undefined) return false;
@@ -159,7 +169,10 @@ export class Replays {
     return true;
   }
 
-  /** Those who can take a page, the furthest behind first. Who has everything goes live, who cannot have it is told. */
+  /**
+   * Returns the members that can take a page, the furthest behind first. Members that have caught up go live;
+   * members whose changes are no longer in the resume log get a `gap`.
+   */
   #ready(): { member: Subscriber; replay: Replay }[] {
     const { feeds, resumeLog, isBehindCurrentBatch, tablesOf, ownTablesOf } = this.#parts;
     const tables = new Map<Channel, readonly number[]>();
@@ -191,11 +204,12 @@ export class Replays {
     const routed = await retry(
       () => router.route(epochBefore, page.changes, recipients),
       this.#stopping.signal,
-      (error) => log.error({ err: error }, 'Missed row changes could not be judged'),
+      (error) => log.error({ err: error }, 'Missed row changes could not be evaluated'),
     );
     if (epoch() !== epochBefore || this.#stopping.signal.aborted) return;
     if (routed === undefined) {
-      for (const { member, replay } of cohort) this.#sendGap(member, replay, 'changes could not be judged');
+      for (const { member, replay } of cohort)
+        this.#sendGap(member, replay, 'changes could not be evaluated');
       return;
     }
     const positionOf = (member: Subscriber) => this.#replays.get(member)?.position;
@@ -203,7 +217,9 @@ export class Replays {
     for (const { replay } of cohort) replay.position = page.end;
   }
 
-  /** The member cannot have what it missed: it is told, and gets what comes. */
+  /**
+   * Ends a replay with a `gap`: missed changes are lost for the member, which gets live changes from here on.
+   */
   #sendGap(member: Subscriber, { channel }: Replay, reason: string): void {
     this.#replays.delete(member);
     if (channel.audience.has(member))

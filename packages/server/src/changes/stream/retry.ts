@@ -2,38 +2,39 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { StaleFacts } from '../visibility/authorizer.js';
 
-/** Pauses before it is tried again, in ms. */
-const FIRST_PAUSE_MS = 50;
-const LONGEST_PAUSE_MS = 1_000;
-/** The catalog is read again at once, but not without end. */
-const MAX_STALE = 20;
-/** What fails so often for a reason of its own is given up. */
-const ATTEMPTS = 3;
+/** The delay before the first retry, and the longest one: it doubles each time. */
+const FIRST_DELAY_MS = 50;
+const MAX_DELAY_MS = 1_000;
+/** How often work is retried without delay after a change of the catalog. */
+const MAX_STALE_RETRIES = 20;
+/** How many failures of the work itself are tolerated before it is given up. */
+const MAX_FAILURES = 3;
 
 /**
- * Does something with changes, again and again while the database is away or the catalog changes. Undefined when it
- * was given up, since it fails for a reason of its own, or when the signal was aborted.
+ * Runs work on changes, and retries it for as long as the database is unavailable or the catalog changes. Any
+ * other error is passed to `onFailure`; after three of them the work is given up. Returns undefined if the
+ * work was given up or the signal was aborted.
  */
 export async function retry<T>(
   work: () => Promise<T>,
   signal: AbortSignal,
   onFailure: (error: unknown) => void,
 ): Promise<T | undefined> {
-  let pause = FIRST_PAUSE_MS;
-  let stale = 0;
+  let delayMs = FIRST_DELAY_MS;
+  let staleRetries = 0;
   for (let failures = 0; !signal.aborted; ) {
     try {
       return await work();
     } catch (error) {
-      if (error instanceof StaleFacts && stale++ < MAX_STALE) continue;
+      if (error instanceof StaleFacts && staleRetries++ < MAX_STALE_RETRIES) continue;
       if (!isTransient(error)) {
         failures += 1;
         onFailure(error);
-        if (failures === ATTEMPTS) return undefined;
+        if (failures === MAX_FAILURES) return undefined;
       }
     }
-    await delay(pause, undefined, { signal }).catch(() => undefined);
-    pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+    await delay(delayMs, undefined, { signal }).catch(() => undefined);
+    delayMs = Math.min(delayMs * 2, MAX_DELAY_MS);
   }
   return undefined;
 }

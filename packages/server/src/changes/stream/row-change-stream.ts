@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Channel } from '../../channels/channel.js';
 import type { Subscriber } from '../../channels/subscriber.js';
@@ -35,9 +35,9 @@ export interface RowChangeStreamParts {
   readonly source: ChangeSource;
   readonly changes: ChangeLog;
   readonly router: BatchRouter;
-  /** Where all members sit. */
+  /** All members, by recipient group. */
   readonly recipients: Recipients;
-  /** Whether memberships are read from the table. */
+  /** Whether membership lists are read from the table. */
   readonly isMembershipTable: (oid: number) => boolean;
   readonly feeds: MemberFeeds;
   readonly delivery: Delivery;
@@ -49,56 +49,67 @@ export interface RowChangeStreamParts {
     ofChannel(name: string): readonly Subscription[];
     counted(subscription: Subscription, changes: number): void;
   };
-  /** What became of changes, by subscription. */
+  /** Counts the outcomes of changes by subscription. */
   readonly counts: Pick<ChangeCounts, 'add'>;
   readonly channel: (name: string) => Channel | undefined;
   readonly counters: { changeErrors: number };
   readonly log: Log;
 }
 
-/** What a new member is told: in `connected`, and right after it. */
+/** The answer to a join: the fields of `connected`, and the events that follow it. */
 export interface JoinResult {
-  /** Behind which the member gets every change that it may see; missing while that is not known. */
+  /** The member gets every change after this that it is allowed to see; missing while no epoch is known. */
   readonly cursor?: string;
-  /** Whether it gets everything that it missed. */
+  /** Whether the member gets every change that it missed. */
   readonly recovered: boolean;
   readonly events: readonly StreamEvent[];
 }
 
-/** A member that joined before any history was known. */
+/** A member that joined before any change epoch was known. */
 interface PendingJoin {
   readonly channel: Channel;
-  /** What it asked for; undefined: it begins where the log ended. */
+  /** The cursor that the member resumes from; undefined: it starts at `end`. */
   readonly cursor: string | undefined;
+  /** The end of the WAL when the member joined; undefined: not known then. */
   readonly end: bigint | undefined;
 }
 
-const BEGINNING: Position = { commitLsn: 0n, index: -1 };
-/** How often members that make no progress are looked for, in ms. */
+const BEFORE_ALL_CHANGES: Position = { commitLsn: 0n, index: -1 };
+/** How often members without progress are looked for, in ms. */
 const SLOW_CHECK_MS = 1_000;
-/** How long somebody who comes back waits for the stream to open, in ms; a handshake may take ten seconds. */
+/** How long a returning client waits for the stream to open, in ms. A handshake may take ten seconds. */
 const OPEN_TIMEOUT_MS = 8_000;
 
-/** The stream of row changes from its source to the members of channels: one slice after the other. */
+/**
+ * Streams row changes from their source to the members of channels. Takes one batch after the other from the
+ * change log, has it routed, delivers the messages and appends the batch to the resume log. Decides where
+ * members start when they join, resume by cursor, or are paused for a snapshot.
+ */
 export class RowChangeStream {
   readonly #parts: RowChangeStreamParts;
   readonly #stopping = new AbortController();
   readonly #positions = new MemberPositions();
   readonly #pendingJoins = new Map<Subscriber, PendingJoin>();
-  /** What is being handed out is of this history; empty before the first. */
+  /** The epoch of the batches that are delivered now; empty before the first. */
   #epoch = '';
-  /** The last change that was handed out. */
-  #lastDelivered = BEGINNING;
-  /** Where the log ended when this history began: what is read again of what was before is for those who missed it. */
-  #epochBegin = BEGINNING;
-  /** The last transaction, by its commit, of which a part was handed out before the rest was there. */
+  /** The last change that was delivered. */
+  #lastDelivered = BEFORE_ALL_CHANGES;
+  /**
+   * The end of the WAL when this epoch began. Earlier changes that the source sends again are only for
+   * members that missed them.
+   */
+  #epochBegin = BEFORE_ALL_CHANGES;
+  /**
+   * The commit LSN of the last transaction that invalidated memberships since only a part of it had been read
+   * when that part was routed.
+   */
   #invalidatedBy: bigint | undefined;
-  /** What is being handed out. */
+  /** The batch that is being routed. */
   #currentBatch: ChangeBatch | undefined;
   readonly #preparation: ViewerPreparation;
-  #opened: (() => void) | undefined;
-  readonly #hasOpened = new Promise<void>((resolve) => {
-    this.#opened = resolve;
+  #resolveOpened: (() => void) | undefined;
+  readonly #whenOpened = new Promise<void>((resolve) => {
+    this.#resolveOpened = resolve;
   });
   #slowCheck: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
@@ -127,7 +138,7 @@ export class RowChangeStream {
   async stop(): Promise<void> {
     const { source, changes, replays } = this.#parts;
     this.#stopping.abort();
-    this.#opened?.();
+    this.#resolveOpened?.();
     clearInterval(this.#slowCheck);
     await source.stop();
     changes.end();
@@ -135,7 +146,10 @@ export class RowChangeStream {
     await this.#running;
   }
 
-  /** Waits, for somebody who comes back, until it is known which history there is, unless that will take long. */
+  /**
+   * Waits until the change epoch is known, so that a returning client can resume; not if that is likely to
+   * take long.
+   */
   async ready(): Promise<void> {
     const { status } = this.#parts.source.state;
     if (this.#epoch !== '' || status === 'follower' || status === 'refused') return;
@@ -143,10 +157,10 @@ export class RowChangeStream {
     const timedOut = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, OPEN_TIMEOUT_MS);
     });
-    await Promise.race([this.#hasOpened, timedOut]).finally(() => clearTimeout(timer));
+    await Promise.race([this.#whenOpened, timedOut]).finally(() => clearTimeout(timer));
   }
 
-  /** A member has joined; `cursor`: up to where it has everything. */
+  /** Adds a member. `cursor`: the last change that the member has; undefined: it does not resume. */
   joined(member: Subscriber, channel: Channel, cursor: string | undefined): JoinResult {
     this.#parts.recipients.join(member, channel);
     this.#preparation.schedule(this.tablesOf(channel).filter((oid) => oid !== MESSAGES));
@@ -170,7 +184,10 @@ export class RowChangeStream {
     };
   }
 
-  /** The member gets no changes until `goOn`, and then those behind all that it has. Throws DATABASE_UNAVAILABLE before there is a history. */
+  /**
+   * Pauses the changes of a member until `resume`, which then sends all that it missed. Throws
+   * DATABASE_UNAVAILABLE while no epoch is known.
+   */
   pause(member: Subscriber, channel: Channel): void {
     if (this.#epoch === '') throw new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: 1 } });
     const livePosition = this.#livePosition();
@@ -181,20 +198,24 @@ export class RowChangeStream {
     );
   }
 
-  /** Whoever joins now gets what comes behind this. What is being handed out was decided on without them. */
+  /**
+   * Returns the start position of a member that joins now. The batch that is being routed does not include
+   * it.
+   */
   #livePosition(): Position {
-    const handedOut =
+    const lastRouted =
       this.#currentBatch === undefined
         ? this.#lastDelivered
         : lastOf(this.#currentBatch, this.#lastDelivered);
-    return this.#parts.changes.idlePosition ?? handedOut;
+    return this.#parts.changes.idlePosition ?? lastRouted;
   }
 
+  /** Ends a pause. */
   resume(member: Subscriber): void {
     this.#parts.replays.resume(member);
   }
 
-  /** The member's claims are others: they count for whatever is decided from here on. */
+  /** Applies the new claims of a member to all batches from the next one on. */
   reauthorized(member: Subscriber): void {
     this.#parts.recipients.update(member);
     this.#parts.delivery.forgetReportedFailures(member);
@@ -209,33 +230,42 @@ export class RowChangeStream {
     this.#parts.feeds.remove(member);
   }
 
-  /** Tells something to the members of the channels that are subscribed to these tables (missing: to any), behind the changes so far. */
+  /**
+   * Sends an event to all members that subscribe to its tables (missing: to any table), after all changes so
+   * far.
+   */
   announce(streamEvent: StreamEvent): void {
     this.#parts.changes.announce(streamEvent);
   }
 
-  /** Changes of a table may have been missed up to now: who was there before and comes back is told. Throws DATABASE_UNAVAILABLE. */
+  /**
+   * Marks all changes of a table up to now as possibly missed: a member that resumes from before gets a
+   * `gap`. Throws DATABASE_UNAVAILABLE.
+   */
   async markMissed(oid: number): Promise<void> {
     const now = positionBefore(await this.#parts.source.observe());
     this.#epochBegin = laterOf(this.#epochBegin, now);
     this.#parts.resumeLog.markMissed(oid, now);
   }
 
-  /** What committed before `lsn` is not sent again by the source: who missed it is too late. */
+  /**
+   * Forgets what committed before `lsn`, which the source will not send again. Returns what to store with
+   * that position.
+   */
   forget(lsn: bigint): SinkMemo {
     const { resumeLog } = this.#parts;
-    // While another history waits to be handed out, positions are not those of this log.
+    // While a new epoch waits to be delivered, `lsn` is not a position of the epoch in the resume log.
     if (this.#parts.changes.epoch === this.#epoch) resumeLog.forget(lsn);
     return memoOf(resumeLog.forgotten);
   }
 
-  /** Whether what is being handed out goes past a member at `position`, which joined after it was decided. */
+  /** Whether the batch that is being routed goes past a member at `position`, which it does not include. */
   isBehindCurrentBatch(position: Position): boolean {
     const current = this.#currentBatch;
     return current !== undefined && comparePositions(position, lastOf(current, this.#lastDelivered)) < 0;
   }
 
-  /** While the stream is down a member is told so. */
+  /** Returns a `database_down` event for a new member while the stream is down. */
   #downEvents(channel: Channel): StreamEvent[] {
     const { changes, source, subscriptions } = this.#parts;
     if (changes.isOpen || subscriptions.ofChannel(channel.name).length === 0) return [];
@@ -245,23 +275,24 @@ export class RowChangeStream {
     return [{ event: 'database_down', payload: { reason } }];
   }
 
-  /** The cursor, where everything behind it is there; otherwise why not, in a few words. */
+  /** Returns the cursor if every change after it is available; otherwise the reason for the `gap`. */
   #resumePosition(channel: Channel, text: string): Cursor | string {
     const cursor = parseCursor(text);
-    if (cursor === undefined) return 'the cursor is none of this server';
-    if (cursor.epoch !== this.#epoch) return 'the cursor is of another history of the changes';
+    if (cursor === undefined) return 'the cursor is malformed';
+    if (cursor.epoch !== this.#epoch) return 'the cursor belongs to another change epoch';
     const { resumeLog } = this.#parts;
     if (!resumeLog.covers(cursor.position, this.tablesOf(channel)))
-      return 'the cursor is older than what can be read again';
+      return 'changes after the cursor are no longer available';
     return cursor;
   }
 
-  /** What a channel gets: the tables that it is subscribed to, by oid, and messages. */
+  /** Returns the tables that a channel is subscribed to, by oid, and MESSAGES. */
   tablesOf(channel: Channel): number[] {
     const subscriptions = this.#parts.subscriptions.ofChannel(channel.name);
     return [MESSAGES, ...subscriptions.flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid]))];
   }
 
+  /** Continues a member after `position`: by replay if it has missed anything, else live. */
   #resume(member: Subscriber, channel: Channel, position: Position): void {
     const { resumeLog, replays } = this.#parts;
     if (resumeLog.hasAfter(position) || this.isBehindCurrentBatch(position))
@@ -272,21 +303,24 @@ export class RowChangeStream {
   async #run(): Promise<void> {
     const { changes, replays } = this.#parts;
     for (let batch = await changes.next(); batch !== undefined; batch = await changes.next()) {
-      if (batch.epochStart !== undefined) this.#begin(batch, batch.epochStart);
+      if (batch.epochStart !== undefined) this.#beginEpoch(batch, batch.epochStart);
       else if (batch.streamEvent !== undefined) this.#announce(batch, batch.streamEvent);
       else await this.#deliver(batch);
       batch.release();
       replays.advanced();
-      // Pings and chat come between two slices.
-      await nextTurn();
+      // Other work of the event loop, such as pings and broadcasts, runs between two batches.
+      await yieldToEventLoop();
     }
   }
 
-  /** Another history: nobody can go on in the one before. */
-  #begin(batch: ChangeBatch, { epoch, memo, end, gap }: EpochStart): void {
+  /**
+   * Begins a change epoch: positions of the one before are discarded, and members that waited for it get a
+   * start.
+   */
+  #beginEpoch(batch: ChangeBatch, { epoch, memo, end, gap }: EpochStart): void {
     const { resumeLog, replays, delivery } = this.#parts;
     this.#epoch = epoch;
-    this.#lastDelivered = BEGINNING;
+    this.#lastDelivered = BEFORE_ALL_CHANGES;
     this.#epochBegin = positionBefore(end);
     this.#positions.clear();
     this.#parts.recipients.invalidateMemberships();
@@ -304,7 +338,7 @@ export class RowChangeStream {
           member,
           requested.end === undefined ? this.#epochBegin : positionBefore(requested.end),
         );
-        // A gap that everybody is told of is told to this member with the others.
+        // If the epoch begins with a gap, all members are sent that one, this member included.
         if (position !== undefined && gap === undefined) {
           const { event, payload } = gapEvent(position);
           delivery.send(member, event, payload, batch);
@@ -313,7 +347,7 @@ export class RowChangeStream {
     }
     this.#pendingJoins.clear();
     if (gap !== undefined) this.#announce(batch, gapEvent(gap));
-    this.#opened?.();
+    this.#resolveOpened?.();
   }
 
   async #deliver(batch: ChangeBatch): Promise<void> {
@@ -323,7 +357,7 @@ export class RowChangeStream {
     const { first, last } = packed;
     const changes = packed.read();
     this.#currentBatch = batch;
-    // What a transaction that goes on will do to memberships is there already, and its changes are not.
+    // PostgreSQL already shows what the rest of the transaction does to memberships, before the rest is read.
     if (
       last.commitLsn !== this.#invalidatedBy &&
       this.#parts.changes.continuesTransaction(last, this.#parts.isMembershipTable)
@@ -337,7 +371,7 @@ export class RowChangeStream {
         this.#stopping.signal,
         (error) => {
           counters.changeErrors += 1;
-          log.error({ err: error }, 'Row changes could not be judged');
+          log.error({ err: error }, 'Row changes could not be evaluated');
         },
       );
       this.#currentBatch = undefined;
@@ -347,7 +381,8 @@ export class RowChangeStream {
         const positionOf = (member: Subscriber) =>
           replays.willReplay(member, last) ? 'skip' : this.#positions.of(member, first);
         delivery.deliver(routed.deliveries, changes, positionOf, batch);
-        for (const [subscription, own] of routed.delivered) subscriptions.counted(subscription, own.size);
+        for (const [subscription, delivered] of routed.delivered)
+          subscriptions.counted(subscription, delivered.size);
         counts.add(routed.outcomes);
       }
       resumeLog.append(packed);
@@ -356,26 +391,26 @@ export class RowChangeStream {
     await this.#preparation.pauseDuring(() => recipients.freezeDuring(deliver));
   }
 
-  /** A slice that cannot be judged reaches nobody, and whoever waits for its tables is told. */
+  /** Drops a batch that cannot be evaluated: the subscribers of its tables get a `gap`. */
   #dropBatch(batch: ChangeBatch): void {
-    // What it did to memberships was not taken over.
+    // Its changes to memberships were not applied.
     this.#parts.recipients.invalidateMemberships();
     const tables = [...new Set(batch.changes.relations.map(({ oid }) => oid))];
-    this.#announce(batch, { ...gapEvent('changes could not be judged'), tables });
+    this.#announce(batch, { ...gapEvent('changes could not be evaluated'), tables });
   }
 
   #announce(batch: ChangeBatch, { event, payload, tables }: StreamEvent): void {
     const { delivery, feeds, personal } = this.#parts;
     const bytes = delivery.systemMessage(event, payload);
     const members = new Set<Subscriber>(personal.owners(tables));
-    for (const channel of this.#channels(tables)) {
+    for (const channel of this.#subscribedChannels(tables)) {
       for (const member of channel.audience.members()) members.add(member);
     }
     for (const member of members) feeds.deliver(member, [bytes], batch);
   }
 
-  /** The channels that are subscribed to one of these tables; missing: to any. */
-  #channels(tables?: readonly number[]): ReadonlySet<Channel> {
+  /** Returns the channels that are subscribed to one of these tables; missing: to any table. */
+  #subscribedChannels(tables?: readonly number[]): ReadonlySet<Channel> {
     const { subscriptions, channel: find } = this.#parts;
     const channels = new Set<Channel>();
     for (const { channelName, tableOid } of subscriptions.list()) {
@@ -391,14 +426,17 @@ function gapEvent(reason: string): StreamEvent {
   return { event: 'gap', payload: { scope: 'changes', reason } };
 }
 
+/** Returns the last change of a batch; `otherwise` for a batch without changes. */
 function lastOf({ changes }: ChangeBatch, otherwise: Position): Position {
   return changes.count === 0 ? otherwise : changes.last;
 }
 
+/** Writes what the resume log has forgotten as JSON: the newest position by table oid. */
 function memoOf(forgotten: Forgotten): SinkMemo {
   return Object.fromEntries([...forgotten].map(([oid, position]) => [String(oid), formatPosition(position)]));
 }
 
+/** Reads the memo of `memoOf`. */
 function forgottenOf(memo: SinkMemo): Forgotten {
   return new Map(Object.entries(memo).map(([oid, text]) => [Number(oid), parsePosition(text)]));
 }

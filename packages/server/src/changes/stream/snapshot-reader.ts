@@ -15,7 +15,9 @@ export interface SnapshotReaderParts {
   readonly database: Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
   /** False: policies are not applied. */
   readonly enableRls: boolean;
-  /** Whether a transaction was read from the log already, by the number that the log gives it. */
+  /**
+   * Whether a transaction has been read from the stream already. `xid`: the 32-bit xid, as the WAL has it.
+   */
   readonly isRead: (xid: number) => boolean;
 }
 
@@ -23,12 +25,12 @@ export interface SnapshotQuery {
   readonly table: TableFacts;
   readonly privileges: RolePrivileges;
   readonly viewer: Viewer;
-  /** Missing: all columns that may be read. */
+  /** The columns to read; missing: all that the role is allowed to read. */
   readonly columns?: readonly string[];
   readonly condition: Condition | null;
 }
 
-/** The rows that are visible, as JSON objects in pages, and what they were seen with. */
+/** The visible rows, as pages of JSON objects, and the transactions that the SELECT saw. */
 export interface TableSnapshot {
   readonly seen: RowSnapshot;
   readonly pages: readonly (readonly string[])[];
@@ -38,14 +40,19 @@ const MAX_ROWS = 10_000;
 const MAX_BYTES = 16 * 1024 * 1024;
 const PAGE_ROWS = 200;
 const PAGE_BYTES = 256 * 1024;
-const TIMEOUT_MS = 10_000;
-/** A transaction that is in the log and not yet done for others is so for a moment; longer where a standby is waited for. */
-const ATTEMPTS = 50;
+const STATEMENT_TIMEOUT_MS = 10_000;
+/**
+ * How often the rows are read. A committed transaction is in the WAL before other sessions see it: usually
+ * for a moment, for longer while the commit waits for a synchronous standby.
+ */
+const MAX_ATTEMPTS = 50;
 
-/** Several at once would only make each other slow, and fill the memory. */
-const AT_ONCE = 4;
+/** More concurrent snapshots would only slow each other down and fill the memory. */
+const MAX_CONCURRENT = 4;
 
-/** Reads the rows of a table that a user may see now, with what tells them from the changes after. */
+/**
+ * Reads the rows of a table that a viewer sees now, with the snapshot that separates them from later changes.
+ */
 export class SnapshotReader {
   readonly #parts: SnapshotReaderParts;
   #running = 0;
@@ -55,11 +62,14 @@ export class SnapshotReader {
     this.#parts = parts;
   }
 
-  /** Throws DB_SUBSCRIPTION_FAILED where there is too much, or PostgreSQL refuses. */
+  /**
+   * Throws DB_SUBSCRIPTION_FAILED if there are too many rows or PostgreSQL refuses the query,
+   * DATABASE_UNAVAILABLE if no consistent snapshot was found.
+   */
   async read(query: SnapshotQuery): Promise<TableSnapshot> {
     await this.#acquire();
     try {
-      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
         const snapshot = await this.#attempt(query);
         if (snapshot !== undefined) return snapshot;
       }
@@ -73,11 +83,14 @@ export class SnapshotReader {
   }
 
   async #acquire(): Promise<void> {
-    if (this.#running >= AT_ONCE) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.#running >= MAX_CONCURRENT) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#running += 1;
   }
 
-  /** Undefined when a transaction was seen as running that the log has brought already: its changes were in neither. */
+  /**
+   * Returns undefined if the SELECT saw a transaction as running that the stream has brought already: its
+   * changes would be in neither the rows nor the changes after them.
+   */
   #attempt({
     table,
     privileges,
@@ -86,7 +99,7 @@ export class SnapshotReader {
     condition,
   }: SnapshotQuery): Promise<TableSnapshot | undefined> {
     const { database, enableRls, isRead } = this.#parts;
-    const wanted = table.columns.filter(
+    const selected = table.columns.filter(
       ({ name, generated }) =>
         generated === null &&
         privileges.columns.has(name) &&
@@ -94,25 +107,26 @@ export class SnapshotReader {
     );
     return database.transaction(async (sql) => {
       await sql.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      await sql.query(`SET LOCAL statement_timeout = ${TIMEOUT_MS}`);
+      await sql.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
       const [row] = await sql.query<{ seen: string }>('SELECT pg_current_snapshot()::text AS seen');
       const seen = new RowSnapshot(row?.seen ?? '');
       if (seen.running.some(isRead)) return undefined;
       const formats = new ValueFormats(sql);
-      await formats.load(wanted.map(({ typeOid }) => typeOid));
+      await formats.load(selected.map(({ typeOid }) => typeOid));
       await sql.query(...settingsStatement(viewer));
       if (enableRls) await sql.query(`SET LOCAL ROLE ${quoted(viewer.role)}`);
       const name = `${quoted(table.schema)}.${quoted(table.name)}`;
-      const fields = wanted.map((column) => quoted(column.name)).join(', ');
+      const fields = selected.map((column) => quoted(column.name)).join(', ');
       const where = condition === null ? '' : `WHERE ${condition.sql}`;
       await sql.query(
         `DECLARE "gf$rows" NO SCROLL CURSOR FOR SELECT ROW(${fields})::text AS row FROM ${name} AS ${quoted(table.name)} ${where}`,
       );
-      return { seen, pages: await pagesOf(sql, wanted, formats) };
+      return { seen, pages: await pagesOf(sql, selected, formats) };
     });
   }
 }
 
+/** Fetches the rows of the cursor and splits them into pages. */
 async function pagesOf(
   sql: Sql,
   columns: readonly { readonly name: string; readonly typeOid: number }[],
@@ -142,7 +156,7 @@ async function pagesOf(
       const json = writer.json(image);
       rows += 1;
       bytes += json.length;
-      if (rows > MAX_ROWS || bytes > MAX_BYTES) throw tooMuch();
+      if (rows > MAX_ROWS || bytes > MAX_BYTES) throw snapshotTooLarge();
       if (page.length >= PAGE_ROWS || pageBytes + json.length > PAGE_BYTES) {
         if (page.length > 0) pages.push(page);
         page = [];
@@ -157,8 +171,8 @@ async function pagesOf(
   return pages;
 }
 
-function tooMuch(): ProtocolError {
+function snapshotTooLarge(): ProtocolError {
   return new ProtocolError('DB_SUBSCRIPTION_FAILED', {
-    details: `A snapshot has at most ${MAX_ROWS} rows and ${MAX_BYTES / 1024 / 1024} MB. A condition or fewer columns make it smaller.`,
+    details: `A snapshot has at most ${MAX_ROWS} rows and ${MAX_BYTES / 1024 / 1024} MB: add a condition, or select fewer columns.`,
   });
 }
