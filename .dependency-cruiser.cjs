@@ -37,6 +37,48 @@ const upward = FLOORS.flatMap((row, floor) =>
   })),
 );
 
+/** The rooms within a large folder, lowest first; the same rule. */
+const ROOMS = {
+  changes: [
+    ['model'],
+    ['values', 'expressions', 'tables', 'log'],
+    ['visibility'],
+    ['subscriptions'],
+    ['routing'],
+    ['delivery'],
+    ['stream', 'explaining'],
+  ],
+  postgres: [
+    ['sql', 'embedded'],
+    ['migrations'],
+    ['connection'],
+    ['source'],
+    ['preflight'],
+    ['replication', 'triggers'],
+    ['choice'],
+  ],
+  'changes/visibility': [['compiling'], ['evaluating']],
+};
+
+const upwardInside = Object.entries(ROOMS).flatMap(([folder, rows]) =>
+  rows.flatMap((row, floor) =>
+    row.flatMap((room) => {
+      const others = rows
+        .slice(floor)
+        .flat()
+        .filter((other) => other !== room);
+      if (others.length === 0) return [];
+      return {
+        name: `room-${folder.replace('/', '-')}-${room}`,
+        comment: `${folder}/${room}/ may import only rooms below it`,
+        severity: 'error',
+        from: { path: `${src}${folder}/${room}/`, pathNot: TEST },
+        to: { path: others.map((other) => `${src}${folder}/${other}/`) },
+      };
+    }),
+  ),
+);
+
 /** Each third-party client is known by one folder. */
 const OWNERS = {
   jose: 'auth',
@@ -66,6 +108,7 @@ module.exports = {
       to: {},
     },
     ...upward,
+    ...upwardInside,
     ...owned,
     {
       name: 'protocol-is-the-ground',

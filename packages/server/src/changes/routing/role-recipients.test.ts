@@ -132,7 +132,7 @@ describe('a list that is kept up to date by the changes of its table', () => {
     return {
       changes: [change],
       isWhole: () => true,
-      exact: (row: number) => new TypedRow(rows[row] ?? []),
+      typedRow: (row: number) => new TypedRow(rows[row] ?? []),
     } as unknown as TableBatch;
   }
 

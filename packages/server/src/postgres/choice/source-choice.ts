@@ -7,14 +7,14 @@ import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../sour
 export type SourceKind = 'logical' | 'trigger';
 
 export interface SourceChoiceOptions {
-  /** What the operator wants. */
+  /** The setting REALTIME_CHANGE_SOURCE. */
   readonly wanted: SourceKind | 'auto';
   readonly database: Database;
   readonly names: () => PreflightNames;
   readonly log: Log;
 }
 
-/** Where changes are read: decided once, when the database can first be asked. */
+/** Chooses the change source once, as soon as the database can be queried. */
 export class SourceChoice {
   readonly #options: SourceChoiceOptions;
   #kind: SourceKind | undefined;
@@ -24,21 +24,21 @@ export class SourceChoice {
     if (options.wanted !== 'auto') this.#kind = options.wanted;
   }
 
-  /** Undefined before it is decided. */
+  /** Undefined until the source is chosen. */
   get kind(): SourceKind | undefined {
     return this.#kind;
   }
 
-  /** Throws DATABASE_UNAVAILABLE. */
+  /** Returns the source and logs why it was chosen. Throws DATABASE_UNAVAILABLE. */
   async decide(): Promise<SourceKind> {
     if (this.#kind !== undefined) return this.#kind;
     const { database, names, log } = this.#options;
-    const asked = names();
-    const reason = logicalDecodingObstacle(await preflightFacts(database, asked), asked);
+    const preflightNames = names();
+    const reason = logicalDecodingObstacle(await preflightFacts(database, preflightNames), preflightNames);
     if (this.#kind === undefined) {
       this.#kind = reason === undefined ? 'logical' : 'trigger';
       log.info(
-        { source: this.#kind, reason: reason ?? 'logical decoding can be had' },
+        { source: this.#kind, reason: reason ?? 'logical decoding is available' },
         `Row changes are read by ${this.#kind === 'logical' ? 'logical decoding' : 'triggers'}`,
       );
     }
@@ -50,14 +50,14 @@ export interface ChosenSourceParts {
   readonly choice: SourceChoice;
   readonly logical: ChangeSource;
   readonly trigger: ChangeSource;
-  /** What another source has left behind is taken away. */
+  /** Removes the database objects of the source that is not used. */
   readonly cleanUp: (kind: SourceKind) => Promise<void>;
   readonly log: Log;
 }
 
 const RETRY_MS = 250;
 
-/** The source that was chosen; until then it is connecting. */
+/** Delegates to the chosen source; until one is chosen, its state is `connecting`. */
 export class ChosenSource implements ChangeSource {
   readonly #parts: ChosenSourceParts;
   #retry: NodeJS.Timeout | undefined;
@@ -116,7 +116,7 @@ export class ChosenSource implements ChangeSource {
     try {
       await cleanUp(await choice.decide());
     } catch (error) {
-      log.debug({ err: error }, 'Where row changes are read cannot be decided yet');
+      log.debug({ err: error }, 'The change source cannot be chosen yet; retrying');
       if (!this.#isStopped) this.#retry = setTimeout(() => void this.#choose(sink), RETRY_MS);
       return;
     }

@@ -5,37 +5,41 @@ import type { SourceKind } from './source-choice.js';
 
 export interface StaleSourceCleanupOptions {
   readonly database: Database;
-  /** The replication slot of the one source. */
+  /** The replication slot of the logical source. */
   readonly slot: string;
-  /** Takes the triggers of the other away. */
+  /** Drops the triggers of the trigger source. */
   readonly dropTriggers: () => Promise<unknown>;
   readonly log: Log;
 }
 
-/** Takes away what the source that is not used has left behind: nobody would read it, and it would grow. */
+/**
+ * Removes the slot or outbox of the source that is not used: nothing reads it, so it would grow without
+ * limit.
+ */
 export class StaleSourceCleanup {
   readonly #options: StaleSourceCleanupOptions;
-  /** The source that is used, until everything of the other is gone. */
-  #used: SourceKind | undefined;
+  /** The source in use, until everything of the other one is removed. */
+  #pendingFor: SourceKind | undefined;
 
   constructor(options: StaleSourceCleanupOptions) {
     this.#options = options;
   }
 
-  /** Of the rival of this source. What fails is tried again with `retry`. */
+  /** Removes what the source that is not `used` left. Logs a failure; `retry` repeats the attempt. */
   async cleanUp(used: SourceKind): Promise<void> {
-    this.#used = used;
+    this.#pendingFor = used;
     try {
       if (used === 'trigger') await this.#dropSlot();
       else await this.#dropOutbox();
-      this.#used = undefined;
+      this.#pendingFor = undefined;
     } catch (error) {
-      this.#options.log.warn({ err: error }, 'What another source of row changes left is still there');
+      this.#options.log.warn({ err: error }, 'Stale source clean-up failed; it will be retried');
     }
   }
 
+  /** Repeats a clean-up that failed; does nothing otherwise. */
   async retry(): Promise<void> {
-    if (this.#used !== undefined) await this.cleanUp(this.#used);
+    if (this.#pendingFor !== undefined) await this.cleanUp(this.#pendingFor);
   }
 
   async #dropSlot(): Promise<void> {

@@ -7,7 +7,7 @@ function withCode(code: string, message = 'some words'): Error {
   return Object.assign(new Error(message), { code });
 }
 
-describe('what an error says about the connection', () => {
+describe('connectionFault', () => {
   it.each([
     ['ECONNREFUSED', 'connection refused at db.example:5432'],
     ['ENOTFOUND', 'host name db.example not found'],
@@ -17,16 +17,16 @@ describe('what an error says about the connection', () => {
     ['57P01', 'PostgreSQL at db.example:5432 ended the connection'],
     ['57P03', 'PostgreSQL at db.example:5432 is starting up or shutting down'],
     ['53300', 'PostgreSQL at db.example:5432 has no free connections'],
-  ])('%s: it may work again by itself', (code, reason) => {
+  ])('classifies %s as unreachable', (code, reason) => {
     expect(connectionFault(withCode(code), TARGET)).toEqual({ kind: 'unreachable', reason });
   });
 
-  it.each(['08006', '08P01'])('%s: it may work again by itself, and the log tells what was said', (code) => {
+  it.each(['08006', '08P01'])("classifies %s as unreachable and passes on the server's message", (code) => {
     const fault = connectionFault(withCode(code, 'server login failed:\n role "app_role"'), TARGET);
     expect(fault).toEqual({
       kind: 'unreachable',
       reason: 'connection to db.example:5432 lost',
-      advice: 'it said: server login failed: role "app_role"',
+      advice: 'server message: server login failed: role "app_role"',
     });
   });
 
@@ -37,7 +37,7 @@ describe('what an error says about the connection', () => {
     'Query read timeout',
     'Connection terminated unexpectedly',
     'Client has encountered a connection error and is not queryable',
-  ])('the driver\'s "%s": it may work again by itself', (message) => {
+  ])('classifies the driver error "%s" as unreachable', (message) => {
     expect(connectionFault(new Error(message), TARGET)).toMatchObject({ kind: 'unreachable' });
   });
 
@@ -46,11 +46,11 @@ describe('what an error says about the connection', () => {
     [withCode('28000', 'role "app_role" does not exist'), 'refused the user "app_role"'],
     [
       withCode('28000', 'no pg_hba.conf entry for host "10.0.0.1", user "app_role"'),
-      'pg_hba.conf does not admit',
+      'pg_hba.conf has no entry',
     ],
     [
       withCode('28000', 'no pg_hba.conf entry for host "10.0.0.1", no encryption'),
-      'no connection without TLS',
+      'accepts only TLS connections',
     ],
     [withCode('3D000', 'database "app" does not exist'), 'there is no database "app"'],
     [withCode('08P01', 'no such database: app'), 'there is no database "app"'],
@@ -61,20 +61,23 @@ describe('what an error says about the connection', () => {
     ],
     [
       withCode('SELF_SIGNED_CERT_IN_CHAIN', 'self-signed certificate in certificate chain'),
-      'TLS failed (self-signed',
+      'TLS handshake failed (self-signed',
     ],
-    [withCode('ERR_TLS_CERT_ALTNAME_INVALID', "Host: x. is not in the cert's altnames"), 'TLS failed'],
-  ])('%s: somebody has to mend something, and readers of /readyz learn no role', (error, advice) => {
+    [
+      withCode('ERR_TLS_CERT_ALTNAME_INVALID', "Host: x. is not in the cert's altnames"),
+      'TLS handshake failed',
+    ],
+  ])('classifies "%s" as refused with advice, and its reason for /readyz names no role', (error, advice) => {
     const fault = connectionFault(error, TARGET);
     expect(fault).toMatchObject({ kind: 'refused', advice: expect.stringContaining(advice) });
     expect(fault?.reason).not.toContain('app_role');
   });
 
-  it.each(['23505', '42P01', '22012', '40001', '42501'])('%s: nothing', (code) => {
+  it.each(['23505', '42P01', '22012', '40001', '42501'])('ignores the statement error %s', (code) => {
     expect(connectionFault(withCode(code), TARGET)).toBeUndefined();
   });
 
-  it('nothing, for words of the kind in the error of a statement', () => {
+  it('ignores a statement error whose message looks like a connection error', () => {
     expect(connectionFault(withCode('P0001', 'Connection terminated'), TARGET)).toBeUndefined();
   });
 });

@@ -3,24 +3,25 @@ import type { Sql } from '../sql/sql.js';
 import { PIN_SESSION } from './session-settings.js';
 
 const MAX_CONNECTIONS = 10;
-/** How long connections that still work may take to say goodbye, in ms; then they are cut. */
-const GOODBYE_MS = 2_000;
+/** How long connections that still work may take to close, in ms; after that their sockets are destroyed. */
+const CLOSE_TIMEOUT_MS = 2_000;
 
 /**
- * The connections of one stretch of time in which the database could be reached. When it is lost the pool is
- * thrown away whole: a connection through a dead network looks healthy until somebody waits for its answer.
+ * Pools connections for as long as the database stays reachable. When one connection is lost, the caller
+ * discards the whole pool: a connection through a dead network looks healthy until a query waits for its
+ * answer.
  */
 export class ConnectionPool {
   readonly #pool: pg.Pool;
   readonly #clients = new Set<pg.PoolClient>();
   #closing: Promise<void> | undefined;
 
-  /** `onLost` hears of every connection that fails while nobody uses it. */
+  /** `onLost` is called for every connection that fails while idle. */
   constructor(options: pg.ClientConfig, onLost: (error: Error) => void) {
     this.#pool = new pg.Pool({
       ...options,
       max: MAX_CONNECTIONS,
-      // One stays, so that a node without requests learns of a failure too.
+      // One connection stays open, so that a node without requests also notices a failure.
       min: 1,
       verify: (client, done) => {
         client.query(PIN_SESSION, (error: Error | null) => done(error ?? undefined));
@@ -29,7 +30,8 @@ export class ConnectionPool {
     this.#pool.on('error', onLost);
     this.#pool.on('connect', (client) => {
       this.#clients.add(client);
-      // The pool does not listen while a connection is verified, and an error that nobody hears ends the process.
+      // The pool does not listen while it verifies a connection, and an unhandled 'error' event ends the
+      // process.
       client.on('error', () => undefined);
     });
     this.#pool.on('remove', (client) => this.#clients.delete(client));
@@ -40,7 +42,9 @@ export class ConnectionPool {
     return rows;
   }
 
-  /** Runs `work` in a transaction; whatever it throws rolls back. A connection whose rollback fails is thrown away. */
+  /**
+   * Runs `work` in a transaction; any error rolls it back. A connection whose rollback fails is discarded.
+   */
   async transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
     const client = await this.#pool.connect();
     let broken: Error | undefined;
@@ -62,17 +66,17 @@ export class ConnectionPool {
     }
   }
 
-  /** Lets running statements end, within limits, and closes every connection. */
+  /** Waits a short time for running statements to end, then closes every connection. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #close(): Promise<void> {
-    const cut = setTimeout(() => {
+    const timeout = setTimeout(() => {
       for (const client of this.#clients) client.connection.stream.destroy();
-    }, GOODBYE_MS);
+    }, CLOSE_TIMEOUT_MS);
     await this.#pool.end().catch(() => undefined);
-    clearTimeout(cut);
+    clearTimeout(timeout);
   }
 }

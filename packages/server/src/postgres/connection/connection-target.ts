@@ -1,26 +1,26 @@
 import type pg from 'pg';
 
-/** Where a connection string leads, as far as it may be named in a message. */
+/** The server, database and user of a connection string: the parts that may appear in a message. */
 export interface ConnectionTarget {
-  /** `host:port`, or the path of a socket. */
+  /** `host:port`, or the path of a Unix socket. */
   readonly address: string;
   readonly host: string;
   readonly database: string;
   readonly user: string;
 }
 
-/** How long a connection may take to be made, in ms. */
+/** How long connecting may take, in ms. */
 const CONNECT_TIMEOUT_MS = 5_000;
-/** Silence on a connection after which the system asks whether the other side still lives, in ms. */
+/** Idle time after which the operating system sends TCP keepalives, in ms. */
 const KEEPALIVE_MS = 10_000;
 
-/** What PostgreSQL's own programs call a weaker or an equal check, and what `pg` 8 takes all the same for verify-full. */
+/** Modes that libpq checks less strictly or equally, and that `pg` 8 treats as verify-full. */
 const AS_VERIFY_FULL: readonly string[] = ['allow', 'prefer', 'require', 'verify-ca'];
 const SSL_MODES: readonly string[] = ['disable', 'no-verify', ...AS_VERIFY_FULL, 'verify-full'];
 
 /**
- * What every connection of ours has in common. What the URL says itself (`sslmode`, `options`) wins. Throws
- * when the URL cannot be used.
+ * Returns the options that all connections of the server share. Parameters of the URL (`sslmode`, `options`)
+ * take precedence. Throws when `sslmode` is unknown.
  */
 export function connectionOptions(
   url: string,
@@ -37,7 +37,7 @@ export function connectionOptions(
   };
 }
 
-/** The target of a client, with what its URL left out taken from the `PG*` variables and defaults. */
+/** Returns the target of a client. Parts missing in its URL come from the `PG*` variables and defaults. */
 export function targetOf(client: pg.Client): ConnectionTarget {
   const { host, port, database = '', user = '' } = client;
   const named = host.includes(':') ? `[${host}]` : host;
@@ -45,18 +45,18 @@ export function targetOf(client: pg.Client): ConnectionTarget {
 }
 
 /**
- * The URL with its `sslmode` as `pg` understands it. For an alias of verify-full `pg` would write a warning of
- * nine lines, and it takes what it does not know for one. Throws for that.
+ * Replaces aliases of verify-full in `sslmode`, for which `pg` prints a warning of nine lines. Throws for an
+ * unknown mode, which `pg` would treat as an alias too.
  */
 function withPlainSslMode(url: string): string {
   const [, start = '', query = '', rest = ''] = /^([^?#]*\?)([^#]*)(.*)$/s.exec(url) ?? [];
   const parameters = new URLSearchParams(query);
-  // As in pg, the last one counts.
+  // The last one counts, as in pg.
   const mode = parameters.getAll('sslmode').at(-1) ?? '';
   if (mode !== '' && !SSL_MODES.includes(mode)) {
-    throw new Error(`sslmode=${JSON.stringify(mode)} is none of ${SSL_MODES.join(', ')}`);
+    throw new Error(`sslmode=${JSON.stringify(mode)} is not one of ${SSL_MODES.join(', ')}`);
   }
-  // That makes pg tell the modes apart, and it is silent.
+  // With uselibpqcompat, pg distinguishes the modes and prints no warning.
   if (!AS_VERIFY_FULL.includes(mode) || parameters.getAll('uselibpqcompat').at(-1) === 'true') return url;
   return `${start}${query.replaceAll(/(^|&)sslmode=[^&]*/g, '$1sslmode=verify-full')}${rest}`;
 }

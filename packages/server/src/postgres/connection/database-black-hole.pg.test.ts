@@ -14,7 +14,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-it('a database that falls silent holds up a request for ten seconds at most, and the next not at all', async () => {
+it('a database that stops answering delays a request by ten seconds at most, and the next one not at all', async () => {
   const proxy = new PostgresProxy(database.url);
   await proxy.open();
   const db = new Database({

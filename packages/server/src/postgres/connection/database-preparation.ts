@@ -6,17 +6,19 @@ import { connectionOptions } from './connection-target.js';
 import { PIN_SESSION } from './session-settings.js';
 
 const OLDEST_VERSION = 14;
-/** Longer than a request may wait: another node may be migrating a large table just now. */
+/** Longer than the timeout of a request: another node may be migrating a large table at the moment. */
 const QUERY_TIMEOUT_MS = 120_000;
 
-/** A connection that makes the database ready for use: looks at what it is, and brings our schema up to date. */
+/**
+ * Checks the version and state of the database and migrates the server's schema, on a connection of its own.
+ */
 export class DatabasePreparation {
   readonly #client: pg.Client;
 
   /** Throws when the URL names a certificate that cannot be read. */
   constructor(url: string, applicationName: string) {
     this.#client = new pg.Client(connectionOptions(url, applicationName, QUERY_TIMEOUT_MS));
-    // The failure reaches us as the rejection of whatever was waiting.
+    // The pending call rejects with the same error.
     this.#client.on('error', () => undefined);
   }
 
@@ -24,7 +26,7 @@ export class DatabasePreparation {
     return this.#client;
   }
 
-  /** The name of our schema, which is now of the newest version. */
+  /** Returns the name of the schema after migrating it, and closes the connection. */
   async run(): Promise<SchemaName> {
     try {
       await this.#client.connect();
@@ -37,7 +39,7 @@ export class DatabasePreparation {
     }
   }
 
-  /** Cuts the connection, whatever it is doing. */
+  /** Closes the connection at once, even in the middle of a statement. */
   cancel(): void {
     this.#client.connection.stream.destroy();
   }
@@ -58,7 +60,7 @@ async function requireUsable(client: pg.ClientBase): Promise<void> {
   if (read_only === 'on') throw new ReadOnlyDatabase();
 }
 
-/** The database answers but takes no writes: the code is that of PostgreSQL's own error for a write. */
+/** The database answers but accepts no writes. The code is that of PostgreSQL's own error for a write. */
 class ReadOnlyDatabase extends Error {
   readonly code = '25006';
 }

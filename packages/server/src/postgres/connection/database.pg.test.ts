@@ -48,8 +48,8 @@ function changed(
   return Object.assign(new URL(url), parts).href;
 }
 
-describe('a database that is there', () => {
-  it('is up after start, with the schema made and what must be read first read', async () => {
+describe('a reachable database', () => {
+  it('is up after start, with the schema migrated and onReady called', async () => {
     const { subject: db, onReady, log } = subject();
     await db.start();
     expect(db.state).toEqual({ status: 'up' });
@@ -62,10 +62,10 @@ describe('a database that is there', () => {
       { number: 4, name: 'messages from SQL' },
       { number: 5, name: 'trigger source' },
     ]);
-    expect(log.lines.map(({ message }) => message)).toEqual(['PostgreSQL is connected']);
+    expect(log.lines.map(({ message }) => message)).toEqual(['PostgreSQL connected']);
   });
 
-  it('answers queries that are made while it gets ready, and is not up yet', async () => {
+  it('answers queries of onReady while its state is still down', async () => {
     const seen: unknown[] = [];
     const { subject: db } = subject({
       onReady: async () => {
@@ -76,14 +76,14 @@ describe('a database that is there', () => {
     expect(seen).toEqual(['down', [{ n: 7 }]]);
   });
 
-  it('lets the errors of a statement pass and stays up', async () => {
+  it('passes on the error of a statement and stays up', async () => {
     const { subject: db } = subject();
     await db.start();
     await expect(db.query('SELECT 1/0')).rejects.toMatchObject({ code: '22012' });
     expect(db.state).toEqual({ status: 'up' });
   });
 
-  it('reads and writes values alike, whatever an administrator set for the database', async () => {
+  it('reads and writes values the same way whatever ALTER DATABASE has set', async () => {
     await sql(database.url, `ALTER DATABASE ${database.name} SET DateStyle = 'German'`);
     await sql(database.url, `ALTER DATABASE ${database.name} SET search_path = 'somewhere'`);
     await sql(database.url, `ALTER DATABASE ${database.name} SET TimeZone = 'Asia/Tokyo'`);
@@ -96,7 +96,7 @@ describe('a database that is there', () => {
     expect(row).toMatchObject({ day: '2026-01-31', zone: 'UTC' });
   });
 
-  it('that fails while it gets ready for a reason of ours throws that reason', async () => {
+  it('rejects start with the error that onReady throws', async () => {
     const { subject: db } = subject({ onReady: () => Promise.reject(new TypeError('a defect')) });
     await expect(db.start()).rejects.toThrow(TypeError);
     expect(db.state).toEqual({ status: 'down', reason: 'stopped' });
@@ -117,27 +117,27 @@ describe('a mistake in DATABASE_URL', () => {
     return error.message;
   }
 
-  it('as a wrong password is one line', async () => {
+  it('such as a wrong password gives a one-line error', async () => {
     const line = await lineOf(changed(database.url, { password: 'not-the-password' }));
     expect(line).toContain('refused the user "postgres" or its password');
   });
 
-  it('as an unknown user is one line', async () => {
+  it('such as an unknown user gives a one-line error', async () => {
     const line = await lineOf(changed(database.url, { username: 'nobody_here' }));
     expect(line).toContain('refused the user "nobody_here" or its password');
   });
 
-  it('as an unknown database is one line', async () => {
+  it('such as an unknown database gives a one-line error', async () => {
     const line = await lineOf(changed(database.url, { pathname: '/not_there' }));
     expect(line).toContain('there is no database "not_there"');
   });
 
-  it('as TLS that the server does not have is one line', async () => {
+  it('such as TLS that the server does not support gives a one-line error', async () => {
     const line = await lineOf(changed(database.url, { search: '?sslmode=verify-full' }));
     expect(line).toContain('it does not support TLS');
   });
 
-  it('as a user without the right to make a schema is one line that says what to grant', async () => {
+  it('such as a user without CREATE on the database gives a one-line error with the GRANT to run', async () => {
     const user = `user_${database.name}`;
     await sql(database.url, `CREATE ROLE ${user} LOGIN PASSWORD 'a-password'`);
     cleanups.push(() => sql(database.url, `DROP ROLE ${user}`));
@@ -145,7 +145,7 @@ describe('a mistake in DATABASE_URL', () => {
     expect(line).toContain(`GRANT CREATE ON DATABASE "${database.name}" TO "${user}"`);
   });
 
-  it('as a certificate that cannot be read is one line', async () => {
+  it('such as an unreadable certificate gives a one-line error', async () => {
     const url = changed(database.url, { search: '?sslrootcert=/not/there.pem' });
     const { subject: db } = subject({ url });
     await expect(db.start()).rejects.toThrow(
@@ -154,8 +154,8 @@ describe('a mistake in DATABASE_URL', () => {
   });
 });
 
-describe('a database that cannot be reached', () => {
-  it('at the start is waited for, told once, and used when it comes', async () => {
+describe('an unreachable database', () => {
+  it('at the start is retried in the background, logged once, and used when it becomes available', async () => {
     const proxy = await openProxy();
     const { url, address } = proxy;
     await proxy.close();
@@ -171,13 +171,13 @@ describe('a database that cannot be reached', () => {
     await up(db);
     expect(onReady).toHaveBeenCalledOnce();
     expect(log.lines.map(({ level, message }) => [level, message])).toEqual([
-      ['warn', 'PostgreSQL cannot be used; trying again in the background'],
-      ['info', 'PostgreSQL is up again'],
+      ['warn', 'PostgreSQL is unavailable; retrying in the background'],
+      ['info', 'PostgreSQL is available again'],
     ]);
     expect(JSON.stringify(log.lines)).not.toContain(new URL(url).password);
   });
 
-  it('any more while nobody asks is noticed at once, and what may have changed is read again', async () => {
+  it('is noticed at once even without queries, and onReady runs again after the reconnect', async () => {
     const proxy = await openProxy();
     const { subject: db, log, onReady } = subject({ url: proxy.url });
     await db.start();
@@ -188,10 +188,10 @@ describe('a database that cannot be reached', () => {
     await up(db);
     expect(await db.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
     expect(onReady).toHaveBeenCalledTimes(2);
-    expect(log.lines.at(-1)).toMatchObject({ level: 'info', message: 'PostgreSQL is up again' });
+    expect(log.lines.at(-1)).toMatchObject({ level: 'info', message: 'PostgreSQL is available again' });
   });
 
-  it('since its connections were ended is up again by itself, and the query under way is unavailable', async () => {
+  it('reconnects by itself after its connections were terminated, and the running query is DATABASE_UNAVAILABLE', async () => {
     const { subject: db } = subject({ applicationName: database.name });
     await db.start();
     const query = db.query('SELECT pg_sleep(20)');
@@ -209,7 +209,7 @@ describe('a database that cannot be reached', () => {
     expect(await db.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
 
-  it('while it gets ready does not count as read', async () => {
+  it('during onReady runs onReady again after the reconnect', async () => {
     const proxy = await openProxy();
     let calls = 0;
     const { subject: db } = subject({
@@ -226,7 +226,7 @@ describe('a database that cannot be reached', () => {
     expect(calls).toBe(2);
   });
 
-  it('for writing, as a standby, is waited for', async () => {
+  it('is also one that is read-only, like a standby, until it accepts writes', async () => {
     await sql(database.url, `ALTER DATABASE ${database.name} SET default_transaction_read_only = on`);
     const { subject: db } = subject();
     await db.start();
@@ -236,8 +236,8 @@ describe('a database that cannot be reached', () => {
   });
 });
 
-describe('stopping', () => {
-  it('ends an attempt that is under way, and may be repeated', async () => {
+describe('stop', () => {
+  it('ends a running connection attempt, and may be called repeatedly', async () => {
     const proxy = await openProxy();
     proxy.fallSilent();
     const { subject: db, log } = subject({ url: proxy.url });
@@ -249,7 +249,7 @@ describe('stopping', () => {
     expect(log.lines).toEqual([]);
   });
 
-  it('ends the attempts in the background', async () => {
+  it('ends reconnecting in the background', async () => {
     const proxy = await openProxy();
     await proxy.close();
     const { subject: db } = subject({ url: proxy.url });
@@ -259,7 +259,7 @@ describe('stopping', () => {
     await expect(db.query('SELECT 1')).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE' });
   });
 
-  it('leaves no connection behind', async () => {
+  it('closes every connection', async () => {
     const { subject: db } = subject({ applicationName: database.name });
     await db.start();
     await Promise.all(Array.from({ length: 20 }, () => db.query('SELECT 1')));

@@ -17,8 +17,8 @@ export interface DatabaseOptions {
   readonly log: Log;
   readonly maxReconnectDelayMs: number;
   /**
-   * Reads what must be known before requests are served; may query. Called each time that the database is there
-   * (again). While it runs the state is still `down`.
+   * Loads what requests depend on; may query. Called after every successful connect, the first and each later
+   * one. The state stays `down` until it resolves.
    */
   readonly onReady: () => Promise<void>;
   readonly applicationName?: string;
@@ -29,16 +29,17 @@ export interface DatabaseOptions {
 /** `reason` is a few words without roles and secrets: `connection refused at 127.0.0.1:5432`. */
 export type DatabaseState = { readonly status: 'up' } | { readonly status: 'down'; readonly reason: string };
 
-/** What `pg_stat_activity` calls our connections. */
-const OUR_NAME = 'goforward-realtime';
-/** A request that waited so long for its answer is answered without it, in ms. */
+/** The `application_name` of the server's connections, shown in `pg_stat_activity`. */
+const APPLICATION_NAME = 'goforward-realtime';
+/** How long a statement of a request may take, in ms; then the request fails with DATABASE_UNAVAILABLE. */
 const QUERY_TIMEOUT_MS = 10_000;
-/** A database that stays away for the same reason is named in the log this often, in ms. */
-const REMIND_MS = 60_000;
+/** How often the log repeats that the database is unavailable for the same reason, in ms. */
+const REPEAT_WARNING_MS = 60_000;
 
 /**
- * PostgreSQL as the rest of the server sees it: queries, and whether it can be reached. It may come late and
- * go away at any time; attempts to reach it again go on in the background until `stop`.
+ * Runs queries and reports whether PostgreSQL can be reached. The database may be unavailable at the start
+ * and at any later time: the server then reconnects in the background, with exponential backoff, until
+ * `stop`.
  */
 export class Database implements Sql {
   readonly #options: DatabaseOptions;
@@ -48,7 +49,7 @@ export class Database implements Sql {
   #schema: SchemaName = 'realtime';
   #target: ConnectionTarget = { address: '', host: '', database: '', user: '' };
   #stopped = false;
-  /** Set from the moment that the schema is ready until the connection is lost. */
+  /** Set from the end of the schema set-up until the connection is lost. */
   #pool: ConnectionPool | undefined;
   #attempt: { preparation: DatabasePreparation; done: Promise<void> } | undefined;
   #failures = 0;
@@ -65,19 +66,20 @@ export class Database implements Sql {
     return this.#state;
   }
 
-  /** The schema of our tables, which needs no quotes in SQL. */
+  /** The schema of the server's own tables. It needs no quotes in SQL. */
   get schema(): string {
     return this.#schema;
   }
 
-  /** Seconds after which the database may be back: until the next attempt, and at least one. */
+  /** Seconds until the next connection attempt, at least 1: the `retry_after` of errors. */
   get retryAfterSeconds(): number {
     return Math.max(1, Math.ceil(((this.#retry?.at ?? 0) - this.#clock()) / 1000));
   }
 
   /**
-   * Makes the first attempt. Throws StartupError for what an operator has to mend, and whatever `onReady`
-   * throws; a database that cannot be reached is waited for in the background.
+   * Makes the first connection attempt. Throws StartupError when the operator has to fix something, and any
+   * error of `onReady`. When the database is unreachable it resolves, and the server retries in the
+   * background.
    */
   async start(): Promise<void> {
     try {
@@ -86,7 +88,7 @@ export class Database implements Sql {
       if (this.#stopped) return;
       const fault = this.#faultOf(error);
       if (fault?.kind === 'unreachable') {
-        this.#goDown(fault);
+        this.#scheduleRetry(fault);
         return;
       }
       await this.stop();
@@ -94,19 +96,24 @@ export class Database implements Sql {
     }
   }
 
-  /** The rows of one statement. Throws DATABASE_UNAVAILABLE; errors of the statement itself pass as they are. */
+  /**
+   * Returns the rows of one statement. Throws DATABASE_UNAVAILABLE, or the statement's own error unchanged.
+   */
   query<Row extends object>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
     return this.#use((pool) => pool.query<Row>(sql, values));
   }
 
-  /** Runs `work` in a transaction of its own; whatever it throws rolls back. Throws as `query` does. */
+  /** Runs `work` in a transaction; any error rolls it back. Throws as `query` does. */
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
     return this.#use((pool) => pool.transaction(work));
   }
 
-  /** A connection of one's own, with the search path that the database gives to our login. Throws as `query` does. */
+  /**
+   * Opens a connection outside the pool, with the search path that the database sets for our login. Throws as
+   * `query` does.
+   */
   openSession(purpose: string): Promise<SqlSession> {
-    const { url, applicationName = OUR_NAME } = this.#options;
+    const { url, applicationName = APPLICATION_NAME } = this.#options;
     const translate = (error: unknown) =>
       connectionFault(error, this.#target) === undefined ? error : this.#unavailable(error);
     return this.#use(() => SqlSession.open(url, `${applicationName} ${purpose}`, translate));
@@ -120,12 +127,12 @@ export class Database implements Sql {
     } catch (error) {
       const fault = connectionFault(error, this.#target);
       if (fault === undefined) throw error;
-      this.#lose(pool, fault);
+      this.#discardPool(pool, fault);
       throw this.#unavailable(error);
     }
   }
 
-  /** Ends connections and attempts. May be called at any time, also again. */
+  /** Closes all connections and stops reconnecting. May be called at any time, also repeatedly. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#retry?.timer);
@@ -137,7 +144,7 @@ export class Database implements Sql {
     await Promise.all([pool?.close(), this.#attempt?.done.catch(() => undefined)]);
   }
 
-  /** One attempt, from the connection to the state `up`. */
+  /** Makes one attempt, from connecting to the state `up`. */
   async #connect(): Promise<void> {
     const preparation = this.#prepare();
     const done = this.#open(preparation);
@@ -150,24 +157,24 @@ export class Database implements Sql {
   }
 
   #prepare(): DatabasePreparation {
-    const { url, applicationName = OUR_NAME } = this.#options;
+    const { url, applicationName = APPLICATION_NAME } = this.#options;
     try {
       const preparation = new DatabasePreparation(url, applicationName);
       this.#target = targetOf(preparation.client);
       return preparation;
     } catch (cause) {
-      const words = cause instanceof Error ? cause.message : String(cause);
-      throw new StartupError(`DATABASE_URL cannot be used: ${words}.`, { exitCode: 2, cause });
+      const message = cause instanceof Error ? cause.message : String(cause);
+      throw new StartupError(`DATABASE_URL cannot be used: ${message}.`, { exitCode: 2, cause });
     }
   }
 
   async #open(preparation: DatabasePreparation): Promise<void> {
     this.#schema = await preparation.run();
     if (this.#stopped) return;
-    const { url, applicationName = OUR_NAME, onReady } = this.#options;
+    const { url, applicationName = APPLICATION_NAME, onReady } = this.#options;
     const pool = new ConnectionPool(connectionOptions(url, applicationName, QUERY_TIMEOUT_MS), (error) => {
       const fault = connectionFault(error, this.#target);
-      this.#lose(
+      this.#discardPool(
         pool,
         fault ?? { kind: 'unreachable', reason: `connection to ${this.#target.address} lost` },
       );
@@ -176,65 +183,68 @@ export class Database implements Sql {
     await this.query('SELECT 1');
     await onReady();
     if (this.#pool !== pool) throw this.#unavailable();
-    this.#goUp();
+    this.#markUp();
   }
 
-  #goUp(): void {
+  #markUp(): void {
     const { log } = this.#options;
     const { address, database } = this.#target;
     this.#state = { status: 'up' };
     this.#failures = 0;
     log.info(
       { address, database, schema: this.#schema },
-      this.#lastReported === undefined ? 'PostgreSQL is connected' : 'PostgreSQL is up again',
+      this.#lastReported === undefined ? 'PostgreSQL connected' : 'PostgreSQL is available again',
     );
     this.#lastReported = undefined;
   }
 
-  /** A connection of `pool` failed. Only the first to notice acts; during an attempt, the attempt itself does. */
-  #lose(pool: ConnectionPool, fault: ConnectionFault): void {
+  /**
+   * Discards a pool after a connection of it failed. Only the first failure acts; during an attempt, the
+   * attempt retries.
+   */
+  #discardPool(pool: ConnectionPool, fault: ConnectionFault): void {
     if (this.#pool !== pool) return;
     this.#pool = undefined;
     void pool.close();
     this.#state = { status: 'down', reason: fault.reason };
-    if (this.#attempt === undefined) this.#goDown(fault);
+    if (this.#attempt === undefined) this.#scheduleRetry(fault);
   }
 
-  #goDown(fault: ConnectionFault): void {
+  #scheduleRetry(fault: ConnectionFault): void {
     const delay = backoffDelay(this.#failures++, this.#options.maxReconnectDelayMs, this.#random);
     this.#state = { status: 'down', reason: fault.reason };
-    this.#report(fault);
+    this.#warnUnavailable(fault);
     this.#retry = {
-      timer: setTimeout(() => void this.#tryAgain(), delay),
+      timer: setTimeout(() => void this.#retryConnect(), delay),
       at: this.#clock() + delay,
     };
   }
 
-  async #tryAgain(): Promise<void> {
+  async #retryConnect(): Promise<void> {
     this.#retry = undefined;
     try {
       await this.#connect();
     } catch (error) {
       if (this.#stopped) return;
       const fault = this.#faultOf(error);
-      if (fault === undefined) this.#options.log.error({ err: error }, 'PostgreSQL could not be made ready');
-      this.#goDown(fault ?? { kind: 'unreachable', reason: 'the database could not be made ready' });
+      if (fault === undefined) this.#options.log.error({ err: error }, 'PostgreSQL setup failed');
+      this.#scheduleRetry(fault ?? { kind: 'unreachable', reason: 'database setup failed' });
     }
   }
 
-  #report(fault: ConnectionFault): void {
+  #warnUnavailable(fault: ConnectionFault): void {
     const { reason } = fault;
     const now = this.#clock();
-    if (this.#lastReported?.reason === reason && now - this.#lastReported.at < REMIND_MS) return;
+    if (this.#lastReported?.reason === reason && now - this.#lastReported.at < REPEAT_WARNING_MS) return;
     this.#lastReported = { reason, at: now };
     const { address, database } = this.#target;
     this.#options.log.warn(
       { address, database, reason, ...(fault.advice === undefined ? {} : { advice: fault.advice }) },
-      'PostgreSQL cannot be used; trying again in the background',
+      'PostgreSQL is unavailable; retrying in the background',
     );
   }
 
-  /** Why an attempt failed. An attempt whose pool was lost meanwhile has its reason in the state. */
+  /** Returns why an attempt failed. Where the attempt lost its pool meanwhile, the state has the reason. */
   #faultOf(error: unknown): ConnectionFault | undefined {
     const isLost = error instanceof ProtocolError && error.code === 'DATABASE_UNAVAILABLE';
     if (isLost && this.#state.status === 'down') return { kind: 'unreachable', reason: this.#state.reason };

@@ -1,6 +1,6 @@
 /**
- * What every session of ours starts with, so that no ALTER ROLE, ALTER DATABASE or postgresql.conf changes
- * how we write and read values. An empty search path finds pg_catalog alone: all other names are qualified.
+ * Settings of every session of the server, so that no ALTER ROLE, ALTER DATABASE or postgresql.conf changes
+ * how values are written and read. An empty search path finds pg_catalog only: all other names are qualified.
  */
 const PINNED = {
   client_encoding: 'UTF8',
@@ -18,7 +18,7 @@ const PINNED = {
   standard_conforming_strings: 'on',
 } as const;
 
-/** The statements that give a new session the settings that all of ours have. */
+/** The SET statements to run first in every new session. */
 export const PIN_SESSION = Object.entries(PINNED)
   .map(([name, value]) => `SET ${name} = '${value}'`)
   .join('; ');

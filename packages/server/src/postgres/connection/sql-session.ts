@@ -3,19 +3,19 @@ import type { Sql } from '../sql/sql.js';
 import { connectionOptions } from './connection-target.js';
 import { PIN_SESSION } from './session-settings.js';
 
-/** Statements of a session set their own `statement_timeout` where they need one; this is for a dead network, in ms. */
+/** Guards against a dead network, in ms. Statements set their own `statement_timeout` where they need one. */
 const QUERY_TIMEOUT_MS = 60_000;
 
 /**
- * One connection that is not shared: for whatever must find its prepared functions, temporary objects and settings
- * again. Its search path is the one that the database gives to its login, since policies may rely on it;
- * everything else is pinned. It is not made again when it is lost.
+ * Holds one unshared connection, for callers that depend on its prepared functions, temporary objects and
+ * settings. Its search path is the one that the database sets for its login, since policies may rely on it;
+ * all other settings are pinned. A lost session is not reopened: the caller opens a new one.
  */
 export class SqlSession implements Sql {
   readonly #client: pg.Client;
   #lost = false;
 
-  /** `translate` makes an error of the driver the one to throw. */
+  /** Connects and pins the settings. `translate` maps an error of the driver to the error to throw. */
   static async open(
     url: string,
     applicationName: string,
@@ -48,12 +48,12 @@ export class SqlSession implements Sql {
     });
   }
 
-  /** Whether a new session is needed. */
+  /** Whether the connection has ended, so that the caller needs a new session. */
   get isLost(): boolean {
     return this.#lost;
   }
 
-  /** Hears of NOTIFY and of the end of the session. */
+  /** Registers callbacks for NOTIFY and for the end of the session. */
   listen(onNotification: (payload: string) => void, onEnd: () => void): void {
     this.#client.on('notification', ({ payload }) => onNotification(payload ?? ''));
     this.#client.on('end', onEnd);
@@ -68,7 +68,7 @@ export class SqlSession implements Sql {
     }
   }
 
-  /** Ends the connection at once, whatever it is doing. */
+  /** Closes the connection at once, even in the middle of a statement. */
   close(): void {
     this.#lost = true;
     this.#client.end().catch(() => undefined);

@@ -1,4 +1,4 @@
-/** A user account of the system. */
+/** A user account of the operating system. */
 export interface Account {
   readonly name: string;
   readonly uid: number;

@@ -17,12 +17,12 @@ import { openCacheFolder } from './cache-folders.js';
 import { codeOf } from './folder-problem.js';
 import { type PlatformPackage, repairLinks } from './platform-package.js';
 
-/** For building programs against PostgreSQL, half of the package. */
-const NOT_NEEDED = /\.a$|^pkgconfig$|^include$/;
+/** Files for building programs against PostgreSQL: half of the package, and not needed to run it. */
+const BUILD_FILES = /\.a$|^pkgconfig$|^include$/;
 
 /**
- * The folder of a copy of the programs in `folder`, complete and with its links; one that is there already is
- * used again. Undefined when it cannot be made there.
+ * Copies the package's programs into `folder`, with their links, and returns the path of the copy. Reuses a
+ * complete copy. Returns undefined when the copy cannot be created there.
  */
 export async function copyBinaries(source: PlatformPackage, folder: string): Promise<string | undefined> {
   if (!(await openCacheFolder(folder))) return undefined;
@@ -41,7 +41,10 @@ export async function copyBinaries(source: PlatformPackage, folder: string): Pro
   }
 }
 
-/** Puts the finished draft in its place. Another process may do the same just now: one copy is as good as the other. */
+/**
+ * Renames the finished draft to the copy. Another process may do the same at this moment; either copy will
+ * do.
+ */
 async function replace(copy: string, draft: string): Promise<void> {
   await rename(copy, `${draft}.old`).catch(ignoreMissing);
   await rename(draft, copy).catch((error: unknown) => {
@@ -50,10 +53,10 @@ async function replace(copy: string, draft: string): Promise<void> {
   await rm(`${draft}.old`, { recursive: true, force: true });
 }
 
-/** Whether every file of the source is in the copy: a cleaner of temporary files takes them one by one. */
+/** Whether every file of the source is in the copy: cleaners of temporary files delete single files. */
 async function isComplete(source: string, copy: string): Promise<boolean> {
   for (const entry of await readdir(source, { withFileTypes: true })) {
-    if (NOT_NEEDED.test(entry.name)) continue;
+    if (BUILD_FILES.test(entry.name)) continue;
     const [from, to] = [join(source, entry.name), join(copy, entry.name)];
     if (entry.isDirectory()) {
       if (!(await isComplete(from, to))) return false;
@@ -73,7 +76,7 @@ async function copyTree(source: string, target: string): Promise<void> {
   await mkdir(target);
   await chmod(target, 0o755);
   for (const entry of await readdir(source, { withFileTypes: true })) {
-    if (NOT_NEEDED.test(entry.name)) continue;
+    if (BUILD_FILES.test(entry.name)) continue;
     const [from, to] = [join(source, entry.name), join(target, entry.name)];
     if (entry.isDirectory()) await copyTree(from, to);
     else if (entry.isSymbolicLink()) await symlink(await readlink(from), to);

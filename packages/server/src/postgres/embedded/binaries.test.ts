@@ -37,7 +37,7 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-/** A package as npm unpacks it, in a private folder; its programs only say their version. */
+/** Creates a package as npm unpacks it, in a private folder. Its programs only print their version. */
 async function makePackage(parent: string): Promise<PlatformPackage> {
   const native = join(parent, 'native');
   await mkdir(parent, { mode: 0o700 });
@@ -59,14 +59,14 @@ function find(options: Partial<Parameters<typeof findBinaries>[0]>) {
   return findBinaries({ account: undefined, caches: [cache], wanted: undefined, log: silentLog, ...options });
 }
 
-describe('the links of a package', () => {
-  it('are made where they are missing, and those that are there are kept', async () => {
+describe('repairLinks', () => {
+  it('creates missing links and keeps existing ones', async () => {
     await repairLinks(shipped.native);
     await repairLinks(shipped.native);
     expect(await readlink(join(shipped.native, 'lib/libx.so.1'))).toBe('libx.so.1.2');
   });
 
-  it('of the real one let its programs run', async () => {
+  it('makes the programs of the real package runnable', async () => {
     const real = await findPlatformPackage();
     if (real === undefined) return;
     await repairLinks(real.native);
@@ -80,7 +80,7 @@ describe('the links of a package', () => {
 });
 
 describe('a copy of the programs', () => {
-  it('has what is needed to run them, readable for all, and the links', async () => {
+  it('has the files needed to run them, readable by all, and the links', async () => {
     const copy = join(cache, 'build');
     expect(await copyBinaries(shipped, cache)).toBe(copy);
     expect(await readFile(join(copy, 'lib/libx.so.1'), 'utf8')).toBe('a library');
@@ -90,7 +90,7 @@ describe('a copy of the programs', () => {
     expect(await readdir(join(shipped.native, 'lib'))).not.toContain('libx.so.1');
   });
 
-  it('is made once, by many at once too', async () => {
+  it('is created once, also by concurrent calls', async () => {
     const copies = await Promise.all([1, 2, 3, 4].map(() => copyBinaries(shipped, cache)));
     expect(new Set(copies)).toEqual(new Set([join(cache, 'build')]));
     const { ino } = await stat(join(cache, 'build'));
@@ -99,7 +99,7 @@ describe('a copy of the programs', () => {
     expect(await readdir(cache)).toEqual(['build']);
   });
 
-  it('that has lost a file is made again', async () => {
+  it('is recreated when a file of it is missing', async () => {
     await copyBinaries(shipped, cache);
     const file = join(cache, 'build/share/postgresql/postgres.bki');
     await rm(file);
@@ -107,7 +107,7 @@ describe('a copy of the programs', () => {
     expect(await readFile(file, 'utf8')).toBe('the catalog');
   });
 
-  it('is not made in a folder that others may write to', async () => {
+  it('is not created in a folder that others may write to', async () => {
     await mkdir(cache);
     await chmod(cache, 0o777);
     expect(await copyBinaries(shipped, cache)).toBeUndefined();
@@ -115,8 +115,8 @@ describe('a copy of the programs', () => {
   });
 });
 
-describe('the programs to use', () => {
-  it('are those of the package where they lie, with their links', async () => {
+describe('findBinaries', () => {
+  it('uses the programs of the package in place and repairs their links', async () => {
     expect(await find({ package: shipped })).toEqual({
       folder: join(shipped.native, 'bin'),
       version: '18.4',
@@ -125,22 +125,25 @@ describe('the programs to use', () => {
     expect((await lstat(join(shipped.native, 'lib/libx.so.1'))).isSymbolicLink()).toBe(true);
   });
 
-  it.skipIf(!isRoot)('are a copy where the account that runs them cannot enter their folder', async () => {
+  it.skipIf(!isRoot)('uses a copy where the account that runs them cannot enter the package', async () => {
     const { folder: found } = await find({ package: shipped, account: NOBODY });
     expect(found).toBe(join(cache, 'build/bin'));
   });
 
-  it.skipIf(!isRoot)('are a copy in the next folder where the first cannot be entered', async () => {
-    const caches = [join(folder, 'private/cache'), cache];
-    const { folder: found } = await find({ package: shipped, account: NOBODY, caches });
-    expect(found).toBe(join(cache, 'build/bin'));
-  });
+  it.skipIf(!isRoot)(
+    'uses a copy in the next cache folder where the account cannot enter the first',
+    async () => {
+      const caches = [join(folder, 'private/cache'), cache];
+      const { folder: found } = await find({ package: shipped, account: NOBODY, caches });
+      expect(found).toBe(join(cache, 'build/bin'));
+    },
+  );
 
-  it('are those of the machine, or there is one clear line, where the package is for another system', async () => {
+  it('uses an installed PostgreSQL, or throws a one-line error, where the package is for another system', async () => {
     await writeFile(join(shipped.native, 'bin/postgres'), '#!/not/there\n', { mode: 0o700 });
     const found = await find({ package: shipped }).catch((error: unknown) => error);
     if (found instanceof Error) {
-      expect(found.message).toMatch(/^There is no PostgreSQL for \S+ to run\. Set DATABASE_URL[^\n]*$/);
+      expect(found.message).toMatch(/^No PostgreSQL programs found for \S+\. Set DATABASE_URL[^\n]*$/);
     } else {
       expect(found).toMatchObject({ folder: expect.not.stringContaining(folder) });
     }
@@ -149,12 +152,12 @@ describe('the programs to use', () => {
 });
 
 describe('a cache folder', () => {
-  it('is made, and open to all', async () => {
+  it('is created with access for all accounts', async () => {
     expect(await openCacheFolder(join(cache, 'deep'))).toBe(true);
     expect((await stat(join(cache, 'deep'))).mode & 0o777).toBe(0o755);
   });
 
-  it('is no link and no file, whoever made it', async () => {
+  it('is rejected when it is a link or a file', async () => {
     await symlink(folder, join(folder, 'link'));
     await writeFile(join(folder, 'file'), '');
     expect(await isOwnFolder(join(folder, 'link'))).toBe(false);

@@ -7,7 +7,7 @@ import { machineFolders } from './machine-postgres.js';
 import { findPlatformPackage, type PlatformPackage, repairLinks } from './platform-package.js';
 import { runProgram } from './run-program.js';
 
-/** PostgreSQL's programs, in a folder where the account that runs them can. */
+/** PostgreSQL's programs, in a folder from which the chosen account can run them. */
 export interface Binaries {
   readonly folder: string;
   /** `18.4` */
@@ -18,15 +18,16 @@ export interface Binaries {
 const OLDEST_MAJOR = 14;
 const VERSION = /^\w+ \(PostgreSQL\) ((\d+)\S*)/;
 
-/** The path of one of the programs. */
+/** Returns the path of one of the programs. */
 export function programOf({ folder }: { folder: string }, name: 'postgres' | 'initdb' | 'pg_ctl'): string {
   return join(folder, process.platform === 'win32' ? `${name}.exe` : name);
 }
 
 /**
- * The programs to use: those of the npm package where they lie, a copy of them in a cache folder where
- * `account` cannot run those, or else a PostgreSQL found on the machine. `wanted` is the major version of
- * data that is there already; it decides between several on the machine.
+ * Finds the PostgreSQL programs to use, in this order: those of the npm package in place; a copy of them in a
+ * cache folder, where `account` cannot run the originals; a PostgreSQL installed on the machine. `wanted` is
+ * the major version of existing data: among several installed versions it is preferred, else the newest is
+ * used. Throws StartupError when there is none.
  */
 export async function findBinaries(options: {
   account: Account | undefined;
@@ -37,34 +38,34 @@ export async function findBinaries(options: {
 }): Promise<Binaries> {
   const { account, caches, wanted, log } = options;
   const shipped = 'package' in options ? options.package : await findPlatformPackage();
-  const ours = shipped === undefined ? undefined : await shippedBinaries(shipped, account, caches, log);
-  const binaries = ours ?? (await machineBinaries(account, wanted));
+  const packaged = shipped === undefined ? undefined : await packagedBinaries(shipped, account, caches, log);
+  const binaries = packaged ?? (await installedBinaries(account, wanted));
   if (binaries !== undefined) return binaries;
   throw new StartupError(
-    `There is no PostgreSQL for ${process.platform}-${process.arch} to run. Set DATABASE_URL to a PostgreSQL of yours, or install PostgreSQL ${OLDEST_MAJOR} or later on this machine.`,
+    `No PostgreSQL programs found for ${process.platform}-${process.arch}. Set DATABASE_URL to your own PostgreSQL, or install PostgreSQL ${OLDEST_MAJOR} or later on this machine.`,
   );
 }
 
-async function shippedBinaries(
+async function packagedBinaries(
   shipped: PlatformPackage,
   account: Account | undefined,
   caches: readonly string[],
   log: Log,
 ): Promise<Binaries | undefined> {
   const folder = join(shipped.native, 'bin');
-  const isWhole = await repairLinks(shipped.native).then(
+  const hasLinks = await repairLinks(shipped.native).then(
     () => true,
     () => false,
   );
-  if (isWhole) {
-    const inPlace = await runnable(folder, account);
+  if (hasLinks) {
+    const inPlace = await runnableIn(folder, account);
     if (inPlace !== undefined) return inPlace;
-    // Not even we can run them: they are for another C library, and so would be a copy.
-    if ((await runnable(folder, undefined)) === undefined) return undefined;
+    // If our own account cannot run them either, they need another C library, and a copy would not help.
+    if ((await runnableIn(folder, undefined)) === undefined) return undefined;
   }
   for (const cache of caches) {
     const copy = await copyBinaries(shipped, cache);
-    const binaries = copy === undefined ? undefined : await runnable(join(copy, 'bin'), account);
+    const binaries = copy === undefined ? undefined : await runnableIn(join(copy, 'bin'), account);
     if (binaries === undefined) continue;
     log.info({ folder: binaries.folder }, 'The embedded PostgreSQL runs from a copy of its programs');
     return binaries;
@@ -72,18 +73,23 @@ async function shippedBinaries(
   return undefined;
 }
 
-async function machineBinaries(
+async function installedBinaries(
   account: Account | undefined,
   wanted: number | undefined,
 ): Promise<Binaries | undefined> {
-  const tried = await Promise.all((await machineFolders()).map((folder) => runnable(folder, account)));
-  const usable = tried.filter((found) => found !== undefined).filter(({ major }) => major >= OLDEST_MAJOR);
+  const candidates = await Promise.all((await machineFolders()).map((folder) => runnableIn(folder, account)));
+  const usable = candidates
+    .filter((found) => found !== undefined)
+    .filter(({ major }) => major >= OLDEST_MAJOR);
   const newest = usable.toSorted((a, b) => b.major - a.major)[0];
   return usable.find(({ major }) => major === wanted) ?? newest;
 }
 
-/** The programs in `folder`, when `account` can run them: their libraries are found, and their parents may be entered. */
-async function runnable(folder: string, account: Account | undefined): Promise<Binaries | undefined> {
+/**
+ * Returns the programs in `folder`, or undefined when `account` cannot run them (missing library, closed
+ * parent folder).
+ */
+async function runnableIn(folder: string, account: Account | undefined): Promise<Binaries | undefined> {
   const [postgres, initdb] = await Promise.all([
     runProgram(programOf({ folder }, 'postgres'), ['--version'], { account }),
     runProgram(programOf({ folder }, 'initdb'), ['--version'], { account }),

@@ -5,13 +5,13 @@ import type { RunProgram } from './run-program.js';
 
 const isUnix = process.getuid !== undefined;
 
-/** A system with these accounts, by name; `makes` is the program that can add one. */
-function system(accounts: Record<string, number>, makes?: 'useradd' | 'adduser'): RunProgram {
+/** Simulates a system with these accounts (user ID by name); `creator` is the program that can add one. */
+function system(accounts: Record<string, number>, creator?: 'useradd' | 'adduser'): RunProgram {
   return (file, args) => {
     const name = args.at(-1) ?? '';
-    if (file === makes) accounts[name] = 999;
+    if (file === creator) accounts[name] = 999;
     const id = file === 'id' ? accounts[name] : undefined;
-    const ok = id !== undefined || file === makes;
+    const ok = id !== undefined || file === creator;
     return Promise.resolve({ ok, stdout: `${id ?? ''}\n`, stderr: '' });
   };
 }
@@ -25,22 +25,22 @@ describe.skipIf(!isUnix)('the account that runs PostgreSQL', () => {
     vi.restoreAllMocks();
   });
 
-  it('is our own where we are not root', async () => {
+  it('is our own where the server does not run as root', async () => {
     vi.spyOn(process, 'getuid').mockReturnValue(1000);
     expect(await chooseAccount(silentLog, system({ postgres: 70 }))).toBeUndefined();
   });
 
-  it('is postgres where there is one', async () => {
+  it('is postgres where that account exists', async () => {
     const run = system({ postgres: 70, goforward: 999, nobody: 65_534 }, 'useradd');
     expect(await chooseAccount(silentLog, run)).toEqual({ name: 'postgres', uid: 70, gid: 70 });
   });
 
-  it('is the one that an earlier start made', async () => {
+  it('is the account that a previous start created', async () => {
     const run = system({ goforward: 998, nobody: 65_534 }, 'useradd');
     expect(await chooseAccount(silentLog, run)).toEqual({ name: 'goforward', uid: 998, gid: 998 });
   });
 
-  it.each(['useradd', 'adduser'] as const)('is one made by %s, which the log tells', async (program) => {
+  it.each(['useradd', 'adduser'] as const)('is created by %s, and the log says so', async (program) => {
     const info = vi.fn();
     const run = system({ nobody: 65_534 }, program);
     expect(await chooseAccount({ ...silentLog, info }, run)).toEqual({
@@ -51,7 +51,7 @@ describe.skipIf(!isUnix)('the account that runs PostgreSQL', () => {
     expect(info).toHaveBeenCalledOnce();
   });
 
-  it('is nobody where none can be made', async () => {
+  it('is nobody where no account can be created', async () => {
     expect(await chooseAccount(silentLog, system({ nobody: 65_534 }))).toMatchObject({ name: 'nobody' });
   });
 

@@ -2,11 +2,14 @@ import type { Log } from '../../lib/log.js';
 import type { Account } from './account.js';
 import { type RunProgram, runProgram } from './run-program.js';
 
-/** The account that we make where PostgreSQL has none. */
-const OWN = 'goforward';
+/** The system account that the server creates where there is none for PostgreSQL. */
+const OWN_ACCOUNT = 'goforward';
 
-/** Shadow's useradd is nearly everywhere, busybox has adduser; each makes a system account without home and login. */
-const WAYS_TO_MAKE: readonly (readonly [file: string, ...args: string[]])[] = [
+/**
+ * Commands that create a system account without home and login: useradd (shadow, nearly everywhere), adduser
+ * (busybox).
+ */
+const CREATE_COMMANDS: readonly (readonly [file: string, ...args: string[]])[] = [
   [
     'useradd',
     '--system',
@@ -16,26 +19,30 @@ const WAYS_TO_MAKE: readonly (readonly [file: string, ...args: string[]])[] = [
     '/nonexistent',
     '--shell',
     '/bin/false',
-    OWN,
+    OWN_ACCOUNT,
   ],
-  ['adduser', '-S', '-D', '-H', '-h', '/nonexistent', '-s', '/bin/false', OWN],
+  ['adduser', '-S', '-D', '-H', '-h', '/nonexistent', '-s', '/bin/false', OWN_ACCOUNT],
 ];
 
 /**
- * Whom PostgreSQL runs as when we are root, whom it refuses: the account `postgres`, else one that we make,
- * else `nobody`. initdb wants an account with an entry in the list of users. Undefined when we are not root.
+ * Chooses the account that runs PostgreSQL when the server runs as root, which PostgreSQL refuses:
+ * `postgres`, else an account that the server creates, else `nobody`. initdb requires an account with an
+ * entry in the user database. Returns undefined when the server does not run as root.
  */
 export async function chooseAccount(log: Log, run: RunProgram = runProgram): Promise<Account | undefined> {
   if (process.getuid?.() !== 0) return undefined;
-  for (const name of ['postgres', '_postgres', OWN]) {
+  for (const name of ['postgres', '_postgres', OWN_ACCOUNT]) {
     const account = await lookUp(name, run);
     if (account !== undefined) return account;
   }
-  for (const [file, ...args] of WAYS_TO_MAKE) {
-    const made = await run(file, args);
-    const account = made.ok ? await lookUp(OWN, run) : undefined;
+  for (const [file, ...args] of CREATE_COMMANDS) {
+    const created = await run(file, args);
+    const account = created.ok ? await lookUp(OWN_ACCOUNT, run) : undefined;
     if (account === undefined) continue;
-    log.info({ account: OWN, uid: account.uid }, 'Made a system account to run the embedded PostgreSQL');
+    log.info(
+      { account: OWN_ACCOUNT, uid: account.uid },
+      'System account created to run the embedded PostgreSQL',
+    );
     return account;
   }
   return lookUp('nobody', run);

@@ -7,26 +7,29 @@ import type { Account } from './account.js';
 import { isOwnFolder, openCacheFolder } from './cache-folders.js';
 import { runProgram } from './run-program.js';
 
-/** The name of the cluster's folder in its home. */
+/** The name of the cluster's folder in its home folder. */
 export const CLUSTER = 'postgres';
 
-/** The part of a cache folder that holds clusters. */
+/** The subfolder of a cache folder that holds clusters. */
 const DATA = 'data';
 
-/** What lies in a data folder of ours, and what a new volume may hold. Anything else makes it a folder that we share. */
-const OURS = /^(postgres|postgres[-.].*|jwt-secret.*|server\.pid.*|lost\+found)$/;
+/** Files of the server's data folder, and of a new volume. Any other file makes it a shared folder. */
+const OWN_FILES = /^(postgres|postgres[-.].*|jwt-secret.*|server\.pid.*|lost\+found)$/;
 
-/** Where a cluster lies, or is to lie, and whom PostgreSQL runs as there: undefined is ourselves. */
+/**
+ * The folder of a cluster, existing or new, and the account that runs PostgreSQL there (undefined: our own).
+ */
 export interface ClusterHome {
   readonly home: string;
   readonly account: Account | undefined;
 }
 
 /**
- * The home of the cluster: the data folder, which is given to the account that runs PostgreSQL. Where a
- * parent of the data folder is closed to that account, as a private home is, the cluster goes into a cache
- * folder under a name derived from the data folder's, and the log says so. A cluster that is there already
- * is run by its owner, whom nobody can stand in for.
+ * Chooses the home of the cluster and makes the account that runs PostgreSQL its owner. Normally that is the
+ * data folder. Where a parent of it is closed to that account, as a private home directory is, the cluster
+ * goes into a cache folder under a name derived from the data folder, and the log says so. An existing
+ * cluster is always run by its owner: PostgreSQL accepts no other account. Throws StartupError when no folder
+ * can be used.
  */
 export async function openHome(
   dataDir: string,
@@ -35,29 +38,32 @@ export async function openHome(
   log: Log,
 ): Promise<ClusterHome> {
   const account = preferred && ((await clusterOwner(dataDir)) ?? preferred);
-  await giveTo(dataDir, account);
+  await makePrivateFor(dataDir, account);
   if (account === undefined) return { home: dataDir, account };
   const hasCluster = await isFolder(join(dataDir, CLUSTER));
-  const earlier = hasCluster ? undefined : await earlierBeside(dataDir, caches);
-  if (earlier === undefined && (await canEnter(dataDir, account))) return { home: dataDir, account };
-  const beside = earlier ?? (hasCluster ? undefined : await newBeside(dataDir, account, caches));
-  if (beside === undefined) {
+  const existing = hasCluster ? undefined : await existingFallback(dataDir, caches);
+  if (existing === undefined && (await canEnter(dataDir, account))) return { home: dataDir, account };
+  const fallback = existing ?? (hasCluster ? undefined : await newFallback(dataDir, account, caches));
+  if (fallback === undefined) {
     throw new StartupError(
       `PostgreSQL does not run as root, and the account that runs it (${account.name}) cannot enter ${dataDir}. Set REALTIME_DATA_DIR to a folder whose parents every account may enter.`,
     );
   }
-  const owner = (await clusterOwner(beside)) ?? account;
-  await mkdir(beside, { recursive: true, mode: 0o700 });
-  await giveTo(beside, owner);
+  const owner = (await clusterOwner(fallback)) ?? account;
+  await mkdir(fallback, { recursive: true, mode: 0o700 });
+  await makePrivateFor(fallback, owner);
   log.warn(
-    { dataDir, folder: join(beside, CLUSTER), account: owner.name },
-    'The account that runs PostgreSQL cannot enter the data folder; the data of PostgreSQL lies elsewhere',
+    { dataDir, folder: join(fallback, CLUSTER), account: owner.name },
+    'The account that runs PostgreSQL cannot enter the data folder; its data is stored in another folder',
   );
-  return { home: beside, account: owner };
+  return { home: fallback, account: owner };
 }
 
-/** The home in a cache folder that has a cluster from an earlier start: it stays, even when the data folder has been opened. */
-async function earlierBeside(dataDir: string, caches: readonly string[]): Promise<string | undefined> {
+/**
+ * Finds a home in a cache folder with a cluster of a previous start. It stays in use even when the data
+ * folder is accessible now.
+ */
+async function existingFallback(dataDir: string, caches: readonly string[]): Promise<string | undefined> {
   for (const cache of caches) {
     const home = join(cache, DATA, nameFor(dataDir));
     const isOurs = (await isOwnFolder(cache)) && (await isOwnFolder(join(cache, DATA)));
@@ -66,7 +72,7 @@ async function earlierBeside(dataDir: string, caches: readonly string[]): Promis
   return undefined;
 }
 
-async function newBeside(
+async function newFallback(
   dataDir: string,
   account: Account,
   caches: readonly string[],
@@ -86,17 +92,19 @@ async function clusterOwner(home: string): Promise<Account | undefined> {
   return { name: `uid ${stats.uid}`, uid: stats.uid, gid: stats.gid };
 }
 
-/** Makes a folder of ours private to the account. A folder that holds other things too is left as it is. */
-async function giveTo(folder: string, account: Account | undefined): Promise<void> {
+/**
+ * Makes the account the owner of the folder, with mode 0700. A folder with other files in it stays unchanged.
+ */
+async function makePrivateFor(folder: string, account: Account | undefined): Promise<void> {
   const [stats, names] = await Promise.all([stat(folder), readdir(folder)]);
-  if (!names.every((name) => OURS.test(name))) return;
+  if (!names.every((name) => OWN_FILES.test(name))) return;
   if (process.platform === 'win32') return;
   if (account !== undefined && stats.uid !== account.uid) await chown(folder, account.uid, account.gid);
   else if (account === undefined && stats.uid !== process.getuid?.()) return;
   if ((stats.mode & 0o777) !== 0o700) await chmod(folder, 0o700);
 }
 
-/** The system decides, since permissions are more than mode bits. */
+/** Tries it, since permissions are more than mode bits. */
 async function canEnter(folder: string, account: Account): Promise<boolean> {
   return (await runProgram('/bin/sh', ['-c', 'cd "$1"', 'sh', folder], { account })).ok;
 }

@@ -16,7 +16,7 @@ export const SUPERUSER = 'postgres';
 const DRAFT = 'postgres.new-';
 const OWN_SETTINGS = 'goforward.conf';
 
-/** What differs from PostgreSQL's defaults: row changes can be read from the log, and little memory is used. */
+/** Differences to PostgreSQL's defaults: logical decoding is possible, and little memory is used. */
 const SETTINGS = `# Written at every start of the server. Settings of your own belong at the end of postgresql.conf.
 wal_level = logical
 max_wal_senders = 10
@@ -36,7 +36,7 @@ cluster_name = 'goforward'
 `;
 
 export interface ClusterOptions {
-  /** The folder that the cluster lies in, or is to be made in. */
+  /** The folder that contains the cluster's folder. */
   readonly home: string;
   readonly binaries: Binaries;
   readonly account: Account | undefined;
@@ -45,13 +45,16 @@ export interface ClusterOptions {
   readonly log: Log;
 }
 
-/** The major version of the cluster in `home`; undefined when there is none. */
+/** Returns the major version of the cluster in `home`; undefined when there is none. */
 export async function clusterMajor(home: string): Promise<number | undefined> {
   const text = await readIfThere(join(home, CLUSTER, 'PG_VERSION'));
   return text === undefined ? undefined : Number.parseInt(text, 10);
 }
 
-/** The folder of the cluster, made when it is not there, with our settings in it. */
+/**
+ * Returns the folder of the cluster. Creates the cluster when it is missing, and writes the server's settings
+ * into it.
+ */
 export async function openCluster(options: ClusterOptions): Promise<string> {
   const { home, binaries, account } = options;
   const cluster = join(home, CLUSTER);
@@ -59,14 +62,17 @@ export async function openCluster(options: ClusterOptions): Promise<string> {
   if (major === undefined) await create(options, cluster);
   else if (major !== binaries.major) {
     throw new StartupError(
-      `The data in ${cluster} is of PostgreSQL ${major}, and this is PostgreSQL ${binaries.major}. Dump it with PostgreSQL ${major} and load it into a new folder, or set REALTIME_DATA_DIR to another folder.`,
+      `The data in ${cluster} was created by PostgreSQL ${major}, but this server runs PostgreSQL ${binaries.major}. Dump it with PostgreSQL ${major} and load it into a new folder, or set REALTIME_DATA_DIR to another folder.`,
     );
   }
   await writePrivately(join(cluster, OWN_SETTINGS), SETTINGS, { owner: account });
   return cluster;
 }
 
-/** Made under another name and renamed when whole: a crash on the way leaves nothing that looks like a cluster. */
+/**
+ * Creates the cluster under a draft name and renames it when complete: a crash leaves nothing that looks like
+ * a cluster.
+ */
 async function create(options: ClusterOptions, cluster: string): Promise<void> {
   const { home, binaries, account, password, signal, log } = options;
   await requireAbsent(cluster);
@@ -90,7 +96,7 @@ async function create(options: ClusterOptions, cluster: string): Promise<void> {
   }
 }
 
-/** The collation is by code point and known to PostgreSQL itself, so the data sorts alike on every machine. */
+/** The collation is by code point and built into PostgreSQL, so the data sorts the same on every machine. */
 function initdbArguments(folder: string, passwordFile: string, major: number): string[] {
   return [
     `--pgdata=${folder}`,
@@ -113,7 +119,7 @@ async function requireAbsent(cluster: string): Promise<void> {
   if (names === undefined) return;
   if (names.length > 0) {
     throw new StartupError(
-      `${cluster} holds something that is not a PostgreSQL cluster. Move it away, or set REALTIME_DATA_DIR to another folder.`,
+      `${cluster} contains files that are not a PostgreSQL cluster. Move them away, or set REALTIME_DATA_DIR to another folder.`,
     );
   }
   await rm(cluster, { recursive: true });
@@ -127,18 +133,18 @@ async function removeDrafts(home: string): Promise<void> {
 }
 
 function initdbError(stderr: string, home: string): StartupError {
-  const full = folderProblem(stderr, home);
-  if (full !== undefined) return full;
+  const problem = folderProblem(stderr, home);
+  if (problem !== undefined) return problem;
   if (/could not look up effective user ID/.test(stderr)) {
     return new StartupError(
-      `The embedded PostgreSQL cannot run as user ${process.getuid?.()}, which has no name on this system. Add it to /etc/passwd, or set DATABASE_URL to a PostgreSQL of yours.`,
+      `The embedded PostgreSQL cannot run as user ${process.getuid?.()}, which has no name on this system. Add it to /etc/passwd, or set DATABASE_URL to your own PostgreSQL.`,
     );
   }
   const reason = reasonIn(stderr).replaceAll(/\s+/g, ' ');
   return new StartupError(`The embedded PostgreSQL could not be created in ${home}: ${reason}`);
 }
 
-/** A rename is on the disk when its folder is (fsync(2)). Windows knows no such thing. */
+/** Makes a rename durable by syncing its folder (fsync(2)). Windows has no equivalent. */
 async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return;
   const handle = await open(folder, 'r');

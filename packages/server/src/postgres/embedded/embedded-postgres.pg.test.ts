@@ -15,7 +15,7 @@ import { EmbeddedPostgres } from './embedded-postgres.js';
 
 const isRoot = process.getuid?.() === 0;
 
-/** A data folder as a first start and a stop leave it; making one takes a second. */
+/** A data folder after a first start and stop, to be copied: creating one takes a second. */
 let template: string;
 let folder: string;
 let dataDir: string;
@@ -49,8 +49,8 @@ function embedded() {
   return { postgres, log };
 }
 
-/** Makes the data folder that of a server which has run before. */
-async function usedBefore(): Promise<void> {
+/** Fills the data folder as if a server had run there before. */
+async function copyTemplate(): Promise<void> {
   await promisify(execFile)('cp', ['-a', template, dataDir]);
 }
 
@@ -61,18 +61,18 @@ async function lineOf(starting: Promise<unknown>): Promise<string> {
   return error.message;
 }
 
-async function filesLeft(): Promise<string[]> {
+async function lockAndDraftFiles(): Promise<string[]> {
   const names = await readdir(dataDir).catch(() => []);
   return names.filter((name) => /server\.pid|postgres\.new/.test(name));
 }
 
-/** Waits for PostgreSQL to answer, since it may be starting again. */
-function answer(url: string, text: string): Promise<object[]> {
+/** Queries PostgreSQL, repeatedly since it may be restarting. */
+function queryWhenUp(url: string, text: string): Promise<object[]> {
   return vi.waitFor(() => sql(url, text), { timeout: 15_000, interval: 50 });
 }
 
 describe('the embedded PostgreSQL', () => {
-  it('is made at the first start, and the second soon finds its data at the same place', async () => {
+  it('is created at the first start, and the second start is quick and keeps data and URL', async () => {
     const first = embedded().postgres;
     const { url } = await first.start();
     expect(url).toMatch(/^postgres:\/\/postgres:[\w-]{32}@127\.0\.0\.1:\d+\/postgres$/);
@@ -99,8 +99,8 @@ describe('the embedded PostgreSQL', () => {
     expect(await sql(url, 'SELECT n FROM kept')).toEqual([{ n: 42 }]);
   });
 
-  it('lets in nobody without the password, which lies in a file for its owner alone', async () => {
-    await usedBefore();
+  it('requires the password, which is in a file that only its owner can read', async () => {
+    await copyTemplate();
     const { url } = await embedded().postgres.start();
     const file = join(dataDir, 'postgres-password');
     expect((await stat(file)).mode & 0o777).toBe(0o600);
@@ -112,8 +112,8 @@ describe('the embedded PostgreSQL', () => {
     expect(rules).not.toMatch(/^[^#]*\b(trust|md5|password|peer|ident)$/m);
   });
 
-  it('gets its password back when the file was lost', async () => {
-    await usedBefore();
+  it('gets a new password when the password file was lost', async () => {
+    await copyTemplate();
     const first = embedded().postgres;
     const { url } = await first.start();
     await first.stop();
@@ -123,40 +123,40 @@ describe('the embedded PostgreSQL', () => {
     expect(await sql(again.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
 
-  it('takes another port when another program has its own', async () => {
-    await usedBefore();
+  it('uses another port when another program has taken its own', async () => {
+    await copyTemplate();
     const first = embedded().postgres;
     const { url } = await first.start();
     await first.stop();
-    const thief = createServer().listen(Number(new URL(url).port), '127.0.0.1');
-    await once(thief, 'listening');
+    const otherServer = createServer().listen(Number(new URL(url).port), '127.0.0.1');
+    await once(otherServer, 'listening');
     try {
       const again = await embedded().postgres.start();
       expect(new URL(again.url).port).not.toBe(new URL(url).port);
       expect(await sql(again.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
     } finally {
-      thief.close();
+      otherServer.close();
     }
   });
 
-  it('is started again when it was killed, at the same place, with what was committed', async () => {
-    await usedBefore();
+  it('is restarted on the same port after it was killed, with all committed data', async () => {
+    await copyTemplate();
     const { postgres, log } = embedded();
     const { url } = await postgres.start();
     await sql(url, 'CREATE TABLE kept AS SELECT 42 AS n');
     const killed = postgres.pid ?? 0;
     process.kill(killed, 'SIGKILL');
     await vi.waitFor(() => expect(postgres.pid).not.toBe(killed), { timeout: 15_000, interval: 20 });
-    expect(await answer(url, 'SELECT n FROM kept')).toEqual([{ n: 42 }]);
+    expect(await queryWhenUp(url, 'SELECT n FROM kept')).toEqual([{ n: 42 }]);
     expect(log.lines).toContainEqual({
       level: 'error',
       fields: { reason: expect.any(String) },
-      message: 'The embedded PostgreSQL has ended; starting it again',
+      message: 'The embedded PostgreSQL ended unexpectedly; restarting it',
     });
   });
 
-  it('writes a log of its own', async () => {
-    await usedBefore();
+  it('writes its own log to postgres.log', async () => {
+    await copyTemplate();
     const { url } = await embedded().postgres.start();
     await sql(url, 'SELECT 1/0').catch(() => undefined);
     const file = join(dataDir, 'postgres.log');
@@ -166,8 +166,8 @@ describe('the embedded PostgreSQL', () => {
 });
 
 describe('a data folder that is in use', () => {
-  it('is refused in one line that names the process', async () => {
-    await usedBefore();
+  it('is rejected with a one-line error that names the process', async () => {
+    await copyTemplate();
     await embedded().postgres.start();
     const line = await lineOf(embedded().postgres.start());
     expect(line).toBe(
@@ -176,29 +176,29 @@ describe('a data folder that is in use', () => {
   });
 
   it('is free after a stop', async () => {
-    await usedBefore();
+    await copyTemplate();
     const { postgres } = embedded();
     await postgres.start();
     await postgres.stop();
     await postgres.stop();
-    expect(await filesLeft()).toEqual([]);
+    expect(await lockAndDraftFiles()).toEqual([]);
     expect(await readdir(join(dataDir, 'postgres'))).not.toContain('postmaster.pid');
   });
 });
 
-describe('what an earlier crash left', () => {
-  it('as a half-made cluster is cleared away', async () => {
+describe('after a crash', () => {
+  it('the next start removes a half-created cluster', async () => {
     const half = join(dataDir, 'postgres.new-0a1b2c');
     await mkdir(join(half, 'base'), { recursive: true });
     await writeFile(join(half, 'PG_VERSION'), '18\n');
     await mkdir(join(dataDir, 'postgres'));
     const { url } = await embedded().postgres.start();
     expect(await sql(url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
-    expect(await filesLeft()).toEqual(['server.pid']);
+    expect(await lockAndDraftFiles()).toEqual(['server.pid']);
   });
 
-  it('as numbers that other processes have now does not stop the next start', async () => {
-    await usedBefore();
+  it('the next start succeeds although other processes have the process IDs in the lock files', async () => {
+    await copyTemplate();
     const first = embedded().postgres;
     const { url } = await first.start();
     await first.stop();
@@ -227,14 +227,14 @@ describe('what an earlier crash left', () => {
 });
 
 describe('a folder that cannot be used', () => {
-  it('because it is a file is one line', async () => {
+  it('because it is a file gives a one-line error', async () => {
     await writeFile(dataDir, 'a file');
     expect(await lineOf(embedded().postgres.start())).toContain(
       `Cannot use the data folder ${dataDir} (not a folder)`,
     );
   });
 
-  it('because it lies in a file is one line', async () => {
+  it('because its parent is a file gives a one-line error', async () => {
     await writeFile(dataDir, 'a file');
     dataDir = join(dataDir, 'deeper');
     expect(await lineOf(embedded().postgres.start())).toContain(
@@ -242,26 +242,26 @@ describe('a folder that cannot be used', () => {
     );
   });
 
-  it('because something else lies in the place of the cluster is one line, and that is kept', async () => {
+  it('because its cluster folder has other files gives a one-line error and keeps the files', async () => {
     await mkdir(join(dataDir, 'postgres'), { recursive: true });
     await writeFile(join(dataDir, 'postgres/precious'), 'data');
     expect(await lineOf(embedded().postgres.start())).toContain(
-      'holds something that is not a PostgreSQL cluster',
+      'contains files that are not a PostgreSQL cluster',
     );
     expect(await readFile(join(dataDir, 'postgres/precious'), 'utf8')).toBe('data');
-    expect(await filesLeft()).toEqual([]);
+    expect(await lockAndDraftFiles()).toEqual([]);
   });
 
-  it('because its cluster is of another major version is one line', async () => {
+  it('because its cluster has another major version gives a one-line error', async () => {
     await mkdir(join(dataDir, 'postgres'), { recursive: true });
     await writeFile(join(dataDir, 'postgres/PG_VERSION'), '12\n');
     expect(await lineOf(embedded().postgres.start())).toMatch(
-      /is of PostgreSQL 12, and this is PostgreSQL 18\./,
+      /was created by PostgreSQL 12, but this server runs PostgreSQL 18\./,
     );
   });
 
-  it("because PostgreSQL does not accept it is one line with PostgreSQL's reason", async () => {
-    await usedBefore();
+  it("because PostgreSQL rejects its settings gives a one-line error with PostgreSQL's reason", async () => {
+    await copyTemplate();
     const first = embedded().postgres;
     await first.start();
     await first.stop();
@@ -281,15 +281,15 @@ describe('a stop during the start', () => {
     await postgres.stop();
     const outcome = await starting;
     if (outcome instanceof Error) expect(outcome).toMatchObject({ name: 'AbortError' });
-    expect(await filesLeft()).toEqual([]);
+    expect(await lockAndDraftFiles()).toEqual([]);
     const { url } = await embedded().postgres.start();
     expect(await sql(url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
   }
 
-  it.each([0, 300])('that makes the cluster, after %i ms, leaves nothing behind', stopAfter);
+  it.each([0, 300])('that creates the cluster, after %i ms, leaves nothing behind', stopAfter);
 
-  it.each([60, 150])('of one made before, after %i ms, leaves nothing behind', async (ms) => {
-    await usedBefore();
+  it.each([60, 150])('on an existing cluster, after %i ms, leaves nothing behind', async (ms) => {
+    await copyTemplate();
     await stopAfter(ms);
   });
 });

@@ -19,35 +19,45 @@ import { canLogIn, resetPassword, superuserUrl } from './superuser-login.js';
 import { superuserPassword } from './superuser-password.js';
 
 export interface EmbeddedPostgresOptions {
-  /** The absolute path of the folder that the cluster, its password and its log lie in; made when it is not there. */
+  /** The absolute path of the folder of the cluster, its password and its log; created when missing. */
   readonly dataDir: string;
   readonly log: Log;
-  /** Folders for a copy of the programs, and for a cluster whose account cannot enter the data folder. */
+  /**
+   * Cache folders: for a copy of the programs, and for a cluster whose account cannot enter the data folder.
+   */
   readonly caches?: readonly string[];
-  /** The programs of another package than the one of this platform: of an older PostgreSQL, for tests. */
+  /** Another package than this platform's, for tests: an older PostgreSQL. */
   readonly package?: PlatformPackage;
 }
 
-/** A cluster that is ready to be run. */
-interface Ready {
+/** A cluster that PostgreSQL can be started on. */
+interface PreparedCluster {
   readonly binaries: Binaries;
   readonly cluster: string;
   readonly account: Account | undefined;
   readonly password: string;
 }
 
-/** Attempts to start on one cluster: another program may take the port just now, or a child of a dead PostgreSQL may linger. */
+/**
+ * Start attempts: another program may take the port at this moment, or a child of a dead PostgreSQL may still
+ * run.
+ */
 const ATTEMPTS = 5;
 const PORT_TAKEN = /Address already in use|could not create any TCP\/IP sockets/;
-const STILL_THERE = /postmaster\.pid|shared memory block/;
+const STILL_RUNNING = /postmaster\.pid|shared memory block/;
 
-/** PostgreSQL that died is started again after a pause, in ms, which doubles up to the longest. */
-const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 10_000;
-/** One that ran so long was well, and the pauses begin anew. */
-const WELL_AFTER_MS = 60_000;
+/**
+ * Delays before restarting a PostgreSQL that died, in ms: each is twice the one before, up to the maximum.
+ */
+const MIN_RESTART_DELAY_MS = 100;
+const MAX_RESTART_DELAY_MS = 10_000;
+/** After running this long PostgreSQL counts as stable, and the delays start at the minimum again. */
+const STABLE_AFTER_MS = 60_000;
 
-/** A PostgreSQL of our own in the data folder: made at the first start, kept running until `stop`. */
+/**
+ * Runs a PostgreSQL in the data folder: creates its cluster at the first start and restarts it when it dies,
+ * until `stop`.
+ */
 export class EmbeddedPostgres {
   readonly #dataDir: string;
   readonly #log: Log;
@@ -70,14 +80,15 @@ export class EmbeddedPostgres {
     this.#postgresLog = new PostgresLog(dataDir);
   }
 
-  /** The number of PostgreSQL's main process, once it was started. */
+  /** The process ID of PostgreSQL's postmaster, once started. */
   get pid(): number | undefined {
     return this.#postmaster?.pid;
   }
 
   /**
-   * Answers the superuser's connection string once connections are taken; it stays the same for as long as
-   * this runs. Throws StartupError for what an operator has to mend, and an AbortError when `stop` came first.
+   * Starts PostgreSQL and returns the superuser's connection string once it accepts connections; the string
+   * stays the same until `stop`. Throws StartupError when the operator has to fix something, and an
+   * AbortError when `stop` was called meanwhile.
    */
   async start(): Promise<{ url: string }> {
     const starting = this.#start();
@@ -86,11 +97,14 @@ export class EmbeddedPostgres {
       return await starting;
     } catch (error) {
       await this.stop();
-      throw this.#explained(error);
+      throw this.#toStartupError(error);
     }
   }
 
-  /** Ends PostgreSQL, in fast mode first, and gives the folder up. May be called at any time, also again. */
+  /**
+   * Stops PostgreSQL, in fast mode first, and releases the folder lock. May be called at any time, also
+   * repeatedly.
+   */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
     return this.#stopped;
@@ -101,13 +115,13 @@ export class EmbeddedPostgres {
     await makePrivateFolder(this.#dataDir);
     await this.#lock.take();
     await this.#postgresLog.open();
-    const ready = await this.#prepare();
-    const port = await this.#launchWithPassword(ready);
+    const prepared = await this.#prepare();
+    const port = await this.#launchWithPassword(prepared);
     await keepPort(this.#dataDir, port);
-    this.#watching = this.#watch(ready, port);
-    const { version } = ready.binaries;
-    this.#log.info({ version, port, folder: ready.cluster }, 'The embedded PostgreSQL is running');
-    return { url: superuserUrl(port, ready.password) };
+    this.#watching = this.#watch(prepared, port);
+    const { version } = prepared.binaries;
+    this.#log.info({ version, port, folder: prepared.cluster }, 'The embedded PostgreSQL is running');
+    return { url: superuserUrl(port, prepared.password) };
   }
 
   async #stop(): Promise<void> {
@@ -119,8 +133,11 @@ export class EmbeddedPostgres {
     await this.#lock.release();
   }
 
-  /** Everything that must be there before PostgreSQL can be started. */
-  async #prepare(): Promise<Ready> {
+  /**
+   * Chooses account and folder, finds the programs and opens the cluster: everything needed to start
+   * PostgreSQL.
+   */
+  async #prepare(): Promise<PreparedCluster> {
     const log = this.#log;
     const preferred = await chooseAccount(log);
     const { home, account } = await openHome(this.#dataDir, preferred, this.#caches, log);
@@ -139,24 +156,26 @@ export class EmbeddedPostgres {
     return { binaries, cluster, account, password };
   }
 
-  /** Starts PostgreSQL and answers its port. The password is made to be the one of the file, should that have been lost. */
-  async #launchWithPassword(ready: Ready): Promise<number> {
-    const { binaries, cluster, account, password } = ready;
-    const port = await this.#launch(ready);
+  /**
+   * Starts PostgreSQL and returns its port. Resets the superuser's password where the password file was lost.
+   */
+  async #launchWithPassword(prepared: PreparedCluster): Promise<number> {
+    const { binaries, cluster, account, password } = prepared;
+    const port = await this.#launch(prepared);
     if (await canLogIn(superuserUrl(port, password))) return port;
     this.#log.warn(
       { folder: this.#dataDir },
-      'The password file does not fit the data; setting the password anew',
+      'The password file does not match the database; resetting the password',
     );
     await this.#postmaster?.stop();
     await endOrphanedProcesses(cluster, account, this.#log);
-    if (await resetPassword(binaries, cluster, account, password)) return this.#launch(ready, port);
+    if (await resetPassword(binaries, cluster, account, password)) return this.#launch(prepared, port);
     throw new StartupError(
-      `The password of the embedded PostgreSQL in ${cluster} is lost and could not be set anew.`,
+      `The password of the embedded PostgreSQL in ${cluster} is lost and could not be reset. Restore the file postgres-password, or set REALTIME_DATA_DIR to another folder.`,
     );
   }
 
-  async #launch({ binaries, cluster, account }: Ready, fixedPort?: number): Promise<number> {
+  async #launch({ binaries, cluster, account }: PreparedCluster, fixedPort?: number): Promise<number> {
     for (let attempt = 1; ; attempt++) {
       await endOrphanedProcesses(cluster, account, this.#log);
       const port = fixedPort ?? (await choosePort(this.#dataDir));
@@ -174,47 +193,48 @@ export class EmbeddedPostgres {
         return port;
       } catch (error) {
         await postmaster.stop();
-        if (!(error instanceof PostmasterExit) || attempt >= ATTEMPTS || !mayPass(error.message)) throw error;
-        await delay(FIRST_PAUSE_MS * attempt, undefined, { signal: this.#stopping.signal });
+        if (!(error instanceof PostmasterExit) || attempt >= ATTEMPTS || !isTransient(error.message))
+          throw error;
+        await delay(MIN_RESTART_DELAY_MS * attempt, undefined, { signal: this.#stopping.signal });
       }
     }
   }
 
-  /** Starts PostgreSQL again, on the same port, whenever it ends before it is told to. */
-  async #watch(ready: Ready, port: number): Promise<void> {
+  /** Restarts PostgreSQL on the same port whenever it ends, until `stop`. */
+  async #watch(prepared: PreparedCluster, port: number): Promise<void> {
     const { signal } = this.#stopping;
-    let pause = FIRST_PAUSE_MS;
+    let delayMs = MIN_RESTART_DELAY_MS;
     while (!signal.aborted) {
       const since = performance.now();
       const reason = await this.#postmaster?.exited;
       if (signal.aborted) return;
-      this.#log.error({ reason }, 'The embedded PostgreSQL has ended; starting it again');
-      if (performance.now() - since > WELL_AFTER_MS) pause = FIRST_PAUSE_MS;
+      this.#log.error({ reason }, 'The embedded PostgreSQL ended unexpectedly; restarting it');
+      if (performance.now() - since > STABLE_AFTER_MS) delayMs = MIN_RESTART_DELAY_MS;
       try {
-        await delay(pause, undefined, { signal });
-        pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
-        await this.#launch(ready, port);
-        this.#log.info({ port }, 'The embedded PostgreSQL is running again');
+        await delay(delayMs, undefined, { signal });
+        delayMs = Math.min(delayMs * 2, MAX_RESTART_DELAY_MS);
+        await this.#launch(prepared, port);
+        this.#log.info({ port }, 'The embedded PostgreSQL restarted');
       } catch {
-        // Its reason is that of the exit, which the next round tells; or we are stopping.
+        // The next round logs why it exited; or the server is stopping.
       }
     }
   }
 
-  #explained(error: unknown): unknown {
+  #toStartupError(error: unknown): unknown {
     if (error instanceof StartupError || isAbort(error)) return error;
     const problem = folderProblem(error, this.#dataDir);
     if (problem !== undefined) return problem;
-    const words = error instanceof Error ? error.message : String(error);
+    const message = error instanceof Error ? error.message : String(error);
     return new StartupError(
-      `The embedded PostgreSQL did not start: ${words.replaceAll(/\s+/g, ' ')}. Its log is ${this.#postgresLog.file}.`,
+      `The embedded PostgreSQL did not start: ${message.replaceAll(/\s+/g, ' ')}. Its log is ${this.#postgresLog.file}.`,
       { cause: error },
     );
   }
 }
 
-function mayPass(reason: string): boolean {
-  return PORT_TAKEN.test(reason) || STILL_THERE.test(reason);
+function isTransient(reason: string): boolean {
+  return PORT_TAKEN.test(reason) || STILL_RUNNING.test(reason);
 }
 
 function isAbort(error: unknown): boolean {

@@ -13,7 +13,7 @@ const isRoot = process.getuid?.() === 0;
 const NOBODY = { uid: 65_534, gid: 65_534 };
 
 let program: PostgresProgram;
-/** A data folder as a first start and a stop leave it. */
+/** A data folder after a first start and stop, to be copied. */
 let template: string;
 let folder: string;
 let dataDir: string;
@@ -37,8 +37,8 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-/** Makes the data folder that of a server which has run before; making a cluster takes a second. */
-async function usedBefore(): Promise<void> {
+/** Fills the data folder as if a server had run there before: creating a cluster takes a second. */
+async function copyTemplate(): Promise<void> {
   await promisify(execFile)('cp', ['-a', template, dataDir]);
 }
 
@@ -59,9 +59,9 @@ async function postmasterOf(url: string): Promise<number> {
   return row?.pid ?? 0;
 }
 
-describe('a server that was killed', () => {
-  it('leaves a PostgreSQL that the next start ends, and the data', async () => {
-    await usedBefore();
+describe('after a server was killed', () => {
+  it('the next start stops its orphaned PostgreSQL and keeps the data', async () => {
+    await copyTemplate();
     const first = await start();
     await sql(first.url, 'CREATE TABLE kept AS SELECT 42 AS n');
     const orphan = await postmasterOf(first.url);
@@ -75,11 +75,11 @@ describe('a server that was killed', () => {
     await program.stop(next.child);
   });
 
-  // Elsewhere a process cannot be found by its working directory.
+  // Other systems cannot find a process by its working directory.
   it.runIf(process.platform === 'linux')(
-    'leaves one that is ended although its number was lost',
+    'the next start stops its orphaned PostgreSQL although postmaster.pid was deleted',
     async () => {
-      await usedBefore();
+      await copyTemplate();
       const first = await start();
       await sql(first.url, 'CREATE TABLE kept AS SELECT 42 AS n');
       const orphan = await postmasterOf(first.url);
@@ -90,13 +90,13 @@ describe('a server that was killed', () => {
       expect(await postmasterOf(next.url)).not.toBe(orphan);
       expect(await sql(next.url, 'SELECT n FROM kept')).toEqual([{ n: 42 }]);
       await program.stop(next.child);
-      // Ended in peace: what it had written did not have to be recovered.
+      // It was shut down cleanly: no recovery was necessary.
       expect(await readFile(join(dataDir, 'postgres.log'), 'utf8')).not.toContain('automatic recovery');
     },
   );
 
-  it('together with its PostgreSQL stands in the way of nothing', async () => {
-    await usedBefore();
+  it('together with its PostgreSQL, the next start succeeds', async () => {
+    await copyTemplate();
     const first = await start();
     const postmaster = await postmasterOf(first.url);
     first.child.kill('SIGKILL');
@@ -107,8 +107,8 @@ describe('a server that was killed', () => {
   });
 });
 
-it('another program that works in the folder of the data goes on', async () => {
-  await usedBefore();
+it('a start does not stop another program whose working directory is the cluster folder', async () => {
+  await copyTemplate();
   const cwd = join(dataDir, 'postgres');
   const { uid, gid } = await stat(cwd);
   const shell = spawn('sleep', ['60'], { cwd, ...(isRoot ? { uid, gid } : {}) });
@@ -122,8 +122,8 @@ it('another program that works in the folder of the data goes on', async () => {
   }
 });
 
-it('a second server on the folder is told the process of the first, which goes on', async () => {
-  await usedBefore();
+it('a second server on the folder fails with the process ID of the first, which keeps running', async () => {
+  await copyTemplate();
   const first = await start();
   const { answer } = await program.start({ dataDir });
   expect(answer).toEqual({
@@ -140,7 +140,7 @@ describe.skipIf(!isRoot)('as an ordinary user (needs root to become one)', () =>
     skip(!(await program.canRunAs(NOBODY)), 'other users cannot enter this checkout');
   });
 
-  it('everything belongs to that user', async () => {
+  it('the data folder belongs to that user', async () => {
     await chown(folder, NOBODY.uid, NOBODY.gid);
     const { child, url } = await start(NOBODY);
     expect(await sql(url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
@@ -148,7 +148,7 @@ describe.skipIf(!isRoot)('as an ordinary user (needs root to become one)', () =>
     await program.stop(child);
   });
 
-  it('a folder that may not be written to is one line', async () => {
+  it('a read-only folder gives a one-line error', async () => {
     const { answer } = await program.start({ dataDir }, NOBODY);
     expect(answer).toEqual({
       error: 'StartupError',
@@ -156,13 +156,13 @@ describe.skipIf(!isRoot)('as an ordinary user (needs root to become one)', () =>
     });
   });
 
-  it('the data of root is one line', async () => {
-    await usedBefore();
+  it('a data folder of root gives a one-line error', async () => {
+    await copyTemplate();
     const { answer } = await program.start({ dataDir }, NOBODY);
     expect(answer).toMatchObject({ message: expect.stringContaining('(permission denied)') });
   });
 
-  it("root runs a user's data as that user, who can go on later", async () => {
+  it("root runs a user's cluster as that user, who can still start it later", async () => {
     await chown(folder, NOBODY.uid, NOBODY.gid);
     const users = await start(NOBODY);
     await program.stop(users.child);
@@ -176,7 +176,7 @@ describe.skipIf(!isRoot)('as an ordinary user (needs root to become one)', () =>
 });
 
 describe.skipIf(!isRoot)('as root', () => {
-  it('the data folder is given to the account that runs PostgreSQL', async () => {
+  it('the account that runs PostgreSQL becomes the owner of the data folder', async () => {
     const { child } = await start();
     const { uid, mode } = await stat(dataDir);
     expect(uid).not.toBe(0);
@@ -184,7 +184,7 @@ describe.skipIf(!isRoot)('as root', () => {
     await program.stop(child);
   });
 
-  it('a folder with other things in it is left as it is, but for the cluster', async () => {
+  it('a folder with other files keeps its owner, and only the cluster folder gets another one', async () => {
     await mkdir(join(dataDir, 'of somebody else'), { recursive: true });
     const { child } = await start();
     expect(await stat(dataDir)).toMatchObject({ uid: 0, mode: 0o40755 });
@@ -192,7 +192,7 @@ describe.skipIf(!isRoot)('as root', () => {
     await program.stop(child);
   });
 
-  it('in a private folder the cluster goes into a cache folder, and the next start finds it', async () => {
+  it('the cluster of a data folder in a private folder goes into a cache folder, and the next start finds it', async () => {
     const home = join(folder, 'private');
     await mkdir(home, { mode: 0o700 });
     dataDir = join(home, 'project/.goforward');

@@ -9,20 +9,20 @@ import { processStart } from './process-start.js';
 
 export const LOCK_FILE = 'server.pid';
 
-/** A rival needs a few system calls to finish what it began. */
+/** Another process that is taking the lock needs only a few system calls to finish. */
 const ATTEMPTS = 20;
 const PAUSE_MS = 10;
 
-/** The holder makes its file young again this often, for those who cannot see its process. */
+/** How often the holder updates the time of its file, for servers that cannot see its process. */
 const TOUCH_MS = 2_000;
-/** A holder that cannot be seen is gone when its file is older. */
+/** A holder whose process cannot be seen counts as dead when its file is older than this. */
 const STALE_MS = 10_000;
 
 /**
- * The right of one server process to a data folder: a file with its number, the time of its start, so that a
- * number that was given to another process does not count, and where its number is valid. A container on the
- * same volume has numbers of its own: there the age of the file tells whether the holder lives. Nothing has to
- * be cleaned up after kill -9.
+ * Locks a data folder for one server process. The lock is a file with three lines: the process ID; the start
+ * time of the process, so that a reused process ID does not count; and the PID namespace that the ID is valid
+ * in. A container on the same volume has process IDs of its own: there the age of the file shows whether the
+ * holder is alive. After kill -9 nothing has to be cleaned up by hand.
  */
 export class FolderLock {
   readonly #file: string;
@@ -33,17 +33,17 @@ export class FolderLock {
     this.#file = join(folder, LOCK_FILE);
   }
 
-  /** Throws StartupError, which names the process, when a living one has it. */
+  /** Takes the lock. Throws StartupError with the process ID of the holder when that process is alive. */
   async take(): Promise<void> {
-    const content = [process.pid, await processStart(process.pid), await numberSpace()].join('\n');
+    const content = [process.pid, await processStart(process.pid), await pidNamespace()].join('\n');
     const draft = `${this.#file}.${randomBytes(6).toString('hex')}`;
     await writeFile(draft, `${content}\n`, { flag: 'wx', mode: 0o644 });
     try {
       for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-        if ((await linked(draft, this.#file)) || (await this.#succeed(draft))) {
+        if ((await createLink(draft, this.#file)) || (await this.#takeOver(draft))) {
           this.#content = content;
           this.#touching = setInterval(() => void this.#touch(content), TOUCH_MS).unref();
-          await this.#tidy();
+          await this.#removeStaleFiles();
           return;
         }
         await delay(PAUSE_MS);
@@ -51,10 +51,12 @@ export class FolderLock {
     } finally {
       await rm(draft, { force: true });
     }
-    throw new StartupError(`Cannot take ${this.#file}: other processes keep changing it. Try again.`);
+    throw new StartupError(
+      `Cannot lock the data folder: other processes keep changing ${this.#file}. Try again.`,
+    );
   }
 
-  /** Gives the folder up, when it is ours. */
+  /** Removes the lock file if it is ours. */
   async release(): Promise<void> {
     if (this.#content === undefined) return;
     clearInterval(this.#touching);
@@ -64,16 +66,17 @@ export class FolderLock {
   }
 
   /**
-   * Takes the place of a holder that is gone. Of several who found the same dead holder one may succeed it:
-   * who makes the file named after it. That one looks again, since somebody may have succeeded it before.
+   * Takes the lock over from a dead holder; returns whether it did. Of several processes that found the same
+   * dead holder, only the one that creates the claim file named after that holder may. It then checks the
+   * holder again, since another process may have taken over before.
    */
-  async #succeed(draft: string): Promise<boolean> {
+  async #takeOver(draft: string): Promise<boolean> {
     const holder = await this.#deadHolder();
     if (holder === undefined) return false;
     const claim = `${this.#file}.after-${Buffer.from(holder).toString('base64url').slice(0, 100)}`;
-    if (!(await linked(draft, claim))) {
-      // Whoever made the claim is at work, or was killed in the middle of it.
-      if (!(await livesOn(claim, await readIfThere(claim)))) await rm(claim, { force: true });
+    if (!(await createLink(draft, claim))) {
+      // The process that created the claim is taking over at the moment, or was killed while doing so.
+      if (!(await isHolderAlive(claim, await readIfThere(claim)))) await rm(claim, { force: true });
       return false;
     }
     try {
@@ -85,15 +88,18 @@ export class FolderLock {
     }
   }
 
-  /** What the file says when its process is gone; undefined when there is no file. */
+  /**
+   * Returns the file's content when its process is dead; undefined when there is no file. Throws when it is
+   * alive.
+   */
   async #deadHolder(): Promise<string | undefined> {
     const holder = await readIfThere(this.#file);
-    if (holder === undefined || !(await livesOn(this.#file, holder))) return holder;
+    if (holder === undefined || !(await isHolderAlive(this.#file, holder))) return holder;
     const folder = dirname(this.#file);
     const pid = Number.parseInt(holder, 10);
-    if (await isElsewhere(holder)) {
+    if (await isInAnotherNamespace(holder)) {
       throw new StartupError(
-        `Another server (process ${pid}, perhaps in another container) uses the data folder ${folder}. Stop it, or set REALTIME_DATA_DIR to another folder; one that was killed is waited for at most ten seconds after its end.`,
+        `Another server (process ${pid}, perhaps in another container) uses the data folder ${folder}. Stop it, or set REALTIME_DATA_DIR to another folder. The lock of a killed server expires after ten seconds.`,
       );
     }
     throw new StartupError(
@@ -106,12 +112,12 @@ export class FolderLock {
       const now = new Date();
       if ((await readIfThere(this.#file)) === content) await utimes(this.#file, now, now);
     } catch {
-      // The next round may succeed; a server must not fall for it.
+      // The next update may succeed; the server must not fail because of it.
     }
   }
 
-  /** Removes what processes left that were killed while they tried to take the folder. */
-  async #tidy(): Promise<void> {
+  /** Removes drafts and claims of processes that were killed while taking the lock. */
+  async #removeStaleFiles(): Promise<void> {
     const folder = dirname(this.#file);
     const prefix = `${basename(this.#file)}.`;
     try {
@@ -119,37 +125,40 @@ export class FolderLock {
         if (!name.startsWith(prefix)) continue;
         const file = join(folder, name);
         const owner = await readIfThere(file);
-        // An empty one is being written just now.
-        if (owner && !(await livesOn(file, owner))) await rm(file, { force: true });
+        // An empty file is being written at this moment.
+        if (owner && !(await isHolderAlive(file, owner))) await rm(file, { force: true });
       }
     } catch {
-      // The folder is ours all the same.
+      // The lock is ours all the same.
     }
   }
 }
 
-/** Whether the process that wrote `holder` into `file` lives. */
-async function livesOn(file: string, holder: string | undefined): Promise<boolean> {
+/** Whether the process that wrote `holder` into `file` is alive. */
+async function isHolderAlive(file: string, holder: string | undefined): Promise<boolean> {
   const [pid = '', start] = holder?.split('\n') ?? [];
   if (holder === undefined || !/^[1-9]\d*$/.test(pid)) return false;
-  return (await isElsewhere(holder)) ? isFresh(file) : (await processStart(Number(pid))) === start;
+  return (await isInAnotherNamespace(holder)) ? isFresh(file) : (await processStart(Number(pid))) === start;
 }
 
-/** Whether the process is one of another container, where our system's numbers say nothing about it. */
-async function isElsewhere(holder: string): Promise<boolean> {
-  const [, , space] = holder.split('\n');
-  return space !== undefined && space !== (await numberSpace());
+/** Whether the holder is in another container, so that our process IDs say nothing about it. */
+async function isInAnotherNamespace(holder: string): Promise<boolean> {
+  const [, , holderNamespace] = holder.split('\n');
+  return holderNamespace !== undefined && holderNamespace !== (await pidNamespace());
 }
 
-/** What process numbers are valid in: the PID namespace (pid_namespaces(7)); without such, the kind of system. */
-async function numberSpace(): Promise<string> {
+/**
+ * Returns the PID namespace of this process (pid_namespaces(7)); where there are none, the name of the
+ * platform.
+ */
+async function pidNamespace(): Promise<string> {
   if (process.platform !== 'linux') return process.platform;
   return readlink('/proc/self/ns/pid').catch(() => process.platform);
 }
 
 async function isFresh(file: string): Promise<boolean> {
   try {
-    // A time to come is that of a clock which was set back since: a living holder would have corrected it.
+    // A time in the future means that the clock was set back since: a living holder would have updated it.
     return Math.abs(Date.now() - (await stat(file)).mtimeMs) <= STALE_MS;
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return false;
@@ -157,8 +166,10 @@ async function isFresh(file: string): Promise<boolean> {
   }
 }
 
-/** A hard link is made by one only, and whole. */
-async function linked(from: string, to: string): Promise<boolean> {
+/**
+ * Creates a hard link, atomically: of several processes only one succeeds. Returns false when `to` exists.
+ */
+async function createLink(from: string, to: string): Promise<boolean> {
   try {
     await link(from, to);
     return true;

@@ -10,7 +10,7 @@ it.each([
   ['EPERM', 'permission denied'],
   ['EROFS', 'read-only file system'],
   ['ENOTDIR', 'not a folder'],
-])('%s of a folder is one line that names it: %s', (code, reason) => {
+])('%s becomes a one-line error that names the folder: %s', (code, reason) => {
   expect(folderProblem(withCode(code), '/data')?.message).toBe(
     `Cannot use the data folder /data (${reason}). Set REALTIME_DATA_DIR to a folder that this account may write to, or DATABASE_URL to your own PostgreSQL.`,
   );
@@ -20,12 +20,12 @@ it.each([
   withCode('ENOSPC'),
   'FATAL:  could not write to file "x": No space left on device',
   'FATAL:  could not extend file "x": wrote only 4096 of 8192 bytes\nHINT:  Check free disk space.',
-])('a full disk is one line, whoever found it full', (error) => {
+])('a full disk becomes a one-line error', (error) => {
   expect(folderProblem(error, '/data')?.message).toBe(
     'The disk of the data folder /data is full. Free some space, or set REALTIME_DATA_DIR to another disk.',
   );
 });
 
-it('another error is no problem of the folder', () => {
+it('another error is not a folder problem', () => {
   expect(folderProblem(new Error('something else'), '/data')).toBeUndefined();
 });

@@ -8,21 +8,21 @@ const REASONS: Readonly<Record<string, string>> = {
   EEXIST: 'not a folder',
   ENOENT: 'no such folder',
   ENAMETOOLONG: 'name too long',
-  ELOOP: 'a link in it leads in circles',
+  ELOOP: 'circular symbolic link',
   EIO: 'input/output error',
 };
 
 const FULL = /ENOSPC|EDQUOT|No space left on device|Check free disk space|Disk quota exceeded/;
 
-/** The code of a system error: `ENOENT`. */
+/** Returns the code of a system error: `ENOENT`. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** What the operator has to mend when `error` came from files in or around `folder`; undefined for other errors. */
+/** Returns a StartupError for an `error` of files in or around `folder`; undefined for other errors. */
 export function folderProblem(error: unknown, folder: string): StartupError | undefined {
-  const words = error instanceof Error ? error.message : String(error);
-  if (FULL.test(words)) {
+  const message = error instanceof Error ? error.message : String(error);
+  if (FULL.test(message)) {
     return new StartupError(
       `The disk of the data folder ${folder} is full. Free some space, or set REALTIME_DATA_DIR to another disk.`,
       { cause: error },

@@ -1,8 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 
-/** Where packages of operating systems put PostgreSQL's programs; a `*` stands for a version. */
-const PLACES: readonly string[] =
+/** Folders in which operating system packages install PostgreSQL's programs; a `*` stands for a version. */
+const PACKAGE_FOLDERS: readonly string[] =
   process.platform === 'win32'
     ? ['C:\\Program Files\\PostgreSQL\\*\\bin']
     : [
@@ -14,11 +14,14 @@ const PLACES: readonly string[] =
         '/Applications/Postgres.app/Contents/Versions/*/bin',
       ];
 
-/** Folders of this machine that may hold PostgreSQL's programs: the search path first, then where packages put them. */
+/**
+ * Returns folders of this machine that may hold PostgreSQL's programs: those of PATH first, then those of
+ * packages.
+ */
 export async function machineFolders(): Promise<string[]> {
   const onPath = (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '');
-  const placed = await Promise.all(PLACES.map(expand));
-  return [...new Set([...onPath, ...placed.flat()])];
+  const packaged = await Promise.all(PACKAGE_FOLDERS.map(expand));
+  return [...new Set([...onPath, ...packaged.flat()])];
 }
 
 async function expand(pattern: string): Promise<string[]> {

@@ -10,19 +10,19 @@ import { runProgram } from './run-program.js';
 const PID_FILE = 'postmaster.pid';
 const POLL_MS = 20;
 
-/** Steps to make a PostgreSQL end, and how long each may take, in ms: fast, immediate, by force (pg_ctl(1)). */
+/** Signals that stop PostgreSQL (fast, immediate, by force: pg_ctl(1)), and how long each may take, in ms. */
 const STEPS = [
   ['SIGINT', 15_000],
   ['SIGQUIT', 5_000],
   ['SIGKILL', 5_000],
 ] as const;
-/** Children whose postmaster is gone end by themselves when they notice. */
-const CHILD_PATIENCE_MS = 2_000;
+/** How long to wait for children of a dead postmaster, which end by themselves when they notice. */
+const CHILD_TIMEOUT_MS = 2_000;
 
 /**
- * Ends whatever of an earlier PostgreSQL still runs on the cluster: a whole one whose server was killed, or
- * children whose postmaster was. Then makes the `postmaster.pid` that it left harmless: PostgreSQL would not
- * start when another process has got that number since.
+ * Ends processes of an earlier PostgreSQL that still run on the cluster: a complete one whose server was
+ * killed, or children of a postmaster that was killed. Then makes a leftover `postmaster.pid` harmless:
+ * PostgreSQL would not start where another process has got that process ID since.
  */
 export async function endOrphanedProcesses(
   cluster: string,
@@ -31,26 +31,32 @@ export async function endOrphanedProcesses(
 ): Promise<void> {
   const file = join(cluster, PID_FILE);
   const content = await readIfThere(file);
-  // Somebody may have removed the file under a PostgreSQL that lives. Only Linux can find it all the same.
+  // The file may have been deleted under a running PostgreSQL. Only on Linux can that one still be found.
   if (content === undefined && process.platform !== 'linux') return;
-  const named = Number.parseInt(content ?? '', 10);
-  for (const [signal, patience] of STEPS) {
-    const running = await processesIn(cluster, named, account);
+  const pidInFile = Number.parseInt(content ?? '', 10);
+  for (const [signal, timeoutMs] of STEPS) {
+    const running = await processesIn(cluster, pidInFile, account);
     if (running.length === 0) break;
-    const postmaster = content === undefined ? await parentOf(running) : named;
-    const first = running.includes(postmaster) ? [postmaster] : running;
-    log.info({ pids: first, signal }, 'Ending a PostgreSQL that an earlier server left running');
-    for (const pid of signal === 'SIGKILL' ? running : first) send(pid, signal);
-    await gone(running, running.includes(postmaster) ? patience : Math.min(patience, CHILD_PATIENCE_MS));
+    const postmaster = content === undefined ? await parentOf(running) : pidInFile;
+    const targets = running.includes(postmaster) ? [postmaster] : running;
+    log.info({ pids: targets, signal }, 'Stopping orphaned PostgreSQL processes of an earlier server');
+    for (const pid of signal === 'SIGKILL' ? running : targets) sendSignal(pid, signal);
+    await waitUntilEnded(
+      running,
+      running.includes(postmaster) ? timeoutMs : Math.min(timeoutMs, CHILD_TIMEOUT_MS),
+    );
   }
   const left = await readIfThere(file);
   if (left === undefined || process.platform === 'win32') return;
-  // PostgreSQL passes over a file that names its own parent, and still looks at the shared memory that the
-  // other lines name: so it does not start beside a child that we have not seen.
+  // PostgreSQL ignores a file with its own parent's process ID, but still checks the shared memory that the
+  // other lines name: so it does not start beside a child that was not found here.
   await writePrivately(file, [process.pid, ...left.split('\n').slice(1), ''].join('\n'), { owner: account });
 }
 
-/** The processes that run on the cluster: PostgreSQL's have their working directory in it, as a shell may. */
+/**
+ * Returns the PostgreSQL processes whose working directory is the cluster. A shell may be there too, so the
+ * name counts.
+ */
 async function processesIn(
   cluster: string,
   postmaster: number,
@@ -60,26 +66,28 @@ async function processesIn(
     return isAlive(postmaster) && (await isPostgres(postmaster, cluster)) ? [postmaster] : [];
   }
   const folder = await realpath(cluster);
-  const found = await (account === undefined ? workingIn(folder) : workingInSeenBy(account, folder));
+  const found = await (account === undefined
+    ? findByWorkingDirectory(folder)
+    : findByWorkingDirectoryAs(account, folder));
   const names = await Promise.all(found.map((pid) => readProcess(pid, 'comm')));
   return found.filter((_, index) => names[index]?.trim() === 'postgres');
 }
 
-/** The process that all the others are children of; NaN when there is none. */
+/** Returns the process that is the parent of all the others; NaN when there is none. */
 async function parentOf(running: readonly number[]): Promise<number> {
   const parents = await Promise.all(
     running.map(async (pid) => Number(/^PPid:\s*(\d+)/m.exec(await readProcess(pid, 'status'))?.[1])),
   );
-  const [first = Number.NaN, ...more] = running.filter((_, index) => !running.includes(parents[index] ?? 0));
-  return more.length === 0 ? first : Number.NaN;
+  const [parent = Number.NaN, ...more] = running.filter((_, index) => !running.includes(parents[index] ?? 0));
+  return more.length === 0 ? parent : Number.NaN;
 }
 
-/** A file of a process in /proc that everybody may read; empty when the process has ended (proc(5)). */
+/** Reads a file of a process in /proc that all users may read; empty when the process has ended (proc(5)). */
 function readProcess(pid: number, file: 'comm' | 'status'): Promise<string> {
   return readFile(`/proc/${pid}/${file}`, 'utf8').catch(() => '');
 }
 
-async function workingIn(folder: string): Promise<number[]> {
+async function findByWorkingDirectory(folder: string): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const found = await Promise.all(
     pids.map(async (pid) => ((await readlink(`/proc/${pid}/cwd`).catch(() => '')) === folder ? [pid] : [])),
@@ -87,8 +95,8 @@ async function workingIn(folder: string): Promise<number[]> {
   return found.flat();
 }
 
-/** In a container not even root may look at another account's processes; the account itself may. */
-async function workingInSeenBy(account: Account, folder: string): Promise<number[]> {
+/** Runs the search as `account`: in a container not even root may inspect another account's processes. */
+async function findByWorkingDirectoryAs(account: Account, folder: string): Promise<number[]> {
   const { stdout } = await runProgram('/bin/sh', ['-c', 'ls -ld /proc/[0-9]*/cwd'], { account });
   return stdout.split('\n').flatMap((line) => {
     const [, pid, target] = /\/proc\/(\d+)\/cwd -> (.*)$/.exec(line) ?? [];
@@ -102,8 +110,8 @@ async function isPostgres(pid: number, cluster: string): Promise<boolean> {
   return stdout.includes(cluster);
 }
 
-async function gone(pids: readonly number[], patienceMs: number): Promise<void> {
-  const deadline = performance.now() + patienceMs;
+async function waitUntilEnded(pids: readonly number[], timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
   while (performance.now() < deadline) {
     const starts = await Promise.all(pids.map(processStart));
     if (starts.every((start) => start === undefined)) return;
@@ -111,10 +119,10 @@ async function gone(pids: readonly number[], patienceMs: number): Promise<void> 
   }
 }
 
-function send(pid: number, signal: NodeJS.Signals): void {
+function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // It has ended meanwhile.
+    // The process has ended meanwhile.
   }
 }

@@ -7,17 +7,17 @@ import { codeOf } from './folder-problem.js';
 export interface PlatformPackage {
   /** The folder of `bin`, `lib` and `share`. */
   readonly native: string;
-  /** Tells one build from another: `18.4.0-beta.17-linux-x64`. */
+  /** Identifies the build: `18.4.0-beta.17-linux-x64`. */
   readonly build: string;
 }
 
 interface Link {
-  /** What the link leads to; both are paths from the root of the package. */
+  /** The file that the link points to. Both paths start at the root of the package. */
   readonly source: string;
   readonly target: string;
 }
 
-/** The package as npm installed it beside us; undefined where there is none for this platform. */
+/** Finds the installed npm package for this platform; undefined when there is none. */
 export async function findPlatformPackage(): Promise<PlatformPackage | undefined> {
   const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
   let root: string;
@@ -32,14 +32,14 @@ export async function findPlatformPackage(): Promise<PlatformPackage | undefined
 }
 
 /**
- * Makes the links between libraries that are missing. An npm package cannot hold links: this one lists them
- * in `pg-symlinks.json` for an install script, which npm may have been told not to run.
+ * Creates missing links between libraries. An npm package cannot contain links: this one lists them in
+ * `pg-symlinks.json` for an install script, which does not run with npm's `ignore-scripts`.
  */
 export async function repairLinks(native: string): Promise<void> {
   const list = await readFile(join(native, 'pg-symlinks.json'), 'utf8').catch(() => '[]');
   for (const { source, target } of JSON.parse(list) as Link[]) {
     const link = join(native, relative('native', target));
-    if (await isThere(link)) continue;
+    if (await exists(link)) continue;
     const text = relative(dirname(target), source);
     await symlink(text, link).catch((error: unknown) => {
       if (codeOf(error) !== 'EEXIST') throw error;
@@ -47,7 +47,7 @@ export async function repairLinks(native: string): Promise<void> {
   }
 }
 
-async function isThere(file: string): Promise<boolean> {
+async function exists(file: string): Promise<boolean> {
   try {
     await lstat(file);
     return true;

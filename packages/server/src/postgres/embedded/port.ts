@@ -4,24 +4,24 @@ import { join } from 'node:path';
 import { readIfThere, writePrivately } from './private-file.js';
 
 export const PORT_FILE = 'postgres-port';
-/** Below the ports that systems give to outgoing connections, which take the place of a server that restarts. */
+/** Below the range for outgoing connections, one of which could take the port while the server restarts. */
 const FIRST_PORT = 20_000;
 const PORTS = 10_000;
-const NEIGHBOURS = 50;
+const PORTS_TO_TRY = 50;
 
 /**
- * A free port on 127.0.0.1: the one that this folder used last, else one derived from the folder's name or a
- * neighbour of it. So connection strings that people keep go on working.
+ * Returns a free port on 127.0.0.1: the last port of this folder, else one derived from the folder's name or
+ * the next free one after it. So saved connection strings stay valid.
  */
 export async function choosePort(dataDir: string): Promise<number> {
   const last = Number((await readIfThere(join(dataDir, PORT_FILE))) ?? 0);
   if (last > 0 && last < 65_536 && (await isFree(last))) return last;
   const derived = createHash('sha256').update(dataDir).digest().readUInt32BE() % PORTS;
-  for (let i = 0; i < NEIGHBOURS; i++) {
+  for (let i = 0; i < PORTS_TO_TRY; i++) {
     const port = FIRST_PORT + ((derived + i) % PORTS);
     if (port !== last && (await isFree(port))) return port;
   }
-  return (await listened(0)) ?? 0;
+  return (await tryListen(0)) ?? 0;
 }
 
 export async function keepPort(dataDir: string, port: number): Promise<void> {
@@ -30,17 +30,17 @@ export async function keepPort(dataDir: string, port: number): Promise<void> {
 }
 
 async function isFree(port: number): Promise<boolean> {
-  return (await listened(port)) !== undefined;
+  return (await tryListen(port)) !== undefined;
 }
 
-/** The port that listening on `port` gave, for a moment; undefined when it is taken. */
-function listened(port: number): Promise<number | undefined> {
+/** Listens on `port` for a moment and returns the assigned port (0: any); undefined when it is taken. */
+function tryListen(port: number): Promise<number | undefined> {
   return new Promise((resolve) => {
     const server = createServer();
     server.once('error', () => resolve(undefined));
     server.listen({ port, host: '127.0.0.1', exclusive: true }, () => {
-      const { port: given } = server.address() as AddressInfo;
-      server.close(() => resolve(given));
+      const { port: assigned } = server.address() as AddressInfo;
+      server.close(() => resolve(assigned));
     });
   });
 }

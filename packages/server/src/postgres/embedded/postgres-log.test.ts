@@ -26,6 +26,6 @@ it.each([
     'Check free disk space.; cannot abort',
   ],
   ['', ''],
-])('the reason in %j', (text, reason) => {
+])('reasonIn extracts the reason from %j', (text, reason) => {
   expect(reasonIn(text)).toBe(reason);
 });

@@ -6,19 +6,22 @@ import { openToAppend } from './private-file.js';
 const FILE = 'postgres.log';
 const MAX_BYTES = 8 * 1024 * 1024;
 const CHECK_MS = 60_000;
-/** How much of the end is searched for the reason of a failure. */
+/** How much of the end of the file is searched for the reason of a failure. */
 const TAIL_BYTES = 16 * 1024;
 
-/** `2026-01-31 12:00:00.000 UTC [123] FATAL:  text`, as our log_line_prefix makes it; before that is read, without it. */
+/**
+ * `2026-01-31 12:00:00.000 UTC [123] FATAL: text`: our log_line_prefix, which is missing until the settings
+ * are read.
+ */
 const LINE = /(?:^|\] )(PANIC|FATAL|ERROR|LOG|WARNING|HINT|DETAIL):\s+(.*)$/;
-/** What PostgreSQL only logs before it gives up for another reason. */
-const COMPLAINT =
+/** Messages with the real cause, which PostgreSQL logs before it exits with a more general one. */
+const CAUSE =
   /^(could not bind|could not create listen|invalid value for|unrecognized configuration|syntax error in file)|No space left on device|^Check free disk space/;
-const SERIOUS = ['PANIC', 'FATAL', 'ERROR'];
+const SERIOUS_LEVELS = ['PANIC', 'FATAL', 'ERROR'];
 
 /**
- * The file that the embedded PostgreSQL writes its log to, and one older beside it; each of at most some 8 MB.
- * A file outlives us and cannot break as a pipe would.
+ * Manages the log file of the embedded PostgreSQL, `postgres.log`, and one older file beside it, each about 8
+ * MB at most. PostgreSQL writes to a file because a pipe would break when the server dies.
  */
 export class PostgresLog {
   readonly file: string;
@@ -35,9 +38,9 @@ export class PostgresLog {
     this.#timer = setInterval(() => void this.#trim(), CHECK_MS).unref();
   }
 
-  /** The descriptor to give to PostgreSQL. */
+  /** The file descriptor for PostgreSQL's standard output and error. Throws when the log is not open. */
   get descriptor(): number {
-    if (this.#handle === undefined) throw new Error('the log is not open');
+    if (this.#handle === undefined) throw new Error('postgres.log is not open');
     return this.#handle.fd;
   }
 
@@ -52,7 +55,7 @@ export class PostgresLog {
     await handle?.close();
   }
 
-  /** What PostgreSQL said last, since the file was `offset` bytes long, about why it ended; with what led to it. */
+  /** Returns why PostgreSQL ended, in its own message, from the part of the file after `offset` bytes. */
   async reasonSince(offset: number): Promise<string> {
     return reasonIn(await this.#textSince(offset));
   }
@@ -72,7 +75,7 @@ export class PostgresLog {
     }
   }
 
-  /** PostgreSQL keeps its descriptor, so the file is emptied and not replaced. */
+  /** Copies the file and empties it. It cannot be replaced, since PostgreSQL keeps its descriptor open. */
   async #trim(): Promise<void> {
     try {
       if ((await this.size()) <= MAX_BYTES) return;
@@ -80,19 +83,21 @@ export class PostgresLog {
       await copyFile(this.file, `${this.file}.1`, constants.COPYFILE_EXCL);
       await this.#handle?.truncate(0);
     } catch {
-      // A full disk, perhaps; next time.
+      // The disk may be full; the next check tries again.
     }
   }
 }
 
-/** The reason in PostgreSQL's words: its last serious line and the complaint before it, else its last line. */
+/**
+ * Extracts the reason of a failure from log text: the cause and the last serious line, else the last line.
+ */
 export function reasonIn(text: string): string {
   const lines = text.split('\n').flatMap((line) => {
-    const [, level = '', words = ''] = LINE.exec(line.trimEnd()) ?? [];
-    return level === '' ? [] : [{ level, words }];
+    const [, level = '', message = ''] = LINE.exec(line.trimEnd()) ?? [];
+    return level === '' ? [] : [{ level, message }];
   });
-  const last = lines.findLast(({ level }) => SERIOUS.includes(level));
-  if (last === undefined) return lines.at(-1)?.words ?? text.trim().split('\n').at(-1)?.trim() ?? '';
-  const complaint = lines.findLast(({ words }) => COMPLAINT.test(words));
-  return complaint === undefined || complaint === last ? last.words : `${complaint.words}; ${last.words}`;
+  const last = lines.findLast(({ level }) => SERIOUS_LEVELS.includes(level));
+  if (last === undefined) return lines.at(-1)?.message ?? text.trim().split('\n').at(-1)?.trim() ?? '';
+  const cause = lines.findLast(({ message }) => CAUSE.test(message));
+  return cause === undefined || cause === last ? last.message : `${cause.message}; ${last.message}`;
 }

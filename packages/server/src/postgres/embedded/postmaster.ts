@@ -9,12 +9,15 @@ import { readIfThere } from './private-file.js';
 import { programEnvironment, runAs, runProgram } from './run-program.js';
 
 const POLL_MS = 20;
-/** How often a long recovery is spoken of, in ms. */
-const REMIND_MS = 10_000;
-/** The line of postmaster.pid that says whether connections are taken (miscadmin.h, LOCK_FILE_LINE_PM_STATUS). */
+/** How often the log mentions that the start still takes time, in ms. */
+const REPEAT_LOG_MS = 10_000;
+/**
+ * The line of postmaster.pid that says whether connections are accepted (miscadmin.h,
+ * LOCK_FILE_LINE_PM_STATUS).
+ */
 const STATUS_LINE = 7;
 
-/** Steps to make it end, and how long each may take, in ms: fast, immediate, by force (pg_ctl(1)). */
+/** Signals that stop PostgreSQL (fast, immediate, by force: pg_ctl(1)), and how long each may take, in ms. */
 const STEPS = [
   ['SIGINT', 'INT', 10_000],
   ['SIGQUIT', 'QUIT', 5_000],
@@ -30,12 +33,12 @@ export interface PostmasterOptions {
   readonly log: Log;
 }
 
-/** PostgreSQL ended before it took connections; the message is its own reason. */
+/** PostgreSQL ended before it accepted connections. The message is PostgreSQL's own reason. */
 export class PostmasterExit extends Error {
   override readonly name = 'PostmasterExit';
 }
 
-/** One run of PostgreSQL's main process. */
+/** Runs PostgreSQL's main process, once. */
 export class Postmaster {
   readonly #options: PostmasterOptions;
   #child: ChildProcess | undefined;
@@ -50,51 +53,60 @@ export class Postmaster {
     return this.#child?.pid;
   }
 
-  /** Why it has ended, in its own words, when it has. */
+  /** Resolves when PostgreSQL has ended, with the reason in its own words. */
   get exited(): Promise<string> {
     return this.#exited;
   }
 
-  /** Resolves when it takes connections. Throws PostmasterExit, or the reason of `signal`. */
+  /**
+   * Starts PostgreSQL and resolves when it accepts connections. Throws PostmasterExit, or the reason of
+   * `signal`.
+   */
   async start(signal: AbortSignal): Promise<void> {
     const { postgresLog, log } = this.#options;
     const offset = await postgresLog.size();
     signal.throwIfAborted();
     this.#spawn(offset);
-    let remindAt = performance.now() + REMIND_MS;
-    while (!(await this.#takesConnections())) {
+    let logAt = performance.now() + REPEAT_LOG_MS;
+    while (!(await this.#acceptsConnections())) {
       if (this.#hasExited) throw new PostmasterExit(await this.#exited);
       signal.throwIfAborted();
-      if (performance.now() >= remindAt) {
+      if (performance.now() >= logAt) {
         log.info(
           { log: postgresLog.file },
           'The embedded PostgreSQL is still starting, perhaps recovering from a crash',
         );
-        remindAt += REMIND_MS;
+        logAt += REPEAT_LOG_MS;
       }
       await delay(POLL_MS);
     }
   }
 
-  /** Fast, which ends connections and keeps everything; when that takes too long, at once, which recovers at the next start. */
+  /**
+   * Stops PostgreSQL. First in fast mode, which ends connections and shuts down cleanly; when that takes too
+   * long in immediate mode and then by force, after which the next start recovers from the WAL.
+   */
   async stop(): Promise<void> {
     if (this.#child?.pid === undefined) return;
-    for (const [signal, name, patience] of STEPS) {
+    for (const [signal, name, timeoutMs] of STEPS) {
       if (this.#hasExited) return;
       await this.#send(this.#child.pid, signal, name);
       const timer = new AbortController();
       await Promise.race([
         this.#exited,
-        delay(patience, undefined, { signal: timer.signal }).catch(() => undefined),
+        delay(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined),
       ]);
       timer.abort();
     }
   }
 
-  /** In a session of its own, so that a terminal's Ctrl-C reaches only the server, which then stops it last. */
+  /**
+   * Runs PostgreSQL in its own process session: a terminal's Ctrl-C reaches only the server, which stops
+   * PostgreSQL last.
+   */
   #spawn(offset: number): void {
     const { binaries, cluster, account, port, postgresLog } = this.#options;
-    // Who may connect is said here, where no file and no ALTER SYSTEM can say otherwise.
+    // On the command line, since no configuration file and no ALTER SYSTEM can override it there.
     const args = [
       '-D',
       cluster,
@@ -114,7 +126,8 @@ export class Postmaster {
     });
     child.unref();
     this.#child = child;
-    // A process that is made to end has no time to stop it in order: at once then, which recovers at the next start.
+    // A process in 'exit' cannot wait for a clean shutdown: immediate mode, and the next start recovers from
+    // the WAL.
     const abandon = () => void child.kill('SIGQUIT');
     process.once('exit', abandon);
     this.#exited = new Promise((resolve) => {
@@ -133,12 +146,12 @@ export class Postmaster {
     });
   }
 
-  async #takesConnections(): Promise<boolean> {
+  async #acceptsConnections(): Promise<boolean> {
     const lines = (await readIfThere(join(this.#options.cluster, 'postmaster.pid')))?.split('\n') ?? [];
     return lines[0] === String(this.#child?.pid) && lines[STATUS_LINE]?.trim() === 'ready';
   }
 
-  /** Windows has no signals; PostgreSQL brings its own, and a program that sends them. */
+  /** Sends a signal. Windows has none; there PostgreSQL emulates them, and pg_ctl sends them. */
   async #send(pid: number, signal: NodeJS.Signals, name: string): Promise<void> {
     if (process.platform === 'win32')
       await runProgram(programOf(this.#options.binaries, 'pg_ctl'), ['kill', name, String(pid)]);

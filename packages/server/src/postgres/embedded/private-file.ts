@@ -4,10 +4,13 @@ import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import type { Account } from './account.js';
 import { codeOf } from './folder-problem.js';
 
-/** Never through a symbolic link: as root we write into a folder that another account owns. Windows has no such flag. */
+/**
+ * O_NOFOLLOW: never follow a symbolic link, since as root we write into a folder that another account owns.
+ * Undefined on Windows.
+ */
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 
-/** Writes a file whole or not at all; `owner` is whom it belongs to when that is not us. */
+/** Writes a file atomically and durably. `owner` becomes its owner, where that is not our own account. */
 export async function writePrivately(
   file: string,
   text: string,
@@ -15,7 +18,7 @@ export async function writePrivately(
 ): Promise<void> {
   const draft = `${file}.${randomBytes(6).toString('hex')}`;
   try {
-    // 'wx' fails on anything that is there already, a link included.
+    // 'wx' fails when anything has that name already, a link included.
     const handle = await open(draft, 'wx', mode);
     try {
       await handle.writeFile(text);
@@ -31,12 +34,12 @@ export async function writePrivately(
   }
 }
 
-/** Opens a file to add to its end, made when it is not there. */
+/** Opens a file for appending; creates it when missing. */
 export function openToAppend(file: string): Promise<FileHandle> {
   return open(file, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0o600);
 }
 
-/** The text of a file without space around it; undefined when there is none. */
+/** Reads a text file and trims it; undefined when there is no file. */
 export async function readIfThere(file: string): Promise<string | undefined> {
   try {
     return (await readFile(file, 'utf8')).trim();

@@ -2,13 +2,13 @@ import { readFile } from 'node:fs/promises';
 import { runProgram } from './run-program.js';
 
 const BOOT_ID = '/proc/sys/kernel/random/boot_id';
-/** Fields of /proc/<pid>/stat behind the name in parentheses, which may itself hold spaces (proc(5)). */
+/** Fields of /proc/<pid>/stat after the name in parentheses, which may contain spaces (proc(5)). */
 const STATE = 0;
 const START_TIME = 19;
 
 /**
- * When the process with this number was started, as a text that no other process of that number shares;
- * undefined when there is none. Numbers are used again, soon so in containers.
+ * Returns the start time of a process, as a text that no other process with the same ID shares; undefined
+ * when there is no such process. Process IDs are reused, in containers soon.
  */
 export async function processStart(pid: number): Promise<string | undefined> {
   if (process.platform === 'linux') return linuxStart(pid);
@@ -17,7 +17,7 @@ export async function processStart(pid: number): Promise<string | undefined> {
   return ok && stdout.trim() !== '' ? stdout.trim() : undefined;
 }
 
-/** Whether a process with this number exists, whoever's it is. */
+/** Whether a process with this ID exists, of any account. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -34,7 +34,7 @@ async function linuxStart(pid: number): Promise<string | undefined> {
       readFile(BOOT_ID, 'utf8'),
     ]);
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // A zombie has ended; only its parent has not asked yet.
+    // A zombie has ended; its parent has not read its exit status yet.
     return fields[STATE] === 'Z' ? undefined : `${boot.trim()}/${fields[START_TIME]}`;
   } catch {
     return undefined;

@@ -14,8 +14,10 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Runs a script of the shell, aborts it as soon as it has made the file that it is given, and answers what it printed. */
-async function aborted(script: string): Promise<string> {
+/**
+ * Runs a shell script, aborts it as soon as it has created the file of its argument, and returns its output.
+ */
+async function runAndAbort(script: string): Promise<string> {
   const abort = new AbortController();
   const isRunning = join(folder, 'running');
   const running = runProgram('/bin/sh', ['-c', script, 'sh', isRunning], { signal: abort.signal });
@@ -26,13 +28,13 @@ async function aborted(script: string): Promise<string> {
   return stdout;
 }
 
-describe.skipIf(process.platform === 'win32')('a program that is aborted', () => {
+describe.skipIf(process.platform === 'win32')('a program that is runAndAbort', () => {
   it('may clean up', async () => {
     const script = `trap 'echo cleaned up; exit 1' TERM; : > "$1"; sleep 60 & wait`;
-    expect(await aborted(script)).toBe('cleaned up\n');
+    expect(await runAndAbort(script)).toBe('cleaned up\n');
   });
 
-  it('is ended by force with its children when it does not end by itself', async () => {
-    expect(await aborted(`trap '' TERM; : > "$1"; sleep 60; sleep 60`)).toBe('');
+  it('is killed together with its children when it does not end by itself', async () => {
+    expect(await runAndAbort(`trap '' TERM; : > "$1"; sleep 60; sleep 60`)).toBe('');
   });
 });

@@ -1,16 +1,16 @@
 import { spawn } from 'node:child_process';
 import type { Account } from './account.js';
 
-/** How a program that was run to its end has ended. */
+/** The result of a program that has ended. */
 interface Outcome {
   readonly ok: boolean;
   readonly stdout: string;
-  /** What it wrote to standard error; when it could not be run at all, why. */
+  /** Its standard error; when it could not be started, the reason. */
   readonly stderr: string;
 }
 
 interface RunOptions {
-  /** Whom to run it as, instead of ourselves. */
+  /** The account to run it as, instead of our own. */
   readonly account?: Account | undefined;
   readonly input?: string;
   readonly signal?: AbortSignal;
@@ -20,7 +20,10 @@ export type RunProgram = (file: string, args: readonly string[], options?: RunOp
 
 const INHERITED = ['PATH', 'LD_LIBRARY_PATH', 'SystemRoot', 'TEMP', 'TMP', 'TMPDIR'] as const;
 
-/** The environment of PostgreSQL's programs: nothing of ours changes what they do (`PGDATA`, `LC_*`, `TZ`). */
+/**
+ * Returns the environment for PostgreSQL's programs, without variables that change what they do (`PGDATA`,
+ * `LC_*`, `TZ`).
+ */
 export function programEnvironment(): NodeJS.ProcessEnv {
   const inherited = INHERITED.flatMap((name) => {
     const value = process.env[name];
@@ -29,7 +32,10 @@ export function programEnvironment(): NodeJS.ProcessEnv {
   return { ...Object.fromEntries(inherited), HOME: '/', LC_ALL: 'C', TZ: 'UTC' };
 }
 
-/** The part of spawn's options that makes a program another account's; our working directory may be closed to it. */
+/**
+ * Returns options of spawn that run a program as `account`. The working directory is `/`, since ours may be
+ * closed to it.
+ */
 export function runAs(account: Account | undefined): { uid?: number; gid?: number; cwd?: string } {
   return {
     ...(process.platform === 'win32' ? {} : { cwd: '/' }),
@@ -37,12 +43,12 @@ export function runAs(account: Account | undefined): { uid?: number; gid?: numbe
   };
 }
 
-/** A program that was told to end may clean up for so long, in ms. */
+/** How long a program may clean up after SIGTERM, in ms. */
 const CLEAN_UP_MS = 2_000;
 
 /**
- * Runs a program to its end, in a session of its own so that a terminal's Ctrl-C does not reach it. Never
- * throws. `signal` ends it and whatever it started; the outcome comes when all of them have gone.
+ * Runs a program to its end, in its own process session so that a terminal's Ctrl-C does not reach it. Never
+ * rejects. `signal` ends the program and its children; the promise resolves when all of them have ended.
  */
 export const runProgram: RunProgram = (file, args, { account, input, signal } = {}) =>
   new Promise((resolve) => {
@@ -60,12 +66,12 @@ export const runProgram: RunProgram = (file, args, { account, input, signal } = 
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text;
     });
-    // A program that ends without reading its input breaks the pipe; its exit tells more.
+    // A program that ends without reading its input breaks the pipe; its exit code says more.
     child.stdin.on('error', () => undefined);
     child.stdin.end(input);
     let forced: NodeJS.Timeout | undefined;
     const end = () => {
-      // By force at once, the PostgreSQL that initdb runs would leave its shared memory in the system for ever.
+      // With SIGKILL at once, the PostgreSQL that initdb runs would leave its shared memory behind for ever.
       endGroup(child.pid, 'SIGTERM');
       forced = setTimeout(() => endGroup(child.pid, 'SIGKILL'), CLEAN_UP_MS);
     };
@@ -80,7 +86,7 @@ export const runProgram: RunProgram = (file, args, { account, input, signal } = 
     child.on('close', (code) => finish(code === 0));
   });
 
-/** The number of a session's first process, negative, names them all (kill(2)). */
+/** Sends a signal to a program and its children: a negative process ID names the process group (kill(2)). */
 function endGroup(pid: number | undefined, signal: 'SIGTERM' | 'SIGKILL'): void {
   if (pid === undefined) return;
   try {

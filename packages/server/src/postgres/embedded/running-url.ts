@@ -4,7 +4,10 @@ import { readIfThere } from './private-file.js';
 import { superuserUrl } from './superuser-login.js';
 import { PASSWORD_FILE } from './superuser-password.js';
 
-/** Where the embedded PostgreSQL of a data folder is when it runs; undefined when the folder has had none. */
+/**
+ * Returns the connection string of a data folder's embedded PostgreSQL, which need not be running; undefined
+ * when the folder has never had one.
+ */
 export async function runningUrl(dataDir: string): Promise<string | undefined> {
   const [port, password] = await Promise.all([
     readIfThere(join(dataDir, PORT_FILE)),

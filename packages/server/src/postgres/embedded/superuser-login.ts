@@ -5,12 +5,12 @@ import { SUPERUSER } from './cluster.js';
 import { codeOf } from './folder-problem.js';
 import { runProgram } from './run-program.js';
 
-/** The connection string of the embedded PostgreSQL. */
+/** Returns the superuser's connection string of the embedded PostgreSQL. */
 export function superuserUrl(port: number, password: string): string {
   return `postgres://${SUPERUSER}:${password}@127.0.0.1:${port}/postgres`;
 }
 
-/** Whether the password is the right one. Any other failure is thrown. */
+/** Whether the password is accepted. Throws for any other failure. */
 export async function canLogIn(url: string): Promise<boolean> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
   client.on('error', () => undefined);
@@ -25,7 +25,10 @@ export async function canLogIn(url: string): Promise<boolean> {
   }
 }
 
-/** Gives the superuser of a cluster that is not running this password: the file with the old one was lost. False when that failed. */
+/**
+ * Sets the superuser's password in a cluster that is not running, in single-user mode. Returns false when
+ * that failed.
+ */
 export async function resetPassword(
   binaries: Binaries,
   cluster: string,

@@ -4,11 +4,11 @@ import { readIfThere, writePrivately } from './private-file.js';
 
 export const PASSWORD_FILE = 'postgres-password';
 
-/** The password of the embedded PostgreSQL's superuser: random, made once, in a file that its owner alone reads. */
+/** Returns the superuser's password: random, created once, saved in a file that only its owner can read. */
 export async function superuserPassword(dataDir: string): Promise<string> {
   const file = join(dataDir, PASSWORD_FILE);
-  const kept = await readIfThere(file);
-  if (kept !== undefined && /^[\w-]{32,}$/.test(kept)) return kept;
+  const saved = await readIfThere(file);
+  if (saved !== undefined && /^[\w-]{32,}$/.test(saved)) return saved;
   const password = randomBytes(24).toString('base64url');
   await writePrivately(file, `${password}\n`);
   return password;

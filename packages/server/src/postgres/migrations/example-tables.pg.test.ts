@@ -32,7 +32,7 @@ const tables = () =>
     `SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1`,
   );
 
-it('the example tables are made once: what is dropped does not come back', async () => {
+it('creates the example tables once and does not recreate a dropped one', async () => {
   await makeExampleTables(database);
   expect((await tables()).map(({ name }) => name)).toEqual(['messages', 'test_table', 'users']);
   await sql(test.url, 'DROP TABLE messages');
@@ -40,7 +40,7 @@ it('the example tables are made once: what is dropped does not come back', async
   expect((await tables()).map(({ name }) => name)).toEqual(['test_table', 'users']);
 });
 
-it('none is made where somebody has one of them', async () => {
+it('creates no example table where a table with one of their names exists', async () => {
   await sql(test.url, 'CREATE TABLE users (n int)');
   await makeExampleTables(database);
   expect((await tables()).map(({ name }) => name)).toEqual(['users']);

@@ -2,15 +2,17 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import pg from 'pg';
 import type { Sql } from '../sql/sql.js';
 
-/** The database as far as the example tables need it. */
+/** The part of the database that the example tables need. */
 interface ExampleDatabase {
-  /** The schema of our own tables. */
+  /** The schema of the server's own tables. */
   readonly schema: string;
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
 }
 
-/** Steps of our schema count from 1; this marks what was made beside them. */
-const MARK = 0;
+/**
+ * The number in `migrations` that records that the example tables were created; migration steps start at 1.
+ */
+const EXAMPLE_TABLES_STEP = 0;
 const UNDEFINED_TABLE = '42P01';
 
 const TABLES = `
@@ -37,17 +39,17 @@ const TABLES = `
   );`;
 
 /**
- * Makes the tables that the documentation's examples use, once in the life of an embedded database: what its user
- * drops stays dropped. Where one of them is there already, none is made.
+ * Creates the tables that the documentation's examples use, once per embedded database: a table that the user
+ * drops stays dropped. Creates none when a table with one of their names exists.
  */
 export async function makeExampleTables(database: ExampleDatabase): Promise<void> {
   const { schema } = database;
   await database.transaction(async (sql) => {
-    const marked = await sql.query(
+    const inserted = await sql.query(
       `INSERT INTO ${schema}.migrations (number, name) VALUES ($1, 'example tables') ON CONFLICT DO NOTHING RETURNING number`,
-      [MARK],
+      [EXAMPLE_TABLES_STEP],
     );
-    if (marked.length === 0) return;
+    if (inserted.length === 0) return;
     const [others] = await sql.query<{ count: number }>(
       `SELECT count(*)::int AS count FROM pg_class WHERE relnamespace = 'public'::regnamespace
        AND relname IN ('users', 'messages', 'test_table')`,
@@ -56,12 +58,12 @@ export async function makeExampleTables(database: ExampleDatabase): Promise<void
   });
 }
 
-/** Inserts into `messages` as this user, a UUID. Throws TABLE_NOT_FOUND where the example tables are no more. */
+/** Inserts a row of this user (a UUID) into `messages`. Throws TABLE_NOT_FOUND when the table was dropped. */
 export async function insertExampleMessage(sql: Sql, userId: string, content: string): Promise<void> {
   try {
     await sql.query('INSERT INTO public.messages (content, user_id) VALUES ($1, $2)', [content, userId]);
   } catch (error) {
-    const isGone = error instanceof pg.DatabaseError && error.code === UNDEFINED_TABLE;
-    throw isGone ? new ProtocolError('TABLE_NOT_FOUND', { error: "table 'messages' not found" }) : error;
+    const isMissing = error instanceof pg.DatabaseError && error.code === UNDEFINED_TABLE;
+    throw isMissing ? new ProtocolError('TABLE_NOT_FOUND', { error: "table 'messages' not found" }) : error;
   }
 }

@@ -1,15 +1,15 @@
-/** One step in the life of our schema. A step that has been released is never changed: another follows it. */
+/** One migration of the server's schema. A released step is never changed: a new step follows it. */
 export interface MigrationStep {
   readonly number: number;
   readonly name: string;
-  /** The statements; every name in them is qualified by `schema`. */
+  /** Returns the statements. Every name in them is qualified by `schema`. */
   readonly sql: (schema: string) => string;
 }
 
-/** The first key of the advisory locks of the outbox: "rtob" in ASCII. */
+/** The first key of the outbox's advisory locks: "rtob" in ASCII. */
 export const OUTBOX_LOCKS = 0x72746f62;
 
-/** The steps in their order, numbered from 1. */
+/** All steps in order, numbered from 1 without gaps. */
 export const MIGRATION_STEPS: readonly MigrationStep[] = [
   {
     number: 1,
@@ -144,14 +144,21 @@ export const MIGRATION_STEPS: readonly MigrationStep[] = [
   },
 ];
 
-/** A reader that sleeps holds this lock; one that is awake comes by itself, and a NOTIFY would cost every commit dearly. */
+/**
+ * Returns PL/pgSQL that notifies the reader of the outbox only while it sleeps, which it shows by holding
+ * this lock. An active reader polls by itself, and a NOTIFY in every transaction would cost writers much
+ * throughput.
+ */
 function wake(schema: string): string {
   return `IF NOT pg_try_advisory_xact_lock_shared(${OUTBOX_LOCKS}, hashtext('${schema}.asleep')) THEN
           PERFORM pg_notify('table_changes', '');
         END IF;`;
 }
 
-/** `emit`: what takes the signed content, up to its last argument. */
+/**
+ * Returns the definition of `send`. `emit` is the beginning of the call that stores the signed content, its
+ * last argument.
+ */
 function sendFunction(schema: string, emit: string): string {
   return `CREATE OR REPLACE FUNCTION ${schema}.send(channel text, event text, payload jsonb DEFAULT '{}', type text DEFAULT 'message')
       RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$

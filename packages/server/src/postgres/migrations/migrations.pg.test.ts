@@ -23,7 +23,7 @@ afterEach(async () => {
   await database.drop();
 });
 
-/** A login of its own that may create schemas in the database. */
+/** Creates a login role that may create schemas in the database. */
 async function makeLogin(suffix = ''): Promise<{ name: string; url: string }> {
   const name = `user_${database.name}${suffix}`;
   await sql(database.url, `CREATE ROLE ${name} LOGIN PASSWORD 'a-password'`);
@@ -51,7 +51,7 @@ describe('migrations', () => {
     expect(MIGRATION_STEPS.map(({ number }) => number)).toEqual(MIGRATION_STEPS.map((_, index) => index + 1));
   });
 
-  it('run once when many nodes start at once', async () => {
+  it('run once when many nodes start at the same time', async () => {
     const nodes = Array.from(
       { length: 6 },
       () =>
@@ -68,7 +68,7 @@ describe('migrations', () => {
     await Promise.all(nodes.map((node) => node.stop()));
   });
 
-  it('that are new are added to those that were there', async () => {
+  it('that are new run after those applied earlier', async () => {
     await migrated();
     const number = MIGRATION_STEPS.length + 1;
     const more = { number, name: 'more', sql: (schema: string) => `CREATE TABLE ${schema}.more ()` };
@@ -76,7 +76,7 @@ describe('migrations', () => {
     expect((await applied()).at(-1)).toEqual({ number, name: 'more' });
   });
 
-  it('leave nothing when one of them fails', async () => {
+  it('are all rolled back when one of them fails', async () => {
     const broken = { number: MIGRATION_STEPS.length + 1, name: 'broken', sql: () => 'SELECT 1/0' };
     await expect(migrated(database.url, [...MIGRATION_STEPS, broken])).rejects.toMatchObject({
       code: '22012',
@@ -84,7 +84,7 @@ describe('migrations', () => {
     expect(await sql(database.url, `SELECT FROM pg_namespace WHERE nspname = 'realtime'`)).toHaveLength(0);
   });
 
-  it('of a newer server make this one refuse the database in one line', async () => {
+  it('of a newer server make start fail with a one-line error', async () => {
     await migrated();
     await sql(database.url, `INSERT INTO realtime.migrations (number, name) VALUES (999, 'from the future')`);
     const db = new Database({
@@ -94,18 +94,18 @@ describe('migrations', () => {
       onReady: async () => undefined,
     });
     await expect(db.start()).rejects.toThrow(
-      /^Cannot use PostgreSQL at 127\.0\.0\.1:\d+, database "\w+" \(DATABASE_URL\): its schema realtime is of a newer version of this server \(migration 999, and this version knows \d+\)\. Start that version or a later one\.$/,
+      /^Cannot use PostgreSQL at 127\.0\.0\.1:\d+, database "\w+" \(DATABASE_URL\): its schema realtime belongs to a newer version of this server \(migration 999; this version knows \d+\)\. Start that version or a later one\.$/,
     );
   });
 
-  it('give nobody but their owner a right', async () => {
+  it('grant privileges to the owner only', async () => {
     const owner = await makeLogin();
     const other = await makeLogin('_other');
     await migrated(owner.url);
     await expect(sql(other.url, 'SELECT FROM realtime.channels')).rejects.toMatchObject({ code: '42501' });
   });
 
-  it('refuse a channel that is none', async () => {
+  it('reject invalid channels by constraints', async () => {
     await migrated();
     const insert = (name: string, config: string) =>
       sql(database.url, `INSERT INTO realtime.channels (name, config) VALUES ('${name}', '${config}')`);
@@ -118,14 +118,14 @@ describe('migrations', () => {
 });
 
 describe('the schema', () => {
-  it('is realtime where that is free, and where our login owns it', async () => {
+  it('is realtime where our login owns it', async () => {
     const { name, url } = await makeLogin();
     await sql(database.url, `CREATE SCHEMA realtime AUTHORIZATION ${name}`);
     await sql(database.url, `REVOKE CREATE ON DATABASE ${database.name} FROM ${name}`);
     expect(await migrated(url)).toBe('realtime');
   });
 
-  it('is realtime where a role that our login belongs to owns it', async () => {
+  it('is realtime where our login is a member of the role that owns it', async () => {
     const group = await makeLogin('_group');
     const { name, url } = await makeLogin();
     await sql(
@@ -135,28 +135,28 @@ describe('the schema', () => {
     expect(await migrated(url)).toBe('realtime');
   });
 
-  it('is goforward where realtime is somebody else, who keeps everything', async () => {
-    const somebody = await makeLogin('_somebody');
+  it('is goforward where another role owns realtime, which stays unchanged', async () => {
+    const otherOwner = await makeLogin('_other');
     const { url } = await makeLogin();
     await sql(
       database.url,
-      `CREATE SCHEMA realtime AUTHORIZATION ${somebody.name}; CREATE TABLE realtime.messages ()`,
+      `CREATE SCHEMA realtime AUTHORIZATION ${otherOwner.name}; CREATE TABLE realtime.messages ()`,
     );
     expect(await migrated(url)).toBe('goforward');
     expect(await applied('goforward')).toHaveLength(MIGRATION_STEPS.length);
     expect(await sql(database.url, `SELECT FROM pg_tables WHERE schemaname = 'realtime'`)).toHaveLength(1);
   });
 
-  it('stays goforward when realtime becomes free', async () => {
-    const somebody = await makeLogin('_somebody');
+  it('stays goforward after realtime was dropped', async () => {
+    const otherOwner = await makeLogin('_other');
     const { url } = await makeLogin();
-    await sql(database.url, `CREATE SCHEMA realtime AUTHORIZATION ${somebody.name}`);
+    await sql(database.url, `CREATE SCHEMA realtime AUTHORIZATION ${otherOwner.name}`);
     await migrated(url);
     await sql(database.url, 'DROP SCHEMA realtime');
     expect(await migrated(url)).toBe('goforward');
   });
 
-  it('is not led astray by a search path', async () => {
+  it('does not depend on the search path of the login', async () => {
     const { name, url } = await makeLogin();
     await sql(database.url, `CREATE SCHEMA trap AUTHORIZATION ${name}`);
     await sql(database.url, `ALTER ROLE ${name} IN DATABASE ${database.name} SET search_path = trap, public`);

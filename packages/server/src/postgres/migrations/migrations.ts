@@ -3,14 +3,14 @@ import { MIGRATION_STEPS, type MigrationStep } from './migration-steps.js';
 import { chooseSchema, ensureSchema, type SchemaName } from './schema.js';
 import { UnusableDatabase } from './unusable-database.js';
 
-/** The key of the advisory lock that whoever changes the schema holds: "realtime" in ASCII. */
+/** The key of the advisory lock held while migrating: "realtime" in ASCII. */
 const LOCK_KEY = '8243101811408989541';
 
 /**
- * Brings the schema to the newest step and answers its name. All in one transaction under an advisory lock:
- * nodes that start at once take turns, a crash leaves nothing half done, and a pooler that hands out
- * connections by transaction does no harm. After an error the connection is to be closed, which rolls back.
- * Throws UnusableDatabase when the schema is newer than we are.
+ * Applies the missing migrations and returns the name of the schema. Everything runs in one transaction under
+ * an advisory lock: nodes that start at the same time take turns, a crash leaves nothing half done, and a
+ * pooler in transaction mode does no harm. After an error the caller closes the connection, which rolls back.
+ * Throws UnusableDatabase when the schema is newer than this server.
  */
 export async function migrate(
   client: pg.ClientBase,
@@ -34,8 +34,8 @@ async function applyMissing(
   const known = steps.at(-1)?.number ?? 0;
   if (newest > known) {
     throw new UnusableDatabase(
-      `the schema ${schema} is of a newer version of this server`,
-      `its schema ${schema} is of a newer version of this server (migration ${newest}, and this version knows ${known}). Start that version or a later one`,
+      `the schema ${schema} belongs to a newer version of this server`,
+      `its schema ${schema} belongs to a newer version of this server (migration ${newest}; this version knows ${known}). Start that version or a later one`,
     );
   }
   for (const { number, name, sql } of steps) {
@@ -45,7 +45,7 @@ async function applyMissing(
   }
 }
 
-/** The number of the newest step that was applied, 0 when none was: then the table of steps is made. */
+/** Returns the number of the newest applied step, or 0; creates the table `migrations` when it is missing. */
 async function newestApplied(client: pg.ClientBase, schema: SchemaName): Promise<number> {
   const table = await client.query(
     `SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'migrations'`,

@@ -1,4 +1,6 @@
-/** A database that answers and that we cannot use, for a reason of our own; the parts are those of a ConnectionFault. */
+/**
+ * The database answers, but this server cannot use it. `reason` and `advice` are those of a ConnectionFault.
+ */
 export class UnusableDatabase extends Error {
   readonly reason: string;
   readonly advice: string;

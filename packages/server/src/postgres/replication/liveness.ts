@@ -2,21 +2,21 @@ import type { Sql } from '../sql/sql.js';
 import type { ReplicationConnection } from './replication-connection.js';
 
 export interface LivenessParts {
-  /** By another connection than the one that is looked at. */
+  /** Runs statements on another connection than the one that is checked. */
   readonly sql: Sql;
   readonly slot: string;
   readonly connection: ReplicationConnection;
-  /** Nothing is read at the moment, so that silence means nothing. */
+  /** Whether reading is paused, so that silence means nothing. */
   readonly isPaused: () => boolean;
-  /** A silence of so long is looked into, in ms. */
+  /** After this much silence the connection is checked, in ms. */
   readonly silenceMs: number;
   readonly onDead: () => void;
 }
 
 /**
- * Notices a connection that is dead though nobody has closed it, as when a firewall has forgotten it. Silence alone
- * proves nothing: a WAL sender that decodes a large transaction says nothing for minutes. It is dead when the slot is
- * not in its hands any more, or when PostgreSQL cannot be reached at all.
+ * Detects a dead replication connection that was never closed, for example one that a firewall has dropped.
+ * Silence alone proves nothing: a WAL sender that decodes a large transaction can be silent for minutes. The
+ * connection is dead when its process no longer holds the slot, or when PostgreSQL cannot be reached at all.
  */
 export class Liveness {
   readonly #parts: LivenessParts;
@@ -27,7 +27,7 @@ export class Liveness {
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.#look(), this.#parts.silenceMs / 3);
+    this.#timer = setInterval(() => void this.#check(), this.#parts.silenceMs / 3);
   }
 
   stop(): void {
@@ -35,7 +35,7 @@ export class Liveness {
     this.#timer = undefined;
   }
 
-  async #look(): Promise<void> {
+  async #check(): Promise<void> {
     const { connection, isPaused, silenceMs, onDead } = this.#parts;
     if (isPaused() || connection.silentMs < silenceMs) return;
     const holdsSlot = await this.#holdsSlot();

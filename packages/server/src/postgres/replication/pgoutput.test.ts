@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { WalRelation } from '../source/change-source.js';
 import { readChange, readMessage } from './pgoutput.js';
 
-/** A value as the log has it: a text, NULL, or a large one that did not change. */
+/** A value as the WAL has it: text, NULL, or undefined for an unchanged TOAST value. */
 type Value = string | null | undefined;
 
 const EPOCH_US = 946_684_800_000_000n;
@@ -81,15 +81,15 @@ const relation: fc.Arbitrary<WalRelation> = fc.record({
     { minLength: 1, maxLength: 12 },
   ),
 });
-/** A relation, and row versions of it. */
+/** A relation with an old and a new row version. */
 const table = relation.chain((of) => {
   const { length } = of.columns;
   const row = <T>(values: fc.Arbitrary<T>) => fc.array(values, { minLength: length, maxLength: length });
   return fc.record({ of: fc.constant(of), old: row(known), now: row(value) });
 });
 
-describe('messages of the log are read as they were written', () => {
-  it('the beginning and the end of a transaction', () => {
+describe('pgoutput messages', () => {
+  it('of the begin and commit of a transaction are decoded', () => {
     fc.assert(
       fc.property(
         lsn,
@@ -108,7 +108,7 @@ describe('messages of the log are read as they were written', () => {
     );
   });
 
-  it('relations, whatever their names', () => {
+  it('of relations are decoded, whatever their names', () => {
     fc.assert(
       fc.property(relation, (of) => {
         expect(readMessage(relationMessage(of))).toEqual({ kind: 'relation', relation: of });
@@ -116,7 +116,7 @@ describe('messages of the log are read as they were written', () => {
     );
   });
 
-  it('truncations and messages', () => {
+  it('of truncations and logical messages are decoded', () => {
     fc.assert(
       fc.property(
         fc.array(uint32, { maxLength: 9 }),
@@ -146,7 +146,7 @@ describe('messages of the log are read as they were written', () => {
     );
   });
 
-  it('an insert has a new row, a delete an old one', () => {
+  it('of an insert have a new row, and of a delete an old row', () => {
     fc.assert(
       fc.property(table, ({ of, old, now }) => {
         const insert = change('I', of.oid, ['N', now]);
@@ -157,7 +157,7 @@ describe('messages of the log are read as they were written', () => {
     );
   });
 
-  it('what did not change is taken from a whole old row, and is unknown without one', () => {
+  it('take an unchanged TOAST value from a full old row, and leave it unknown without one', () => {
     fc.assert(
       fc.property(table, ({ of, old, now }) => {
         const filled = now.map((one, n) => (one === undefined ? old[n] : one));
@@ -167,7 +167,7 @@ describe('messages of the log are read as they were written', () => {
     );
   });
 
-  it('of an old row that is a key the other columns are unknown, though the log says NULL', () => {
+  it('leave the columns outside the key unknown in a key-only old row, although the WAL has NULL', () => {
     fc.assert(
       fc.property(table, ({ of, old, now }) => {
         const key = old.map((one, n) => (of.columns[n]?.isKey ? one : undefined));
@@ -182,8 +182,8 @@ describe('messages of the log are read as they were written', () => {
   });
 });
 
-describe('what is no message is refused', () => {
-  it('a change that is cut off anywhere is never taken for a whole one', () => {
+describe('invalid pgoutput messages', () => {
+  it('are rejected when a change is truncated at any byte', () => {
     fc.assert(
       fc.property(table, ({ of, old, now }) => {
         const whole = change('U', of.oid, ['O', old], ['N', now]);
@@ -195,7 +195,7 @@ describe('what is no message is refused', () => {
     );
   });
 
-  it('bytes of any kind are read or refused, and never beyond their end', () => {
+  it('of random bytes are decoded or rejected, and never read beyond their end', () => {
     const of: WalRelation = {
       oid: 1,
       schema: 'public',
@@ -218,9 +218,11 @@ describe('what is no message is refused', () => {
     );
   });
 
-  it('a row with another number of columns than its relation, and a letter that nobody knows', () => {
+  it('are rejected when the number of columns differs from the relation or the type is unknown', () => {
     const of: WalRelation = { oid: 1, schema: 'public', name: 't', identity: 'f', columns: [] };
-    expect(() => readChange(change('I', 1, ['N', ['a']]), of)).toThrow('a row of 1 columns');
-    expect(() => readMessage(byte('?'))).toThrow('is not known');
+    expect(() => readChange(change('I', 1, ['N', ['a']]), of)).toThrow(
+      'the row has 1 columns, its relation 0',
+    );
+    expect(() => readMessage(byte('?'))).toThrow('unknown pgoutput message');
   });
 });

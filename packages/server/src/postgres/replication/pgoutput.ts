@@ -2,8 +2,9 @@ import type { WalBegin, WalColumn, WalRelation } from '../source/change-source.j
 import type { Lsn } from '../sql/lsn.js';
 
 /**
- * Messages of the output plugin pgoutput, protocol version 1 (PostgreSQL manual, "Logical Replication Message
- * Formats"). Changes are left as bytes until somebody wants them: `readChange`.
+ * A message of the output plugin pgoutput, protocol version 1 (PostgreSQL manual, "Logical Replication
+ * Message Formats"). Row values of changes stay undecoded bytes: `readChange` decodes them when they are
+ * needed.
  */
 export type PgOutputMessage =
   | { readonly kind: 'begin'; readonly begin: WalBegin }
@@ -12,19 +13,22 @@ export type PgOutputMessage =
   | { readonly kind: 'insert' | 'update' | 'delete'; readonly relationOid: number }
   | { readonly kind: 'truncate'; readonly relationOids: readonly number[] }
   | { readonly kind: 'message'; readonly prefix: string; readonly content: Buffer }
-  /** Types, origins: nothing that we need. */
+  /** Types and origins, which the server does not need. */
   | { readonly kind: 'other' };
 
-/** One row version, by the columns of its relation: a text, null for NULL, undefined for what is not known. */
+/**
+ * One row version, in the column order of its relation: text values, null for NULL, undefined for unknown
+ * values.
+ */
 type Row = (string | null | undefined)[];
 
-/** What a change carries. An old version of a table whose identity is a key has the columns of the key alone. */
+/** The row versions of a change. Where the replica identity is a key, `old` has only the key columns. */
 export interface ChangeRows {
   readonly old: Row | undefined;
   readonly new: Row | undefined;
 }
 
-/** Microseconds from 1970-01-01 to 2000-01-01, from which PostgreSQL counts. */
+/** Microseconds from 1970-01-01 to 2000-01-01, the epoch of PostgreSQL. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
 const DELETE = code('D');
@@ -37,7 +41,7 @@ const [BEGIN, COMMIT, RELATION, TRUNCATE, MESSAGE] = [code('B'), code('C'), code
 const [NEW, OLD, KEY] = [code('N'), code('O'), code('K')];
 const [NULL, UNCHANGED, TEXT] = [code('n'), code('u'), code('t')];
 
-/** Reads a message. Throws when it is none that the protocol knows. */
+/** Decodes a message. Throws for an unknown message type. */
 export function readMessage(bytes: Buffer): PgOutputMessage {
   const kind = bytes[0] ?? 0;
   const change = CHANGES.get(kind);
@@ -76,13 +80,15 @@ export function readMessage(bytes: Buffer): PgOutputMessage {
     case code('O'):
       return { kind: 'other' };
     default:
-      throw new Error(`pgoutput message ${JSON.stringify(String.fromCharCode(kind))} is not known`);
+      throw new Error(`unknown pgoutput message ${JSON.stringify(String.fromCharCode(kind))}`);
   }
 }
 
 /**
- * The row versions of a change, whose message is what is between `start` and `end`. A large value that did not change is taken from the old version where that has it,
- * and is unknown otherwise; in the old version of a key, every other column is unknown, though the log says NULL.
+ * Decodes the row versions of a change from the message between `start` and `end`. An unchanged TOAST value
+ * is taken from the old version under REPLICA IDENTITY FULL, and is undefined (unknown) otherwise. In an old
+ * version that is a key, all other columns are unknown, although the WAL has NULL there. Throws when the
+ * message is truncated or does not match `relation`.
  */
 export function readChange(bytes: Buffer, relation: WalRelation, start = 0, end = bytes.length): ChangeRows {
   const { columns } = relation;
@@ -94,10 +100,10 @@ export function readChange(bytes: Buffer, relation: WalRelation, start = 0, end 
     isKey = tag === KEY;
     old = [];
     at = readTuple(bytes, at + 1, end, old, columns.length);
-    if (isKey) forgetAllButKey(old, columns);
+    if (isKey) clearNonKeyColumns(old, columns);
   }
   if (at >= end || bytes[at] !== NEW) {
-    if (bytes[start] !== DELETE || old === undefined) throw new Error('a change without its row');
+    if (bytes[start] !== DELETE || old === undefined) throw new Error('the change has no row');
     return { old, new: undefined };
   }
   const row: Row = [];
@@ -108,10 +114,10 @@ export function readChange(bytes: Buffer, relation: WalRelation, start = 0, end 
   return { old, new: row };
 }
 
-/** Reads a tuple into `row` and answers where it ends. */
+/** Decodes a tuple into `row` and returns the position of its end. */
 function readTuple(bytes: Buffer, start: number, limit: number, row: Row, expected: number): number {
   const count = bytes.readUInt16BE(start);
-  if (count !== expected) throw new Error(`a row of ${count} columns in a relation of ${expected}`);
+  if (count !== expected) throw new Error(`the row has ${count} columns, its relation ${expected}`);
   let at = start + 2;
   for (let n = 0; n < count; n++) {
     const tag = bytes[at];
@@ -119,18 +125,18 @@ function readTuple(bytes: Buffer, start: number, limit: number, row: Row, expect
     if (tag === TEXT) {
       const length = bytes.readUInt32BE(at);
       at += 4;
-      if (at + length > limit) throw new Error('a column value that is cut off');
+      if (at + length > limit) throw new Error('truncated column value');
       row.push(bytes.toString('utf8', at, at + length));
       at += length;
     } else if (tag === NULL) row.push(null);
     else if (tag === UNCHANGED) row.push(undefined);
-    else throw new Error('a column value of an unknown kind');
+    else throw new Error('unknown kind of column value');
   }
-  if (at > limit) throw new Error('a row that is cut off');
+  if (at > limit) throw new Error('truncated row');
   return at;
 }
 
-function forgetAllButKey(row: Row, columns: readonly WalColumn[]): void {
+function clearNonKeyColumns(row: Row, columns: readonly WalColumn[]): void {
   for (let n = 0; n < row.length; n++) if (columns[n]?.isKey !== true) row[n] = undefined;
 }
 
@@ -161,7 +167,7 @@ function readRelation(bytes: Buffer): WalRelation {
     });
     at += 8;
   }
-  // An empty schema stands for pg_catalog.
+  // PostgreSQL sends an empty schema name for pg_catalog.
   return { oid, schema: schema === '' ? 'pg_catalog' : schema, name, identity, columns };
 }
 

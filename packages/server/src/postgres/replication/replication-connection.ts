@@ -3,15 +3,15 @@ import { connectionOptions } from '../connection/connection-target.js';
 import { PIN_SESSION } from '../connection/session-settings.js';
 import type { Lsn } from '../sql/lsn.js';
 
-/** What PostgreSQL tells between messages of the stream. */
+/** Receives the messages of the stream. */
 export interface StreamHandler {
-  /** `bytes` is valid during the call only. */
+  /** One pgoutput message. `bytes` is valid only during the call. */
   data(bytes: Buffer, walEnd: Lsn): void;
-  /** PostgreSQL's end of the log; all that it would send before it has been sent. */
+  /** A keepalive: `walEnd` is the end of the WAL, and PostgreSQL has sent everything before it. */
   keepalive(walEnd: Lsn): void;
 }
 
-/** The parts of pg's connection that its types leave out. */
+/** The parts of pg's connection that are missing in its types. */
 interface Wire {
   on(event: 'copyData', listener: (message: { readonly chunk: Buffer }) => void): void;
   once(event: 'replicationStart', listener: () => void): void;
@@ -19,29 +19,30 @@ interface Wire {
 }
 
 const NONE: Lsn = 0n;
-/** Ours dies soon when its network does, and with it the hold on the slot, in ms. */
+/** A half-open WAL sender of ours ends after this time and frees the slot, in ms. */
 const SENDER_TIMEOUT_MS = 10_000;
-/** At a third of it. */
+/** Interval of status updates, in ms: a third of SENDER_TIMEOUT_MS. */
 const STATUS_MS = 3_000;
-/** For statements; the stream itself may be silent for as long as it likes, in ms. */
+/** Timeout of statements, in ms. The stream itself has none. */
 const STATEMENT_TIMEOUT_MS = 15_000;
 const [XLOG_DATA, KEEPALIVE, STATUS] = [0x77, 0x6b, 0x72];
 /** Milliseconds from 1970-01-01 to 2000-01-01. */
 const POSTGRES_EPOCH_MS = 946_684_800_000;
 
 /**
- * A connection of the streaming replication protocol to one database (PostgreSQL manual, "Streaming Replication
- * Protocol"): first statements, then one stream. It reports what was received, whatever becomes of it.
+ * Speaks the streaming replication protocol with one database (PostgreSQL manual, "Streaming Replication
+ * Protocol"): first statements, then one stream. Its status updates report the received position, whatever
+ * the consumers do, so that PostgreSQL does not time the connection out.
  */
 export class ReplicationConnection {
   readonly #client: pg.Client;
   readonly #wire: Wire;
   #received: Lsn = NONE;
-  #heardAt = performance.now();
-  #status: NodeJS.Timeout | undefined;
+  #lastReceivedAt = performance.now();
+  #statusTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  /** Connects. Throws errors of the driver. */
+  /** Connects and pins the session settings. Throws errors of the driver. */
   static async open(url: string, applicationName: string): Promise<ReplicationConnection> {
     const options = { ...connectionOptions(url, applicationName, 0), replication: 'database' };
     const connection = new ReplicationConnection(new pg.Client(options));
@@ -58,30 +59,31 @@ export class ReplicationConnection {
   private constructor(client: pg.Client) {
     this.#client = client;
     this.#wire = client.connection as unknown as Wire;
-    // The failure reaches us as the rejection of whatever was waiting.
+    // The pending call rejects with the same error.
     client.on('error', () => undefined);
   }
 
-  /** PostgreSQL's process at the other end. */
+  /** The process ID of the WAL sender. */
   get processId(): number {
     return (this.#client as unknown as { readonly processID: number }).processID;
   }
 
-  /** How long nothing has come, in ms. */
+  /** Time since the last message, in ms. */
   get silentMs(): number {
-    return performance.now() - this.#heardAt;
+    return performance.now() - this.#lastReceivedAt;
   }
 
-  /** The rows of a statement or command, before the stream begins. */
+  /** Runs a statement or replication command and returns its rows. Only before the stream starts. */
   async query<Row extends object>(text: string): Promise<Row[]> {
     const result = await within(STATEMENT_TIMEOUT_MS, this.#client.query<Row>(text));
     return result.rows;
   }
 
   /**
-   * Begins the stream and resolves when PostgreSQL has, and `verify`, which may look at what is ours by then, has not
-   * thrown: nothing is handed on before. `ended` settles at the stream's end: with an error, or without one when
-   * PostgreSQL ended it.
+   * Starts the stream. Resolves when PostgreSQL has started it and `verify` has resolved; `verify` may check
+   * the slot, which this connection holds by then. Messages that arrive earlier are buffered and delivered
+   * afterwards. `ended` settles at the end of the stream: it rejects with an error, or resolves when
+   * PostgreSQL ended the stream.
    */
   async stream(
     command: string,
@@ -91,7 +93,7 @@ export class ReplicationConnection {
     const started = new Promise<void>((resolve) => this.#wire.once('replicationStart', resolve));
     let early: Buffer[] | undefined = [];
     this.#wire.on('copyData', ({ chunk }) => {
-      if (early === undefined) this.#take(chunk, handler);
+      if (early === undefined) this.#handleChunk(chunk, handler);
       else early.push(Buffer.from(chunk));
     });
     const ended = this.#client.query(command).then(() => undefined);
@@ -99,21 +101,25 @@ export class ReplicationConnection {
     await within(STATEMENT_TIMEOUT_MS, Promise.race([started, ended]));
     this.pause();
     await verify();
-    for (const chunk of early) this.#take(chunk, handler);
+    for (const chunk of early) this.#handleChunk(chunk, handler);
     early = undefined;
     this.resume();
-    this.#status = setInterval(() => this.report(), STATUS_MS);
+    this.#statusTimer = setInterval(() => this.report(), STATUS_MS);
     return { ended };
   }
 
-  /** Everything before `lsn` may be forgotten. */
+  /** Acknowledges everything before `lsn`: PostgreSQL may discard its WAL. */
   acknowledge(lsn: Lsn): void {
     this.report(lsn);
-    // A walsender that was once told a flush position waits for it to reach its end before it lets PostgreSQL stop.
+    // A WAL sender whose last flush position is older than its own end never ends, so a fast stop of
+    // PostgreSQL would hang while we are connected. A second update without a flush position prevents that.
     this.report();
   }
 
-  /** Tells how far we have received, and, unless it is none, what may be forgotten; asks for a sign of life. */
+  /**
+   * Sends a status update: the received position, and the acknowledged position `flushed` unless it is 0/0.
+   * It requests a reply, so that a dead connection is noticed.
+   */
   report(flushed: Lsn = NONE): void {
     if (this.#isClosed) return;
     const message = Buffer.alloc(34);
@@ -131,21 +137,21 @@ export class ReplicationConnection {
   }
 
   resume(): void {
-    this.#heardAt = performance.now();
+    this.#lastReceivedAt = performance.now();
     this.#client.connection.stream.resume();
   }
 
-  /** Ends the connection at once. */
+  /** Closes the connection at once. */
   close(): void {
     this.#isClosed = true;
-    clearInterval(this.#status);
+    clearInterval(this.#statusTimer);
     this.#client.end().catch(() => undefined);
     this.#client.connection.stream.destroy();
   }
 
-  #take(chunk: Buffer, handler: StreamHandler): void {
+  #handleChunk(chunk: Buffer, handler: StreamHandler): void {
     if (this.#isClosed) return;
-    this.#heardAt = performance.now();
+    this.#lastReceivedAt = performance.now();
     if (chunk[0] === XLOG_DATA) {
       const start = chunk.readBigUInt64BE(1);
       if (start > this.#received) this.#received = start;
@@ -161,8 +167,8 @@ export class ReplicationConnection {
 
 function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
+  const timeout = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error('Query read timeout')), ms);
   });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+  return Promise.race([promise, timeout]).finally(() => clearTimeout(timer));
 }

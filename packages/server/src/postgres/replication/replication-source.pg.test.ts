@@ -16,7 +16,7 @@ import { readChange } from './pgoutput.js';
 import { ReplicationSource } from './replication-source.js';
 import { ensurePublication } from './slot.js';
 
-/** A sink that notes everything, and hands nothing out until it is told to. */
+/** A sink that records every call. It never acknowledges anything. */
 class Recorder implements ChangeSink {
   readonly notes: string[] = [];
   lastEnd = 0n;
@@ -136,7 +136,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
     );
   });
 
-  it('notices a connection that is dead without having been closed, and goes on where it was', async () => {
+  it('detects a dead connection that was never closed, and resumes where it was', async () => {
     const proxy = new PostgresProxy(database.url);
     await proxy.open();
     running.unshift(() => proxy.close());
@@ -148,7 +148,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
     );
     proxy.fallSilent();
     await sql(database.url, 'INSERT INTO notes VALUES (1)');
-    // PostgreSQL gives us up; that does not come through either.
+    // PostgreSQL ends the connection; the proxy does not pass that on either.
     await sql(
       database.url,
       `SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = '${slot}'`,
@@ -161,7 +161,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
     );
   });
 
-  it('takes no silence for death while PostgreSQL has its slot in hand', async () => {
+  it('keeps a silent connection while its process holds the slot', async () => {
     const { source, sink } = await start({ silenceMs: 30 });
     await streaming(source);
     const sent = Date.now();
@@ -169,7 +169,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
     expect(sink.notes).toEqual(['opened']);
   });
 
-  it('makes a publication that others make at the same moment', async () => {
+  it('creates a publication that other servers create at the same moment', async () => {
     const pools = Array.from(
       { length: 6 },
       () =>

@@ -20,36 +20,46 @@ import { WalReceiver } from './wal-receiver.js';
 export interface ReplicationSourceOptions {
   /** A `postgres://` URL of PostgreSQL itself. */
   readonly url: string;
-  /** For statements: the state of the stream, the publication, heartbeats. */
+  /** Runs the SQL statements: state of the stream, publication, heartbeats. */
   readonly database: Database;
   readonly slot: string;
   readonly publication: string;
   /** The roles of REALTIME_DB_ROLES. */
   readonly dbRoles: readonly string[];
   readonly heartbeatMs: number;
-  /** How much stays readable after it was handed out. */
+  /** The resume window: how much stays readable after it was delivered. */
   readonly window: WindowLimits;
-  /** What is done when the slot keeps nearly as much of the log as it may. */
+  /** What to do when the slot has nearly used up its WAL budget: REALTIME_WAL_LIMIT_ACTION. */
   readonly walLimitAction: WalLimitAction;
-  /** How much it may keep where PostgreSQL sets no limit, in bytes. */
+  /** How much WAL the slot may retain where PostgreSQL sets no limit, in bytes. */
   readonly walBudgetBytes?: number;
   readonly maxReconnectDelayMs: number;
   readonly log: Log;
   readonly newEpoch: () => string;
   readonly applicationName?: string;
   readonly random?: () => number;
-  /** A silence of so long is looked into, in ms. */
+  /** After this much silence the connection is checked, in ms. */
   readonly silenceMs?: number;
 }
 
-/** We ask for a sign of life every three seconds. */
+/** Default of `silenceMs`. Status updates request a reply every three seconds, so silence is unusual. */
 const SILENCE_MS = 15_000;
-/** How often a follower asks whether the slot is free, in ms; a third more or less by chance. */
+/** How often a follower checks whether the slot is free, in ms, randomly up to a third more or less. */
 const FOLLOW_MS = 1_000;
-/** The first key of our advisory locks: "rtwl" in ASCII. The second is of the slot's name. */
+/** The first key of the advisory lock: "rtwl" in ASCII. The second is the hash of the slot's name. */
 const LOCK_SPACE = 0x7274776c;
 
-/** Row changes as PostgreSQL's logical decoding tells them, through a slot that is ours alone. */
+/** A connection that leads, and the database cluster it is connected to. */
+interface Connected {
+  readonly connection: ReplicationConnection;
+  readonly systemId: string;
+  readonly timeline: number;
+}
+
+/**
+ * Reads row changes from the WAL by logical decoding, through a replication slot that only this deployment
+ * uses.
+ */
 export class ReplicationSource implements ChangeSource {
   readonly #options: ReplicationSourceOptions;
   readonly #random: () => number;
@@ -62,7 +72,7 @@ export class ReplicationSource implements ChangeSource {
   #isPaused = false;
   #observedEnd: Lsn | undefined;
   #watch: SlotWatch | undefined;
-  #isSlotUseless = false;
+  #mustRecreateSlot = false;
 
   constructor(options: ReplicationSourceOptions) {
     this.#options = options;
@@ -122,16 +132,16 @@ export class ReplicationSource implements ChangeSource {
     this.#connection?.resume();
   }
 
-  /** One connection, from its first statement to the end of its stream. */
-  async #session(sink: ChangeSink, opened: () => void): Promise<void> {
+  /**
+   * Checks the preconditions, connects and waits for leadership; undefined when `stop` was called meanwhile.
+   */
+  async #connect(): Promise<Connected | undefined> {
     const {
       url,
       database,
       slot,
       publication,
       dbRoles,
-      newEpoch,
-      log,
       applicationName = 'goforward-realtime',
     } = this.#options;
     const names: PreflightNames = { slot, publication, schema: database.schema, dbRoles };
@@ -140,22 +150,27 @@ export class ReplicationSource implements ChangeSource {
     await this.observe();
     const connection = await ReplicationConnection.open(url, `${applicationName} replication`);
     this.#connection = connection;
-    if (this.#retry.signal.aborted) return;
+    if (this.#retry.signal.aborted) return undefined;
     const [system] = await connection.query<{ systemid: string; timeline: number }>('IDENTIFY_SYSTEM');
     if (system === undefined) throw new Refused([POOLER_FINDING]);
-    await this.#lead(connection);
-    if (this.#retry.signal.aborted) return;
+    await this.#waitForLeadership(connection);
+    return this.#retry.signal.aborted
+      ? undefined
+      : { connection, systemId: system.systemid, timeline: Number(system.timeline) };
+  }
+
+  /** Runs one session: from connecting to the end of the stream. */
+  async #session(sink: ChangeSink, opened: () => void): Promise<void> {
+    const { database, slot, publication, newEpoch, log } = this.#options;
+    const connected = await this.#connect();
+    if (connected === undefined) return;
+    const { connection, systemId, timeline } = connected;
     const publicationOid = await ensurePublication(database, publication);
     const store = new StreamStateStore(database, database.schema, slot, newEpoch());
     const window = new ResumeWindow(await this.#windowLimits());
-    const found = await ensureSlot(database, connection, slot, this.#isSlotUseless);
-    this.#isSlotUseless = false;
-    const facts = {
-      systemId: system.systemid,
-      timeline: Number(system.timeline),
-      publication: publicationOid,
-      ...found,
-    };
+    const found = await ensureSlot(database, connection, slot, this.#mustRecreateSlot);
+    this.#mustRecreateSlot = false;
+    const facts = { systemId, timeline, publication: publicationOid, ...found };
     const { state, gap } = continuation(await store.read(), facts, newEpoch);
     await store.write(state);
     const receiver = new WalReceiver(sink, state.acknowledged, (content) => this.#heartbeat.arrived(content));
@@ -165,7 +180,7 @@ export class ReplicationSource implements ChangeSource {
     const end = await this.observe();
     sink.opened({ epoch: state.epoch, memo: state.memo, end, ...(gap === undefined ? {} : { gap }) });
     opened();
-    const verify = () => this.#requireUnmoved(connection, state.acknowledged);
+    const verify = () => this.#requireSlotUnmoved(connection, state.acknowledged);
     const { ended } = await connection.stream(begin, receiver, verify);
     if (this.#isPaused) connection.pause();
     this.#retry.succeeded();
@@ -174,48 +189,67 @@ export class ReplicationSource implements ChangeSource {
       'Row changes are streaming',
     );
     this.#acknowledgement.start();
+    await this.#untilEnded(
+      ended,
+      connection,
+      this.#watchOf(connection, window, { name: publication, oid: publicationOid }),
+    );
+  }
+
+  /**
+   * Runs the heartbeat, the liveness check and the slot watch until the stream ends. Throws the stream's
+   * error.
+   */
+  async #untilEnded(
+    ended: Promise<void>,
+    connection: ReplicationConnection,
+    watch: SlotWatch,
+  ): Promise<void> {
     this.#heartbeat.start();
     const liveness = this.#livenessOf(connection);
     liveness.start();
-    this.#watch = this.#watchOf(connection, window, { name: publication, oid: publicationOid });
-    this.#watch.start();
+    this.#watch = watch;
+    watch.start();
     try {
       await ended;
     } catch (error) {
-      if (isWedged(error))
-        this.#giveSlotUp('it cannot be read past the time when its publication was not there');
+      if (isPublicationMissing(error))
+        this.#abandonSlot('the slot cannot be read past changes made while its publication did not exist');
       throw error;
     } finally {
       liveness.stop();
-      this.#watch.stop();
+      watch.stop();
       this.#heartbeat.stop();
     }
   }
 
   /**
-   * Now that the slot is ours nobody can move it. Where somebody did after we had looked at it, PostgreSQL goes on from
-   * there without a word: the next session finds that out, and tells.
+   * Throws when another client advanced the slot between our reading its position and our acquiring it.
+   * PostgreSQL would silently continue from the later position; the next session then finds the gap and
+   * reports it. From now on the slot is held by `connection`, and nobody else can advance it.
    */
-  async #requireUnmoved(connection: ReplicationConnection, acknowledged: Lsn): Promise<void> {
+  async #requireSlotUnmoved(connection: ReplicationConnection, acknowledged: Lsn): Promise<void> {
     const { database, slot } = this.#options;
     const [row] = await database.query<{ confirmed: string }>(
       'SELECT confirmed_flush_lsn::text AS confirmed FROM pg_replication_slots WHERE slot_name = $1 AND active_pid = $2',
       [slot, connection.processId],
     );
     if (row === undefined || parseLsn(row.confirmed) > acknowledged)
-      throw new Error('the replication slot was moved on while it was taken');
+      throw new Error('the replication slot was advanced while this server was acquiring it');
   }
 
   async observe(): Promise<Lsn> {
     const [row] = await this.#options.database.query<{ end: string }>(
       'SELECT pg_current_wal_insert_lsn()::text AS end',
     );
-    if (row === undefined) throw new Error('PostgreSQL answered nothing');
+    if (row === undefined) throw new Error('PostgreSQL returned no WAL position');
     this.#observedEnd = parseLsn(row.end);
     return this.#observedEnd;
   }
 
-  /** Never more than a quarter of what PostgreSQL lets a slot keep: beyond that it would take the slot away. */
+  /**
+   * Limits the window to a quarter of `max_slot_wal_keep_size`, beyond which PostgreSQL invalidates the slot.
+   */
   async #windowLimits(): Promise<WindowLimits> {
     const { database, window } = this.#options;
     const [row] = await database.query<{ keep: number }>(
@@ -242,23 +276,26 @@ export class ReplicationSource implements ChangeSource {
       action: walLimitAction,
       log,
       onOverflow: () => {
-        this.#giveSlotUp('it keeps too much of the log (REALTIME_WAL_LIMIT_ACTION)');
+        this.#abandonSlot('the slot exceeds its WAL budget (REALTIME_WAL_LIMIT_ACTION)');
         connection.close();
       },
       onPublicationGone: () => {
-        log.error({ publication: publication.name }, 'The publication was dropped: changes are lost');
+        log.error(
+          { publication: publication.name },
+          'The publication was dropped or recreated; changes are lost',
+        );
         connection.close();
       },
     });
   }
 
-  /** The next connection makes the slot anew; what was not read yet is lost, and everybody is told. */
-  #giveSlotUp(reason: string): void {
+  /** Has the next session recreate the slot. Unread changes are lost, and every subscriber gets a `gap`. */
+  #abandonSlot(reason: string): void {
     this.#options.log.error(
       { slot: this.#options.slot, reason },
-      'The replication slot is given up for a new one',
+      'The replication slot will be recreated; unread changes are lost',
     );
-    this.#isSlotUseless = true;
+    this.#mustRecreateSlot = true;
   }
 
   #livenessOf(connection: ReplicationConnection): Liveness {
@@ -270,22 +307,22 @@ export class ReplicationSource implements ChangeSource {
       isPaused: () => this.#isPaused,
       silenceMs,
       onDead: () => {
-        log.warn(
-          { slot },
-          'Nothing comes from PostgreSQL, and it does not know of us any more: connecting anew',
-        );
+        log.warn({ slot }, 'The replication connection is dead; reconnecting');
         connection.close();
       },
     });
   }
 
-  /** Waits until the slot is ours. A waiting statement would hold a snapshot, so it is asked for again and again. */
-  async #lead(connection: ReplicationConnection): Promise<void> {
+  /**
+   * Waits until this server holds the advisory lock of the slot. The lock is on the replication connection,
+   * so lock and slot are released together. It polls, because a waiting statement would hold a snapshot.
+   */
+  async #waitForLeadership(connection: ReplicationConnection): Promise<void> {
     const { slot, log } = this.#options;
     const { signal } = this.#retry;
-    const ask = `SELECT pg_try_advisory_lock(${LOCK_SPACE}, hashtext('${slot}')) AS leads`;
+    const tryLock = `SELECT pg_try_advisory_lock(${LOCK_SPACE}, hashtext('${slot}')) AS leads`;
     while (!signal.aborted) {
-      const [answer] = await connection.query<{ leads: boolean }>(ask);
+      const [answer] = await connection.query<{ leads: boolean }>(tryLock);
       if (answer?.leads) return;
       if (this.#retry.state.status !== 'follower') {
         this.#retry.state = { status: 'follower' };
@@ -298,14 +335,17 @@ export class ReplicationSource implements ChangeSource {
   }
 }
 
-/** Up to PostgreSQL 17 changes that were made while the publication was not there end every attempt to read past them. */
-function isWedged(error: unknown): boolean {
+/**
+ * Up to PostgreSQL 17, changes made while the publication did not exist make every attempt to read past them
+ * fail.
+ */
+function isPublicationMissing(error: unknown): boolean {
   return (
     error instanceof Error && 'code' in error && error.code === '42704' && /publication/.test(error.message)
   );
 }
 
-/** The value of `publication_names`: a list of identifiers within a literal. */
+/** Returns the value of `publication_names`: a list of identifiers inside a string literal. */
 function publicationList(name: string): string {
   return `"${name.replaceAll('"', '""')}"`.replaceAll("'", "''");
 }

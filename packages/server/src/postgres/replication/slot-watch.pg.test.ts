@@ -65,7 +65,7 @@ describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (
     await eventually(() => expect(watch.retainedBytes).toBeGreaterThan(0));
   }
 
-  /** Writes so many bytes of log, about, and has the watch look. */
+  /** Writes about `bytes` bytes of WAL and has the watch check the slot. */
   async function fill(bytes: number): Promise<void> {
     await sql(
       test.url,
@@ -74,7 +74,7 @@ describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (
     await watch.look();
   }
 
-  it('warns from half of the budget on, keeps nothing for anybody from four fifths on, and says when it is full', async () => {
+  it('warns at 50 % of the budget, reduces the resume window to nothing at 80 %, and logs an error at 95 %', async () => {
     await begin(40_000_000);
     expect(log.warnings).toEqual([]);
     expect(watch.xminAge).toBeGreaterThan(0);
@@ -82,30 +82,30 @@ describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (
     expect(log.warnings).toEqual([expect.stringContaining('more than half')]);
     expect(window.limits).toEqual(LIMITS);
     await fill(12_000_000);
-    expect(log.warnings).toEqual([expect.any(String), expect.stringContaining('nearly all')]);
+    expect(log.warnings).toEqual([expect.any(String), expect.stringContaining('more than 80 %')]);
     expect(window.limits).toEqual({ ms: 0, bytes: 0 });
     await fill(8_000_000);
-    expect(log.errors).toEqual([expect.stringContaining('about to keep more')]);
+    expect(log.errors).toEqual([expect.stringContaining('nearly used up its WAL budget')]);
     expect(events).toEqual([]);
   });
 
-  it('says what the slot keeps, once and not at every look', async () => {
+  it('logs the status of the slot once and not at every check', async () => {
     await begin(40_000_000);
     await watch.look();
     expect(log.infos).toEqual([
       expect.stringMatching(
-        /^What the replication slot keeps .*"retainedBytes":\d+,"budgetBytes":40000000,"xminAge":\d+/,
+        /^Replication slot status .*"retainedBytes":\d+,"budgetBytes":40000000,"xminAge":\d+/,
       ),
     ]);
   });
 
-  it('gives the slot up where it is told to', async () => {
+  it('reports an overflow when its action is drop', async () => {
     await begin(1_000, 'drop');
     await watch.look();
     expect(events).toEqual(['overflow']);
   });
 
-  it('notices that the publication was dropped, or made anew', async () => {
+  it('detects that the publication was dropped or recreated', async () => {
     await begin(40_000_000_000);
     await sql(test.url, 'DROP PUBLICATION watched');
     await watch.look();

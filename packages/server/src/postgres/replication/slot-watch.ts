@@ -2,55 +2,56 @@ import type { Log } from '../../lib/log.js';
 import type { ResumeWindow, WindowLimits } from '../source/resume-window.js';
 import type { Sql } from '../sql/sql.js';
 
-/** What is done when the slot keeps nearly as much log as it may. */
+/** What to do when the slot has nearly used up its WAL budget: keep it, or drop it with a reported gap. */
 export type WalLimitAction = 'keep' | 'drop';
 
 export interface SlotWatchParts {
   readonly sql: Sql;
   readonly slot: string;
-  /** The publication that is read through; another one of its name has another oid. */
+  /** The publication of the stream. A recreated one has the same name and another oid. */
   readonly publication: { readonly name: string; readonly oid: number };
   readonly window: ResumeWindow;
-  /** How much the slot may keep where PostgreSQL sets no limit, in bytes. */
+  /** How much WAL the slot may retain where PostgreSQL sets no limit, in bytes. */
   readonly budgetBytes: number;
   readonly action: WalLimitAction;
   readonly log: Log;
-  /** The slot keeps too much, and is to be given up. */
+  /** Called when the slot exceeds its budget and `action` is `drop`. */
   readonly onOverflow: () => void;
-  /** What is read through has been taken away: changes may be missing from now on. */
+  /** Called when the publication was dropped or recreated: changes may be missing from now on. */
   readonly onPublicationGone: () => void;
 }
 
 const INTERVAL_MS = 5_000;
-/** After how many looks the log says again what the slot costs: an hour. */
+/** The status of the slot is logged at every nth check: once an hour. */
 const REPORT_EVERY = 720;
-/** Shares of what the slot may keep. */
+/** Thresholds, as shares of the WAL budget. */
 const WARN_AT = 0.5;
 const SHRINK_AT = 0.8;
 const ACT_AT = 0.95;
 const NOTHING: WindowLimits = { ms: 0, bytes: 0 };
 
-interface Seen {
+interface SlotStatus {
+  /** WAL retained for the slot, in bytes. */
   readonly retained: number;
-  /** What PostgreSQL lets it keep in addition; null: without limit. */
+  /** How much more WAL PostgreSQL lets the slot retain, in bytes; null: no limit. */
   readonly safe: number | null;
   readonly xmin_age: number | null;
   readonly publication: number | null;
 }
 
 /**
- * Looks at what the slot keeps: PostgreSQL's disk must not fill in silence. Every hour the log says how much that is;
- * from half of the budget on it warns, from four fifths on nothing is kept for who comes back, and near its end the
- * operator's choice is done.
+ * Watches how much WAL the slot retains, so that it never fills PostgreSQL's disk unnoticed. Logs the amount
+ * every hour, warns at 50 % of the budget, reduces the resume window to nothing at 80 %, and at 95 % follows
+ * REALTIME_WAL_LIMIT_ACTION. Also detects that the publication was dropped or recreated.
  */
 export class SlotWatch {
   readonly #parts: SlotWatchParts;
   readonly #limits: WindowLimits;
   #timer: NodeJS.Timeout | undefined;
   #level = 0;
-  #looks = 0;
+  #checks = 0;
   retainedBytes = 0;
-  /** Transactions that vacuum is held back by. */
+  /** By how many transactions the slot holds back vacuum of the catalog. */
   xminAge = 0;
 
   constructor(parts: SlotWatchParts) {
@@ -68,31 +69,31 @@ export class SlotWatch {
     this.#timer = undefined;
   }
 
-  /** A database that is away is the stream's matter. */
+  /** Checks the slot once. Ignores errors: the stream reports a lost database. */
   async look(): Promise<void> {
     const { sql, slot, publication, onPublicationGone } = this.#parts;
     try {
-      const [seen] = await sql.query<Seen>(
+      const [status] = await sql.query<SlotStatus>(
         `SELECT (pg_current_wal_insert_lsn() - restart_lsn)::float8 AS retained, safe_wal_size::float8 AS safe,
                 age(catalog_xmin) AS xmin_age, (SELECT oid FROM pg_publication WHERE pubname = $2) AS publication
          FROM pg_replication_slots WHERE slot_name = $1`,
         [slot, publication.name],
       );
-      if (seen === undefined || this.#timer === undefined) return;
-      this.retainedBytes = seen.retained;
-      this.xminAge = seen.xmin_age ?? 0;
-      if (seen.publication !== publication.oid) onPublicationGone();
-      else this.#weigh(seen);
+      if (status === undefined || this.#timer === undefined) return;
+      this.retainedBytes = status.retained;
+      this.xminAge = status.xmin_age ?? 0;
+      if (status.publication !== publication.oid) onPublicationGone();
+      else this.#applyBudget(status);
     } catch {
-      // It is looked at again.
+      // The next check tries again.
     }
   }
 
-  #weigh({ retained, safe, xmin_age }: Seen): void {
+  #applyBudget({ retained, safe, xmin_age }: SlotStatus): void {
     const { budgetBytes, window, log, slot, action, onOverflow } = this.#parts;
     const budget = safe === null ? budgetBytes : retained + Math.max(0, safe);
     const facts = { slot, retainedBytes: retained, budgetBytes: budget, xminAge: xmin_age };
-    if (this.#looks++ % REPORT_EVERY === 0) log.info(facts, 'What the replication slot keeps');
+    if (this.#checks++ % REPORT_EVERY === 0) log.info(facts, 'Replication slot status');
     const share = retained / budget;
     const level = [WARN_AT, SHRINK_AT, ACT_AT].filter((at) => share >= at).length;
     if (level === this.#level) return;
@@ -100,15 +101,15 @@ export class SlotWatch {
       log.warn(
         facts,
         level === 1
-          ? 'The replication slot keeps more than half of the log that it may'
-          : 'The replication slot keeps nearly all of the log that it may: nothing is kept for clients that come back',
+          ? 'The replication slot retains more than half of its WAL budget'
+          : 'The replication slot retains more than 80 % of its WAL budget; the resume window is reduced to nothing',
       );
-    // Between half and four fifths it stays as it was, so that it does not go to and fro.
+    // Between 50 % and 80 % the window stays as it is (hysteresis), so that it does not toggle.
     if (level >= 2) window.limits = NOTHING;
     else if (level === 0) window.limits = this.#limits;
     this.#level = level;
     if (level < 3) return;
-    log.error(facts, 'The replication slot is about to keep more of the log than it may');
+    log.error(facts, 'The replication slot has nearly used up its WAL budget');
     if (action === 'drop') onOverflow();
   }
 }

@@ -5,8 +5,8 @@ import type { Sql } from '../sql/sql.js';
 import type { ReplicationConnection } from './replication-connection.js';
 
 /**
- * Makes the publication when it is not there, not within a transaction, and answers its oid. It is only ever altered:
- * changes made while it is absent cannot be read.
+ * Creates the publication when it is missing and returns its oid. Not within a transaction. The server never
+ * drops or recreates a publication: changes created while it is absent cannot be read.
  */
 export async function ensurePublication(sql: Sql, name: string): Promise<number> {
   const oid = await publicationOid(sql, name);
@@ -15,12 +15,14 @@ export async function ensurePublication(sql: Sql, name: string): Promise<number>
     sql,
     `CREATE PUBLICATION ${quoted(name)} WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)`,
   );
-  const made = await publicationOid(sql, name);
-  if (made === undefined) throw new Error('PostgreSQL made no publication');
-  return made;
+  const created = await publicationOid(sql, name);
+  if (created === undefined) throw new Error('the publication was not found after its creation');
+  return created;
 }
 
-/** SQL for whether all changes of the table `c` are published, whole. */
+/**
+ * Returns an SQL condition: whether all changes of the table `c` are published, with all rows and columns.
+ */
 export function isPublished(publication: string): string {
   return `EXISTS (SELECT FROM pg_catalog.pg_publication p
     WHERE p.pubname = '${publication.replaceAll("'", "''")}' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
@@ -33,24 +35,27 @@ async function publicationOid(sql: Sql, name: string): Promise<number | undefine
   return row?.oid;
 }
 
-/** Makes the slot when it is not there, has lost its WAL, or is of no use; answers what it has confirmed. */
+/**
+ * Creates the slot when it is missing. Recreates it when it has lost WAL or `mustRecreate` is set. Returns
+ * its confirmed position and whether it is new.
+ */
 export async function ensureSlot(
   sql: Sql,
   connection: ReplicationConnection,
   name: string,
-  isUseless: boolean,
+  mustRecreate: boolean,
 ): Promise<{ readonly confirmed: Lsn; readonly isNew: boolean }> {
   const [slot] = await sql.query<{ confirmed: string; wal_status: string | null }>(
     `SELECT confirmed_flush_lsn::text AS confirmed, wal_status FROM pg_replication_slots WHERE slot_name = $1`,
     [name],
   );
-  if (slot !== undefined && slot.wal_status !== 'lost' && !isUseless) {
+  if (slot !== undefined && slot.wal_status !== 'lost' && !mustRecreate) {
     return { confirmed: parseLsn(slot.confirmed), isNew: false };
   }
   if (slot !== undefined) await connection.query(`DROP_REPLICATION_SLOT ${quoted(name)}`);
-  const [made] = await connection.query<{ consistent_point: string }>(
+  const [created] = await connection.query<{ consistent_point: string }>(
     `CREATE_REPLICATION_SLOT ${quoted(name)} LOGICAL pgoutput NOEXPORT_SNAPSHOT`,
   );
-  if (made === undefined) throw new Error('PostgreSQL made no slot');
-  return { confirmed: parseLsn(made.consistent_point), isNew: true };
+  if (created === undefined) throw new Error('CREATE_REPLICATION_SLOT returned no row');
+  return { confirmed: parseLsn(created.consistent_point), isNew: true };
 }

@@ -3,53 +3,61 @@ import type { Lsn } from '../sql/lsn.js';
 import { readMessage } from './pgoutput.js';
 import type { StreamHandler } from './replication-connection.js';
 
-/** What `realtime.send` writes. */
+/** The prefix of messages that `realtime.send` writes. */
 const MESSAGE_PREFIX = 'goforward.message';
-/** The prefix of our own messages in the log. */
+/** The prefix of heartbeats in the WAL. */
 export const HEARTBEAT_PREFIX = 'goforward.heartbeat';
 
-/** What a stream has brought so far: hands messages to the sink, and knows how far everything is done. */
+/**
+ * Decodes the stream, passes its messages to the sink, and tracks up to which position everything is
+ * delivered.
+ */
 export class WalReceiver implements StreamHandler {
   readonly #sink: ChangeSink;
   readonly #onHeartbeat: (content: string) => void;
   readonly #relations = new Map<number, WalRelation>();
-  /** The transaction that is being read; it is told of with its first change, since most have none for us. */
+  /**
+   * The open transaction. The sink gets it with its first change, since most transactions have none for it.
+   */
   #begin: WalBegin | undefined;
-  #isReported = false;
-  /** The end of the last transaction that was read. */
-  #read: Lsn = 0n;
-  /** Up to where the sink has handed everything out. */
-  #handled: Lsn;
+  #isBeginSent = false;
+  /** The end of the last transaction that the sink got. */
+  #lastCommitEnd: Lsn = 0n;
+  /** Everything before this position is delivered. */
+  #delivered: Lsn;
   #walEnd: Lsn;
   #transactions = 0;
   receivedBytes = 0;
 
   constructor(sink: ChangeSink, start: Lsn, onHeartbeat: (content: string) => void) {
     this.#sink = sink;
-    this.#handled = start;
+    this.#delivered = start;
     this.#walEnd = start;
     this.#onHeartbeat = onHeartbeat;
   }
 
-  /** PostgreSQL's end of the log, as it last said. */
+  /** The end of the WAL, as PostgreSQL last reported it. */
   get walEnd(): Lsn {
     return this.#walEnd;
   }
 
-  /** Up to where everything may be forgotten. Ever higher. */
+  /** The position up to which everything is delivered and may be acknowledged. Never decreases. */
   get safe(): Lsn {
-    return this.#handled;
+    return this.#delivered;
   }
 
-  /** How many transactions with something for us are safe: the rest of the way is PostgreSQL's idle progress. */
+  /**
+   * How many transactions with changes, messages or heartbeats are delivered. Progress without them is idle
+   * progress.
+   */
   get transactions(): number {
     return this.#transactions;
   }
 
-  /** The sink has handed out everything up to the end of a transaction. */
+  /** Records that the sink has delivered everything up to the end of a transaction. */
   handled(endLsn: Lsn): void {
-    if (endLsn <= this.#handled) return;
-    this.#handled = endLsn;
+    if (endLsn <= this.#delivered) return;
+    this.#delivered = endLsn;
     this.#transactions += 1;
   }
 
@@ -61,7 +69,7 @@ export class WalReceiver implements StreamHandler {
       case 'insert':
       case 'update':
       case 'delete':
-        this.#report();
+        this.#sendBegin();
         this.#sink.change(message.kind, this.#relation(message.relationOid), bytes);
         return;
       case 'begin':
@@ -74,12 +82,12 @@ export class WalReceiver implements StreamHandler {
         this.#relations.set(message.relation.oid, message.relation);
         return;
       case 'truncate':
-        this.#report();
+        this.#sendBegin();
         this.#sink.truncate(message.relationOids.map((oid) => this.#relation(oid)));
         return;
       case 'message':
         if (message.prefix === MESSAGE_PREFIX) {
-          this.#report();
+          this.#sendBegin();
           this.#sink.message(message.content);
           return;
         }
@@ -92,38 +100,38 @@ export class WalReceiver implements StreamHandler {
     }
   }
 
-  /** Only when no transaction is open, and all that was read has been handed out, has nothing been missed up to there. */
+  /** A keepalive's position is safe only when no transaction is open and everything received is delivered. */
   keepalive(walEnd: Lsn): void {
     if (walEnd > this.#walEnd) this.#walEnd = walEnd;
-    if (this.#begin === undefined) this.#skip(walEnd);
+    if (this.#begin === undefined) this.#skipTo(walEnd);
   }
 
-  #report(): void {
-    if (this.#isReported) return;
-    if (this.#begin === undefined) throw new Error('a change outside of a transaction');
-    this.#isReported = true;
+  #sendBegin(): void {
+    if (this.#isBeginSent) return;
+    if (this.#begin === undefined) throw new Error('received a change outside a transaction');
+    this.#isBeginSent = true;
     this.#sink.begin(this.#begin);
   }
 
   #commit(endLsn: Lsn): void {
     this.#begin = undefined;
-    if (!this.#isReported) {
-      this.#skip(endLsn);
+    if (!this.#isBeginSent) {
+      this.#skipTo(endLsn);
       return;
     }
-    this.#isReported = false;
-    this.#read = endLsn;
+    this.#isBeginSent = false;
+    this.#lastCommitEnd = endLsn;
     this.#sink.commit(endLsn);
   }
 
-  /** Nothing for us came up to here. */
-  #skip(lsn: Lsn): void {
-    if (this.#handled >= this.#read && lsn > this.#handled) this.#handled = lsn;
+  /** Advances the safe position over WAL without changes for the sink, unless a delivery is pending. */
+  #skipTo(lsn: Lsn): void {
+    if (this.#delivered >= this.#lastCommitEnd && lsn > this.#delivered) this.#delivered = lsn;
   }
 
   #relation(oid: number): WalRelation {
     const relation = this.#relations.get(oid);
-    if (relation === undefined) throw new Error('a change of a relation that was not described');
+    if (relation === undefined) throw new Error('received a change before its Relation message');
     return relation;
   }
 }

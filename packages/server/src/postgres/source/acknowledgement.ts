@@ -1,35 +1,40 @@
 import type { Log } from '../../lib/log.js';
-import type { ReplicationConnection } from '../replication/replication-connection.js';
-import type { WalReceiver } from '../replication/wal-receiver.js';
 import { formatLsn, type Lsn } from '../sql/lsn.js';
 import type { ChangeSink } from './change-source.js';
 import type { Mark, ResumeWindow } from './resume-window.js';
 import type { StreamState, StreamStateStore } from './stream-state.js';
 
-/** How often what is done is stored and acknowledged, in ms. */
+/** How often the position is stored and acknowledged, in ms. */
 const INTERVAL_MS = 1_000;
-/** Positions that moved without a transaction for us are only worth a write of our own when they moved so far, in bytes. */
+/** Progress without a transaction of interest is stored only when it exceeds this many bytes. */
 const IDLE_BYTES = 1024 * 1024;
 
 export interface AcknowledgementParts {
   readonly store: StreamStateStore;
   readonly state: StreamState;
-  readonly receiver: Pick<WalReceiver, 'safe' | 'walEnd' | 'transactions'>;
-  readonly connection: Pick<ReplicationConnection, 'acknowledge' | 'close'>;
+  readonly receiver: {
+    /** Everything before this position is delivered. */
+    readonly safe: Lsn;
+    readonly walEnd: Lsn;
+    /** How many transactions of interest are delivered. */
+    readonly transactions: number;
+  };
+  readonly connection: { acknowledge(lsn: Lsn): void; close(): void };
   readonly window: ResumeWindow;
   readonly sink: Pick<ChangeSink, 'forget'>;
   readonly log: Log;
 }
 
 /**
- * Tells PostgreSQL how far everything is done, when the resume window has passed over it: stored first, acknowledged
- * after, so that a position that PostgreSQL has and we have not is never ours.
+ * Acknowledges delivered positions once they have left the resume window. It stores a position first and
+ * acknowledges it after: so a slot that is ahead of the stored position was advanced by another client, and
+ * changes are lost.
  */
 export class Acknowledgement {
   readonly #parts: AcknowledgementParts;
   #stored: Lsn;
   #storedTransactions = 0;
-  /** What the window has passed over and was not worth a write yet. */
+  /** The newest mark that has left the window, stored or not. */
   #passed: Mark | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isBusy = false;
@@ -39,7 +44,7 @@ export class Acknowledgement {
     this.#stored = parts.state.acknowledged;
   }
 
-  /** Where the stream is to begin. */
+  /** The stored position, at which the stream starts, in PostgreSQL's notation. */
   get position(): string {
     return formatLsn(this.#stored);
   }
@@ -59,15 +64,15 @@ export class Acknowledgement {
     this.#passed = window.passed(now, receiver.walEnd) ?? this.#passed;
     const passed = this.#passed;
     if (this.#isBusy || passed === undefined || passed.lsn <= this.#stored) return;
-    // Our own writes move the log as well: following each of them would never end.
-    const isWorthIt =
+    // Storing the position writes WAL itself: storing every small advance would never end.
+    const isWorthStoring =
       passed.transactions > this.#storedTransactions || passed.lsn - this.#stored >= IDLE_BYTES;
-    if (!isWorthIt) return;
+    if (!isWorthStoring) return;
     this.#isBusy = true;
     try {
       await this.#acknowledge(passed);
     } catch (error) {
-      this.#parts.log.debug({ err: error }, 'The position of the stream could not be stored');
+      this.#parts.log.debug({ err: error }, 'Storing the position of the stream failed; retrying');
     } finally {
       this.#isBusy = false;
     }
@@ -76,7 +81,7 @@ export class Acknowledgement {
   async #acknowledge({ lsn, transactions }: Mark): Promise<void> {
     const { store, state, connection, sink, log } = this.#parts;
     if (!(await store.acknowledge(state, lsn, sink.forget(lsn)))) {
-      log.error({ slot: state }, 'Another server has written the position of the stream');
+      log.error({ slot: state }, 'Another server wrote the position of the stream; closing this stream');
       connection.close();
       return;
     }

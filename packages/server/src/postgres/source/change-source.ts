@@ -1,9 +1,15 @@
-/** A relation as the log describes it before its first change, and again whenever something of it has changed. */
+/**
+ * A relation as the WAL describes it: before its first change, and again after every change of its
+ * definition.
+ */
 export interface WalRelation {
   readonly oid: number;
   readonly schema: string;
   readonly name: string;
-  /** What old row versions consist of: `f` all columns, `d` the primary key, `i` an index, `n` nothing. */
+  /**
+   * The replica identity, which says what old row versions contain: `f` all columns, `d` the primary key, `i`
+   * an index, `n` nothing.
+   */
   readonly identity: 'f' | 'd' | 'i' | 'n';
   readonly columns: readonly WalColumn[];
 }
@@ -17,7 +23,7 @@ export interface WalColumn {
   readonly isKey: boolean;
 }
 
-/** The begin of a transaction; what follows until its commit belongs to it. */
+/** The begin of a transaction. All calls until its commit belong to it. */
 export interface WalBegin {
   /** The LSN of the commit record: with an index, the cursor of each change (Begin.final_lsn). */
   readonly commitLsn: bigint;
@@ -26,90 +32,95 @@ export interface WalBegin {
   readonly xid: number;
 }
 
-/** Takes what the source reads, in the order of commits. All calls are synchronous. */
+/** Receives what a source reads, in commit order. All calls are synchronous. */
 export interface ChangeSink {
-  /** The stream begins (again), before anything else. */
+  /** Called first, whenever the stream is opened or reopened. */
   opened(stream: OpenedStream): void;
   begin(begin: WalBegin): void;
-  /** `bytes`: the pgoutput message, valid during the call only. */
+  /** `bytes`: the pgoutput message, valid only during the call. */
   change(kind: 'insert' | 'update' | 'delete', relation: WalRelation, bytes: Buffer): void;
   truncate(relations: readonly WalRelation[]): void;
-  /** A message of MESSAGE_PREFIX; `content` is valid during the call only. */
+  /** A message of `realtime.send`. `content` is valid only during the call. */
   message(content: Buffer): void;
-  /** `endLsn`: what to acknowledge once every member has it. */
+  /** `endLsn`: the position to acknowledge once every member has the transaction. */
   commit(endLsn: bigint): void;
-  /** The stream is broken; it will be opened again. `reason`: a few words without roles and secrets. */
+  /**
+   * Called when the stream broke; the source will reopen it. `reason`: a few words without roles and secrets.
+   */
   closed(reason: string): void;
   /**
-   * What committed before `lsn` will not be sent again: whoever was away longer has missed it. Answers what is to be
-   * kept together with that position, as JSON, and given back when the stream is opened.
+   * Called before `lsn` is stored and acknowledged: transactions before it cannot be read again, so clients
+   * that were away for longer get a gap. Returns a memo to store together with that position, as JSON;
+   * `opened` receives it.
    */
   forget(lsn: bigint): SinkMemo;
 }
 
-/** What a sink keeps beside the position of the stream. */
+/** Values that a sink stores together with the position of the stream. */
 export type SinkMemo = Readonly<Record<string, string>>;
 
 export interface OpenedStream {
-  /** Names the history that cursors are of. */
+  /** The change epoch that cursors belong to. */
   readonly epoch: string;
-  /** Set when changes were lost since the last one was acknowledged, with the reason in a few words. */
+  /** Set when changes after the acknowledged position were lost: the reason in a few words. */
   readonly gap?: string;
-  /** What the sink had kept in this history. */
+  /** The memo that the sink last stored in this epoch. */
   readonly memo: SinkMemo;
-  /** Where PostgreSQL's log ended just before: what commits from now on does so behind it. */
+  /** The end of the WAL just before: transactions that commit from now on come after it. */
   readonly end: bigint;
 }
 
-/** One thing that keeps changes from being read, or will: what `doctor`, the log and `/readyz` tell. */
+/** One problem that prevents reading changes, or will: shown by `doctor`, the log and `/readyz`. */
 export interface Finding {
   /** Stable and documented: `GF101`. */
   readonly code: string;
   readonly severity: 'error' | 'warning';
   /** A few words without roles and secrets, fit for `/readyz`. */
   readonly title: string;
-  /** What mends it, for the operator alone: the exact SQL or setting. */
+  /** How to fix it, for the operator only: the exact SQL or setting. */
   readonly advice: string;
 }
 
 export type SourceState =
   | { readonly status: 'connecting' | 'stopped' }
   | { readonly status: 'streaming' }
-  /** Another server reads the slot; this one takes over when it ends. */
+  /** Another server reads changes; this one takes over when that server ends. */
   | { readonly status: 'follower' }
-  /** The database cannot be reached, or the stream broke; tried again in the background. */
+  /** The database is unreachable, or the stream broke; the source retries in the background. */
   | { readonly status: 'down'; readonly reason: string }
-  /** Somebody has to mend something; tried again in the background. */
+  /** The operator has to fix something; the source retries in the background. */
   | { readonly status: 'refused'; readonly findings: readonly Finding[] };
 
-/** Numbers of the stream, as far as they are known. */
+/** Statistics of the stream; 0 where a value is not known. */
 export interface SourceStats {
-  /** Bytes of WAL between PostgreSQL's end and what was handed to every member. */
+  /** Bytes of WAL between its end and the position that is delivered to every member. */
   readonly lagBytes: number;
-  /** How long the last heartbeat was under way. */
+  /** How long the last heartbeat took, in seconds. */
   readonly lagSeconds: number;
-  /** Bytes of WAL that PostgreSQL keeps for the slot. */
+  /** Bytes of WAL that PostgreSQL retains for the slot. */
   readonly retainedBytes: number;
-  /** How many transactions old the oldest row of the catalog is that vacuum must keep for the slot. */
+  /**
+   * Age, in transactions, of the oldest catalog row that vacuum must keep for the slot (`age(catalog_xmin)`).
+   */
   readonly xminAge: number;
-  /** Bytes that came over the replication connection. */
+  /** Bytes received from PostgreSQL. */
   readonly receivedBytes: number;
 }
 
-/** Where changes come from: the WAL, or a table that triggers write to. */
+/** Reads row changes: from the WAL (logical), or from a table that triggers write to (trigger). */
 export interface ChangeSource {
   readonly state: SourceState;
   readonly stats: SourceStats;
-  /** Where PostgreSQL's log ended when it was last looked at; undefined before the first time. */
+  /** The end of the WAL at the last `observe`; undefined before the first one. */
   readonly observedEnd: bigint | undefined;
-  /** Looks where PostgreSQL's log ends. Throws DATABASE_UNAVAILABLE. */
+  /** Reads and returns the current end of the WAL. Throws DATABASE_UNAVAILABLE. */
   observe(): Promise<bigint>;
-  /** Connects in the background, for as long as it takes, until `stop`. */
+  /** Connects in the background and reconnects until `stop`. */
   start(sink: ChangeSink): void;
   stop(): Promise<void>;
   /**
-   * Everything up to here has been handed to every member: the source may forget it. Ever higher within one opened
-   * stream; called often, so it costs nothing.
+   * Records that everything up to `endLsn` is delivered to every member, so that the source may discard it.
+   * Never decreases within one opened stream. Called often, so it must be cheap.
    */
   acknowledge(endLsn: bigint): void;
   /** Stops reading, so that PostgreSQL waits; the connection stays alive. */

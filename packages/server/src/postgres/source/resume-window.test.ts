@@ -5,7 +5,7 @@ import { type Mark, ResumeWindow } from './resume-window.js';
 const mark = (lsn: number, at: number): Mark => ({ lsn: BigInt(lsn), at, transactions: lsn });
 
 describe('the resume window', () => {
-  it('holds back what is younger than its time and nearer than its bytes, whichever is less', () => {
+  it('holds a position back until it is older than its time or farther than its bytes', () => {
     const window = new ResumeWindow({ ms: 100, bytes: 1_000 });
     for (const [lsn, at] of [
       [10, 0],
@@ -21,7 +21,7 @@ describe('the resume window', () => {
     expect(window.passed(10_000, 10_000n)).toBeUndefined();
   });
 
-  it('of nothing lets everything pass at once, and other limits hold from when they are set', () => {
+  it('of zero size holds nothing back, and changed limits apply at once', () => {
     const window = new ResumeWindow({ ms: 1_000, bytes: 1_000 });
     window.mark(mark(10, 0));
     expect(window.passed(1, 11n)).toBeUndefined();
@@ -29,7 +29,7 @@ describe('the resume window', () => {
     expect(window.passed(1, 11n)?.lsn).toBe(10n);
   });
 
-  it('never goes back, and never lets pass what both limits still hold', () => {
+  it('never goes back, and never releases a position that both limits still hold', () => {
     const steps = fc.array(fc.tuple(fc.nat(50), fc.nat(200)), { maxLength: 60 });
     fc.assert(
       fc.property(steps, fc.nat(100), fc.nat(500), (moves, ms, bytes) => {
@@ -48,7 +48,7 @@ describe('the resume window', () => {
           last = passed.lsn;
           expect(now - passed.at >= ms || BigInt(end) - passed.lsn >= BigInt(bytes)).toBe(true);
         }
-        // And what no limit holds any more has passed.
+        // Every position that exceeds a limit has been released.
         const free = all.filter(({ at, lsn }) => now - at >= ms || BigInt(end) - lsn >= BigInt(bytes));
         if (moves.length > 0) expect(last).toBe(free.at(-1)?.lsn ?? -1n);
       }),

@@ -1,21 +1,24 @@
 import type { Lsn } from '../sql/lsn.js';
 
-/** How much of the log is kept unacknowledged, so that it can be read again: whichever of both is less. */
+/** How much of the WAL stays unacknowledged, so that it can be read again: the smaller of both limits. */
 export interface WindowLimits {
   readonly ms: number;
   readonly bytes: number;
 }
 
-/** A position up to which everything was handed out at a time. */
+/** A position up to which everything was delivered, and when. */
 export interface Mark {
   readonly lsn: Lsn;
   /** When, in ms. */
   readonly at: number;
-  /** How many transactions with changes for us were before it. */
+  /** How many transactions of interest come before it. */
   readonly transactions: number;
 }
 
-/** Holds the acknowledged position back: what was handed out stays readable until the window has passed over it. */
+/**
+ * Delays acknowledgement: delivered WAL stays readable until it has left the window, so that clients can
+ * resume.
+ */
 export class ResumeWindow {
   #limits: WindowLimits;
   #marks: Mark[] = [];
@@ -29,19 +32,22 @@ export class ResumeWindow {
     return this.#limits;
   }
 
-  /** Other limits from now on. */
+  /** Changes the limits from now on. */
   set limits(limits: WindowLimits) {
     this.#limits = limits;
   }
 
-  /** Notes how far everything was handed out; called about once a second, ever higher. */
+  /** Records a delivered position. Called about once a second; a position that is not newer is ignored. */
   mark(mark: Mark): void {
     if (mark.lsn <= this.#newest) return;
     this.#newest = mark.lsn;
     this.#marks.push(mark);
   }
 
-  /** The newest mark that the window has left behind, given the time and the end of the log; undefined: none newer than before. */
+  /**
+   * Returns the newest mark that has left the window, given the time and the end of the WAL; undefined: none
+   * since the last call.
+   */
   passed(now: number, end: Lsn): Mark | undefined {
     const { ms, bytes } = this.#limits;
     let passed: Mark | undefined;

@@ -16,10 +16,13 @@ export interface SourceRetryOptions {
   readonly log: Log;
 }
 
-/** What is refused for the same reasons is named in the log this often, in ms. */
-const REMIND_MS = 60_000;
+/** How often the log repeats the same problem, in ms. */
+const REPEAT_WARNING_MS = 60_000;
 
-/** Opens a stream again and again, and tells how that goes. */
+/**
+ * Runs sessions of a change source with exponential backoff until `stop`, and reports the state to sink and
+ * log.
+ */
 export class SourceRetry {
   readonly #options: SourceRetryOptions;
   readonly #stopping = new AbortController();
@@ -32,18 +35,18 @@ export class SourceRetry {
     this.#options = options;
   }
 
-  /** No more attempts. */
+  /** Ends retrying. */
   stop(): void {
     this.#stopping.abort();
   }
 
-  /** The stream is open. */
+  /** Called by a session when its stream is open. */
   succeeded(): void {
     this.state = { status: 'streaming' };
     this.#lastReported = undefined;
   }
 
-  /** Runs one session after the other until `stop`; each calls `opened` when the sink knows of it. */
+  /** Runs one session after the other until `stop`. A session calls `opened` after it has opened the sink. */
   async run(
     sink: ChangeSink,
     session: (opened: () => void) => Promise<void>,
@@ -70,11 +73,11 @@ export class SourceRetry {
     this.state = { status: 'stopped' };
   }
 
-  /** Throws for what stands in the way, and names in the log what will. */
+  /** Throws when there are findings of severity error; logs the warnings. */
   requireNoErrors(findings: readonly Finding[]): void {
     const errors = findings.filter(({ severity }) => severity === 'error');
     if (errors.length > 0) throw new Refused(errors);
-    for (const { code, title, advice } of findings) this.#remind(`${code} ${title}`, { code, advice }, title);
+    for (const { code, title, advice } of findings) this.#warn(`${code} ${title}`, { code, advice }, title);
   }
 
   #failed(sink: ChangeSink, wasOpen: boolean, error: unknown): void {
@@ -82,7 +85,7 @@ export class SourceRetry {
       this.state = { status: 'refused', findings: error.findings };
       if (wasOpen) sink.closed('row changes cannot be read');
       for (const { code, title, advice } of error.findings) {
-        this.#remind(`${code} ${title}`, { code, advice }, `Row changes cannot be read: ${title}`);
+        this.#warn(`${code} ${title}`, { code, advice }, `Row changes cannot be read: ${title}`);
       }
       return;
     }
@@ -92,18 +95,18 @@ export class SourceRetry {
   #goDown(sink: ChangeSink, wasOpen: boolean, reason: string, error?: unknown): void {
     this.state = { status: 'down', reason };
     if (wasOpen) sink.closed(reason);
-    this.#remind(
+    this.#warn(
       reason,
       { reason, ...(error === undefined ? {} : { err: error }) },
-      'Row changes are not streaming; trying again in the background',
+      'Row changes are not streaming; retrying in the background',
     );
   }
 
-  /** A few words without roles and secrets. */
+  /** Returns the reason of a failure in a few words, without roles and secrets. */
   #reasonOf(error: unknown): string {
     if (error instanceof ProtocolError) {
       const { state } = this.#options.database;
-      return state.status === 'down' ? state.reason : 'the database is not reachable';
+      return state.status === 'down' ? state.reason : 'the database is unreachable';
     }
     if (error instanceof Error && 'code' in error && error.code === '55006')
       return 'the replication slot is still held by an earlier connection';
@@ -117,15 +120,15 @@ export class SourceRetry {
     return connectionFault(error, target)?.reason ?? 'the stream could not be read';
   }
 
-  #remind(key: string, facts: Record<string, unknown>, words: string): void {
+  #warn(key: string, fields: Record<string, unknown>, message: string): void {
     const now = Date.now();
-    if (this.#lastReported?.reason === key && now - this.#lastReported.at < REMIND_MS) return;
+    if (this.#lastReported?.reason === key && now - this.#lastReported.at < REPEAT_WARNING_MS) return;
     this.#lastReported = { reason: key, at: now };
-    this.#options.log.warn(facts, words);
+    this.#options.log.warn(fields, message);
   }
 }
 
-/** Somebody has to mend something before row changes can be read. */
+/** Row changes cannot be read until the operator has fixed the findings. */
 export class Refused extends Error {
   readonly findings: readonly Finding[];
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { continuation, type SlotFacts, type StreamState } from './stream-state.js';
 
-const KEPT: StreamState = {
+const STORED: StreamState = {
   epoch: 'old',
   generation: 3,
   systemId: 's',
@@ -11,11 +11,11 @@ const KEPT: StreamState = {
   memo: { '1': '0/5/0' },
 };
 const SLOT: SlotFacts = { systemId: 's', timeline: 1, confirmed: 100n, publication: 7, isNew: false };
-const go = (kept: StreamState | undefined, slot: Partial<SlotFacts>) =>
-  continuation(kept, { ...SLOT, ...slot }, () => 'new');
+const go = (stored: StreamState | undefined, slot: Partial<SlotFacts>) =>
+  continuation(stored, { ...SLOT, ...slot }, () => 'new');
 
 describe('a stream', () => {
-  it('begins with an epoch of its own and without a gap', () => {
+  it('starts a new epoch without a gap when there is no stored state', () => {
     expect(go(undefined, { isNew: true })).toEqual({
       state: {
         epoch: 'new',
@@ -29,19 +29,19 @@ describe('a stream', () => {
     });
   });
 
-  it.each(['100', '40'])('goes on where it was when the slot has confirmed %s of 100', (confirmed) => {
-    expect(go(KEPT, { confirmed: BigInt(confirmed) })).toEqual({ state: KEPT });
+  it.each(['100', '40'])('continues its epoch when the slot has confirmed %s of 100', (confirmed) => {
+    expect(go(STORED, { confirmed: BigInt(confirmed) })).toEqual({ state: STORED });
   });
 
   it.each<[string, Partial<SlotFacts>, number]>([
-    ['the replication slot was moved on by somebody else', { confirmed: 101n }, 3],
+    ['the replication slot was advanced by another client', { confirmed: 101n }, 3],
     ['the replication slot was lost', { isNew: true, confirmed: 50n }, 4],
     ['the database was restored or failed over', { timeline: 2 }, 3],
-    ['the database is another one', { systemId: 'other' }, 3],
-    ['the publication was made anew', { publication: 8 }, 3],
-  ])('is a new one where %s', (gap, slot, generation) => {
-    const { state, gap: told } = go(KEPT, slot);
-    expect([told, state.epoch, state.generation]).toEqual([gap, 'new', generation]);
+    ['the database cluster was replaced', { systemId: 'other' }, 3],
+    ['the publication was recreated', { publication: 8 }, 3],
+  ])('starts a new epoch with a gap when %s', (gap, slot, generation) => {
+    const { state, gap: reported } = go(STORED, slot);
+    expect([reported, state.epoch, state.generation]).toEqual([gap, 'new', generation]);
     expect(state.acknowledged).toBe(slot.confirmed ?? 100n);
   });
 });

@@ -2,43 +2,44 @@ import { formatLsn, type Lsn, parseLsn } from '../sql/lsn.js';
 import type { Sql } from '../sql/sql.js';
 import type { SinkMemo } from './change-source.js';
 
-/** How far the reader of a slot has come, and of which history; kept in our schema. */
+/** The position and change epoch of the reader of a slot, stored in the server's schema. */
 export interface StreamState {
-  /** What cursors begin with. */
+  /** The change epoch, the first part of cursors. */
   readonly epoch: string;
-  /** How often we have made the slot. */
+  /** How often the server has created the slot. */
   readonly generation: number;
   readonly systemId: string;
   readonly timeline: number;
   readonly acknowledged: Lsn;
-  /** The publication that was read through, by oid; null where that was not kept. */
+  /** The oid of the publication; null where it was not stored. */
   readonly publication: number | null;
-  /** What the sink wants kept with the position. */
+  /** The memo of the sink, stored together with the position. */
   readonly memo: SinkMemo;
 }
 
-/** What PostgreSQL says of itself and of the slot. */
+/** What PostgreSQL reports about itself and the slot. */
 export interface SlotFacts {
   readonly systemId: string;
   readonly timeline: number;
-  /** What the slot has confirmed. */
+  /** The slot's `confirmed_flush_lsn`. */
   readonly confirmed: Lsn;
   /** The oid of the publication. */
   readonly publication: number;
-  /** We made it just now. */
+  /** Whether the server has just created the slot. */
   readonly isNew: boolean;
 }
 
-/** From where the stream goes on, as which history, and what was lost. */
+/** The state with which the stream continues: position and epoch. */
 export interface Continuation {
   readonly state: StreamState;
-  /** Set when changes since the last acknowledged one are lost. */
+  /** Set when changes after the acknowledged position are lost: the reason. */
   readonly gap?: string;
 }
 
 /**
- * Compares what was kept with what is there. PostgreSQL reports no gap: a slot that was made anew or moved on by
- * somebody else goes on from where it is. One that is behind is normal: PostgreSQL saves its position lazily.
+ * Compares the stored state with the slot and decides whether the epoch continues. PostgreSQL does not report
+ * a gap: it silently continues a slot that was recreated or advanced by another client. A slot behind the
+ * stored position is normal, since PostgreSQL saves its position lazily.
  */
 export function continuation(
   kept: StreamState | undefined,
@@ -62,21 +63,21 @@ export function continuation(
 }
 
 function gapBetween(kept: StreamState, slot: SlotFacts): string | undefined {
-  if (slot.systemId !== kept.systemId) return 'the database is another one';
+  if (slot.systemId !== kept.systemId) return 'the database cluster was replaced';
   if (slot.isNew) return 'the replication slot was lost';
   if (slot.timeline !== kept.timeline) return 'the database was restored or failed over';
   if (kept.publication !== null && slot.publication !== kept.publication)
-    return 'the publication was made anew';
-  if (slot.confirmed > kept.acknowledged) return 'the replication slot was moved on by somebody else';
+    return 'the publication was recreated';
+  if (slot.confirmed > kept.acknowledged) return 'the replication slot was advanced by another client';
   return undefined;
 }
 
-/** Keeps the state of one slot in `streams` of our schema. */
+/** Stores the state of one slot in the table `streams` of the server's schema. */
 export class StreamStateStore {
   readonly #sql: Sql;
   readonly #table: string;
   readonly #slot: string;
-  /** Names this reader: another one that takes over writes its own. */
+  /** Identifies this reader; a server that takes over writes its own value. */
   readonly #holder: string;
 
   constructor(sql: Sql, schema: string, slot: string, holder: string) {
@@ -124,7 +125,10 @@ export class StreamStateStore {
     );
   }
 
-  /** Moves the acknowledged position on; false when the row is another reader's, or of another history. */
+  /**
+   * Advances the acknowledged position. Returns false when the row belongs to another reader or epoch
+   * (fencing).
+   */
   async acknowledge(state: StreamState, lsn: Lsn, memo: SinkMemo): Promise<boolean> {
     const rows = await this.#sql.query(
       `UPDATE ${this.#table} SET acknowledged = $4, memo = $5, updated_at = now()

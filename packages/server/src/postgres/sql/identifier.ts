@@ -1,9 +1,9 @@
-/** A name as SQL writes it, quoted whatever it is. */
+/** Quotes an identifier for SQL, always with double quotes. */
 export function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** A table's name as SQL writes it. */
+/** Returns the quoted, schema-qualified name of a table. */
 export function qualified({ schema, name }: { readonly schema: string; readonly name: string }): string {
   return `${quoted(schema)}.${quoted(name)}`;
 }

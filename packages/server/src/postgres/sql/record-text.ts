@@ -1,9 +1,10 @@
 /**
- * The fields of a composite value as `record_out` writes it (PostgreSQL manual, "Composite Type Input and Output
- * Syntax"): nothing stands for NULL, quotes and backslashes are doubled. Throws when the text is none.
+ * Splits the text of a composite value, as `record_out` writes it, into its fields (PostgreSQL manual,
+ * "Composite Type Input and Output Syntax"). An empty unquoted field is NULL; quotes and backslashes are
+ * doubled. Throws when the text is not a composite value.
  */
 export function recordFields(text: string): (string | null)[] {
-  if (text[0] !== '(' || text.at(-1) !== ')') throw new Error('no composite value');
+  if (text[0] !== '(' || text.at(-1) !== ')') throw new Error('not a composite value');
   const fields: (string | null)[] = [];
   const last = text.length - 1;
   let at = 1;
@@ -19,7 +20,7 @@ export function recordFields(text: string): (string | null)[] {
       at = end;
     }
     if (at >= last) return fields;
-    if (text[at] !== ',') throw new Error('no composite value');
+    if (text[at] !== ',') throw new Error('not a composite value');
     at += 1;
   }
 }
@@ -35,5 +36,5 @@ function quotedField(text: string, start: number): { value: string; end: number 
     at += 1;
     from = at;
   }
-  throw new Error('no composite value');
+  throw new Error('not a composite value');
 }

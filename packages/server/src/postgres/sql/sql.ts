@@ -1,9 +1,11 @@
-/** Something that statements can be sent to: the database, one transaction, or a session of its own. */
+/**
+ * Runs SQL statements: implemented by the database (pool), by one transaction, and by an unshared session.
+ */
 export interface Sql {
   /**
-   * The rows of one statement with its values bound; `timestamptz`, `numeric` and `bigint` as the driver reads
-   * them. Throws DATABASE_UNAVAILABLE when the connection is lost, and the driver's `DatabaseError` for the
-   * statement's own errors.
+   * Returns the rows of one statement with its values bound. `timestamptz`, `numeric` and `bigint` come as
+   * the driver parses them. Throws DATABASE_UNAVAILABLE when the connection is lost, and the driver's
+   * `DatabaseError` for errors of the statement.
    */
   query<Row extends object>(sql: string, values?: readonly unknown[]): Promise<Row[]>;
 }

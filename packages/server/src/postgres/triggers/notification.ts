@@ -2,7 +2,7 @@ import { isMadeByHand } from '../preflight/trigger-conditions.js';
 import { qualified } from '../sql/identifier.js';
 import type { Sql } from '../sql/sql.js';
 
-/** What the specification's function notifies of. */
+/** The payload of a NOTIFY by the specification's function. */
 interface Notification {
   readonly table: string;
   readonly schema: string;
@@ -14,8 +14,8 @@ interface Notification {
 const EVENTS = ['INSERT', 'UPDATE', 'DELETE'];
 
 /**
- * Puts what a trigger that was made by hand has notified of into the outbox. False for what is none, or of a table that
- * is not set up or carries no such trigger: everybody who may connect can notify.
+ * Stores a change that a hand-written trigger notified in the outbox. Returns false for an invalid payload,
+ * and for a table that is not enabled or has no such trigger: every role that can connect can NOTIFY.
  */
 export async function storeNotification(sql: Sql, schema: string, payload: string): Promise<boolean> {
   const notification = parse(payload);
@@ -27,8 +27,8 @@ export async function storeNotification(sql: Sql, schema: string, payload: strin
   );
   if (table === undefined) return false;
   const type = qualified({ schema: notification.schema, name: notification.table });
-  const row = (place: string) =>
-    `CASE WHEN ${place}::json IS NOT NULL THEN json_populate_record(NULL::${type}, ${place}::json)::text END`;
+  const row = (parameter: string) =>
+    `CASE WHEN ${parameter}::json IS NOT NULL THEN json_populate_record(NULL::${type}, ${parameter}::json)::text END`;
   try {
     await sql.query(
       `INSERT INTO ${schema}.outbox (xid, table_oid, kind, old_row, new_row)
@@ -37,7 +37,7 @@ export async function storeNotification(sql: Sql, schema: string, payload: strin
     );
     return true;
   } catch (error) {
-    // The record does not fit the table: what somebody made up, or a column that has changed since.
+    // The record does not match the table: it is forged, or a column has changed since.
     if (error instanceof Error && 'code' in error && /^(22|42)/.test(String(error.code))) return false;
     throw error;
   }

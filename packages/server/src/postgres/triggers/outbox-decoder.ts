@@ -6,19 +6,21 @@ import { columnsOf, type ShapeColumn } from './row-shape.js';
 
 const KINDS = { I: 'insert', U: 'update', D: 'delete' } as const;
 
-/** Makes of the rows of the outbox what the log of PostgreSQL would tell. */
+/** Converts rows of the outbox into the calls that reading the WAL would make on the sink. */
 export class OutboxDecoder {
-  /** The last description of each table, and what it was made of. */
+  /** The last relation of each table, by oid, and the key that it was built from. */
   readonly #relations = new Map<number, { readonly key: string; readonly relation: WalRelation }>();
 
-  /** False where the columns of a row cannot be told for certain. */
+  /**
+   * Passes a row to the sink. Returns false where the columns of the row cannot be determined for certain.
+   */
   hand(sink: ChangeSink, batch: Batch, { kind, tableOid, oldRow, newRow }: OutboxRow): boolean {
     if (kind === 'M') {
       sink.message(Buffer.from(newRow ?? ''));
       return true;
     }
     const shape = batch.shapes[tableOid];
-    // A table that was dropped meanwhile has nobody who may see it.
+    // The table was dropped meanwhile, so nobody can see the row.
     if (shape === undefined) return true;
     if (kind === 'T') {
       sink.truncate([this.#relation(tableOid, shape, shape.now.columns)]);
@@ -33,7 +35,10 @@ export class OutboxDecoder {
     return true;
   }
 
-  /** The same object as long as nothing about the table changes: another one has its rights and policies read again. */
+  /**
+   * Returns the same object while the table is unchanged: for a new object its privileges and policies are
+   * read again.
+   */
   #relation(
     tableOid: number,
     { oid, schema, name, version }: TableShape,

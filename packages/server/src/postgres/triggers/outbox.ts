@@ -2,28 +2,28 @@ import type { WalRelation } from '../source/change-source.js';
 import type { Sql } from '../sql/sql.js';
 import type { RowShape } from './row-shape.js';
 
-/** What was read together: the transactions that one snapshot sees and the one before does not. */
+/** Transactions that were read together: those that one snapshot sees and the previous snapshot does not. */
 export interface Batch {
   readonly start: bigint;
   readonly end: bigint;
   readonly seenBefore: string;
   readonly seen: string;
-  /** Of each table, by oid. */
+  /** The shapes of the tables, by oid. */
   readonly shapes: Readonly<Record<string, TableShape>>;
   /** Microseconds since 1970-01-01 UTC. */
   readonly readAt: bigint;
 }
 
-/** A table as it was when a batch was read; a partition has the names and the oid of its root. */
+/** A table at the time when a batch was read. A partition has the names and the oid of its root table. */
 export interface TableShape extends Pick<WalRelation, 'oid' | 'schema' | 'name'> {
-  /** Another one whenever anything about the table has changed that rights and policies depend on. */
+  /** Changes whenever something changes that privileges and policies of the table depend on. */
   readonly version: string;
   readonly before: RowShape | null;
   readonly now: RowShape;
 }
 
 export interface OutboxRow {
-  /** Of its transaction. */
+  /** The position of its transaction. */
   readonly position: string;
   readonly xid: string;
   readonly tableOid: number;
@@ -32,18 +32,19 @@ export interface OutboxRow {
   readonly newRow: string | null;
 }
 
-/** How many rows, and about how many bytes, are fetched at once. */
+/** How many rows, and about how many bytes, are fetched together. */
 const PAGE_ROWS = 1_000;
 const PAGE_BYTES = 4 * 1024 * 1024;
 
-/** What a row counts as, in bytes. */
+/** SQL for the size of a row in bytes, which positions count. */
 const SIZE = '40 + coalesce(octet_length(old_row), 0) + coalesce(octet_length(new_row), 0)';
 
 /**
- * The table that triggers write to, in the order of commits. What a snapshot sees and the one before does not has
- * committed between them: no number that writers take is needed for that, and a transaction that stays open holds
- * nothing up. Within a batch transactions are ordered by their last write, which whoever had to wait for another's
- * row lock comes behind. Positions count bytes, so that a window can be measured by them.
+ * Reads the table that triggers write to, in commit order. Transactions that a snapshot sees and the previous
+ * one does not have committed between them. So reading needs no sequence number of writers, and a transaction
+ * that stays open delays no other. Within a batch transactions are ordered by their last write: a transaction
+ * that had to wait for another's row lock comes after it. Positions count bytes, so that the resume window
+ * can be measured in them.
  */
 export class Outbox {
   readonly #sql: Sql;
@@ -54,7 +55,9 @@ export class Outbox {
     this.#schema = schema;
   }
 
-  /** The batches that are kept, in their order. The last one is always there: it says what was seen. */
+  /**
+   * Returns the stored batches in order. The last one always exists: it has the snapshot to continue from.
+   */
   async batches(): Promise<Batch[]> {
     const rows = await this.#sql.query<
       Omit<Batch, 'start' | 'end' | 'readAt'> & Record<'start' | 'end' | 'readAt', string>
@@ -71,7 +74,7 @@ export class Outbox {
     }));
   }
 
-  /** Forgets everything: what commits from now on comes behind `position`. */
+  /** Empties the outbox. Transactions that commit from now on come after `position`. */
   async clear(position: bigint): Promise<void> {
     await this.#sql.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
     try {
@@ -88,8 +91,9 @@ export class Outbox {
   }
 
   /**
-   * Takes what has committed since `seenBefore` as a batch, kept before anybody hears of it; where nothing has, answers
-   * what is seen now, unless the position must move all the same.
+   * Reads what has committed since the snapshot `seenBefore` as a batch and stores the batch before it is
+   * delivered. When nothing has committed it returns the current snapshot, unless `mustMove` asks for a batch
+   * that only advances the position.
    */
   async take(seenBefore: string, start: bigint, mustMove: boolean): Promise<Batch | string> {
     await this.#sql.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
@@ -100,7 +104,7 @@ export class Outbox {
          FROM ${this.#schema}.outbox WHERE ${NOT_SEEN}`,
         [seenBefore],
       );
-      if (found === undefined) throw new Error('PostgreSQL answered nothing');
+      if (found === undefined) throw new Error('PostgreSQL returned no snapshot');
       const { seen, bytes, oids } = found;
       if (oids === null && !mustMove) {
         await this.#sql.query('COMMIT');
@@ -118,7 +122,7 @@ export class Outbox {
     }
   }
 
-  /** The rows of a batch in pages: the same at each time that they are read. */
+  /** Yields the rows of a batch in pages. Reading a batch again gives the same rows. */
   async *rows({ seenBefore, seen, start, end }: Batch): AsyncGenerator<OutboxRow[]> {
     const select = `
       SELECT ($3::int8 - 1 + sum(size) OVER (ORDER BY last))::int8::text AS position, xid::text,
@@ -131,7 +135,8 @@ export class Outbox {
       yield await this.#sql.query<OutboxRow>(select, values);
       return;
     }
-    // What does not fit one page is put aside by PostgreSQL, so that no snapshot is held while members are waited for.
+    // WITH HOLD: PostgreSQL materializes the rows, so that no snapshot is held while delivery waits for slow
+    // members.
     const [rows] = await this.#sql.query<{ count: number }>(
       `SELECT count(*)::int AS count FROM (${select}) counted`,
       values,
@@ -149,7 +154,7 @@ export class Outbox {
     await this.#sql.query('CLOSE "gf$outbox"');
   }
 
-  /** Forgets the batches up to a position, and what they consist of. */
+  /** Deletes the batches up to a position, and their rows. Keeps the last batch. */
   async prune(position: bigint): Promise<void> {
     await this.#sql.query(
       `WITH gone AS (
@@ -173,7 +178,7 @@ export class Outbox {
   }
 }
 
-/** The columns of tables now, beside those of the last time, which they then become. */
+/** Returns the current and the previous shapes of tables, and stores the current ones as the previous. */
 export async function tableShapes(
   sql: Sql,
   schema: string,
@@ -183,10 +188,13 @@ export async function tableShapes(
   return Object.fromEntries(rows.map(({ table, ...shape }) => [table, shape]));
 }
 
-/** By two looks into the index: what began after the snapshot $1, and what was running. */
+/**
+ * SQL for rows that the snapshot $1 does not see. Two index lookups: transactions that began after it, and
+ * then running ones.
+ */
 const NOT_SEEN = `(xid >= pg_snapshot_xmax($1::pg_snapshot) OR xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))))`;
 
-/** A table that is no more is as it was. */
+/** Reads the shapes of tables. A dropped table is missing in the result, and its stored shape stays. */
 const SHAPES = (schema: string) => `
   WITH seen AS (
     SELECT c.oid, coalesce(pg_partition_root(c.oid)::oid, c.oid) AS root, json_build_object(

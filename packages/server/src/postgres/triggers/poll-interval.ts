@@ -1,12 +1,14 @@
 import type { Sql } from '../sql/sql.js';
 
-/** One that may be woken looks by itself after so long, in ms. */
-const LONGEST_WAIT_MS = 5_000;
+/** A reader that can be notified polls after this time at the latest, in ms. */
+const MAX_WAIT_MS = 5_000;
 
 /**
- * How the reader of the outbox waits. A NOTIFY in every transaction costs writers more than half of their throughput, so
- * that they notify only while the reader holds a lock that says that it is asleep. Each of them holds the lock in shared
- * mode until it has committed: who gets it alone knows that nobody is about to commit without a word.
+ * Decides how long the reader of the outbox waits, and whether writers notify it. A NOTIFY in every
+ * transaction costs writers more than half of their throughput, so they notify only while the reader holds an
+ * advisory lock that means "asleep". A writer that found the reader awake holds the lock in shared mode until
+ * it has committed. So when the reader gets the lock exclusively, no writer is about to commit without
+ * notifying.
  */
 export class PollInterval {
   readonly #lock: () => string;
@@ -15,14 +17,14 @@ export class PollInterval {
   #isWoken = false;
   #wake: (() => void) | undefined;
 
-  /** `lock`: the key of the lock, as SQL. */
+  /** `lock` returns the key of the advisory lock, as SQL. */
   constructor(lock: () => string) {
     this.#lock = lock;
   }
 
   /**
-   * Another session. A transaction that has notified cannot be prepared for a commit in two phases: where there may be
-   * such, nobody is asked to.
+   * Starts with a new session, which holds no lock. Where prepared transactions are possible, writers are
+   * never asked to notify: a transaction that has notified cannot be prepared for two-phase commit.
    */
   async begin(session: Sql): Promise<void> {
     this.#hasLock = false;
@@ -32,19 +34,21 @@ export class PollInterval {
     this.#canBeNotified = row?.may === true;
   }
 
-  /** Ends the waiting, or the next one at once. */
+  /** Ends the current wait, or the next one at once. */
   wake(): void {
     this.#isWoken = true;
     this.#wake?.();
   }
 
   /**
-   * Waits until it is woken, or for `ms` where writers are about to commit; or not at all when the lock has just become
-   * ours: what committed before that is to be looked for once more. Answers whether it could sleep.
+   * Waits once. With the lock: until it is woken, then releases the lock. Without it: tries to get the lock,
+   * and returns at once when that succeeds, since transactions that committed just before must be read first.
+   * Otherwise (writers are about to commit, or must not notify) waits `ms`. Returns whether it has or had the
+   * lock.
    */
   async wait(session: Sql, ms: number): Promise<boolean> {
     if (this.#hasLock) {
-      await this.#waitFor(LONGEST_WAIT_MS);
+      await this.#waitFor(MAX_WAIT_MS);
       await this.unlock(session);
       return true;
     }
@@ -60,7 +64,7 @@ export class PollInterval {
     return this.#hasLock;
   }
 
-  /** Writers need not notify any more. */
+  /** Releases the lock: writers stop notifying. */
   async unlock(session: Sql): Promise<void> {
     if (!this.#hasLock) return;
     this.#hasLock = false;

@@ -4,8 +4,9 @@ import type { ShapeColumn } from './row-shape.js';
 const KINDS = { insert: 'I', update: 'U', delete: 'D' } as const;
 
 /**
- * A change as pgoutput would tell it (PostgreSQL manual, "Logical Replication Message Formats"), made of the texts of
- * composite values: everything behind the source reads one format. Generated columns are left out, as the log does.
+ * Encodes a change as a pgoutput message (PostgreSQL manual, "Logical Replication Message Formats") from the
+ * texts of composite values, so that all consumers read one format. Generated columns are left out, as in the
+ * WAL.
  */
 export function rowMessage(
   kind: keyof typeof KINDS,

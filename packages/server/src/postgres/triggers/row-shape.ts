@@ -1,4 +1,4 @@
-/** A column of a table, as the catalog numbers it: a number is never used twice. */
+/** A column of a table. `number` is its `attnum`, which PostgreSQL never reuses. */
 export interface ShapeColumn {
   readonly number: number;
   readonly name: string;
@@ -7,17 +7,18 @@ export interface ShapeColumn {
   readonly isGenerated: boolean;
 }
 
-/** What a row's text consists of, at one time. */
+/** The columns of a table at one time, which the text of a row consists of. */
 export interface RowShape {
-  /** The highest number that a column has had, dropped ones too. */
+  /** The highest column number so far, including dropped columns. */
   readonly highest: number;
-  /** Those that are there, in their order. */
+  /** The existing columns, in order. */
   readonly columns: readonly ShapeColumn[];
 }
 
 /**
- * The columns of a row text of so many fields, written at some time between two looks at the catalog; undefined where
- * that cannot be told for certain. `before` is missing where there was no earlier look.
+ * Returns the columns of a row text with `fields` fields that was written at some time between two reads of
+ * the catalog, `before` and `now`. Returns undefined where they cannot be determined for certain. `before` is
+ * missing at the first read.
  */
 export function columnsOf(
   fields: number,
@@ -29,7 +30,7 @@ export function columnsOf(
     if (fields === now.columns.length) return now.columns;
     return fields === before?.columns.length ? before.columns : undefined;
   }
-  // Columns were added: when none went, each state in between was a beginning of what is there now.
+  // Columns were added. If none was dropped, every state in between was a prefix of the current columns.
   const added = now.highest - before.highest;
   const isGrown = now.columns.length === before.columns.length + added;
   return isGrown && fields >= before.columns.length && fields <= now.columns.length

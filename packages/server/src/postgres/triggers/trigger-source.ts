@@ -21,40 +21,47 @@ export interface TriggerSourceOptions {
   readonly url: string;
   readonly database: Database;
   readonly names: () => PreflightNames;
-  /** How much stays readable after it was handed out. */
+  /** The resume window: how much stays readable after it was delivered. */
   readonly window: WindowLimits;
   readonly maxReconnectDelayMs: number;
   readonly log: Log;
   readonly newEpoch: () => string;
-  /** Sees to it that the tables carry their triggers; answers whether some did not. */
+  /** Creates missing triggers of enabled tables; returns whether any was missing. */
   readonly prepareTables: () => Promise<boolean>;
   readonly random?: () => number;
 }
 
-/** What the state of this stream is kept under, where others have the name of their slot; no slot has it. */
+/** The key of this stream's state in `streams`, instead of a slot's name. No slot can have this name. */
 export const OUTBOX_STREAM = '(outbox)';
-/** Where the first history begins: there is a place before it. */
-const FIRST = 1n;
-/** How often a follower asks whether it may lead, in ms. */
+/** The position at which the first epoch starts. Not 0, so that there is a position before it. */
+const FIRST_POSITION = 1n;
+/** How often a follower tries to become the leader, in ms. */
 const FOLLOW_MS = 1_000;
-/** A reader that asks for nothing for so long stands still, in ms; one that works asks every five seconds. */
+/**
+ * A leader whose session is idle for this long counts as hung, in ms. A working one runs a query every five
+ * seconds.
+ */
 const STALE_MS = 10_000;
-/** How often one that is paused asks for a sign of life, in ms. */
-const ALIVE_MS = 3_000;
-/** How long a reader that may not sleep waits, in ms: a little longer each time that it finds nothing. */
-const SHORTEST_PAUSE_MS = 2;
-const LONGEST_PAUSE_MS = 50;
-/** While much is written, few large batches cost writers less than many small ones: how long is gathered, in ms, */
-const SHORTEST_GATHERING_MS = 10;
-const LONGEST_GATHERING_MS = 100;
-/** and how many times as long as the batch before took. */
-const BATCH_SHARE = 5;
-/** How often the size of the outbox is looked at, in ms. */
+/** How often a paused leader runs a query to stay alive, in ms. */
+const KEEP_ALIVE_MS = 3_000;
+/**
+ * How long a reader that writers do not notify waits, in ms: twice as long after every poll without changes.
+ */
+const MIN_POLL_MS = 2;
+const MAX_POLL_MS = 50;
+/**
+ * Delay after a batch, in ms: BATCH_DELAY_FACTOR times the duration of the batch, at most the maximum, and at
+ * least the minimum since its start. Under load, few large batches cost writers less than many small ones.
+ */
+const MIN_BATCH_DELAY_MS = 10;
+const MAX_BATCH_DELAY_MS = 100;
+const BATCH_DELAY_FACTOR = 5;
+/** How often the size of the outbox is measured, in ms. */
 const SIZE_MS = 10_000;
-/** How many notifications of triggers that were made by hand may wait. */
+/** How many notifications of hand-written triggers may be queued. */
 const MAX_NOTIFICATIONS = 10_000;
 
-/** Row changes as triggers tell them, by way of a table in our schema: for where logical decoding cannot be had. */
+/** Reads row changes from an outbox table that triggers write to, for databases without logical decoding. */
 export class TriggerSource implements ChangeSource {
   readonly #options: TriggerSourceOptions;
   readonly #retry: SourceRetry;
@@ -65,11 +72,11 @@ export class TriggerSource implements ChangeSource {
   readonly #pollInterval: PollInterval;
   #isPaused = false;
   #resumeReading: (() => void) | undefined;
-  /** Who waits to know where the stream is. */
+  /** Pending `observe` calls, settled by the next read of the outbox. */
   #observers: { readonly resolve: (end: bigint) => void; readonly reject: (error: unknown) => void }[] = [];
   #notifications: string[] = [];
   #observedEnd: bigint | undefined;
-  #lost: string | undefined;
+  #gapReason: string | undefined;
   readonly #progress = { walEnd: 0n, safe: 0n, transactions: 0, receivedBytes: 0 };
   #retainedBytes = 0;
   #lagSeconds = 0;
@@ -129,7 +136,7 @@ export class TriggerSource implements ChangeSource {
     this.#resumeReading?.();
   }
 
-  /** Where the stream will be when everything that has committed by now is read. */
+  /** Returns the position that the stream will have when everything committed by now is read. */
   async observe(): Promise<bigint> {
     if (this.#retry.state.status !== 'streaming') {
       const { database } = this.#options;
@@ -145,7 +152,7 @@ export class TriggerSource implements ChangeSource {
     });
   }
 
-  /** One session, from its first statement to its end. */
+  /** Runs one session: from its first statement to its end. */
   async #read(sink: ChangeSink, opened: () => void): Promise<void> {
     const { database, newEpoch, log, prepareTables } = this.#options;
     const names = this.#options.names();
@@ -154,29 +161,30 @@ export class TriggerSource implements ChangeSource {
     const session = await database.openSession('outbox');
     this.#session = session;
     session.listen(
-      (payload) => this.#notified(payload),
+      (payload) => this.#queueNotification(payload),
       () => this.#pollInterval.wake(),
     );
-    await this.#lead(session);
+    await this.#waitForLeadership(session);
     if (this.#retry.signal.aborted) return;
     await session.query('LISTEN table_changes');
     await this.#pollInterval.begin(session);
     await database.query(
       `WITH gone AS (DELETE FROM ${database.schema}.change_source) INSERT INTO ${database.schema}.change_source VALUES ('trigger')`,
     );
-    if (await prepareTables()) this.#lost ??= 'tables were without their triggers';
+    if (await prepareTables()) this.#gapReason ??= 'triggers of tables were missing';
     const store = new StreamStateStore(database, database.schema, OUTBOX_STREAM, newEpoch());
     const outbox = new Outbox(session, database.schema);
     const { state, gap } = await this.#continuation(session, store, outbox);
     await store.write(state);
-    const kept = await outbox.batches();
-    // What has committed by now is of before: whoever joins from here on has it.
-    const newest = kept.at(-1);
+    const stored = await outbox.batches();
+    // Transactions committed by now come before `end`: members that join from now on read their rows
+    // themselves.
+    const newest = stored.at(-1);
     if (newest !== undefined) {
       const taken = await outbox.take(newest.seen, newest.end, false);
-      if (typeof taken !== 'string') kept.push(taken);
+      if (typeof taken !== 'string') stored.push(taken);
     }
-    const last = kept.at(-1);
+    const last = stored.at(-1);
     if (last === undefined) throw new Error('the outbox was emptied');
     this.#progress.safe = state.acknowledged;
     this.#progress.walEnd = last.end;
@@ -192,14 +200,14 @@ export class TriggerSource implements ChangeSource {
     log.info({ epoch: state.epoch, ...(gap === undefined ? {} : { gap }) }, 'Row changes are streaming');
     this.#acknowledgement = this.#acknowledgementOf(store, state, sink);
     this.#acknowledgement.start();
-    for (const batch of kept) if (batch.end > state.acknowledged) await this.#hand(sink, outbox, batch);
+    for (const batch of stored) if (batch.end > state.acknowledged) await this.#deliver(sink, outbox, batch);
     await this.#follow(session, sink, outbox, last.seen);
   }
 
-  /** Takes what commits, batch by batch, until the session ends. */
+  /** Reads and delivers committed transactions batch by batch, until the session ends. */
   async #follow(session: SqlSession, sink: ChangeSink, outbox: Outbox, from: string): Promise<void> {
     let seen = from;
-    let pause = SHORTEST_PAUSE_MS;
+    let pollMs = MIN_POLL_MS;
     let sizeAt = 0;
     while (!this.#retry.signal.aborted && !session.isLost) {
       await this.#storeNotifications(session);
@@ -218,42 +226,42 @@ export class TriggerSource implements ChangeSource {
       this.#observedEnd = this.#progress.walEnd;
       for (const { resolve } of observers) resolve(this.#progress.walEnd);
       if (isBatch) {
-        pause = SHORTEST_PAUSE_MS;
+        pollMs = MIN_POLL_MS;
         await this.#pollInterval.unlock(session);
-        await this.#hand(sink, outbox, taken);
+        await this.#deliver(sink, outbox, taken);
         const took = performance.now() - began;
         await delay(
-          Math.min(LONGEST_GATHERING_MS, Math.max(SHORTEST_GATHERING_MS - took, BATCH_SHARE * took)),
+          Math.min(MAX_BATCH_DELAY_MS, Math.max(MIN_BATCH_DELAY_MS - took, BATCH_DELAY_FACTOR * took)),
         );
-      } else if (!(await this.#pollInterval.wait(session, pause))) {
-        pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+      } else if (!(await this.#pollInterval.wait(session, pollMs))) {
+        pollMs = Math.min(pollMs * 2, MAX_POLL_MS);
       }
       if (began - sizeAt > SIZE_MS) {
         sizeAt = began;
-        await this.#look(session);
+        await this.#measureSize(session);
       }
     }
   }
 
-  /** Hands the transactions of a batch to the sink. */
-  async #hand(sink: ChangeSink, outbox: Outbox, batch: Batch): Promise<void> {
+  /** Passes the transactions of a batch to the sink. */
+  async #deliver(sink: ChangeSink, outbox: Outbox, batch: Batch): Promise<void> {
     let position: bigint | undefined;
     const commit = () => {
       if (position !== undefined) sink.commit(position + 1n);
     };
     for await (const rows of outbox.rows(batch)) {
       for (const row of rows) {
-        const own = BigInt(row.position);
-        if (own !== position) {
+        const rowPosition = BigInt(row.position);
+        if (rowPosition !== position) {
           commit();
-          position = own;
+          position = rowPosition;
           const xid = Number(BigInt(row.xid) & 0xffff_ffffn);
-          sink.begin({ commitLsn: own, commitTime: batch.readAt, xid });
+          sink.begin({ commitLsn: rowPosition, commitTime: batch.readAt, xid });
         }
         this.#progress.receivedBytes += (row.oldRow?.length ?? 0) + (row.newRow?.length ?? 0);
         if (!this.#decoder.hand(sink, batch, row)) {
-          this.#lost = 'the columns of a table changed more than once';
-          throw new Error('rows of the outbox have columns that cannot be told');
+          this.#gapReason = 'the columns of a table changed more than once';
+          throw new Error('cannot determine the columns of an outbox row');
         }
       }
       await this.#waitWhilePaused();
@@ -262,20 +270,23 @@ export class TriggerSource implements ChangeSource {
     if (position === undefined) this.acknowledge(batch.end);
   }
 
-  /** The session stays alive meanwhile: another server takes over from one that stands still. */
+  /**
+   * Waits while reading is paused. Queries regularly, since another server takes over from a session that
+   * looks hung.
+   */
   async #waitWhilePaused(): Promise<void> {
     while (this.#isPaused && !this.#retry.signal.aborted) {
       let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
         this.#resumeReading = resolve;
-        timer = setTimeout(resolve, ALIVE_MS);
+        timer = setTimeout(resolve, KEEP_ALIVE_MS);
       });
       clearTimeout(timer);
       await this.#session?.query('SELECT 1');
     }
   }
 
-  /** From where the stream goes on, as which history, and what was lost. */
+  /** Decides whether the stored epoch continues; otherwise empties the outbox and starts a new one. */
   async #continuation(
     session: SqlSession,
     store: StreamStateStore,
@@ -286,15 +297,15 @@ export class TriggerSource implements ChangeSource {
       `SELECT (SELECT system_identifier::text FROM pg_control_system()) AS id, (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline`,
     );
     const { id: systemId, timeline } = system ?? { id: '', timeline: 0 };
-    const kept = await store.read();
+    const stored = await store.read();
     const last = (await outbox.batches()).at(-1);
-    const gap = kept === undefined ? undefined : this.#gap(kept, last, systemId, timeline);
-    if (kept !== undefined && gap === undefined) return { state: kept };
-    const acknowledged = kept?.acknowledged ?? FIRST;
+    const gap = stored === undefined ? undefined : this.#gapOf(stored, last, systemId, timeline);
+    if (stored !== undefined && gap === undefined) return { state: stored };
+    const acknowledged = stored?.acknowledged ?? FIRST_POSITION;
     const position = last === undefined || last.end < acknowledged ? acknowledged : last.end;
     await outbox.clear(position);
-    this.#lost = undefined;
-    const generation = (kept?.generation ?? 0) + 1;
+    this.#gapReason = undefined;
+    const generation = (stored?.generation ?? 0) + 1;
     const memo = {};
     const state = {
       epoch: newEpoch(),
@@ -308,16 +319,21 @@ export class TriggerSource implements ChangeSource {
     return { state, ...(gap === undefined ? {} : { gap }) };
   }
 
-  #gap(kept: StreamState, last: Batch | undefined, systemId: string, timeline: number): string | undefined {
-    if (kept.systemId !== systemId) return 'the database is another one';
-    if (kept.timeline !== timeline) return 'the database was restored or failed over';
-    if (last === undefined || last.end < kept.acknowledged) return 'the outbox was emptied';
-    return this.#lost;
+  #gapOf(
+    stored: StreamState,
+    last: Batch | undefined,
+    systemId: string,
+    timeline: number,
+  ): string | undefined {
+    if (stored.systemId !== systemId) return 'the database cluster was replaced';
+    if (stored.timeline !== timeline) return 'the database was restored or failed over';
+    if (last === undefined || last.end < stored.acknowledged) return 'the outbox was emptied';
+    return this.#gapReason;
   }
 
   #acknowledgementOf(store: StreamStateStore, state: StreamState, sink: ChangeSink): Acknowledgement {
     const { database, log, window } = this.#options;
-    // Not on the session of the reading, which may be within a transaction.
+    // Uses the pool, because the reading session may be within a transaction.
     const outbox = new Outbox(database, database.schema);
     return new Acknowledgement({
       store,
@@ -327,7 +343,7 @@ export class TriggerSource implements ChangeSource {
         acknowledge: (position) =>
           void outbox
             .prune(position)
-            .catch((err: unknown) => log.debug({ err }, 'The outbox could not be pruned')),
+            .catch((err: unknown) => log.debug({ err }, 'Pruning the outbox failed')),
         close: () => this.#session?.close(),
       },
       window: new ResumeWindow(window),
@@ -336,17 +352,21 @@ export class TriggerSource implements ChangeSource {
     });
   }
 
-  /** Waits until no other server reads the outbox. The lock ends with the session, and with it the reading. */
-  async #lead(session: SqlSession): Promise<void> {
+  /**
+   * Waits until no other server reads the outbox. Leadership is an advisory lock of the session, so lock and
+   * reading end together. Terminates the session of a leader that has hung for STALE_MS.
+   */
+  async #waitForLeadership(session: SqlSession): Promise<void> {
     const { log } = this.#options;
     const { signal } = this.#retry;
-    let process: number | undefined;
+    let backendPid: number | undefined;
     while (!signal.aborted) {
       const [answer] = await session.query<{ leads: boolean; process: number }>(
         `SELECT pg_try_advisory_lock(${this.#lock('leader')}) AS leads, pg_backend_pid() AS process`,
       );
-      process ??= answer?.process;
-      if (answer?.process !== process) throw new Refused([POOLER_FINDING]);
+      backendPid ??= answer?.process;
+      // A pooler in transaction mode gives each statement another backend, which holds none of our locks.
+      if (answer?.process !== backendPid) throw new Refused([POOLER_FINDING]);
       if (answer?.leads) return;
       if (this.#retry.state.status !== 'follower') {
         this.#retry.state = { status: 'follower' };
@@ -367,10 +387,10 @@ export class TriggerSource implements ChangeSource {
     return `${OUTBOX_LOCKS}, hashtext('${this.#options.database.schema}.${name}')`;
   }
 
-  #notified(payload: string): void {
+  #queueNotification(payload: string): void {
     if (payload !== '') {
       if (this.#notifications.length < MAX_NOTIFICATIONS) this.#notifications.push(payload);
-      else this.#options.log.debug({}, 'More is notified than can be taken: a notification is dropped');
+      else this.#options.log.debug({}, 'The notification queue is full; a notification was dropped');
     }
     this.#pollInterval.wake();
   }
@@ -379,11 +399,12 @@ export class TriggerSource implements ChangeSource {
     const { database, log } = this.#options;
     for (const payload of this.#notifications.splice(0)) {
       const isStored = await storeNotification(session, database.schema, payload);
-      if (!isStored) log.debug({}, 'A notification on table_changes is none of a table that is set up');
+      if (!isStored)
+        log.debug({}, 'Ignored a notification on table_changes that no hand-written trigger can have sent');
     }
   }
 
-  async #look(session: SqlSession): Promise<void> {
+  async #measureSize(session: SqlSession): Promise<void> {
     const [row] = await session.query<{ size: number }>(
       `SELECT pg_total_relation_size('${this.#options.database.schema}.outbox')::float8 AS size`,
     );
