@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Writes docs/reference from the tables in code; with --check only compares and fails on a difference.
+// Writes docs/reference from the tables in code. With --check, only compares and fails on a difference.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { CLOSE, ERRORS } from '../packages/protocol/dist/index.js';
 import { settingsReference } from '../packages/server/dist/config/describe-settings.js';
@@ -18,7 +18,7 @@ for (const [name, text] of Object.entries(PAGES)) {
   const file = new URL(name, FOLDER);
   if (!isCheck) writeFileSync(file, text);
   else if (read(file) !== text) {
-    process.stderr.write(`docs/reference/${name} is not what the code says. Run: npm run docs\n`);
+    process.stderr.write(`docs/reference/${name} is out of date. Run: npm run docs\n`);
     process.exitCode = 1;
   }
 }
@@ -26,22 +26,31 @@ for (const [name, text] of Object.entries(PAGES)) {
 function errorsReference() {
   const rows = Object.entries(ERRORS).map(
     ([code, { http, close, retry, text, doc }]) =>
-      `| \`${code}\` | ${http ?? ''} | ${close ?? ''} | ${retry.replace('-', ' ')} | ${text} | ${doc} |`,
+      `| [\`${code}\`](#${code.toLowerCase()}) | ${http ?? ''} | ${close ?? ''} | ${retry.replace('-', ' ')} | ${text} | ${doc} |`,
+  );
+  const sections = Object.entries(ERRORS).map(
+    ([code, { cause, fix }]) => `### ${code}\n\n**Cause:** ${cause}\n\n**Fix:** ${fix}\n`,
   );
   return `# Errors
 
-Every error is \`{"error": text, "code": CODE, "details"?: text, ...fields}\`: as the body of an HTTP answer, as the
-payload of \`system\`/\`error\` on a socket, or of \`reply\`/\`error\` where the message had a \`ref\`.
+Every error is an object \`{"error": text, "code": CODE, "details"?: text, ...fields}\`: the body of an HTTP answer, the
+payload of \`system\`/\`error\` on a socket, or the payload of \`reply\`/\`error\` if the message had a \`ref\`.
 
-A socket that is closed for an error gets the error first and then the close code. Codes from 4000 to 4499 allow
-a client to come back (after \`retry_after\` seconds where the error has it; after 4401 with a new token), codes
-from 4500 forbid it. Besides these there are the codes of RFC 6455: ${CLOSE.SERVICE_RESTART} when the server goes away for a restart,
-${CLOSE.TOO_LARGE} for a message over the transport's limit, ${CLOSE.PROTOCOL_ERROR} and ${CLOSE.INVALID_UTF8} for broken frames and text.
+When an error closes a socket, the server sends the error first and then the close code. After codes 4000 to 4499 a
+client may reconnect (after \`retry_after\` seconds if the error has it; after 4401 with a new token). After codes from
+4500 it must not. The server also uses these codes of RFC 6455: ${CLOSE.SERVICE_RESTART} for a restart, ${CLOSE.TOO_LARGE} for a message over
+\`REALTIME_MAX_MESSAGE_SIZE\`, ${CLOSE.PROTOCOL_ERROR} for invalid frames and ${CLOSE.INVALID_UTF8} for invalid UTF-8.
+
+**Retry** says what a client does: \`never\` give up, \`later\` try again, \`new token\` get a new token first,
+\`change request\` correct the request.
 
 | Code | HTTP | Close | Retry | Text | When |
 |---|---|---|---|---|---|
 ${rows.join('\n')}
-`;
+
+## Causes and fixes
+
+${sections.join('\n')}`;
 }
 
 function read(file) {

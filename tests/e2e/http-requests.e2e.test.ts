@@ -152,7 +152,7 @@ test.each(['{', '{"a":1,}', "{'a':1}", '\u0000', '{"event":"e"} {}'])(
   async (body) => {
     const answer = await post(BROADCAST, body);
     expect(answer.status).toBe(400);
-    expect(answer.body).toEqual({ error: 'invalid JSON', code: 'INVALID_JSON', details: 'not a JSON text' });
+    expect(answer.body).toEqual({ error: 'invalid JSON', code: 'INVALID_JSON', details: 'not valid JSON' });
   },
 );
 

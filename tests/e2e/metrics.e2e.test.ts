@@ -45,12 +45,12 @@ const ROWS: readonly [name: string, kind: string][] = [
   ['realtime_channels', 'gauge'],
   ['realtime_presence_users', 'gauge'],
   ['realtime_messages_received_total', 'counter'],
-  ['realtime_bytes_received_total', 'counter'],
+  ['realtime_received_bytes_total', 'counter'],
   ['realtime_messages_published_total', 'counter'],
-  ['realtime_deliveries_total', 'counter'],
-  ['realtime_bytes_sent_total', 'counter'],
+  ['realtime_messages_delivered_total', 'counter'],
+  ['realtime_sent_bytes_total', 'counter'],
   ['realtime_socket_writes_total', 'counter'],
-  ['realtime_refusals_total', 'counter'],
+  ['realtime_errors_total', 'counter'],
   ['realtime_slow_consumers_total', 'counter'],
   ['realtime_fan_out_duration_seconds', 'histogram'],
   ['realtime_http_requests_total', 'counter'],
@@ -59,12 +59,12 @@ const ROWS: readonly [name: string, kind: string][] = [
   ['realtime_changes_delivered_total', 'counter'],
   ['realtime_changes_filtered_total', 'counter'],
   ['realtime_change_errors_total', 'counter'],
-  ['realtime_changes_streaming', 'gauge'],
-  ['realtime_changes_lag_bytes', 'gauge'],
-  ['realtime_changes_lag_seconds', 'gauge'],
+  ['realtime_change_stream_up', 'gauge'],
+  ['realtime_change_stream_lag_bytes', 'gauge'],
+  ['realtime_change_stream_lag_seconds', 'gauge'],
   ['realtime_wal_retained_bytes', 'gauge'],
-  ['realtime_change_log_bytes', 'gauge'],
-  ['realtime_change_members_behind', 'gauge'],
+  ['realtime_change_stream_pending_bytes', 'gauge'],
+  ['realtime_change_stream_members_behind', 'gauge'],
   ['realtime_subscriptions', 'gauge'],
   ['realtime_tables', 'gauge'],
   ['realtime_database_up', 'gauge'],
@@ -103,11 +103,11 @@ test('a message from a socket moves what it should: received, published, deliver
     await Promise.all(members.slice(0, 2).map((member) => member.next('message', 'chat')));
   });
   expect(change('realtime_messages_received_total')).toBe(6);
-  expect(change('realtime_bytes_received_total')).toBe(6 * message.length);
+  expect(change('realtime_received_bytes_total')).toBe(6 * message.length);
   expect(change('realtime_messages_published_total{source="websocket"}')).toBe(6);
   expect(change('realtime_messages_published_total{source="http"}')).toBe(0);
-  expect(change('realtime_deliveries_total')).toBe(17);
-  expect(change('realtime_bytes_sent_total')).toBeGreaterThan(17 * message.length);
+  expect(change('realtime_messages_delivered_total')).toBe(17);
+  expect(change('realtime_sent_bytes_total')).toBeGreaterThan(17 * message.length);
   expect(change('realtime_socket_writes_total')).toBe(17);
   expect(change('realtime_fan_out_duration_seconds_count')).toBe(6);
   expect(change('realtime_fan_out_duration_seconds_bucket{le="+Inf"}')).toBe(6);
@@ -144,7 +144,7 @@ test('connections, channels and listed users are those of the moment', async () 
   expect(change('realtime_presence_users')).toBe(1);
 });
 
-test('refusals are counted once each, by code, wherever they were told', async () => {
+test('errors are counted once each, by code, over sockets, handshakes and HTTP', async () => {
   const member = await join(server, 'refusals', 'ada');
   const change = await changes(async () => {
     member.send('{broken');
@@ -158,17 +158,17 @@ test('refusals are counted once each, by code, wherever they were told', async (
     await server.call('GET', '/%zz');
     await server.call('GET', '/healthz', { headers: { origin: 'https://evil.example' } });
   });
-  const refusals = (code: string) => change(`realtime_refusals_total{code="${code}"}`);
-  expect(refusals('INVALID_JSON')).toBe(1);
-  expect(refusals('UNKNOWN_MESSAGE_TYPE')).toBe(1);
-  expect(refusals('AUTH_FAILED')).toBe(2);
-  expect(refusals('METHOD_NOT_ALLOWED')).toBe(1);
-  expect(refusals('VALIDATION_FAILED')).toBe(1);
-  expect(refusals('ORIGIN_NOT_ALLOWED')).toBe(1);
+  const errors = (code: string) => change(`realtime_errors_total{code="${code}"}`);
+  expect(errors('INVALID_JSON')).toBe(1);
+  expect(errors('UNKNOWN_MESSAGE_TYPE')).toBe(1);
+  expect(errors('AUTH_FAILED')).toBe(2);
+  expect(errors('METHOD_NOT_ALLOWED')).toBe(1);
+  expect(errors('VALIDATION_FAILED')).toBe(1);
+  expect(errors('ORIGIN_NOT_ALLOWED')).toBe(1);
   await member.close();
 });
 
-test('a slow consumer is counted as one, and as a refusal', async () => {
+test('a slow consumer is counted as such, and as an error', async () => {
   const stuck = await startTestServer({ REALTIME_MAX_OUTBOX: '64KB', REALTIME_MESSAGE_RATE: '100000/s' });
   const token = await stuck.token('root', 'admin');
   const reader = await RawWebSocket.open(stuck, 'flood', { token: await stuck.token('slow') });
@@ -182,7 +182,7 @@ test('a slow consumer is counted as one, and as a refusal', async () => {
     );
     const { text } = await stuck.call('GET', '/metrics', { token });
     expect(text).toContain('realtime_slow_consumers_total 1');
-    expect(text).toContain('realtime_refusals_total{code="SLOW_CONSUMER"} 1');
+    expect(text).toContain('realtime_errors_total{code="SLOW_CONSUMER"} 1');
   }, 20_000);
   reader.socket.destroy();
   await stuck.stop();

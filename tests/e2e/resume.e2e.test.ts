@@ -57,7 +57,7 @@ async function nobodyResumes(server: TestServer): Promise<void> {
   const token = await server.token('root', 'admin');
   await eventually(async () =>
     expect((await server.call('GET', '/metrics', { token })).text).toMatch(
-      /^realtime_change_members_resuming 0$/m,
+      /^realtime_change_stream_members_resuming 0$/m,
     ),
   );
 }

@@ -144,7 +144,7 @@ test('REALTIME_HEARTBEAT_INTERVAL: a slot whose tables are idle moves on while o
     expect(row?.moved).toBe(true);
   }, 10_000);
   const { text } = await server.call('GET', '/metrics', { token: await server.token('root', 'admin') });
-  expect(text).toMatch(/^realtime_changes_streaming 1$/m);
+  expect(text).toMatch(/^realtime_change_stream_up 1$/m);
 });
 
 test('statistics tell of the stream', async () => {

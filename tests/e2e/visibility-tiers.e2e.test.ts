@@ -203,7 +203,7 @@ test('the doctor and the metrics tell how tables are judged', async () => {
   expect(stdout).toContain('public.notes for realtime_subscriber: INDEXED, rows are looked up by owner.');
   await eventually(async () => {
     const { text } = await server.call('GET', '/metrics', { token: admin });
-    expect(text).toMatch(/^realtime_change_tables_by_tier\{tier="INDEXED"\} 1$/m);
+    expect(text).toMatch(/^realtime_visibility_tier_tables\{tier="INDEXED"\} 1$/m);
   }, 12_000);
 });
 

@@ -26,7 +26,7 @@ describe('what cannot be done is answered and the connection stays', () => {
   const message = (parts: object) => JSON.stringify({ type: 'message', event: 'x', payload: {}, ...parts });
   const nested = (levels: number) => `${'['.repeat(levels)}${']'.repeat(levels)}`;
   const REFUSED: [string, string | Buffer, object][] = [
-    ['broken JSON', '{"type":', { code: 'INVALID_JSON', details: 'not a JSON text' }],
+    ['broken JSON', '{"type":', { code: 'INVALID_JSON', details: 'not valid JSON' }],
     ['nothing at all', '', { code: 'INVALID_JSON' }],
     ['a binary frame', Buffer.from(message({})), { code: 'INVALID_JSON' }],
     ['JSON of 65 levels', message({ payload: 0 }).replace('0', nested(64)), { code: 'INVALID_JSON' }],
@@ -171,7 +171,10 @@ test(`more than ${LIMITS.errorsPerMinute} errors within a minute close the conne
   expect(code).toBe(4429);
   expect(client.all('system', 'error')).toHaveLength(LIMITS.errorsPerMinute + 1);
   const { payload } = client.received.at(-1) ?? {};
-  expect(payload).toMatchObject({ code: 'RATE_LIMIT_EXCEEDED', details: 'Too many errors' });
+  expect(payload).toMatchObject({
+    code: 'RATE_LIMIT_EXCEEDED',
+    details: 'More than 100 errors within a minute',
+  });
   expect(payload?.retry_after).toBeGreaterThan(50);
   expect(payload?.retry_after).toBeLessThanOrEqual(60);
 });

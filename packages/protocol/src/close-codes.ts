@@ -1,4 +1,4 @@
-/** The WebSocket close codes of RFC 6455 that this server sends; codes from 4000 stand in the error table. */
+/** The WebSocket close codes of RFC 6455 that this server sends. The error table has those from 4000. */
 export const CLOSE = {
   NORMAL: 1000,
   PROTOCOL_ERROR: 1002,
@@ -8,7 +8,7 @@ export const CLOSE = {
   SERVICE_RESTART: 1012,
 } as const;
 
-/** Whether a client may connect again after this close code (after `retry_after`, or with a new token on 4401). */
+/** Returns whether a client may reconnect after this close code; after 4401 it needs a new token. */
 export function mayReconnect(code: number): boolean {
   return code < 4500;
 }

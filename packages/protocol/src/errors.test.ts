@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { CLOSE, mayReconnect } from './close-codes.js';
 import { ERRORS, type ErrorCode, ProtocolError } from './errors.js';
 
-/** Code, HTTP status, close code: the table of the wire's reference. */
+/** Code, HTTP status and close code, as in the protocol reference. */
 const TABLE: [ErrorCode, number | null, number | null][] = [
   ['AUTH_FAILED', 401, 4401],
   ['PERMISSION_DENIED', 403, 4503],
@@ -38,23 +38,31 @@ describe('the error table', () => {
     expect(ERRORS[code]).toMatchObject({ http, close });
   });
 
-  it('holds no code that the reference does not', () => {
+  it('has exactly the codes of the reference', () => {
     expect(Object.keys(ERRORS).sort()).toEqual(TABLE.map(([code]) => code).sort());
   });
 
-  it('allows to reconnect exactly where a later try or a new token may help', () => {
+  it('allows reconnecting exactly when a retry or a new token can help', () => {
     for (const { close, retry } of Object.values(ERRORS)) {
       if (close !== null) expect([close, mayReconnect(close)]).toEqual([close, retry !== 'never']);
     }
   });
 
-  it('uses close codes of the range for applications, 1011 aside', () => {
+  it('uses close codes of the application range, except 1011', () => {
     for (const { close } of Object.values(ERRORS)) {
       if (close === null || close === CLOSE.INTERNAL) continue;
       expect(close).toBeGreaterThanOrEqual(4000);
       expect(close).toBeLessThan(5000);
     }
   });
+
+  it.each(Object.entries(ERRORS))(
+    '%s explains its cause and its fix in whole sentences',
+    (_, { doc, cause, fix }) => {
+      for (const text of [doc, cause, fix]) expect(text).toMatch(/^[A-Z`].{18,}\.$/);
+      expect(new Set([doc, cause, fix]).size).toBe(3);
+    },
+  );
 
   it.each([
     ['AUTH_FAILED', 'authentication failed'],
@@ -76,14 +84,14 @@ describe('close codes', () => {
 });
 
 describe('a protocol error', () => {
-  it('has a body of text and code alone when nothing else is known', () => {
+  it('has a body of only text and code by default', () => {
     expect(new ProtocolError('CHANNEL_FULL').body).toEqual({
       error: 'channel is full',
       code: 'CHANNEL_FULL',
     });
   });
 
-  it('carries its own text, details and fields beside the code', () => {
+  it('can have its own text, details and fields', () => {
     const error = new ProtocolError('CHANNEL_FULL', {
       error: 'channel lobby is full',
       details: 'Try another one',
@@ -99,7 +107,7 @@ describe('a protocol error', () => {
     });
   });
 
-  it('keeps its cause for the log and out of the body', () => {
+  it('keeps its cause for the log, not in the body', () => {
     const cause = new Error('SELECT secret FROM users');
     const error = new ProtocolError('INTERNAL', { cause });
     expect(error.cause).toBe(cause);

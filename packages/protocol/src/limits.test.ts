@@ -16,7 +16,7 @@ describe('channel names', () => {
     );
   });
 
-  it('hold no other character, wherever it stands', () => {
+  it('contain no other character at any position', () => {
     const parts = fc.string({ unit: fc.constantFrom(...allowed), maxLength: 10 });
     const stranger = fc
       .string({ unit: 'grapheme', minLength: 1, maxLength: 1 })
@@ -28,19 +28,19 @@ describe('channel names', () => {
     );
   });
 
-  it.each(['a\n', '\na', 'a/b', '..', '.hidden', 'a b', 'ä', '', 'a\0'])('%j is none', (text) => {
+  it.each(['a\n', '\na', 'a/b', '..', '.hidden', 'a b', 'ä', '', 'a\0'])('exclude %j', (text) => {
     expect(isName(text)).toBe(false);
   });
 
   it.each(['a', '-', ':', '_', '0', 'a.', 'a..b', 'room:42.eu-west_1', 'x'.repeat(100)])(
-    '%s is one',
+    'include %s',
     (text) => {
       expect(isName(text)).toBe(true);
     },
   );
 });
 
-it('sub-protocols are tokens of RFC 7230, as the handshake demands', () => {
+it('sub-protocols are tokens of RFC 7230, as the handshake requires', () => {
   for (const text of [SUBPROTOCOL, `${TOKEN_SUBPROTOCOL_PREFIX}eyJhbGciOiJIUzI1NiJ9.e30.c2ln-_`]) {
     expect(text).toMatch(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/);
   }

@@ -1,24 +1,24 @@
-/** The limits of the wire that no setting changes. */
+/** The fixed limits of the protocol; no setting changes them. */
 export const LIMITS = {
   /** Characters of a channel's name. */
   channelNameLength: 100,
   /** Characters of an event's name. */
   eventLength: 200,
-  /** Characters of a textual `ref`. */
+  /** Characters of a `ref` that is text. */
   refLength: 64,
   /** Levels of nesting in any JSON. */
   jsonDepth: 64,
   /** Bytes of one user's presence state, as JSON. */
   presenceStateBytes: 8192,
-  /** `presence`/`join` messages that a new connection gets for users who were there before. */
+  /** `presence`/`join` messages that a new connection gets for users listed before it. */
   presenceJoins: 200,
-  /** Errors within a minute after which a connection is closed. */
+  /** Errors within a minute that a connection may cause; one more closes it. */
   errorsPerMinute: 100,
-  /** Seconds before its token's expiry at which a connection is told. */
+  /** Seconds before token expiry at which a connection gets `token_expiring`. */
   tokenExpiryNoticeSeconds: 30,
 } as const;
 
-/** Letters, digits, `_ - . :`; not starting with a dot. */
+/** Allows 1 to 100 letters, digits and `_ - . :`, not starting with a dot. */
 export const CHANNEL_NAME_PATTERN = '^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,99}$';
 
 /** The sub-protocol that the server selects. */

@@ -1,7 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { LIMITS } from './limits.js';
 
-/** The JSON schemas of every message on the wire; their types are inferred, and a test guards them by hash. */
+/** The JSON schemas of all messages. Types are inferred from them; a test guards them by hash. */
 
 const Timestamp = Type.String({ description: 'ISO 8601, UTC' });
 const Ref = Type.Union([
@@ -9,7 +9,7 @@ const Ref = Type.Union([
   Type.String({ minLength: 1, maxLength: LIMITS.refLength }),
 ]);
 
-/** Any message from a client: the part that is common to all. Fields that only the server sets are ignored. */
+/** The common part of all client messages. Fields that only the server sets are ignored. */
 export const ClientMessage = Type.Object({
   type: Type.String({ minLength: 1, maxLength: 50 }),
   event: Type.String({ minLength: 1, maxLength: LIMITS.eventLength }),
@@ -42,7 +42,7 @@ export const ChangeSubscription = Type.Object(
   { additionalProperties: false },
 );
 
-/** The payload of `unsubscribe`/`database_changes`; without an id all end. */
+/** The payload of `unsubscribe`/`database_changes`. Without an id, all own subscriptions end. */
 export const ChangeUnsubscription = Type.Object(
   { id: Type.Optional(Type.String({ maxLength: 100 })) },
   { additionalProperties: false },
@@ -54,7 +54,7 @@ export const TokenRefresh = Type.Object(
   { additionalProperties: false },
 );
 
-/** One user's presence: the user's own keys and the server's `last_seen`. */
+/** The presence state of one user: the user's own keys and the server's `last_seen`. */
 export const PresenceState = Type.Object(
   { status: Type.Optional(Type.Unknown()), last_seen: Timestamp },
   { additionalProperties: true },
@@ -83,9 +83,9 @@ export const Connected = Type.Object({
   connection_id: Type.String(),
   user_id: Type.String(),
   cursor: Type.Optional(
-    Type.String({ description: 'the row changes behind it come; give it back to get what was missed' }),
+    Type.String({ description: 'position among row changes; reconnect with it to get the missed ones' }),
   ),
-  recovered: Type.Boolean({ description: 'everything that was missed comes' }),
+  recovered: Type.Boolean({ description: 'all missed row changes follow' }),
   subscriber_count: Type.Integer(),
   presence_count: Type.Integer(),
   presence: Type.Optional(PresenceMap),
@@ -99,7 +99,7 @@ export const Connected = Type.Object({
 });
 export type Connected = Static<typeof Connected>;
 
-/** What a server message of a type and event carries. `null` as event: any name. */
+/** Builds the schema of a server message. `null` as event allows any name. */
 function serverMessage<T extends string, P extends TSchema>(type: T, event: string | null, payload: P) {
   return Type.Object({
     id: Type.String({ pattern: '^msg_[0-9]+_[a-z0-9]+$' }),
@@ -114,43 +114,44 @@ function serverMessage<T extends string, P extends TSchema>(type: T, event: stri
 
 const Row = Type.Record(Type.String(), Type.Unknown());
 
-/** What can happen to a row of a table, or (TRUNCATE) to all of them. */
+/** The kinds of row changes; TRUNCATE concerns all rows of a table. */
 export const CHANGE_EVENTS = ['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] as const;
 export type ChangeEvent = (typeof CHANGE_EVENTS)[number];
 
-/** A row change as a member sees it: columns that the member may read, in the order of the table. */
+/** A row change as sent to a member: the columns that the member may read, in the order of the table. */
 export const RowChange = Type.Object({
-  id: Type.String({ description: 'the same change has always the same id' }),
+  id: Type.String({ description: 'the same change always has the same id' }),
   table: Type.String(),
   schema: Type.String(),
   event: Type.Union(CHANGE_EVENTS.map((event) => Type.Literal(event))),
   old_record: Type.Union([Row, Type.Null()], {
-    description: 'null where there was none, or where it was not visible',
+    description: 'null if there was none, or it was not visible',
   }),
   new_record: Type.Union([Row, Type.Null()]),
   timestamp: Timestamp,
   commit_timestamp: Type.String({ description: 'ISO 8601, UTC, to the microsecond' }),
-  xid: Type.Integer({ description: 'the transaction' }),
+  xid: Type.Integer({ description: 'transaction id' }),
   visibility: Type.Optional(
     Type.Union([Type.Literal('gained'), Type.Literal('lost')], {
-      description: 'the row came into view, or went out of it; then old_record has its key alone',
+      description:
+        'gained: the row became visible to you; lost: it no longer is, and old_record has only its key',
     }),
   ),
   unchanged_columns: Type.Optional(
-    Type.Array(Type.String(), { description: 'large values that did not change and are left out' }),
+    Type.Array(Type.String(), { description: 'columns with large unchanged values, which are omitted' }),
   ),
 });
 export type RowChange = Static<typeof RowChange>;
 
 const DatabaseChange = Type.Object({ change: RowChange, subscription_ids: Type.Array(Type.String()) });
 
-/** A row change with its place in the order of all changes. */
+/** Builds the schema of a row change message, which has a cursor. */
 function changeMessage() {
   const { properties } = serverMessage('database_change', null, DatabaseChange);
   return Type.Object({ ...properties, cursor: Type.String() });
 }
 
-/** A published message; one that was sent by SQL has its place among row changes. */
+/** Builds the schema of a published message. A message sent by SQL has a cursor among row changes. */
 function publishedMessage(type: 'message' | 'broadcast') {
   const { properties } = serverMessage(type, null, Type.Unknown());
   return Type.Object({ ...properties, cursor: Type.Optional(Type.String()) });
@@ -158,7 +159,7 @@ function publishedMessage(type: 'message' | 'broadcast') {
 
 const Member = Type.Object({ user_id: Type.String(), state: PresenceState });
 
-/** Every message that a server sends, by `type/event`. */
+/** All messages that the server sends, by `type/event`. */
 export const SERVER_MESSAGES = {
   'system/connected': serverMessage('system', 'connected', Connected),
   'system/channel_closed': serverMessage('system', 'channel_closed', Type.Object({ reason: Type.String() })),
@@ -208,7 +209,7 @@ export type ServerMessageType =
   | 'pong'
   | 'database_change';
 
-/** Any message from the server. */
+/** A message from the server. */
 export interface ServerMessage {
   readonly id: string;
   readonly type: ServerMessageType;
@@ -220,6 +221,6 @@ export interface ServerMessage {
   readonly cursor?: string;
 }
 
-/** Which presence messages a connection asked for: one each, merged ones, or none. */
+/** The presence messages that a connection gets: one per change, merged ones, or none. */
 export const PRESENCE_MODES = ['each', 'diff', 'none'] as const;
 export type PresenceMode = (typeof PRESENCE_MODES)[number];

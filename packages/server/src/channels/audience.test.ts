@@ -6,7 +6,7 @@ import { Tick } from '../lib/tick.js';
 import { Audience } from './audience.js';
 import type { Subscriber } from './subscriber.js';
 
-/** A member that keeps what it was handed. */
+/** A member that records what is pushed to it. */
 class Member implements Subscriber {
   readonly id: string;
   readonly userId: string;
@@ -41,11 +41,11 @@ class Member implements Subscriber {
   }
 
   tooSlow(): void {
-    throw new Error('an audience paces nobody');
+    throw new Error('an audience does not pace members');
   }
 
   channelClosed(): void {
-    throw new Error('an audience closes nothing');
+    throw new Error('an audience does not close channels');
   }
 }
 
@@ -82,8 +82,9 @@ const steps = fc.array(
 );
 
 /**
- * The naive model: whoever is a member when something is sent gets it at once. A member that leaves is caught
- * up first, as connections do. `own` is a message to one member alone, which must keep its place.
+ * Compares with a naive model: each message goes at once to everyone who is a member when it is sent. A
+ * member that leaves is caught up first, as connections do. `own` is a message to one member alone, which
+ * must come in order.
  */
 function expectAsModel(run: Step[]): void {
   const { audience, tick, counters } = setUp();
@@ -133,11 +134,11 @@ function expectAsModel(run: Step[]): void {
 }
 
 describe('an audience', () => {
-  it('hands every member exactly what was sent while it was one, in order, whoever joins and leaves', () => {
+  it('sends every member exactly the messages sent during its membership, in order', () => {
     fc.assert(fc.property(steps, expectAsModel), { numRuns: 300 });
   });
 
-  it('hands all members of one mode the same single buffer a turn', () => {
+  it('pushes the same single buffer to all members of one mode, once per tick', () => {
     const { audience, tick } = setUp();
     const [a, b, c] = [new Member(), new Member({ id: 'c2' }), new Member({ id: 'c3', presence: 'none' })];
     for (const one of [a, b, c]) audience.join(one);
@@ -149,7 +150,7 @@ describe('an audience', () => {
     expect(a.pushes[0]).toBe(b.pushes[0]);
   });
 
-  it('hands on a lone message without copying it', () => {
+  it('pushes a single message without copying it', () => {
     const { audience, tick } = setUp();
     const one = new Member();
     audience.join(one);
@@ -159,7 +160,7 @@ describe('an audience', () => {
     expect(one.pushes[0]).toBe(sent);
   });
 
-  it('pushes nothing to a member that nothing is for', () => {
+  it('pushes nothing to a member without messages', () => {
     const { audience, tick } = setUp();
     const one = new Member({ presence: 'none' });
     const publisher = new Member({ id: 'c2', echo: false, presence: 'none' });
@@ -172,7 +173,7 @@ describe('an audience', () => {
     expect([one.pushes, publisher.pushes]).toEqual([[], []]);
   });
 
-  it('counts the connections of a user, and lists the user until the last has left', () => {
+  it('counts the connections of a user, and lists the user until the last one has left', () => {
     const { audience } = setUp();
     const [a, b] = [new Member(), new Member({ id: 'c2' })];
     for (const one of [a, b, a]) audience.join(one);
@@ -183,7 +184,7 @@ describe('an audience', () => {
     expect([audience.size, audience.users, audience.connectionsOf('ann')]).toEqual([0, [], 0]);
   });
 
-  it('knows which presence messages somebody wants', () => {
+  it('knows the presence modes of its members', () => {
     const { audience } = setUp();
     const diff = new Member({ presence: 'diff' });
     audience.join(diff);
@@ -192,7 +193,7 @@ describe('an audience', () => {
     expect(PRESENCE_MODES.filter((mode) => audience.wants(mode))).toEqual([]);
   });
 
-  it('lets members leave from within a push: the others get theirs', () => {
+  it('allows members to leave during a push; the others still get the message', () => {
     const { audience, tick } = setUp();
     const [a, b] = [new Member(), new Member({ id: 'c2' })];
     const slow = new Member({ id: 'c0' });
@@ -211,7 +212,7 @@ describe('an audience', () => {
     expect([a.text, b.text, audience.size]).toEqual(['1;2;', '1;2;', 2]);
   });
 
-  it('goes on in the next turn after a defect in this one', () => {
+  it('works in the next tick after an error in this one', () => {
     const { audience, tick, errors } = setUp();
     const [broken, whole] = [new Member(), new Member({ id: 'c2' })];
     broken.push = () => {

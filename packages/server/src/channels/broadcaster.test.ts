@@ -36,7 +36,7 @@ function identity(userId: string, role = 'user'): Identity {
   return { userId, limitedAs: userId, roles: [role], expiresAt: null, claims: {} };
 }
 
-/** A member of the channel, and the messages that it got. */
+/** Adds a member to the channel; `received` are the messages that it got. */
 function member(of: Channel, echo = true) {
   const received: unknown[] = [];
   const subscriber = fakeSubscriber({
@@ -72,7 +72,7 @@ function refusal(publish: () => unknown): ErrorBody | undefined {
 }
 
 describe('a publication', () => {
-  it('reaches all members, the sender too, with the id that is answered', () => {
+  it('reaches all members, including the sender, with the returned id', () => {
     const lobby = channel();
     const [ann, bob] = [member(lobby), member(lobby)];
     const id = broadcaster().publish(lobby, identity('ann'), publication(), ann.subscriber);
@@ -88,7 +88,7 @@ describe('a publication', () => {
     expect([ann.received, bob.received]).toEqual([[expected], [expected]]);
   });
 
-  it('does not come back to a sender who wants no echo', () => {
+  it('is not echoed to a sender with echo off', () => {
     const lobby = channel();
     const [ann, bob] = [member(lobby, false), member(lobby, false)];
     broadcaster().publish(lobby, identity('ann'), { ...publication(), type: 'broadcast' }, ann.subscriber);
@@ -97,7 +97,7 @@ describe('a publication', () => {
     expect(bob.received).toMatchObject([{ type: 'broadcast' }]);
   });
 
-  it('is counted by where it came from, once it has passed', () => {
+  it('is counted by its source after it has passed the checks', () => {
     const lobby = channel({ max_message_size: 10 });
     const { subscriber } = member(lobby);
     const sending = broadcaster();
@@ -108,14 +108,14 @@ describe('a publication', () => {
     expect(counters.published).toEqual({ websocket: 1, http: 2 });
   });
 
-  it('keeps the channel in use', () => {
+  it('renews the time of last use of the channel', () => {
     const lobby = channel();
     now += 5_000;
     broadcaster().publish(lobby, identity('ann'), publication());
     expect(lobby.lastUsed).toBe(now);
   });
 
-  it('is refused as a feature that is off before anything else is looked at', () => {
+  it('is rejected with FEATURE_DISABLED before any other check when broadcast is off', () => {
     const lobby = channel({ write: [] });
     expect(refusal(() => broadcaster(false).publish(lobby, identity('ann'), publication()))).toEqual({
       error: 'feature disabled',
@@ -124,7 +124,7 @@ describe('a publication', () => {
     });
   });
 
-  it('of one who may not write is refused, before its size is judged, and reaches nobody', () => {
+  it('without write permission is rejected before its size is checked, and reaches nobody', () => {
     const lobby = channel({ write: ['editor'], max_message_size: 1 });
     const bob = member(lobby);
     expect(refusal(() => broadcaster().publish(lobby, identity('ann'), publication()))).toEqual({
@@ -136,7 +136,7 @@ describe('a publication', () => {
     expect(bob.received).toEqual([]);
   });
 
-  it('may have just the size that the channel allows, and no byte more', () => {
+  it('may be exactly as large as the channel allows, and no byte larger', () => {
     const lobby = channel({ max_message_size: 10 });
     expect(refusal(() => broadcaster().publish(lobby, identity('ann'), publication(10)))).toBeUndefined();
     expect(refusal(() => broadcaster().publish(lobby, identity('ann'), publication(11)))).toEqual({
@@ -146,7 +146,7 @@ describe('a publication', () => {
     });
   });
 
-  it('is limited by the channel’s rate, for each user alone and in each channel alone', () => {
+  it('is limited by the rate of the channel, per user and per channel', () => {
     const [lobby, other] = [channel({ rate_limit: 2 }), channel({ rate_limit: 2 })];
     const sending = broadcaster();
     const codes = (user: string, to: Channel, times: number) =>
@@ -162,7 +162,7 @@ describe('a publication', () => {
     expect(codes('ann', lobby, 2)).toEqual([undefined, tooFast]);
   });
 
-  it('that comes too fast is told when to come again, in seconds', () => {
+  it('over the rate is rejected with a retry_after in seconds', () => {
     const lobby = channel({ rate_limit: 0.1 });
     const sending = broadcaster();
     sending.publish(lobby, identity('ann'), publication());
@@ -173,7 +173,7 @@ describe('a publication', () => {
     });
   });
 
-  it('that is too large costs nothing of the rate', () => {
+  it('that is too large does not count against the rate', () => {
     const lobby = channel({ rate_limit: 1, max_message_size: 10 });
     const sending = broadcaster();
     for (let n = 0; n < 3; n++) refusal(() => sending.publish(lobby, identity('ann'), publication(11)));

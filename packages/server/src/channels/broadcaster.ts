@@ -8,41 +8,43 @@ import type { Permissions } from './permissions.js';
 import { requireRate } from './rate-limit.js';
 import type { Subscriber } from './subscriber.js';
 
-/** A message that a user wants to reach all members. */
+/** A message to publish to all members of a channel. */
 export interface Publication {
   readonly type: 'message' | 'broadcast';
   readonly event: string;
   readonly payload: unknown;
-  /** Size of what the user sent, in bytes: what `max_message_size` counts. */
+  /** Size of the message or body as received, in bytes; compared with `max_message_size`. */
   readonly bytes: number;
 }
 
-/** Counts what was published; read when metrics are scraped. */
+/** Counts published messages; read when metrics are scraped. */
 export interface PublishCounters {
   readonly published: { websocket: number; http: number };
 }
 
-/** What a broadcaster works with. */
 export interface BroadcasterParts {
   readonly permissions: Permissions;
   readonly encoder: MessageEncoder;
   readonly counters: PublishCounters;
   readonly clock: Clock;
-  /** False: whoever publishes is answered FEATURE_DISABLED. */
+  /** False: publishing throws FEATURE_DISABLED. */
   readonly enabled: boolean;
 }
 
-/** The one way of a published message to the members of a channel, from a socket and from HTTP alike. */
+/** Publishes messages to the members of a channel, from sockets and from HTTP alike. */
 export class Broadcaster {
   readonly #parts: BroadcasterParts;
-  /** One limiter a channel that has a `rate_limit`; gone with the channel. */
+  /** One limiter per channel with a `rate_limit`; collected with the channel. */
   readonly #limiters = new WeakMap<Channel, KeyedRateLimiter>();
 
   constructor(parts: BroadcasterParts) {
     this.#parts = parts;
   }
 
-  /** Sends it to all members and answers its id. Throws what stands in the way: feature, right, size, rate. */
+  /**
+   * Sends the message to all members and returns its id. Throws FEATURE_DISABLED, PERMISSION_DENIED,
+   * MESSAGE_TOO_LARGE or RATE_LIMIT_EXCEEDED.
+   */
   publish(channel: Channel, identity: Identity, publication: Publication, sender?: Subscriber): string {
     const { enabled, encoder, counters, clock } = this.#parts;
     if (!enabled) throw new ProtocolError('FEATURE_DISABLED', { fields: { feature: 'broadcast' } });
@@ -55,7 +57,7 @@ export class Broadcaster {
     return message.id;
   }
 
-  /** The checks that every message into a channel passes, presence too: write right, channel's size and rate. */
+  /** Checks a message into a channel, presence too: write permission, the channel's message size and rate. */
   admit(channel: Channel, identity: Identity, bytes: number): void {
     this.#parts.permissions.require(identity, 'write', channel.config);
     const { max_message_size: maxBytes, rate_limit: rate } = channel.config.permissions;

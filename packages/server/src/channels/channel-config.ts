@@ -1,15 +1,15 @@
-/** Who may do what in a channel, by role; a missing list has a meaning of its own (see permissions.ts). */
+/** The roles that may read, write and administer a channel; see `Permissions` for missing lists. */
 export interface ChannelPermissions {
   readonly read?: readonly string[];
   readonly write?: readonly string[];
   readonly admin?: readonly string[];
-  /** Bytes of one message. */
+  /** Largest message, in bytes. */
   readonly max_message_size?: number;
   /** Messages per second and user. */
   readonly rate_limit?: number;
 }
 
-/** A channel's configuration, as HTTP takes and answers it. */
+/** A channel's configuration, as in HTTP requests and answers. */
 export interface ChannelConfig {
   readonly max_subscribers: number;
   readonly require_auth: boolean;
@@ -17,7 +17,7 @@ export interface ChannelConfig {
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-/** What a request or an automatic channel leaves out. */
+/** Fills the missing fields with their defaults. */
 export function channelConfig(given: Partial<ChannelConfig>, defaultMaxSubscribers: number): ChannelConfig {
   return {
     max_subscribers: given.max_subscribers ?? defaultMaxSubscribers,

@@ -29,28 +29,28 @@ async function registry(maxChannels = 3): Promise<ChannelRegistry> {
   return made;
 }
 
-/** A store that makes and marks a channel at once, or, while it is held, when it is told to. */
+/** A store that applies changes at once or, while `isPaused`, when the test calls `proceed`. */
 class SlowStore extends MemoryChannelStore {
-  isHeld = false;
+  isPaused = false;
   readonly waiting: { proceed: () => void; fail: (error: Error) => void }[] = [];
 
   override async create(...args: Parameters<ChannelStore['create']>): Promise<boolean> {
-    await this.#permission();
+    await this.#unpaused();
     return super.create(...args);
   }
 
   override async markDeleted(name: string): Promise<void> {
-    await this.#permission();
+    await this.#unpaused();
     return super.markDeleted(name);
   }
 
-  #permission(): Promise<void> {
-    if (!this.isHeld) return Promise.resolve();
+  #unpaused(): Promise<void> {
+    if (!this.isPaused) return Promise.resolve();
     return new Promise((proceed, fail) => this.waiting.push({ proceed, fail }));
   }
 }
 
-/** Makes a member of the channel; `reasons` are those for which it was cut off. */
+/** Adds a member to the channel; `reasons` are the reasons for which it was disconnected. */
 function enter(channel: Channel): { subscriber: Subscriber; reasons: (string | undefined)[] } {
   const reasons: (string | undefined)[] = [];
   const subscriber: Subscriber = fakeSubscriber({
@@ -77,46 +77,46 @@ const notFound = (name: string) => ({ error: `channel ${name} not found`, code: 
 const exists = (name: string) => ({ error: `channel ${name} already exists`, code: 'CHANNEL_EXISTS' });
 
 describe('creating a channel', () => {
-  it('keeps it, with what was given and the defaults for the rest', async () => {
+  it('stores it with the given fields and the defaults for the rest', async () => {
     const lobby = await channels.create('lobby', { metadata: { title: 'Lobby' } });
     const config = channelConfig({ metadata: { title: 'Lobby' } }, 2);
-    expect(lobby).toMatchObject({ name: 'lobby', kind: 'lasting', config });
+    expect(lobby).toMatchObject({ name: 'lobby', kind: 'permanent', config });
     expect(channels.get('lobby')).toBe(lobby);
     expect(await store.load()).toEqual([{ name: 'lobby', config }]);
   });
 
-  it('is refused where there is one of that name, lasting or automatic', async () => {
-    await channels.create('lasting', {});
+  it('is rejected when a permanent or automatic channel of the name exists', async () => {
+    await channels.create('permanent', {});
     channels.open('automatic');
-    for (const name of ['lasting', 'automatic']) {
+    for (const name of ['permanent', 'automatic']) {
       expect(await refusal(() => channels.create(name, {}))).toEqual(exists(name));
     }
   });
 
-  it('is refused to the second of two at once, and to one whom the store knows better', async () => {
-    store.isHeld = true;
+  it('is rejected for the second of two concurrent requests, and when the store has the name already', async () => {
+    store.isPaused = true;
     const first = channels.create('lobby', {});
     expect(await refusal(() => channels.create('lobby', {}))).toEqual(exists('lobby'));
     store.waiting[0]?.proceed();
     await first;
-    store.isHeld = false;
+    store.isPaused = false;
     await store.create('of another node', channelConfig({}, 2));
     expect(await refusal(() => channels.create('of another node', {}))).toEqual(exists('of another node'));
   });
 
-  it('that fails leaves nothing behind, and may be tried again', async () => {
-    store.isHeld = true;
+  it('leaves nothing behind when it fails, and can be retried', async () => {
+    store.isPaused = true;
     const creating = channels.create('lobby', {});
     store.waiting[0]?.fail(new ProtocolError('DATABASE_UNAVAILABLE'));
     expect((await refusal(() => creating))?.code).toBe('DATABASE_UNAVAILABLE');
     expect(channels.size).toBe(0);
-    store.isHeld = false;
-    expect((await channels.create('lobby', {})).kind).toBe('lasting');
+    store.isPaused = false;
+    expect((await channels.create('lobby', {})).kind).toBe('permanent');
   });
 
-  it('counts creations that are under way', async () => {
+  it('counts creations in progress against the limit', async () => {
     channels = await registry(2);
-    store.isHeld = true;
+    store.isPaused = true;
     const creating = [channels.create('a', {}), channels.create('b', {})];
     expect((await refusal(() => channels.open('c')))?.code).toBe('CHANNEL_LIMIT_REACHED');
     for (const { proceed } of store.waiting) proceed();
@@ -125,19 +125,19 @@ describe('creating a channel', () => {
   });
 });
 
-describe('joining meanwhile', () => {
-  it('waits for a creation under way, and then meets its lists', async () => {
-    store.isHeld = true;
+describe('joining during a creation', () => {
+  it('waits for the creation, and is then checked against its lists', async () => {
+    store.isPaused = true;
     const creating = channels.create('vault', { permissions: { read: ['owner'] } });
     const joining = channels.settled('vault').then(() => channels.configFor('vault').permissions.read);
     expect((await refusal(() => channels.open('vault')))?.code).toBe('DATABASE_UNAVAILABLE');
     store.waiting[0]?.proceed();
     expect(await joining).toEqual(['owner']);
-    expect((await creating).kind).toBe('lasting');
+    expect((await creating).kind).toBe('permanent');
   });
 
-  it('goes on when the creation that it waited for has failed', async () => {
-    store.isHeld = true;
+  it('proceeds when the creation has failed', async () => {
+    store.isPaused = true;
     const creating = channels.create('lobby', {});
     const joining = channels.settled('lobby').then(() => channels.open('lobby').kind);
     store.waiting[0]?.fail(new Error('no'));
@@ -147,9 +147,9 @@ describe('joining meanwhile', () => {
 });
 
 describe('deleting a channel', () => {
-  it('cuts off its members with a reason, after the mark is kept', async () => {
+  it('disconnects its members with a reason, after the mark is stored', async () => {
     const { reasons } = enter(await channels.create('lobby', {}));
-    store.isHeld = true;
+    store.isPaused = true;
     const deleting = channels.delete('lobby');
     expect([reasons, channels.get('lobby').name]).toEqual([[], 'lobby']);
     store.waiting[0]?.proceed();
@@ -158,8 +158,8 @@ describe('deleting a channel', () => {
     expect(await store.load()).toEqual([{ name: 'lobby', config: null }]);
   });
 
-  it.each(['lasting', 'automatic'])('of the kind %s keeps it away from whoever joins', async (kind) => {
-    if (kind === 'lasting') await channels.create('lobby', {});
+  it.each(['permanent', 'automatic'])('of the kind %s prevents later joins', async (kind) => {
+    if (kind === 'permanent') await channels.create('lobby', {});
     else channels.open('lobby');
     await channels.delete('lobby');
     for (const act of [
@@ -173,46 +173,46 @@ describe('deleting a channel', () => {
     expect(await refusal(() => restarted.open('lobby'))).toEqual(notFound('lobby'));
   });
 
-  it('is over when it is created again', async () => {
+  it('can be undone by creating it again', async () => {
     await channels.create('lobby', {});
     await channels.delete('lobby');
     await channels.create('lobby', {});
-    expect(channels.open('lobby').kind).toBe('lasting');
-    expect((await registry()).open('lobby').kind).toBe('lasting');
+    expect(channels.open('lobby').kind).toBe('permanent');
+    expect((await registry()).open('lobby').kind).toBe('permanent');
   });
 
-  it('that is not there is refused, and leaves no mark', async () => {
+  it('is rejected for a missing channel, and leaves no mark', async () => {
     expect(await refusal(() => channels.delete('lobby'))).toEqual(notFound('lobby'));
     expect(await store.load()).toEqual([]);
   });
 
-  it('that fails leaves it as it was', async () => {
+  it('leaves the channel unchanged when it fails', async () => {
     const { reasons } = enter(await channels.create('lobby', {}));
-    store.isHeld = true;
+    store.isPaused = true;
     const deleting = channels.delete('lobby');
     store.waiting[0]?.fail(new ProtocolError('DATABASE_UNAVAILABLE'));
     expect((await refusal(() => deleting))?.code).toBe('DATABASE_UNAVAILABLE');
-    expect([reasons, channels.open('lobby').kind]).toEqual([[], 'lasting']);
+    expect([reasons, channels.open('lobby').kind]).toEqual([[], 'permanent']);
   });
 
-  it('twice at once is once, and leaves alone a channel that is created in between', async () => {
+  it('requested twice deletes once, and spares a channel created in between', async () => {
     await channels.create('lobby', {});
-    store.isHeld = true;
+    store.isPaused = true;
     const first = channels.delete('lobby');
     const second = refusal(() => channels.delete('lobby'));
-    store.isHeld = false;
+    store.isPaused = false;
     store.waiting[0]?.proceed();
     await first;
-    const anew = await channels.create('lobby', {});
+    const recreated = await channels.create('lobby', {});
     store.waiting[1]?.proceed();
     expect(await second).toEqual(notFound('lobby'));
-    expect(channels.get('lobby')).toBe(anew);
-    expect((await registry()).open('lobby').kind).toBe('lasting');
+    expect(channels.get('lobby')).toBe(recreated);
+    expect((await registry()).open('lobby').kind).toBe('permanent');
   });
 
-  it('ends also a channel that came anew under the name while the mark was being kept', async () => {
+  it('also closes a channel that was recreated under the name while the mark was being stored', async () => {
     channels.open('lobby');
-    store.isHeld = true;
+    store.isPaused = true;
     const deleting = channels.delete('lobby');
     for (const name of ['a', 'b', 'c']) enter(channels.open(name));
     expect((await refusal(() => channels.open('lobby')))?.code).toBe('DATABASE_UNAVAILABLE');

@@ -7,12 +7,12 @@ import { ChannelRegistry } from './channel-registry.js';
 import type { ChannelStore } from './channel-store.js';
 import { MemoryChannelStore } from './memory-channel-store.js';
 
-/** A store that is away, or goes away on being told to change something: before it has done so, or after. */
+/** A store that is unavailable, or loses its connection during a change: before or after applying it. */
 class LossyStore extends MemoryChannelStore {
-  mode: 'fine' | 'away' | 'loses requests' | 'loses answers' = 'fine';
+  mode: 'up' | 'down' | 'loses requests' | 'loses answers' = 'up';
 
   override async find(name: string): ReturnType<ChannelStore['find']> {
-    if (this.mode !== 'fine') throw unavailable();
+    if (this.mode !== 'up') throw unavailable();
     return super.find(name);
   }
 
@@ -25,7 +25,7 @@ class LossyStore extends MemoryChannelStore {
   }
 
   async #change<T>(change: () => Promise<T>): Promise<T> {
-    if (this.mode === 'away') throw unavailable();
+    if (this.mode === 'down') throw unavailable();
     if (this.mode === 'loses requests') throw lost();
     const result = await change();
     if (this.mode === 'loses answers') throw lost();
@@ -48,7 +48,7 @@ beforeEach(async () => {
   await channels.load();
 });
 
-/** How a creation or deletion, or a join of the name, ends: with nothing, or with a code. */
+/** Returns how a creation, deletion or join ends: `done`, or an error code. */
 async function code(act: Promise<unknown>): Promise<string> {
   try {
     await act;
@@ -64,59 +64,59 @@ async function open(name: string) {
   return channels.open(name);
 }
 
-it('a creation whose answer was lost opens its channel to nobody until it is known what came of it', async () => {
+it('after a creation whose answer was lost, nobody can join until its outcome is known', async () => {
   store.mode = 'loses answers';
   expect(await code(channels.create('secret', closed))).toBe('DATABASE_UNAVAILABLE');
   expect(await code(open('secret'))).toBe('DATABASE_UNAVAILABLE');
   expect(() => channels.open('secret')).toThrow(ProtocolError);
-  store.mode = 'fine';
+  store.mode = 'up';
   expect((await open('secret')).config).toEqual(channelConfig(closed, 2));
   expect(await code(channels.create('secret', {}))).toBe('CHANNEL_EXISTS');
 });
 
-it('a creation that never reached the store leaves the name as it was', async () => {
-  store.mode = 'away';
+it('a creation that never reached the store leaves the name unused', async () => {
+  store.mode = 'down';
   expect(await code(channels.create('lobby', closed))).toBe('DATABASE_UNAVAILABLE');
   expect((await open('lobby')).kind).toBe('automatic');
 });
 
-it('a creation that was not kept leaves the name as it was, once that is known', async () => {
+it('a creation that was not stored leaves the name unused, once its outcome is known', async () => {
   store.mode = 'loses requests';
   expect(await code(channels.create('lobby', closed))).toBe('DATABASE_UNAVAILABLE');
   expect(await code(open('lobby'))).toBe('DATABASE_UNAVAILABLE');
-  store.mode = 'fine';
+  store.mode = 'up';
   expect((await open('lobby')).kind).toBe('automatic');
 });
 
-it('a deletion whose answer was lost closes the channel, once that is known', async () => {
+it('a deletion whose answer was lost closes the channel, once its outcome is known', async () => {
   const lobby = await channels.create('lobby', {});
   const reasons: (string | undefined)[] = [];
   lobby.audience.join(fakeSubscriber({ channelClosed: ({ body }) => reasons.push(body.reason) }));
   store.mode = 'loses answers';
   expect(await code(channels.delete('lobby'))).toBe('DATABASE_UNAVAILABLE');
   expect([channels.find('lobby'), reasons]).toEqual([lobby, []]);
-  store.mode = 'fine';
+  store.mode = 'up';
   await channels.load();
   expect([channels.find('lobby'), reasons]).toEqual([undefined, ['channel deleted']]);
   expect(await code(open('lobby'))).toBe('CHANNEL_NOT_FOUND');
 });
 
-it('all that is uncertain is found out when the store is back, also where nobody asks', async () => {
+it('all unknown outcomes are looked up when the store is back, without a request', async () => {
   store.mode = 'loses answers';
   await code(channels.create('one', closed));
   await code(channels.create('two', {}));
-  store.mode = 'fine';
+  store.mode = 'up';
   await channels.load();
   expect(channels.list().map(({ name, kind }) => [name, kind])).toEqual([
-    ['one', 'lasting'],
-    ['two', 'lasting'],
+    ['one', 'permanent'],
+    ['two', 'permanent'],
   ]);
 });
 
-it('several who ask at once get one channel', async () => {
+it('concurrent joins of a name with an unknown outcome get the same channel', async () => {
   store.mode = 'loses answers';
   await code(channels.create('lobby', closed));
-  store.mode = 'fine';
+  store.mode = 'up';
   const opened = await Promise.all([open('lobby'), open('lobby'), open('lobby')]);
   expect(new Set(opened).size).toBe(1);
 });

@@ -30,7 +30,7 @@ async function registry(rules: Partial<ChannelRules> = {}, store: ChannelStore =
   return channels;
 }
 
-/** Makes a member of the channel. */
+/** Adds a member to the channel. */
 function enter(channel: Channel): Subscriber {
   const subscriber = fakeSubscriber();
   channel.audience.join(subscriber);
@@ -55,7 +55,7 @@ const names = (channels: ChannelRegistry) =>
 const notFound = (name: string) => ({ error: `channel ${name} not found`, code: 'CHANNEL_NOT_FOUND' });
 
 describe('before the channels are loaded', () => {
-  it('nothing can be joined, read, made or deleted', async () => {
+  it('nothing can be joined, read, created or deleted', async () => {
     const parts = { tick: new Tick(() => undefined), counters: { deliveries: 0, fanOutMs: () => undefined } };
     const channels = new ChannelRegistry(RULES, new MemoryChannelStore(), { ...parts, clock: () => now });
     const unavailable = { error: 'database unavailable', code: 'DATABASE_UNAVAILABLE', retry_after: 5 };
@@ -77,18 +77,21 @@ describe('before the channels are loaded', () => {
     expect(channels.open('lobby').kind).toBe('automatic');
   });
 
-  it('lasting channels and marks are read from the store', async () => {
+  it('permanent channels and deletion marks are read from the store', async () => {
     const store = new MemoryChannelStore();
     await store.create('kept', channelConfig({ permissions: { read: ['a'] } }, 50));
     await store.markDeleted('gone');
     const channels = await registry({}, store);
-    expect(channels.get('kept')).toMatchObject({ kind: 'lasting', config: { permissions: { read: ['a'] } } });
+    expect(channels.get('kept')).toMatchObject({
+      kind: 'permanent',
+      config: { permissions: { read: ['a'] } },
+    });
     expect(await refusal(() => channels.open('gone'))).toEqual(notFound('gone'));
   });
 });
 
 describe('joining', () => {
-  it('makes the channel with the defaults, once', async () => {
+  it('creates the channel with the defaults, once', async () => {
     const channels = await registry();
     const lobby = channels.open('lobby');
     expect(lobby).toMatchObject({ name: 'lobby', kind: 'automatic', config: channelConfig({}, 2) });
@@ -96,21 +99,21 @@ describe('joining', () => {
     expect(channels.get('lobby')).toBe(lobby);
   });
 
-  it('makes nothing where channels are not made automatically', async () => {
+  it('creates nothing when automatic channels are off', async () => {
     const channels = await registry({ autoCreateChannels: false });
     expect(await refusal(() => channels.open('lobby'))).toEqual(notFound('lobby'));
     await channels.create('lobby', {});
-    expect(channels.open('lobby').kind).toBe('lasting');
+    expect(channels.open('lobby').kind).toBe('permanent');
   });
 
-  it('asking for the configuration makes nothing', async () => {
+  it('creates nothing when only the configuration is requested', async () => {
     const channels = await registry();
     expect(channels.configFor('lobby')).toEqual(channelConfig({}, 2));
     expect(channels.size).toBe(0);
     expect(await refusal(() => channels.get('lobby'))).toEqual(notFound('lobby'));
   });
 
-  it('is refused by a full channel until somebody leaves', async () => {
+  it('is rejected by a full channel until a member leaves', async () => {
     const channels = await registry();
     const first = enter(channels.open('lobby'));
     enter(channels.open('lobby'));
@@ -124,32 +127,32 @@ describe('joining', () => {
   });
 });
 
-describe('the limit of channels', () => {
-  it('makes the longest unused empty automatic channel give way', async () => {
+describe('the channel limit', () => {
+  it('evicts the empty automatic channel that was unused for longest', async () => {
     const channels = await registry();
     for (const name of ['old', 'older', 'young']) channels.open(name).lastUsed = now;
     channels.get('older').lastUsed -= 1;
     channels.open('new');
     expect(names(channels)).toEqual(['new', 'old', 'young']);
-    await channels.create('made', {});
+    await channels.create('created', {});
     expect(channels.size).toBe(3);
-    expect(names(channels)).toContain('made');
+    expect(names(channels)).toContain('created');
   });
 
-  it('is told when all channels are lasting or have members, and removes none of them', async () => {
+  it('is reported when all channels are permanent or have members, and none is removed', async () => {
     const channels = await registry();
-    await channels.create('lasting', {});
+    await channels.create('permanent', {});
     for (const name of ['a', 'b']) enter(channels.open(name));
     const limit = { error: 'channel limit reached', code: 'CHANNEL_LIMIT_REACHED', limit: 3 };
     expect(await refusal(() => channels.open('c'))).toEqual(limit);
     expect(await refusal(() => channels.create('c', {}))).toEqual(limit);
-    expect(names(channels)).toEqual(['a', 'b', 'lasting']);
+    expect(names(channels)).toEqual(['a', 'b', 'permanent']);
     expect(channels.open('a').name).toBe('a');
   });
 });
 
 describe('an automatic channel', () => {
-  it('goes when nobody has used it for its time to live, and comes back empty', async () => {
+  it('is removed after its time to live without use, and recreated empty', async () => {
     const channels = await registry();
     const first = channels.open('lobby');
     now += 9_999;
@@ -161,7 +164,7 @@ describe('an automatic channel', () => {
     expect(channels.open('lobby')).not.toBe(first);
   });
 
-  it('that was touched begins its time to live anew', async () => {
+  it('restarts its time to live when touched', async () => {
     const channels = await registry();
     const lobby = channels.open('lobby');
     now += 9_999;
@@ -174,7 +177,7 @@ describe('an automatic channel', () => {
     expect(channels.find('lobby')).toBeUndefined();
   });
 
-  it('stays while it has members, and a lasting one always', async () => {
+  it('is kept while it has members; a permanent one is always kept', async () => {
     const channels = await registry();
     enter(channels.open('lobby'));
     await channels.create('kept', {});

@@ -9,15 +9,15 @@ import type { ChannelStore } from './channel-store.js';
 export interface ChannelRules {
   readonly maxChannels: number;
   readonly maxUsersPerChannel: number;
-  /** How long an automatic channel stays without members and messages, in ms. */
+  /** How long an automatic channel is kept without members and messages, in ms. */
   readonly channelTtl: number;
   readonly autoCreateChannels: boolean;
 }
 
-/** Seconds after which asking again makes sense while the channels are not loaded, or one is being made. */
+/** The `retry_after` while the channels are not loaded, or the channel is being created or deleted. */
 const RETRY_AFTER_SECONDS = 5;
 
-/** All channels of this node: those kept in the store, those made by their first member, and the deleted names. */
+/** Holds all channels of this node: stored ones, automatic ones, and the names of deleted ones. */
 export class ChannelRegistry {
   readonly #rules: ChannelRules;
   readonly #store: ChannelStore;
@@ -25,10 +25,10 @@ export class ChannelRegistry {
   readonly #clock: Clock;
   readonly #channels = new Map<string, Channel>();
   readonly #deleted = new Set<string>();
-  /** Names whose creation or deletion is under way: whoever joins meanwhile waits, or would join a channel without its lists. */
+  /** Creations and deletions in progress. Joins wait for them, so as not to bypass permission lists. */
   readonly #changing = new Map<string, Promise<unknown>>();
-  /** Names of which it is not known whether the last change was kept. */
-  readonly #uncertain = new Set<string>();
+  /** Names whose last change may or may not be in the store: the answer was lost. */
+  readonly #unknownOutcomes = new Set<string>();
   readonly #deletionListeners: ((name: string) => void)[] = [];
   #loaded = false;
 
@@ -51,40 +51,40 @@ export class ChannelRegistry {
     return this.#loaded;
   }
 
-  /** All channels; throws DATABASE_UNAVAILABLE before they are loaded. */
+  /** Returns all channels. Throws DATABASE_UNAVAILABLE before they are loaded. */
   list(): Channel[] {
     this.#requireLoaded();
     return [...this.#channels.values()];
   }
 
   /**
-   * Reads the kept channels; before that nobody can join, since we do not know what is closed to whom. Called
-   * again whenever the store is back: then it finds out what came of the changes whose answer was lost.
+   * Loads the stored channels. Before that nobody can join, since the permission lists are unknown. Called
+   * again after each reconnect of the store: it then looks up the outcome of changes whose answer was lost.
    */
   async load(): Promise<void> {
     if (this.#loaded) {
-      await Promise.all([...this.#uncertain].map((name) => this.#ascertain(name)));
+      await Promise.all([...this.#unknownOutcomes].map((name) => this.#resolveOutcome(name)));
       return;
     }
     for (const { name, config } of await this.#store.load()) {
       if (config === null) this.#deleted.add(name);
-      else this.#add(name, 'lasting', channelConfig(config, this.#rules.maxUsersPerChannel));
+      else this.#add(name, 'permanent', channelConfig(config, this.#rules.maxUsersPerChannel));
     }
     this.#loaded = true;
   }
 
-  /** The channel, or undefined. */
+  /** Returns the channel, or undefined. */
   find(name: string): Channel | undefined {
     this.#requireLoaded();
     return this.#channels.get(name);
   }
 
-  /** The channel was used just now: its time to live starts anew. */
+  /** Restarts the time to live of a channel. */
   touch(channel: Channel): void {
     channel.lastUsed = this.#clock();
   }
 
-  /** The channel, or CHANNEL_NOT_FOUND. */
+  /** Returns the channel. Throws CHANNEL_NOT_FOUND. */
   get(name: string): Channel {
     const channel = this.find(name);
     if (channel === undefined) throw notFound(name);
@@ -92,38 +92,41 @@ export class ChannelRegistry {
   }
 
   /**
-   * Waits until a creation or deletion of this name that is under way has ended, and finds out what came of one
-   * whose answer was lost. Throws DATABASE_UNAVAILABLE while that cannot be known.
+   * Waits for a creation or deletion of this name in progress, and looks up the outcome of one whose answer
+   * was lost. Throws DATABASE_UNAVAILABLE while the outcome cannot be looked up.
    */
   async settled(name: string): Promise<void> {
     this.#requireLoaded();
     await this.#changing.get(name)?.catch(() => undefined);
-    if (this.#uncertain.has(name)) await this.#ascertain(name);
+    if (this.#unknownOutcomes.has(name)) await this.#resolveOutcome(name);
   }
 
   /**
-   * The configuration that a join of this name would meet; of an automatic channel that is not there yet,
-   * the defaults. Makes nothing, so that a refused join leaves no channel behind.
+   * Returns the configuration that a join of this name is checked against: the defaults for an automatic
+   * channel that does not exist yet. Creates nothing, so that a refused join leaves no channel behind.
    */
   configFor(name: string): ChannelConfig {
     const channel = this.find(name);
     if (channel !== undefined) return channel.config;
-    if (this.#changing.has(name) || this.#uncertain.has(name)) throw unavailable();
+    if (this.#changing.has(name) || this.#unknownOutcomes.has(name)) throw unavailable();
     if (!this.isMadeByJoining(name)) throw notFound(name);
     return channelConfig({}, this.#rules.maxUsersPerChannel);
   }
 
-  /** Whether joining makes a channel of this name, where there is none. */
+  /** Whether joining creates a channel of this name if there is none. */
   isMadeByJoining(name: string): boolean {
     return this.#rules.autoCreateChannels && !this.#deleted.has(name);
   }
 
-  /** The channel to join, made when it may be. Throws CHANNEL_NOT_FOUND, CHANNEL_LIMIT_REACHED or CHANNEL_FULL. */
+  /**
+   * Returns the channel to join. Creates an automatic one where that is allowed. Throws CHANNEL_NOT_FOUND,
+   * CHANNEL_LIMIT_REACHED or CHANNEL_FULL.
+   */
   open(name: string): Channel {
     const config = this.configFor(name);
     const channel = this.#channels.get(name);
     if (channel === undefined) {
-      this.#makeRoom();
+      this.#requireRoom();
       return this.#add(name, 'automatic', config);
     }
     if (channel.audience.size >= config.max_subscribers) {
@@ -132,37 +135,37 @@ export class ChannelRegistry {
     return channel;
   }
 
-  /** Makes a lasting channel. Throws CHANNEL_EXISTS, CHANNEL_LIMIT_REACHED or DATABASE_UNAVAILABLE. */
+  /** Creates a permanent channel. Throws CHANNEL_EXISTS, CHANNEL_LIMIT_REACHED or DATABASE_UNAVAILABLE. */
   async create(name: string, given: Partial<ChannelConfig>): Promise<Channel> {
     this.#requireLoaded();
-    if (this.#uncertain.has(name)) await this.#ascertain(name);
+    if (this.#unknownOutcomes.has(name)) await this.#resolveOutcome(name);
     if (this.#channels.has(name) || this.#changing.has(name)) throw exists(name);
-    this.#makeRoom();
+    this.#requireRoom();
     const config = channelConfig(given, this.#rules.maxUsersPerChannel);
     if (!(await this.#change(name, this.#store.create(name, config)))) throw exists(name);
     this.#deleted.delete(name);
-    return this.#add(name, 'lasting', config);
+    return this.#add(name, 'permanent', config);
   }
 
-  /** Keeps an automatic channel as if it had been made by HTTP. Throws CHANNEL_NOT_FOUND when it has gone, or DATABASE_UNAVAILABLE. */
+  /** Makes an automatic channel permanent. Throws CHANNEL_NOT_FOUND or DATABASE_UNAVAILABLE. */
   async makeLasting(name: string): Promise<void> {
     const channel = this.get(name);
-    if (channel.kind === 'lasting') return;
+    if (channel.kind === 'permanent') return;
     await this.settled(name);
     if (this.get(name) !== channel) throw notFound(name);
     if (this.#changing.has(name)) return this.makeLasting(name);
     await this.#change(name, this.#store.create(name, channel.config));
-    // It may have expired meanwhile, or made room: it is kept, so it is there.
+    // It may have expired or been evicted meanwhile; it is stored now, so it must exist.
     if (!this.#channels.has(name)) this.#channels.set(name, channel);
-    channel.kind = 'lasting';
+    channel.kind = 'permanent';
   }
 
-  /** Has `listener` hear of every channel that is deleted, by its name. */
+  /** Calls `listener` with the name of every deleted channel. */
   onDeleted(listener: (name: string) => void): void {
     this.#deletionListeners.push(listener);
   }
 
-  /** Deletes a channel of either kind: its mark is kept first, then its members are told and cut off. */
+  /** Deletes a channel: stores the deletion mark, then notifies and disconnects the members. */
   async delete(name: string): Promise<void> {
     this.get(name);
     const earlier = this.#changing.get(name);
@@ -174,7 +177,7 @@ export class ChannelRegistry {
     this.#close(name);
   }
 
-  /** Removes the automatic channels that nobody used for the time to live. */
+  /** Removes the automatic channels that were unused for their time to live. */
   expire(): void {
     const before = this.#clock() - this.#rules.channelTtl;
     for (const channel of this.#channels.values()) {
@@ -182,47 +185,53 @@ export class ChannelRegistry {
     }
   }
 
-  /** Has others wait for a change of the store. One that fails may have been kept all the same, its answer lost. */
+  /**
+   * Waits for a change of the store, and makes joins wait. A failed one may be stored: its answer was lost.
+   */
   async #change<T>(name: string, change: Promise<T>): Promise<T> {
     this.#changing.set(name, change);
     try {
       const result = await change;
-      this.#uncertain.delete(name);
+      this.#unknownOutcomes.delete(name);
       return result;
     } catch (error) {
-      if (!isWithoutEffect(error)) this.#uncertain.add(name);
+      if (!isWithoutEffect(error)) this.#unknownOutcomes.add(name);
       throw error;
     } finally {
       this.#changing.delete(name);
     }
   }
 
-  /** Makes memory what the store has. Several may ask at once, and a change may begin meanwhile: the first answer counts. */
-  async #ascertain(name: string): Promise<void> {
+  /**
+   * Reads the outcome of a change from the store into memory. Several calls may run at once and a change may
+   * begin meanwhile, so only the first answer counts.
+   */
+  async #resolveOutcome(name: string): Promise<void> {
     const config = await this.#store.find(name);
-    if (this.#changing.has(name) || !this.#uncertain.delete(name)) return;
+    if (this.#changing.has(name) || !this.#unknownOutcomes.delete(name)) return;
     if (config === null) this.#close(name);
     else if (config !== undefined && !this.#channels.has(name)) {
       this.#deleted.delete(name);
-      this.#add(name, 'lasting', channelConfig(config, this.#rules.maxUsersPerChannel));
+      this.#add(name, 'permanent', channelConfig(config, this.#rules.maxUsersPerChannel));
     }
   }
 
-  /** The name is deleted: whoever is in the channel is told and cut off. */
+  /** Marks the name as deleted, and notifies and disconnects the members of its channel. */
   #close(name: string): void {
     this.#deleted.add(name);
     for (const listener of this.#deletionListeners) listener(name);
-    const channel = this.#channels.get(name); // an automatic one may have gone meanwhile, or come anew
+    const channel = this.#channels.get(name); // an automatic one may have been removed or recreated meanwhile
     if (channel === undefined) return;
     this.#remove(channel);
     const error = new ProtocolError('CHANNEL_CLOSED', { fields: { reason: 'channel deleted' } });
     for (const member of channel.audience.members()) member.channelClosed(error);
   }
 
-  #makeRoom(): void {
+  /** At the limit, evicts the longest unused empty automatic channel, or throws CHANNEL_LIMIT_REACHED. */
+  #requireRoom(): void {
     const { maxChannels } = this.#rules;
-    const coming = [...this.#changing.keys()].filter((name) => !this.#channels.has(name)).length;
-    if (this.#channels.size + coming < maxChannels) return;
+    const beingCreated = [...this.#changing.keys()].filter((name) => !this.#channels.has(name)).length;
+    if (this.#channels.size + beingCreated < maxChannels) return;
     let oldest: Channel | undefined;
     for (const channel of this.#channels.values()) {
       if (isEvictable(channel) && (oldest === undefined || channel.lastUsed < oldest.lastUsed))
@@ -252,7 +261,7 @@ function unavailable(): ProtocolError {
   return new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: RETRY_AFTER_SECONDS } });
 }
 
-/** The store was away before it was asked. With a cause, it went away while it was doing what it was asked. */
+/** Without a cause the request was never sent; with one, the connection was lost during the request. */
 function isWithoutEffect(error: unknown): boolean {
   return error instanceof ProtocolError && error.code === 'DATABASE_UNAVAILABLE' && error.cause === undefined;
 }

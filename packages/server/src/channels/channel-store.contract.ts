@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { channelConfig } from './channel-config.js';
 import type { ChannelStore } from './channel-store.js';
 
-/** What every store of channels does. `make` answers a new, empty store before each test. */
+/** Tests what every channel store must do. `make` returns a new, empty store for each test. */
 export function channelStoreContract(make: () => ChannelStore | Promise<ChannelStore>): void {
   const plain = channelConfig({}, 100);
   const rich = channelConfig(
@@ -16,8 +16,8 @@ export function channelStoreContract(make: () => ChannelStore | Promise<ChannelS
   );
   let store: ChannelStore;
 
-  /** Everything that is kept, by name. */
-  async function kept(): Promise<unknown[]> {
+  /** Returns everything in the store, sorted by name. */
+  async function stored(): Promise<unknown[]> {
     const channels = await store.load();
     return channels.map(({ name, config }) => [name, config] as const).sort(([a], [b]) => (a < b ? -1 : 1));
   }
@@ -26,27 +26,27 @@ export function channelStoreContract(make: () => ChannelStore | Promise<ChannelS
     store = await make();
   });
 
-  describe('a store of channels', () => {
+  describe('a channel store', () => {
     it('is empty at first', async () => {
-      expect(await kept()).toEqual([]);
+      expect(await stored()).toEqual([]);
     });
 
-    it('gives back every channel with the configuration that it was made with', async () => {
+    it('returns every channel with the configuration that it was created with', async () => {
       expect(await store.create('plain', plain)).toBe(true);
       expect(await store.create('Rich:room.1', rich)).toBe(true);
-      expect(await kept()).toEqual([
+      expect(await stored()).toEqual([
         ['Rich:room.1', rich],
         ['plain', plain],
       ]);
     });
 
-    it('refuses a second channel of one name and keeps the first', async () => {
+    it('rejects a second channel of one name and keeps the first', async () => {
       await store.create('lobby', plain);
       expect(await store.create('lobby', rich)).toBe(false);
-      expect(await kept()).toEqual([['lobby', plain]]);
+      expect(await stored()).toEqual([['lobby', plain]]);
     });
 
-    it('finds one by name: its configuration, the mark of deletion, or nothing', async () => {
+    it('finds a channel by name: its configuration, a deletion mark, or nothing', async () => {
       await store.create('lobby', rich);
       await store.create('gone', plain);
       await store.markDeleted('gone');
@@ -55,33 +55,33 @@ export function channelStoreContract(make: () => ChannelStore | Promise<ChannelS
       expect(await store.find('Lobby')).toBeUndefined();
     });
 
-    it('tells names apart by case', async () => {
+    it('distinguishes names by case', async () => {
       await store.create('lobby', plain);
       expect(await store.create('Lobby', rich)).toBe(true);
     });
 
-    it('makes one channel for several who create it at once', async () => {
+    it('creates one channel for several concurrent requests', async () => {
       const made = await Promise.all(Array.from({ length: 5 }, () => store.create('lobby', plain)));
       expect(made.filter(Boolean)).toHaveLength(1);
     });
 
-    it('keeps the mark of a deleted channel in its place', async () => {
+    it('replaces a deleted channel by a deletion mark', async () => {
       await store.create('lobby', rich);
       await store.markDeleted('lobby');
-      expect(await kept()).toEqual([['lobby', null]]);
+      expect(await stored()).toEqual([['lobby', null]]);
     });
 
-    it('marks what it did not hold, and the same name again', async () => {
+    it('marks a name that it did not hold, once or twice', async () => {
       await store.markDeleted('automatic');
       await store.markDeleted('automatic');
-      expect(await kept()).toEqual([['automatic', null]]);
+      expect(await stored()).toEqual([['automatic', null]]);
     });
 
-    it('lets a new channel take the place of a mark, with its own configuration', async () => {
+    it('replaces a deletion mark by a new channel with its own configuration', async () => {
       await store.create('lobby', rich);
       await store.markDeleted('lobby');
       expect(await store.create('lobby', plain)).toBe(true);
-      expect(await kept()).toEqual([['lobby', plain]]);
+      expect(await stored()).toEqual([['lobby', plain]]);
       expect(await store.create('lobby', rich)).toBe(false);
     });
   });

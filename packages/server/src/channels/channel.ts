@@ -2,8 +2,10 @@ import type { Tick } from '../lib/tick.js';
 import { Audience, type DeliveryCounters } from './audience.js';
 import type { ChannelConfig } from './channel-config.js';
 
-/** `lasting`: made by HTTP and kept in PostgreSQL. `automatic`: made by the first member, gone when unused. */
-export type ChannelKind = 'lasting' | 'automatic';
+/**
+ * `permanent`: created by HTTP, stored in PostgreSQL. `automatic`: created by joining, removed when unused.
+ */
+export type ChannelKind = 'permanent' | 'automatic';
 
 /** A channel of this node: its configuration, its members, and when it was last used. */
 export class Channel {
@@ -11,7 +13,7 @@ export class Channel {
   kind: ChannelKind;
   readonly config: ChannelConfig;
   readonly audience: Audience;
-  /** When something was last sent or a member last left, in ms: what expiry counts from. */
+  /** When a message was last published or a member last left, in ms. The time to live starts here. */
   lastUsed: number;
 
   constructor(

@@ -1,7 +1,7 @@
 import type { ChannelConfig } from './channel-config.js';
 import type { ChannelStore, StoredChannel } from './channel-store.js';
 
-/** A store that lives as long as the process: for embedding the library in tests. */
+/** Stores channels in memory, for tests. */
 export class MemoryChannelStore implements ChannelStore {
   readonly #channels = new Map<string, ChannelConfig | null>();
 

@@ -9,7 +9,7 @@ const encoder = new MessageEncoder(
   () => NOW,
 );
 
-it('a message has an id, the time and everything that the wire asks for', () => {
+it('a message has an id, the time and all fields of the protocol', () => {
   const message = encoder.message('message', 'chat', { text: 'hi' }, 'ann');
   expect(message).toEqual({
     id: expect.stringMatching(/^msg_1736937000000_[a-z0-9]{9}$/),
@@ -32,12 +32,12 @@ it.each([
   expect(encoder.message('message', 'e', given, 'ann').payload).toEqual(sent);
 });
 
-it('no two messages of the same moment have the same id', () => {
+it('messages of the same millisecond have different ids', () => {
   const ids = Array.from({ length: 1_000 }, () => encoder.message('pong', 'pong', {}, 'system').id);
   expect(new Set(ids).size).toBe(1_000);
 });
 
-it('is encoded as JSON, in the frame that it was given', () => {
+it('a message is encoded as JSON in a frame of the framer', () => {
   const framing = new MessageEncoder(
     (json) => Buffer.from(`<${json}>`),
     () => NOW,

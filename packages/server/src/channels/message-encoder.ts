@@ -2,10 +2,10 @@ import type { ServerMessage, ServerMessageType } from '@goforward/realtime-proto
 import type { Clock } from '../lib/clock.js';
 import { IdSource } from '../lib/ids.js';
 
-/** Turns JSON text into the bytes that a connection writes (for WebSocket: one frame). */
+/** Converts JSON text to the bytes that a connection writes (for WebSocket: one frame). */
 export type Framer = (json: string) => Buffer;
 
-/** Makes server messages with their id and time, and encodes each once for all who get it. */
+/** Creates server messages with id and timestamp, and encodes each once for all recipients. */
 export class MessageEncoder {
   readonly #frame: Framer;
   readonly #clock: Clock;
@@ -32,7 +32,7 @@ export class MessageEncoder {
     return this.encodeText(JSON.stringify(message));
   }
 
-  /** A message that is JSON already. */
+  /** Encodes a message that is JSON text already. */
   encodeText(json: string): Buffer {
     return this.#frame(json);
   }

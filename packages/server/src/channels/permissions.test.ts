@@ -14,15 +14,15 @@ function channel(lists: ChannelPermissions, requireAuth = true): ChannelConfig {
   return channelConfig({ permissions: lists, require_auth: requireAuth }, 100);
 }
 
-function privileges(identity: Identity, config: ChannelConfig): string {
+function granted(identity: Identity, config: ChannelConfig): string {
   const all: Permission[] = ['read', 'write', 'admin'];
-  return all.filter((right) => permissions.allows(identity, right, config)).join(' ');
+  return all.filter((permission) => permissions.allows(identity, permission, config)).join(' ');
 }
 
 const anonymous = anonymousIdentity('c1', '192.0.2.1');
 const lists = { read: ['user', 'guest'], write: ['user'], admin: ['owner'] };
 
-describe('rights in a channel', () => {
+describe('channel permissions', () => {
   it.each<[string, Identity, ChannelConfig, string]>([
     ['a user, without lists', user('user'), channel({}), 'read write'],
     ['any role, without lists', user('whatever'), channel({}), 'read write'],
@@ -41,38 +41,52 @@ describe('rights in a channel', () => {
     ['a stranger', user('stranger'), channel(lists), ''],
     ['a role that only looks alike', user('User', 'user '), channel(lists), ''],
     ['a user, where the list is empty', user('user'), channel({ write: [] }), 'read'],
-    ['nobody, where authentication is required', anonymous, channel({}), ''],
-    ['nobody, even if a list names them', anonymous, channel({ read: ['anonymous'] }), ''],
-    ['nobody, where it is not and there are no lists', anonymous, channel({}, false), 'read write'],
-    ['nobody, where the lists do not name them', anonymous, channel(lists, false), ''],
+    ['an anonymous session, where authentication is required', anonymous, channel({}), ''],
     [
-      'nobody, where a list names them',
+      'an anonymous session, where authentication is required, even if a list names it',
+      anonymous,
+      channel({ read: ['anonymous'] }),
+      '',
+    ],
+    [
+      'an anonymous session, without required authentication and lists',
+      anonymous,
+      channel({}, false),
+      'read write',
+    ],
+    ['an anonymous session, where the lists do not name it', anonymous, channel(lists, false), ''],
+    [
+      'an anonymous session, where a list names it',
       anonymous,
       channel({ read: ['anonymous'], write: ['user'] }, false),
       'read',
     ],
     ['a user, where authentication is not required', user('user'), channel(lists, false), 'read write'],
   ])('of %s', (_, identity, config, expected) => {
-    expect(privileges(identity, config)).toBe(expected);
+    expect(granted(identity, config)).toBe(expected);
   });
 
-  it('that are missing are named in the refusal', () => {
-    for (const right of ['read', 'write', 'admin'] as const) {
+  it('that are missing are named in the error', () => {
+    for (const permission of ['read', 'write', 'admin'] as const) {
       let refusal: unknown;
       try {
-        permissions.require(user('stranger'), right, channel(lists));
+        permissions.require(user('stranger'), permission, channel(lists));
       } catch (error) {
         refusal = error;
       }
       expect(refusal).toBeInstanceOf(ProtocolError);
       expect(refusal).toMatchObject({
-        body: { error: 'insufficient permissions', code: 'PERMISSION_DENIED', required_permission: right },
+        body: {
+          error: 'insufficient permissions',
+          code: 'PERMISSION_DENIED',
+          required_permission: permission,
+        },
       });
-      permissions.require(user('admin'), right, channel(lists));
+      permissions.require(user('admin'), permission, channel(lists));
     }
   });
 
-  it('of the server admin are asked by role alone', () => {
+  it('of the server admin depend on the role alone', () => {
     permissions.requireServerAdmin(user('user', 'service_role'));
     for (const identity of [user('user'), user(), anonymous, user('owner')]) {
       expect(() => permissions.requireServerAdmin(identity)).toThrow('insufficient permissions');

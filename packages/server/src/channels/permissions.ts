@@ -5,8 +5,9 @@ import type { ChannelConfig } from './channel-config.js';
 export type Permission = 'read' | 'write' | 'admin';
 
 /**
- * Who may read, write or administer a channel. A missing `read` or `write` list means everyone who may be
- * in the channel at all, a missing `admin` list the server admin alone; the server admin passes every list.
+ * Decides whether an identity may read, write or administer a channel. A missing `read` or `write` list
+ * allows every authenticated user (with `require_auth: false` everybody), a missing `admin` list only the
+ * server admin. The server admin passes every list.
  */
 export class Permissions {
   readonly #adminRoles: ReadonlySet<string>;
@@ -27,13 +28,13 @@ export class Permissions {
     return identity.roles.some((role) => list.includes(role));
   }
 
-  /** Throws PERMISSION_DENIED, naming the right, unless it is there. */
+  /** Throws PERMISSION_DENIED, which names the permission, unless it is granted. */
   require(identity: Identity, permission: Permission, config: ChannelConfig): void {
     if (this.allows(identity, permission, config)) return;
     throw new ProtocolError('PERMISSION_DENIED', { fields: { required_permission: permission } });
   }
 
-  /** Throws PERMISSION_DENIED unless this is a server admin. */
+  /** Throws PERMISSION_DENIED unless the identity is a server admin. */
   requireServerAdmin(identity: Identity): void {
     if (this.isServerAdmin(identity)) return;
     throw new ProtocolError('PERMISSION_DENIED', { fields: { required_permission: 'admin' } });

@@ -30,7 +30,7 @@ channelStoreContract(async () => {
   return new PostgresChannelStore(database);
 });
 
-it('a store without its database says that it is unavailable', async () => {
+it('a store without its database throws DATABASE_UNAVAILABLE', async () => {
   const stopped = new Database({
     url: empty.url,
     log: silentLog,
@@ -38,11 +38,11 @@ it('a store without its database says that it is unavailable', async () => {
     onReady: async () => undefined,
   });
   const store = new PostgresChannelStore(stopped);
-  for (const ask of [
+  for (const operation of [
     () => store.load(),
     () => store.create('lobby', channelConfig({}, 100)),
     () => store.markDeleted('lobby'),
   ]) {
-    await expect(ask()).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE' });
+    await expect(operation()).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE' });
   }
 });

@@ -2,7 +2,7 @@ import type { Database } from '../postgres/connection/database.js';
 import type { ChannelConfig } from './channel-config.js';
 import type { ChannelStore, StoredChannel } from './channel-store.js';
 
-/** The table `channels` of our schema: one row a channel or mark (migration 1). */
+/** Stores channels in the table `realtime.channels`: one row per channel or deletion mark (migration 1). */
 export class PostgresChannelStore implements ChannelStore {
   readonly #database: Database;
 

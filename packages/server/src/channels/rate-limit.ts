@@ -1,7 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type KeyedRateLimiter, retryAfterSeconds } from '../lib/token-bucket.js';
 
-/** The error of somebody who came `waitMs` too early. */
+/** Returns RATE_LIMIT_EXCEEDED with a `retry_after` of `waitMs`, rounded up. */
 export function rateLimitExceeded(waitMs: number, details?: string): ProtocolError {
   return new ProtocolError('RATE_LIMIT_EXCEEDED', {
     ...(details === undefined ? {} : { details }),
@@ -9,7 +9,7 @@ export function rateLimitExceeded(waitMs: number, details?: string): ProtocolErr
   });
 }
 
-/** Takes one token of `key`, or throws RATE_LIMIT_EXCEEDED. */
+/** Takes one token of `key`. Throws RATE_LIMIT_EXCEEDED if there is none. */
 export function requireRate(limiter: KeyedRateLimiter, key: string, now: number): void {
   const wait = limiter.take(key, now);
   if (wait > 0) throw rateLimitExceeded(wait);

@@ -1,24 +1,24 @@
 import type { PresenceMode, ProtocolError } from '@goforward/realtime-protocol';
 import type { Identity } from '../auth/identity.js';
 
-/** A member of a channel, as the channel sees it: something that takes bytes in order. Implemented by connections. */
+/** A member of a channel: receives encoded messages in order. Implemented by connections. */
 export interface Subscriber {
   readonly id: string;
   readonly userId: string;
   readonly identity: Identity;
-  /** False: what this member publishes does not come back to it. */
+  /** False: the member does not get its own messages. */
   readonly echo: boolean;
   readonly presence: PresenceMode;
-  /** Takes encoded bytes, to be written at the end of this turn. */
+  /** Queues encoded bytes, to be written at the end of this tick. */
   push(bytes: Buffer): void;
-  /** Bytes that were pushed and that the system has not taken yet. */
+  /** Bytes that were pushed and not yet accepted by the operating system. */
   readonly waiting: number;
-  /** As push, for bytes that the caller hands over no faster than they drain: they are never too many. */
+  /** Like `push`, for bytes paced by `whenDrained`: they do not count against the outbox limit. */
   pushPaced(bytes: Buffer): void;
-  /** Calls back once, when what waits now has left for the system. Never after the connection's end. */
+  /** Calls back once the bytes queued now have drained to the system; never after the connection's end. */
   whenDrained(callback: () => void): void;
-  /** It has made no progress for too long: it is cut off, and told why. */
+  /** Closes the connection with SLOW_CONSUMER: it made no progress for too long. */
   tooSlow(): void;
-  /** Ends the membership and the connection with it: the channel is gone. */
+  /** Ends the membership and closes the connection, because the channel was deleted. */
   channelClosed(error: ProtocolError): void;
 }

@@ -1,22 +1,22 @@
 import { CLOSE } from '@goforward/realtime-protocol';
 import { WebSocket } from 'ws';
 
-/** What a client's socket tells its owner. */
+/** Receives the events of a client's socket. */
 export interface SocketOwner {
   received(data: Buffer, isBinary: boolean): void;
   pinged(body: Buffer): void;
   ponged(): void;
-  /** The peer sent a close frame (it is answered with the same code), or broke the protocol (with the code that says how). */
-  closeDemanded(code: number): void;
+  /** The peer sent a close frame or violated the protocol; the answer is a close frame with `code`. */
+  closeRequested(code: number): void;
 }
 
-/** What `ws` answers to a message in too many parts: a code that our protocol does not have. */
-const TOO_MANY_PARTS = 1008;
+/** The close code of `ws` for a message in too many fragments. Our protocol uses 1009 instead. */
+const TOO_MANY_FRAGMENTS = 1008;
 
 /**
- * `ws` for the handshake and the receiving half alone. Everything that `ws` would write by itself (the
- * answer to a close frame, the close after a broken frame, pongs) is handed to the owner instead, because
- * all bytes of a connection go through its one outbox and must not overtake each other.
+ * Uses `ws` for the handshake and for receiving only. Reports everything that `ws` would answer by itself
+ * (close frames, broken frames, pings) to the owner instead, because all bytes of a connection go through its
+ * one outbox, in order.
  */
 export class ClientSocket extends WebSocket {
   owner: SocketOwner | undefined;
@@ -29,14 +29,14 @@ export class ClientSocket extends WebSocket {
     this.on('error', ignore);
   }
 
-  /** Called by `ws` itself when a close frame came in (with its reason) or a frame was broken (without one). */
+  /** Called by `ws` itself after a close frame (with its reason) or a broken frame (without a reason). */
   override close(code?: number, reason?: string | Buffer): void {
-    const isTooLarge = code === TOO_MANY_PARTS && reason === undefined;
-    this.owner?.closeDemanded(isTooLarge ? CLOSE.TOO_LARGE : (code ?? 1005));
+    const isTooLarge = code === TOO_MANY_FRAGMENTS && reason === undefined;
+    this.owner?.closeRequested(isTooLarge ? CLOSE.TOO_LARGE : (code ?? 1005));
   }
 }
 
-// Functions of the module, not closures: one set for all connections, not four objects for each.
+// Functions of the module, not closures: one set for all connections instead of four objects per connection.
 function onMessage(this: WebSocket, data: unknown, isBinary: boolean): void {
   if (this instanceof ClientSocket && Buffer.isBuffer(data)) this.owner?.received(data, isBinary);
 }
@@ -49,7 +49,7 @@ function onPong(this: WebSocket): void {
   if (this instanceof ClientSocket) this.owner?.ponged();
 }
 
-/** The receiver's errors have been dealt with in `close`; without a listener they would end the process. */
+/** `close` has handled the receiver's errors already; without a listener they would end the process. */
 function ignore(): void {
   return;
 }

@@ -10,7 +10,7 @@ beforeEach(() => {
   registry = new ConnectionRegistry({ maxConnections: 4, maxConnectionsPerUser: 2, maxConnectionsPerIp: 3 });
 });
 
-/** As much of a connection as a registry looks at. */
+/** Creates the part of a connection that a registry reads. */
 function connection(userId: string, address: string): Connection {
   return { userId, address } as Connection;
 }
@@ -25,8 +25,8 @@ function refusal(userId: string | null, address: string): ErrorBody | undefined 
   }
 }
 
-describe('there is room', () => {
-  it('until the user has too many connections, from whatever address', () => {
+describe('a new connection is allowed', () => {
+  it('until the user has too many connections, from any address', () => {
     registry.add(connection('ann', '192.0.2.1'));
     expect(refusal('ann', '192.0.2.2')).toBeUndefined();
     const second = connection('ann', '192.0.2.2');
@@ -42,7 +42,7 @@ describe('there is room', () => {
     expect(refusal('ann', '192.0.2.3')).toBeUndefined();
   });
 
-  it('until the address has too many, whoever they are, also before the user is known', () => {
+  it('until the address has too many, of any users, also before the user is known', () => {
     for (const user of ['ann', 'bob', 'cat']) registry.add(connection(user, '192.0.2.1'));
     for (const user of ['dan', null]) {
       expect(refusal(user, '192.0.2.1')).toMatchObject({
@@ -61,9 +61,9 @@ describe('there is room', () => {
   });
 });
 
-it('counts are those of the connections that are there, whoever comes, goes and goes again', () => {
+it('counts match the present connections, also when one is removed twice', () => {
   const all = [0, 1, 2, 3, 4, 5].map((n) => connection(`user-${n % 3}`, `192.0.2.${n % 2}`));
-  const step = fc.record({ n: fc.nat({ max: 5 }), comes: fc.boolean() });
+  const step = fc.record({ n: fc.nat({ max: 5 }), adds: fc.boolean() });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 30, size: 'max' }), (steps) => {
       const counting = new ConnectionRegistry({
@@ -71,20 +71,24 @@ it('counts are those of the connections that are there, whoever comes, goes and 
         maxConnectionsPerUser: 99,
         maxConnectionsPerIp: 2,
       });
-      const there = new Set<Connection>();
-      for (const { n, comes } of steps) {
+      const present = new Set<Connection>();
+      for (const { n, adds } of steps) {
         const one = all[n];
-        if (one === undefined || (comes && there.has(one))) continue;
-        if (comes) counting.add(one);
+        if (one === undefined || (adds && present.has(one))) continue;
+        if (adds) counting.add(one);
         else counting.remove(one);
-        if (comes) there.add(one);
-        else there.delete(one);
+        if (adds) present.add(one);
+        else present.delete(one);
       }
       const byUser = new Map<string, number>();
-      for (const { userId } of there) byUser.set(userId, (byUser.get(userId) ?? 0) + 1);
-      expect([counting.size, new Set(counting.all()), counting.byUser]).toEqual([there.size, there, byUser]);
+      for (const { userId } of present) byUser.set(userId, (byUser.get(userId) ?? 0) + 1);
+      expect([counting.size, new Set(counting.all()), counting.byUser]).toEqual([
+        present.size,
+        present,
+        byUser,
+      ]);
       for (const address of ['192.0.2.0', '192.0.2.1']) {
-        const count = [...there].filter((one) => one.address === address).length;
+        const count = [...present].filter((one) => one.address === address).length;
         if (count >= 2) expect(() => counting.requireRoom(null, address)).toThrow('connection limit');
         else counting.requireRoom(null, address);
       }

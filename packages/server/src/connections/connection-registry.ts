@@ -7,7 +7,7 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerIp: number;
 }
 
-/** All connections of this node, counted by user and by address. */
+/** Holds all connections of this node and counts them by user and by address. */
 export class ConnectionRegistry {
   readonly #limits: ConnectionLimits;
   readonly #connections = new Set<Connection>();
@@ -26,12 +26,12 @@ export class ConnectionRegistry {
     return this.#connections;
   }
 
-  /** Connections by user id. */
+  /** Number of connections by user id. */
   get byUser(): ReadonlyMap<string, number> {
     return this.#byUser;
   }
 
-  /** Throws CONNECTION_LIMIT_REACHED when one more of this user or address is too many. */
+  /** Throws CONNECTION_LIMIT_REACHED when the server, this user or this address is at its limit. */
   requireRoom(userId: string | null, address: string): void {
     const { maxConnections, maxConnectionsPerUser, maxConnectionsPerIp } = this.#limits;
     if (this.#connections.size >= maxConnections) throw full('server', maxConnections);

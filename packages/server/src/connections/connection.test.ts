@@ -17,7 +17,7 @@ const rethrow = (error: unknown) => {
 
 const START = Date.parse('2025-01-15T10:30:00Z');
 
-/** A socket without a network: what is written is kept as the frames that it holds. */
+/** A socket without a network: records the written frames. */
 class FakeSocket extends Socket {
   isReading = true;
   #bytes = Buffer.alloc(0);
@@ -31,7 +31,7 @@ class FakeSocket extends Socket {
     this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), '', done);
   }
 
-  /** Frames since the last time: a message, `ping`, `pong <body>` or `close <code> <reason>`. */
+  /** Returns the frames since the last call: a message, `ping`, `pong <body>` or `close <code> <reason>`. */
   frames(): (ServerMessage | string)[] {
     const frames: (ServerMessage | string)[] = [];
     for (let at = 0; at < this.#bytes.length; ) {
@@ -115,7 +115,7 @@ function connect(
   return connection;
 }
 
-/** Makes the connection a member of a channel. */
+/** Adds the connection to a channel. */
 function enter(connection: Connection): Channel {
   const parts = { tick, counters: { deliveries: 0, fanOutMs: () => undefined }, now };
   const channel = new Channel('lobby', 'automatic', channelConfig({}, 10), parts);
@@ -124,11 +124,11 @@ function enter(connection: Connection): Channel {
   return channel;
 }
 
-const say = (connection: Connection, message: unknown) =>
+const send = (connection: Connection, message: unknown) =>
   connection.received(Buffer.from(JSON.stringify(message)), false);
 
-/** What the client has got since the last time, messages as `type/event`, errors with their code. */
-function heard(): string[] {
+/** Returns what the client got since the last call: messages as `type/event`, errors with their code. */
+function received(): string[] {
   tick.flush();
   return socket.frames().map((frame) => {
     if (typeof frame === 'string') return frame;
@@ -144,12 +144,12 @@ function waitFor(ms: number): void {
   }
 }
 
-describe('what a client says', () => {
-  it('is handed on, and answered once where it has a ref', () => {
+describe('a message from a client', () => {
+  it('is dispatched, and answered once if it has a ref', () => {
     const connection = connect();
     answer = () => ({ offset: 7 });
-    say(connection, { type: 'message', event: 'e' });
-    say(connection, { type: 'message', event: 'e', ref: 0 });
+    send(connection, { type: 'message', event: 'e' });
+    send(connection, { type: 'message', event: 'e', ref: 0 });
     tick.flush();
     expect(handled).toHaveLength(2);
     expect(socket.frames()).toMatchObject([
@@ -157,17 +157,17 @@ describe('what a client says', () => {
     ]);
   });
 
-  it('and cannot be done is told as an error, or in the reply, and the connection stays', () => {
+  it('that fails is answered by an error, or by a reply to its ref, and the connection stays', () => {
     const connection = connect();
     answer = () => {
       throw new ProtocolError('PERMISSION_DENIED');
     };
-    say(connection, { type: 'message', event: 'e' });
-    say(connection, { type: 'message', event: 'e', ref: 'r' });
-    say(connection, { type: 'message', ref: 1 });
+    send(connection, { type: 'message', event: 'e' });
+    send(connection, { type: 'message', event: 'e', ref: 'r' });
+    send(connection, { type: 'message', ref: 1 });
     connection.received(Buffer.from('{'), false);
     connection.received(Buffer.from('{}'), true);
-    expect(heard()).toEqual([
+    expect(received()).toEqual([
       'system/error PERMISSION_DENIED',
       'reply/error PERMISSION_DENIED r',
       'reply/error VALIDATION_FAILED 1',
@@ -178,53 +178,53 @@ describe('what a client says', () => {
     expect(refused).toHaveLength(5);
   });
 
-  it('and meets a defect of ours is told nothing of it', () => {
+  it('that causes an internal error gets an answer without its cause', () => {
     const connection = connect();
     answer = () => {
       throw new Error('SELECT secret');
     };
-    say(connection, { type: 'message', event: 'e' });
+    send(connection, { type: 'message', event: 'e' });
     tick.flush();
     expect(socket.frames()).toMatchObject([{ payload: { error: 'internal error', code: 'INTERNAL' } }]);
   });
 
-  it('too fast is refused and not handled; what comes later is', () => {
+  it('over the rate is rejected and not handled; a later one is handled', () => {
     const connection = connect({ perSecond: 2 });
-    for (const ref of [1, 2, 3]) say(connection, { type: 'ping', event: 'ping', ref });
-    expect(heard()).toEqual(['reply/ok 1', 'reply/ok 2', 'reply/error RATE_LIMIT_EXCEEDED 3']);
+    for (const ref of [1, 2, 3]) send(connection, { type: 'ping', event: 'ping', ref });
+    expect(received()).toEqual(['reply/ok 1', 'reply/ok 2', 'reply/error RATE_LIMIT_EXCEEDED 3']);
     now += 500;
-    say(connection, { type: 'ping', event: 'ping', ref: 4 });
-    expect(heard()).toEqual(['reply/ok 4']);
+    send(connection, { type: 'ping', event: 'ping', ref: 4 });
+    expect(received()).toEqual(['reply/ok 4']);
     expect(handled).toHaveLength(3);
   });
 
-  it('wrongly once too often is still answered by the reply to its ref', () => {
+  it('that causes the 101st error is still answered by a reply to its ref', () => {
     const connection = connect();
     for (let n = 0; n < 100; n++) connection.received(Buffer.from('{'), false);
-    heard();
+    received();
     connection.received(Buffer.from('{"ref":7}'), false);
-    expect(heard()).toEqual([
+    expect(received()).toEqual([
       'reply/error VALIDATION_FAILED 7',
       'system/error RATE_LIMIT_EXCEEDED',
       'close 4429 RATE_LIMIT_EXCEEDED',
     ]);
   });
 
-  it('wrongly a hundred times a minute is borne, and once more is not', () => {
+  it('may be invalid 100 times a minute; one more closes the connection', () => {
     const connection = connect();
     for (let n = 0; n < 100; n++) connection.received(Buffer.from('{'), false);
     now += 60_000;
     for (let n = 0; n < 100; n++) connection.received(Buffer.from('{'), false);
-    expect(heard()).toHaveLength(200);
+    expect(received()).toHaveLength(200);
     connection.received(Buffer.from('{'), false);
-    expect(heard()).toEqual(['system/error RATE_LIMIT_EXCEEDED', 'close 4429 RATE_LIMIT_EXCEEDED']);
-    say(connection, { type: 'ping', event: 'ping', ref: 1 });
-    expect([heard(), handled]).toEqual([[], []]);
+    expect(received()).toEqual(['system/error RATE_LIMIT_EXCEEDED', 'close 4429 RATE_LIMIT_EXCEEDED']);
+    send(connection, { type: 'ping', event: 'ping', ref: 1 });
+    expect([received(), handled]).toEqual([[], []]);
   });
 });
 
 describe('a connection', () => {
-  it('that is cut off while it joins still has its time to read the last words', () => {
+  it('that is closed while it joins still has time to read the last messages', () => {
     const connection = connect();
     connection.close(4409, 'SLOW_CONSUMER');
     connection.watch();
@@ -233,53 +233,53 @@ describe('a connection', () => {
     expect(socket.destroyed).toBe(true);
   });
 
-  it('pings at its interval, and answers pings with what they hold', () => {
+  it('pings at its interval, and answers pings with their body', () => {
     const connection = connect();
     waitFor(29_900);
-    expect(heard()).toEqual([]);
+    expect(received()).toEqual([]);
     waitFor(200);
     connection.pinged(Buffer.from('abc'));
-    expect(heard()).toEqual(['ping', 'pong abc']);
+    expect(received()).toEqual(['ping', 'pong abc']);
   });
 
-  it('that pings too fast gets no more pongs than messages', () => {
+  it('limits pongs by the message rate', () => {
     const connection = connect({ perSecond: 2 });
     for (const body of ['1', '2', '3']) connection.pinged(Buffer.from(body));
-    expect(heard()).toEqual(['pong 1', 'pong 2', 'system/error RATE_LIMIT_EXCEEDED']);
+    expect(received()).toEqual(['pong 1', 'pong 2', 'system/error RATE_LIMIT_EXCEEDED']);
   });
 
   it.each(['message', 'ping', 'pong'])(
-    'that was silent is closed as stale, but not before a %s is old enough',
+    'is closed as stale after the timeout, counted from the last %s',
     (sign) => {
       const connection = connect();
       waitFor(50_000);
-      if (sign === 'message') say(connection, { type: 'ping', event: 'ping' });
+      if (sign === 'message') send(connection, { type: 'ping', event: 'ping' });
       else if (sign === 'ping') connection.pinged(Buffer.alloc(0));
       else connection.ponged();
       waitFor(59_900);
       expect(connection.isOpen).toBe(true);
       waitFor(200);
-      expect(heard().slice(-2)).toEqual(['system/error STALE_CONNECTION', 'close 4408 STALE_CONNECTION']);
+      expect(received().slice(-2)).toEqual(['system/error STALE_CONNECTION', 'close 4408 STALE_CONNECTION']);
     },
   );
 
-  it('is told 30 s before its token ends, once, and is closed when it does', () => {
+  it('gets one notice 30 s before its token expires, and is closed at expiry', () => {
     const connection = connect({ expiresAt: START + 50_000 });
     waitFor(19_900);
-    expect(heard()).toEqual([]);
+    expect(received()).toEqual([]);
     waitFor(200);
-    expect(heard()).toEqual(['system/token_expiring']);
+    expect(received()).toEqual(['system/token_expiring']);
     waitFor(29_800);
-    expect([heard(), connection.isOpen]).toEqual([['ping'], true]);
+    expect([received(), connection.isOpen]).toEqual([['ping'], true]);
     waitFor(200);
-    expect(heard()).toEqual(['system/error AUTH_FAILED', 'close 4401 AUTH_FAILED']);
+    expect(received()).toEqual(['system/error AUTH_FAILED', 'close 4401 AUTH_FAILED']);
   });
 
-  it('lives on for the clock tolerance after its token has ended, and is told why it ends', () => {
+  it('stays open for the clock tolerance after its token expired, and is closed with the reason', () => {
     const connection = connect({ expiresAt: START + 40_000, toleranceMs: 5_000 });
     waitFor(44_900);
     expect(connection.isOpen).toBe(true);
-    heard();
+    received();
     waitFor(200);
     tick.flush();
     expect(socket.frames()[0]).toMatchObject({
@@ -288,7 +288,7 @@ describe('a connection', () => {
     });
   });
 
-  it('that reads too slowly is cut off with a word, once', () => {
+  it('that reads too slowly is closed with SLOW_CONSUMER, once', () => {
     const connection = connect({ maxOutboxBytes: 1_000 });
     socket.isReading = false;
     for (let n = 0; n < 50; n++) connection.push(textFrame(JSON.stringify('x'.repeat(100))));
@@ -299,20 +299,20 @@ describe('a connection', () => {
     expect([connection.isOpen, refused]).toEqual([false, ['SLOW_CONSUMER']]);
   });
 
-  it('that closes says so last, and is ended when the client does not answer', () => {
+  it('sends its close frame last, and is destroyed when the client does not answer', () => {
     const connection = connect();
     connection.push(textFrame('{"type":"a","event":"b","payload":{}}'));
     connection.close(1012, 'server restart');
     connection.close(1011, 'again');
     connection.push(textFrame('{}'));
-    expect(heard()).toEqual(['a/b', 'close 1012 server restart']);
+    expect(received()).toEqual(['a/b', 'close 1012 server restart']);
     waitFor(1_900);
     expect(socket.destroyed).toBe(false);
     waitFor(200);
     expect(socket.destroyed).toBe(true);
   });
 
-  it('gets its own messages after those that its channel was sent before, and leaves it once', () => {
+  it('gets its own messages after earlier ones of its channel, and leaves the channel once', () => {
     const connection = connect();
     const channel = enter(connection);
     channel.audience.send(textFrame('{"type":"message","event":"1","payload":{}}'));
@@ -320,7 +320,7 @@ describe('a connection', () => {
     channel.audience.send(textFrame('{"type":"message","event":"2","payload":{}}'));
     connection.channelClosed(new ProtocolError('CHANNEL_CLOSED', { fields: { reason: 'channel deleted' } }));
     connection.socketClosed();
-    expect(heard()).toEqual([
+    expect(received()).toEqual([
       'message/1',
       'system/error',
       'message/2',
@@ -330,25 +330,25 @@ describe('a connection', () => {
     expect([closed, connection.channel]).toEqual([[connection], undefined]);
   });
 
-  it('that closes in the turn of a message still gets it', () => {
+  it('that closes in the tick of a message still gets it', () => {
     const connection = connect();
     enter(connection).audience.send(textFrame('{"type":"message","event":"1","payload":{}}'));
     connection.close(1012);
-    expect(heard()).toEqual(['message/1', 'close 1012 ']);
+    expect(received()).toEqual(['message/1', 'close 1012 ']);
   });
 
   it('answers a close frame with the same code and ends the socket', () => {
     const connection = connect();
-    connection.closeDemanded(4000);
-    connection.closeDemanded(4000);
-    expect(heard()).toEqual(['close 4000 ']);
+    connection.closeRequested(4000);
+    connection.closeRequested(4000);
+    expect(received()).toEqual(['close 4000 ']);
     expect([connection.isOpen, socket.writableEnded]).toEqual([false, true]);
   });
 
-  it('whose socket has gone is watched no more', () => {
+  it('has no timers after its socket has closed', () => {
     const connection = connect();
     connection.socketClosed();
     waitFor(200_000);
-    expect([heard(), connection.isOpen, connection.wheelIndex]).toEqual([[], false, -1]);
+    expect([received(), connection.isOpen, connection.wheelIndex]).toEqual([[], false, -1]);
   });
 });

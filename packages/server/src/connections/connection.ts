@@ -12,7 +12,6 @@ import { type Identity, SYSTEM_USER } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { MessageEncoder } from '../channels/message-encoder.js';
 import { rateLimitExceeded } from '../channels/rate-limit.js';
-
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import type { Tick } from '../lib/tick.js';
@@ -25,16 +24,16 @@ import { closeFrame, pingFrame, pongFrame } from './frame.js';
 import { Outbox, type OutboxCounters } from './outbox.js';
 import type { Session } from './session.js';
 
-/** Counts what connections receive and refuse; read when metrics are scraped. */
+/** Counts received messages and errors; read when metrics are scraped. */
 interface ConnectionCounters extends OutboxCounters {
   messagesReceived: number;
   bytesReceived: number;
   slowConsumers: number;
-  /** An error was told to a client, or a connection was closed with one. */
+  /** Counts an error sent to a client, or with which a connection was closed. */
   refused(code: string): void;
 }
 
-/** What all connections of a node share. */
+/** The services and limits that all connections of a node share. */
 export interface ConnectionEnvironment {
   readonly clock: Clock;
   readonly tick: Tick;
@@ -45,7 +44,7 @@ export interface ConnectionEnvironment {
   readonly counters: ConnectionCounters;
   readonly log: Log;
   readonly pingIntervalMs: number;
-  /** A connection that is silent for so long is stale. */
+  /** A connection without messages and pongs for this time is closed as stale, in ms. */
   readonly timeoutMs: number;
   readonly maxOutboxBytes: number;
   /** How long a connection goes on after its token's `exp`: the clock tolerance of tokens. */
@@ -55,20 +54,20 @@ export interface ConnectionEnvironment {
 export interface ConnectionOptions {
   readonly id: string;
   readonly identity: Identity;
-  /** Where it came from, for limits and the log. */
+  /** Address of the client, for limits and the log. */
   readonly address: string;
   readonly echo: boolean;
   readonly presence: PresenceMode;
 }
 
-/** How long a closing connection may take to answer our close frame and read what it still gets. */
+/** How long a closing connection may take to read pending messages and answer our close frame, in ms. */
 const CLOSING_MS = 2_000;
 const NEVER = Number.POSITIVE_INFINITY;
 const PING = pingFrame();
 
 /**
- * One client's socket from `connected` to its end: it guards what comes in (size, shape, rate), hands it to
- * the dispatch, and is the only one who writes, through its outbox. States: open -> closing -> closed.
+ * Runs one client's socket from `connected` to its end. Checks shape and rate of incoming messages and passes
+ * them to the dispatch. All writes to the socket go through its outbox. States: open -> closing -> closed.
  */
 export class Connection implements Session, SocketOwner, Timed {
   readonly id: string;
@@ -102,7 +101,7 @@ export class Connection implements Session, SocketOwner, Timed {
       tick: environment.tick,
       counters: environment.counters,
       maxBytes: environment.maxOutboxBytes,
-      onOverflow: () => this.#cutOff(),
+      onOverflow: () => this.#closeSlowConsumer(),
     });
     this.#lastReceived = environment.clock();
     this.#lastPing = this.#lastReceived;
@@ -120,14 +119,14 @@ export class Connection implements Session, SocketOwner, Timed {
     return this.#state === 'open';
   }
 
-  /** Begins the watch over pings, silence and the token's end. */
+  /** Starts pings and the deadlines for silence and token expiry. */
   watch(): void {
-    if (this.#state !== 'open') return; // cut off while it joined: its time to read the last words runs already
+    if (this.#state !== 'open') return; // closed while joining: the deadline for closing is already scheduled
     this.#environment.wheel.schedule(this, this.due(this.#environment.clock()));
   }
 
   authenticated(identity: Identity): void {
-    // Whoever counts it goes on as it began.
+    // Rate limits keep the key that the connection started with.
     this.#identity = { ...identity, limitedAs: this.#identity.limitedAs };
     this.#expiryNotified = false;
     this.watch();
@@ -138,7 +137,7 @@ export class Connection implements Session, SocketOwner, Timed {
   }
 
   get waiting(): number {
-    return this.#outbox.waiting;
+    return this.#outbox.bufferedBytes;
   }
 
   pushPaced(bytes: Buffer): void {
@@ -150,7 +149,7 @@ export class Connection implements Session, SocketOwner, Timed {
   }
 
   tooSlow(): void {
-    if (this.#state === 'open') this.#outbox.giveUp();
+    if (this.#state === 'open') this.#outbox.overflow();
   }
 
   send(type: ServerMessageType, event: string, payload: unknown, ref?: ClientMessage['ref']): void {
@@ -185,7 +184,7 @@ export class Connection implements Session, SocketOwner, Timed {
     }
   }
 
-  /** What takes its time is answered when it is done, unless the connection has ended meanwhile. */
+  /** Answers when the handler has finished, unless the connection has closed meanwhile. */
   #answerLater(answer: Promise<Record<string, unknown>>, ref: ClientMessage['ref']): void {
     answer.then(
       (payload) => {
@@ -197,7 +196,7 @@ export class Connection implements Session, SocketOwner, Timed {
     );
   }
 
-  /** A ping is answered, and counts as a message of its user: a flood of them is one too. */
+  /** Answers a ping. It counts as a message of its user, so that pings cannot bypass the rate limit. */
   pinged(body: Buffer): void {
     this.ponged();
     if (this.#state !== 'open') return;
@@ -210,13 +209,13 @@ export class Connection implements Session, SocketOwner, Timed {
     this.#lastReceived = this.#environment.clock();
   }
 
-  /** The peer wants to close, or its frames were broken: answered with a close frame, then the socket ends. */
-  closeDemanded(code: number): void {
+  /** Answers with a close frame of this code and ends the socket. */
+  closeRequested(code: number): void {
     if (this.#state === 'open') this.#end(closeFrame(code));
     this.#socket.end();
   }
 
-  /** The socket has ended, however that came. */
+  /** Leaves the channel and stops all timers; called once when the socket has closed for any reason. */
   socketClosed(): void {
     this.#leave();
     this.#state = 'closed';
@@ -237,12 +236,12 @@ export class Connection implements Session, SocketOwner, Timed {
     this.close(ERRORS[error.code].close ?? CLOSE.INTERNAL, error.code);
   }
 
-  /** Writes what waits and a close frame, and gives the peer a moment to answer it. */
+  /** Writes pending messages and a close frame, and gives the peer `CLOSING_MS` to answer it. */
   close(code: number, reason = ''): void {
     if (this.#state === 'open') this.#end(closeFrame(code, reason));
   }
 
-  /** Ends the socket without further words. */
+  /** Destroys the socket without a close frame. */
   destroy(): void {
     this.#socket.destroy();
   }
@@ -276,7 +275,7 @@ export class Connection implements Session, SocketOwner, Timed {
     return Math.min(this.#lastPing + pingIntervalMs, this.#lastReceived + timeoutMs, noticeAt, endsAt);
   }
 
-  /** Sends `token_expiring` when it is time; answers when it will be. */
+  /** Sends `token_expiring` when it is due. Returns when it is due, or `NEVER` if it was sent. */
   #notifyExpiry(now: number, expiresAt: number): number {
     if (this.#expiryNotified || expiresAt === NEVER) return NEVER;
     const noticeAt = expiresAt - LIMITS.tokenExpiryNoticeSeconds * 1000;
@@ -288,11 +287,11 @@ export class Connection implements Session, SocketOwner, Timed {
 
   #protocolError(error: unknown): ProtocolError {
     if (error instanceof ProtocolError) return error;
-    this.#environment.log.error({ err: error, connection: this.id }, 'A message could not be handled');
+    this.#environment.log.error({ err: error, connection: this.id }, 'Message handling failed');
     return new ProtocolError('INTERNAL', { cause: error });
   }
 
-  /** Answers what cannot be done; the connection stays, unless errors are all that comes from it. */
+  /** Answers with an error. Closes the connection after more than `LIMITS.errorsPerMinute` errors. */
   #fail(error: ProtocolError, ref: ClientMessage['ref']): void {
     const { clock, counters } = this.#environment;
     const now = clock();
@@ -305,17 +304,19 @@ export class Connection implements Session, SocketOwner, Timed {
     if (ref !== undefined) this.send('reply', 'error', error.body, ref);
     if (this.#errors > LIMITS.errorsPerMinute) {
       const wait = this.#errorsSince + 60_000 - now;
-      this.closeWith(rateLimitExceeded(wait, 'Too many errors'));
+      this.closeWith(rateLimitExceeded(wait, `More than ${LIMITS.errorsPerMinute} errors within a minute`));
     } else if (ref === undefined) this.send('system', 'error', error.body);
   }
 
-  /** The outbox is over its limit: what waits is dropped, and the client is told behind what it still has to read. */
-  #cutOff(): void {
+  /**
+   * The outbox is over its limit: sends an error and a close frame behind the bytes already in the socket.
+   */
+  #closeSlowConsumer(): void {
     if (this.#state !== 'open') return;
     const { counters, encoder, log } = this.#environment;
     counters.slowConsumers += 1;
     counters.refused('SLOW_CONSUMER');
-    log.info({ connection: this.id }, 'Slow consumer cut off');
+    log.info({ connection: this.id }, 'Slow consumer closed');
     const error = new ProtocolError('SLOW_CONSUMER');
     const message = encoder.encode(encoder.message('system', 'error', error.body, SYSTEM_USER));
     this.#end(Buffer.concat([message, closeFrame(ERRORS.SLOW_CONSUMER.close, error.code)]));

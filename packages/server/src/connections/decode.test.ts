@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decode } from './decode.js';
 
-/** What was decoded, in short: the message, or the error's code, field and ref. */
+/** Returns what was decoded: the message, or the code, field and ref of the error. */
 function decoded(data: string | Buffer, isBinary = false): unknown {
   const result = decode(Buffer.from(data), isBinary);
   if ('message' in result) return result.message;
@@ -16,8 +16,8 @@ describe('a message', () => {
     { type: 'broadcast', event: 'chat', payload: { text: 'hi' } },
     { type: 'ping', event: 'ping', ref: 0 },
     { type: 'presence', event: 'update', payload: { state: {} }, ref: 'r1', id: 7, timestamp: 'whenever' },
-    { type: 'a type that is not known here', event: 'e' },
-  ])('is read: %j', (message) => {
+    { type: 'an unknown type', event: 'e' },
+  ])('is accepted: %j', (message) => {
     expect(decoded(JSON.stringify(message))).toEqual(message);
   });
 
@@ -27,7 +27,7 @@ describe('a message', () => {
     ['{"type":"ping","event":"ping"} {}', undefined, undefined],
     ['[['.repeat(10_000), undefined, undefined],
     [`{"type":"a","event":"b","payload":${'['.repeat(64)}${']'.repeat(64)}}`, undefined, undefined],
-  ])('is no JSON of bounded depth: %.40s', (text, field, ref) => {
+  ])('that is not JSON of bounded depth is rejected: %.40s', (text, field, ref) => {
     expect(decoded(text)).toEqual(['INVALID_JSON', field, ref]);
   });
 
@@ -53,15 +53,15 @@ describe('a message', () => {
     ['{"__proto__":{"type":"t","event":"e"}}', 'type', undefined],
     [`{"type":"t","event":"${'x'.repeat(201)}"}`, 'event', undefined],
     [`{"type":"t","event":"e","ref":"${'x'.repeat(65)}"}`, 'ref', undefined],
-  ])('has the wrong shape: %.60s', (text, field, ref) => {
+  ])('of the wrong shape is rejected: %.60s', (text, field, ref) => {
     expect(decoded(text)).toEqual(['VALIDATION_FAILED', field, ref]);
   });
 
-  it('is text: a binary frame is refused, whatever it holds', () => {
+  it('in a binary frame is rejected', () => {
     expect(decoded('{"type":"ping","event":"ping"}', true)).toEqual(['INVALID_JSON', undefined, undefined]);
   });
 
-  it('that names __proto__ or constructor changes nothing but itself', () => {
+  it('with a key __proto__ or constructor does not change other objects', () => {
     const text = '{"type":"t","event":"e","payload":{"__proto__":{"isAdmin":true}},"constructor":1}';
     expect(decoded(text)).toMatchObject({ type: 't', event: 'e' });
     expect('isAdmin' in {}).toBe(false);
@@ -75,7 +75,7 @@ describe('decoding', () => {
     { requiredKeys: [] },
   );
 
-  it('never throws, and answers a message or a client’s error that is small', () => {
+  it('never throws, and returns a message or a small error', () => {
     const bytes = fc.oneof(
       fc.uint8Array({ maxLength: 200, size: 'max' }).map((data) => Buffer.from(data)),
       almost.map((value) => Buffer.from(JSON.stringify(value))),
@@ -96,7 +96,7 @@ describe('decoding', () => {
     );
   });
 
-  it('finds in a message of the wrong shape every ref that it would have taken in a right one', () => {
+  it('finds in an invalid message every ref that it accepts in a valid one', () => {
     const ref = fc.oneof(
       fc.double({ min: 0, noNaN: true, noDefaultInfinity: true, noInteger: false }),
       fc.nat(),
@@ -105,10 +105,10 @@ describe('decoding', () => {
     );
     fc.assert(
       fc.property(ref, (value) => {
-        const right = decode(Buffer.from(JSON.stringify({ type: 't', event: 'e', ref: value })), false);
-        const wrong = decode(Buffer.from(JSON.stringify({ type: 't', ref: value })), false);
-        if ('message' in wrong) throw new Error('a message without an event was taken');
-        expect(wrong.ref).toEqual('message' in right ? right.message.ref : undefined);
+        const valid = decode(Buffer.from(JSON.stringify({ type: 't', event: 'e', ref: value })), false);
+        const invalid = decode(Buffer.from(JSON.stringify({ type: 't', ref: value })), false);
+        if ('message' in invalid) throw new Error('a message without an event was accepted');
+        expect(invalid.ref).toEqual('message' in valid ? valid.message.ref : undefined);
       }),
     );
   });

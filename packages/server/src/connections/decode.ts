@@ -7,28 +7,28 @@ import { firstProblem } from '../lib/problem.js';
 const validator = Compile(ClientMessageSchema);
 const refValidator = Compile(ClientMessageSchema.properties.ref);
 
-/** A client's message, or why it is none; with its `ref` where there is one, since a ref is always answered. */
+/** A client's message, or an error with the message's `ref`, if any, since every `ref` gets a reply. */
 export type Decoded =
   | { readonly message: ClientMessage }
   | { readonly error: ProtocolError; readonly ref: ClientMessage['ref'] };
 
-/** Reads a frame's bytes by the protocol's schema. Never throws. */
+/** Parses a frame and checks it against the protocol's schema. Never throws for bad input. */
 export function decode(data: Buffer, isBinary: boolean): Decoded {
-  if (isBinary) return refused('INVALID_JSON', 'Messages are JSON text; binary frames are not understood');
+  if (isBinary) return invalidJson('Messages must be JSON text; binary frames are not supported');
   let value: unknown;
   try {
     value = parseJson(data, LIMITS.jsonDepth);
   } catch (error) {
     if (!(error instanceof JsonError)) throw error;
-    return refused('INVALID_JSON', error.message);
+    return invalidJson(error.message);
   }
   if (validator.Check(value)) return { message: value };
   const { field, details } = firstProblem(validator, value, 'message');
   return { error: new ProtocolError('VALIDATION_FAILED', { details, fields: { field } }), ref: refOf(value) };
 }
 
-function refused(code: 'INVALID_JSON', details: string): Decoded {
-  return { error: new ProtocolError(code, { details }), ref: undefined };
+function invalidJson(details: string): Decoded {
+  return { error: new ProtocolError('INVALID_JSON', { details }), ref: undefined };
 }
 
 function refOf(value: unknown): ClientMessage['ref'] {

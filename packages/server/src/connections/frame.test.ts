@@ -11,13 +11,13 @@ interface Frame {
   readonly header: number;
 }
 
-/** Reads frames as a client does (RFC 6455, 5.2), and takes none that a server must not send. */
+/** Parses frames as a client does (RFC 6455, 5.2). Throws for frames that a server must not send. */
 function readFrames(bytes: Buffer): Frame[] {
   const frames: Frame[] = [];
   for (let at = 0; at < bytes.length; ) {
     const [first = 0, second = 0] = bytes.subarray(at, at + 2);
     const kind = OPCODES[first & 0x0f];
-    if ((first & 0xf0) !== 0x80 || kind === undefined) throw new Error('not a final frame that we know');
+    if ((first & 0xf0) !== 0x80 || kind === undefined) throw new Error('not a final frame of a known kind');
     if (second > 127) throw new Error('a server must not mask');
     const header = second === 127 ? 10 : second === 126 ? 4 : 2;
     const length =
@@ -27,7 +27,7 @@ function readFrames(bytes: Buffer): Frame[] {
           ? bytes.readUInt16BE(at + 2)
           : second;
     if (first & 0x08 && length > 125) throw new Error('a control frame is too long');
-    if (at + header + length > bytes.length) throw new Error('the frame is cut off');
+    if (at + header + length > bytes.length) throw new Error('the frame is truncated');
     frames.push({ kind, body: bytes.subarray(at + header, at + header + length), header });
     at += header + length;
   }
@@ -58,7 +58,7 @@ describe('a text frame', () => {
     expect([frame?.header, frame?.body.length]).toEqual([4, 126]);
   });
 
-  it('is read back as it was, also when several are joined', () => {
+  it('is read back unchanged, also when several are concatenated', () => {
     const text = fc.string({ unit: 'grapheme', maxLength: 300, size: 'max' });
     fc.assert(
       fc.property(fc.array(text, { maxLength: 10 }), (texts) => {
@@ -82,21 +82,21 @@ describe('a close frame', () => {
     ]);
   });
 
-  it('has as much of the reason as fits into 123 bytes, cut between characters', () => {
+  it('has as much of the reason as fits into 123 bytes, truncated between characters', () => {
     const reason = fc.string({ unit: fc.constantFrom('a', 'é', '中', '😀'), maxLength: 150, size: 'max' });
     fc.assert(
       fc.property(reason, (text) => {
         const [frame] = readFrames(closeFrame(4000, text));
-        const told = strictText(frame?.body.subarray(2) ?? Buffer.alloc(0));
-        expect(text.startsWith(told)).toBe(true);
-        const next = String.fromCodePoint(text.codePointAt(told.length) ?? 0);
-        if (told !== text) expect(Buffer.byteLength(told + next)).toBeGreaterThan(123);
+        const sent = strictText(frame?.body.subarray(2) ?? Buffer.alloc(0));
+        expect(text.startsWith(sent)).toBe(true);
+        const next = String.fromCodePoint(text.codePointAt(sent.length) ?? 0);
+        if (sent !== text) expect(Buffer.byteLength(sent + next)).toBeGreaterThan(123);
       }),
     );
   });
 });
 
-it('a ping is empty, and a pong gives back what the ping held', () => {
+it('a ping is empty, and a pong has the body of the ping', () => {
   expect(readFrames(pingFrame())).toEqual([{ kind: 'ping', header: 2, body: Buffer.alloc(0) }]);
   for (const length of [0, 1, 125]) {
     const body = Buffer.alloc(length, 7);

@@ -1,9 +1,9 @@
-/** Frames of RFC 6455, section 5.2, as a server sends them: final, unmasked, so that all members can share one. */
+/** Encodes server frames (RFC 6455, section 5.2): final and unmasked, so that all members can share one. */
 
 const FINAL = 0x80;
 const OPCODE = { text: 0x1, close: 0x8, ping: 0x9, pong: 0xa } as const;
 
-/** One text frame. */
+/** Encodes one text frame. */
 export function textFrame(text: string): Buffer {
   const length = Buffer.byteLength(text);
   const header = length < 126 ? 2 : length < 65_536 ? 4 : 10;
@@ -13,7 +13,10 @@ export function textFrame(text: string): Buffer {
   return frame;
 }
 
-/** A close frame; 1005 (no status) has no body. The reason is cut to the 123 bytes that a control frame has, never within a character. */
+/**
+ * Encodes a close frame; 1005 (no status) has no body. Truncates the reason to the 123 bytes of a control
+ * frame, between characters.
+ */
 export function closeFrame(code: number, reason = ''): Buffer {
   if (code === 1005) return controlFrame(OPCODE.close, Buffer.alloc(0));
   const text = Buffer.from(reason);

@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { Tick } from '../lib/tick.js';
 import { Outbox } from './outbox.js';
 
-/** A socket whose peer reads only what it is told to; it counts the writes that reach the kernel. */
+/** A socket whose peer reads only while `isReading`. Counts the writes that reach the kernel. */
 class FakeSocket extends Duplex {
   readonly written: Buffer[] = [];
   writes = 0;
@@ -75,7 +75,7 @@ const bytes = (text: string) => Buffer.from(text);
 const block = (size: number, letter = 'x') => Buffer.alloc(size, letter);
 
 describe('an outbox', () => {
-  it('writes what gathered in a turn in one piece, in order, and not before its end', () => {
+  it('writes the bytes of a tick in one write, in order, at its end', () => {
     for (const text of ['a', 'b', 'c']) outbox.push(bytes(text));
     expect(socket.writes).toBe(0);
     tick.flush();
@@ -88,14 +88,14 @@ describe('an outbox', () => {
     expect(socket.writes).toBe(2);
   });
 
-  it('hands on a lone buffer as it is', () => {
+  it('writes a single buffer without copying it', () => {
     const shared = bytes('shared');
     outbox.push(shared);
     tick.flush();
     expect(socket.written[0]).toBe(shared);
   });
 
-  it('hands on much without joining it, still in one write and in order', () => {
+  it('writes large data without concatenating it, still in one write and in order', () => {
     outbox = outboxOf(1_000_000);
     const parts = [block(40_000, 'a'), block(40_000, 'b'), block(1, 'c')];
     for (const part of parts) outbox.push(part);
@@ -105,14 +105,14 @@ describe('an outbox', () => {
     expect([socket.writes <= 2, counters.writes, counters.bytesSent]).toEqual([true, 1, 80_001]);
   });
 
-  it('writes the bytes that were pushed, whatever their sizes and turns', () => {
+  it('writes the pushed bytes for any sizes and ticks', () => {
     const sizes = fc.array(fc.array(fc.nat({ max: 50_000 }), { maxLength: 6 }), { maxLength: 6 });
     fc.assert(
-      fc.property(sizes, (turns) => {
+      fc.property(sizes, (ticks) => {
         const peer = new FakeSocket();
         const sending = new Outbox(peer, { tick, counters, maxBytes: 60_000, onOverflow: () => overflows++ });
         const pushed: Buffer[] = [];
-        for (const parts of turns) {
+        for (const parts of ticks) {
           for (const size of parts) {
             pushed.push(block(size, String.fromCharCode(97 + (pushed.length % 26))));
             sending.push(pushed.at(-1) ?? block(0));
@@ -125,7 +125,7 @@ describe('an outbox', () => {
     );
   });
 
-  it('sends a reading peer more than the limit in one turn', () => {
+  it('sends more than the limit in one tick to a peer that reads', () => {
     for (let n = 0; n < 10; n++) outbox.push(block(400));
     outbox.push(block(5 * MAX));
     tick.flush();
@@ -138,7 +138,7 @@ describe('an outbox whose peer does not read', () => {
     socket.isReading = false;
   });
 
-  it('holds what is left over, up to the limit and one turn more, and sends it when the peer reads again', () => {
+  it('buffers up to the limit plus one tick, and sends it when the peer reads again', () => {
     for (const size of [400, 600, 5 * MAX]) {
       outbox.push(block(size));
       tick.flush();
@@ -148,7 +148,7 @@ describe('an outbox whose peer does not read', () => {
     expect(socket.text).toHaveLength(6 * MAX);
   });
 
-  it('overflows once when more than the limit was left over, and drops what waited here', () => {
+  it('overflows once when more than the limit is left unread, and drops the queued bytes', () => {
     outbox.push(block(MAX + 1));
     tick.flush();
     outbox.push(bytes('!'));
@@ -161,7 +161,7 @@ describe('an outbox whose peer does not read', () => {
     expect([overflows, socket.text]).toEqual([1, 'x'.repeat(MAX + 1)]);
   });
 
-  it('can still be told why it ends, behind what it has to read', () => {
+  it('still gets the reason for the close behind the unread bytes', () => {
     const closing = new Outbox(socket, {
       tick,
       counters,
@@ -179,12 +179,12 @@ describe('an outbox whose peer does not read', () => {
   });
 });
 
-describe('bytes that are pushed at the pace of the peer', () => {
+describe('paced bytes', () => {
   beforeEach(() => {
     socket.isReading = false;
   });
 
-  it('do not count against the limit while they wait in the socket, and others do', () => {
+  it('do not count against the limit while buffered in the socket; other bytes do', () => {
     outbox.pushPaced(block(10 * MAX));
     tick.flush();
     for (const size of [MAX, 1]) {
@@ -197,22 +197,22 @@ describe('bytes that are pushed at the pace of the peer', () => {
     expect(overflows).toBe(1);
   });
 
-  it('call back when they have left, once, whether they wait here or in the socket', async () => {
+  it('call back once when drained, whether queued here or buffered in the socket', async () => {
     const drained: string[] = [];
     outbox.pushPaced(block(10));
     outbox.whenDrained(() => drained.push('from here'));
     tick.flush();
     outbox.whenDrained(() => drained.push('from the socket'));
-    expect([outbox.waiting, drained]).toEqual([10, []]);
+    expect([outbox.bufferedBytes, drained]).toEqual([10, []]);
     socket.isReading = true;
     socket.resumeReading();
     await expect.poll(() => drained, { interval: 1 }).toEqual(['from here', 'from the socket']);
-    expect(outbox.waiting).toBe(0);
+    expect(outbox.bufferedBytes).toBe(0);
     outbox.whenDrained(() => drained.push('at once'));
     expect(drained).toHaveLength(3);
   });
 
-  it('call nobody back after the end', () => {
+  it('do not call back after the end', () => {
     let calls = 0;
     outbox.pushPaced(block(10));
     tick.flush();
@@ -224,7 +224,7 @@ describe('bytes that are pushed at the pace of the peer', () => {
 });
 
 describe('the end of an outbox', () => {
-  it('writes what waits and the last words at once, and nothing after', () => {
+  it('writes the queued and the last bytes at once, and nothing after them', () => {
     outbox.push(bytes('a'));
     outbox.push(bytes('b'));
     outbox.end(bytes('bye'));
@@ -236,7 +236,7 @@ describe('the end of an outbox', () => {
     expect(counters).toEqual({ bytesSent: 5, writes: 1 });
   });
 
-  it('may come before anything else', () => {
+  it('may come before any other bytes', () => {
     outbox.end(bytes('bye'));
     tick.flush();
     expect(socket.text).toBe('bye');

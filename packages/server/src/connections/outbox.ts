@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { Flushable, Tick } from '../lib/tick.js';
 
-/** Counts the bytes that outboxes write; read when metrics are scraped. */
+/** Counts bytes and writes of outboxes; read when metrics are scraped. */
 export interface OutboxCounters {
   bytesSent: number;
   writes: number;
@@ -10,34 +10,34 @@ export interface OutboxCounters {
 export interface OutboxOptions {
   readonly tick: Tick;
   readonly counters: OutboxCounters;
-  /** Bytes that may wait in the socket, from earlier turns, before the connection counts as a slow consumer. */
+  /** Bytes of earlier ticks that may be buffered in the socket; more make the client a slow consumer. */
   readonly maxBytes: number;
-  /** Called once, when more than `maxBytes` wait. */
+  /** Called once, when more than `maxBytes` are buffered. */
   readonly onOverflow: () => void;
 }
 
-/** Joining copies; above this it is cheaper to hand the socket several Buffers at once. */
-const JOIN_BELOW_BYTES = 64 * 1024;
+/** Concatenating copies; from this size on, several corked writes are cheaper. */
+const CONCAT_BELOW_BYTES = 64 * 1024;
 
-/** Written behind others to learn when they have left. */
-const NOTHING = Buffer.alloc(0);
+/** Written behind other bytes; its callback runs when they have drained. */
+const EMPTY = Buffer.alloc(0);
 
 /**
- * The send queue of one connection: every byte that goes out passes here, in order, and everything that
- * gathered in a turn of the event loop is one write. It holds references to shared Buffers, not copies.
+ * Queues the outgoing bytes of one connection in order, and writes those of one tick of the event loop in one
+ * write. Holds references to shared Buffers, not copies.
  */
 export class Outbox implements Flushable {
   readonly #socket: Duplex;
   readonly #options: OutboxOptions;
-  /** Mostly one shared Buffer, so no array is made for it. */
+  /** Usually there is one shared Buffer only, which needs no array. */
   #first: Buffer | undefined;
   #rest: Buffer[] | undefined;
   #bytes = 0;
-  /** How many of these were pushed at the pace of the peer, and how many such bytes the socket may still hold. */
+  /** Paced bytes among the queued ones, and paced bytes that the socket may still buffer. */
   #paced = 0;
   #pacedInSocket = 0;
   #onDrained: (() => void) | undefined;
-  #state: 'open' | 'overflown' | 'ended' = 'open';
+  #state: 'open' | 'overflowed' | 'ended' = 'open';
 
   constructor(socket: Duplex, options: OutboxOptions) {
     this.#socket = socket;
@@ -54,44 +54,39 @@ export class Outbox implements Flushable {
     this.#bytes += bytes.length;
   }
 
-  /** Bytes that wait here or in the socket. */
-  get waiting(): number {
+  /** Bytes queued here or buffered in the socket. */
+  get bufferedBytes(): number {
     return this.#bytes + this.#socket.writableLength;
   }
 
-  /** As push, for whoever waits for `whenDrained` before handing over more: these bytes do not count against the limit. */
+  /** Like `push`, for callers that await `whenDrained` between pushes: does not count against the limit. */
   pushPaced(bytes: Buffer): void {
     if (this.#state !== 'open') return;
     this.#paced += bytes.length;
     this.push(bytes);
   }
 
-  /** Calls back once, when what waits now has left for the system; at once when nothing does. */
+  /** Calls back once the bytes queued now have drained to the system; at once when there are none. */
   whenDrained(callback: () => void): void {
     if (this.#first !== undefined) this.#onDrained = callback;
-    else if (this.#socket.writableLength > 0) this.#socket.write(NOTHING, () => this.#drained(callback));
+    else if (this.#socket.writableLength > 0) this.#socket.write(EMPTY, () => this.#drained(callback));
     else this.#drained(callback);
   }
 
-  /** The peer is too slow for whoever paces it: as if too much had waited. */
-  giveUp(): void {
-    this.#overflow();
-  }
-
   /**
-   * One write of all that waits. Only what earlier turns have left in the socket counts against the limit: what
-   * is written now nobody has had the time to read.
+   * Writes all queued bytes at once. Only bytes of earlier ticks still in the socket count against the limit:
+   * the peer has had no time to read those written now.
    */
   flush(): void {
     const first = this.#first;
     if (first === undefined) return;
     const inSocket = this.#socket.writableLength;
     if (inSocket === 0) this.#pacedInSocket = 0;
-    if (inSocket - this.#pacedInSocket > this.#options.maxBytes) this.#overflow();
+    if (inSocket - this.#pacedInSocket > this.#options.maxBytes) this.overflow();
     else this.#write(first);
   }
 
-  /** Writes what waits and `last` now, and takes no more. After an overflow only `last` is left to write. */
+  /** Writes the queued bytes, if not dropped by an overflow, and `last` now, and accepts no more. */
   end(last: Buffer): void {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
@@ -102,9 +97,10 @@ export class Outbox implements Flushable {
     this.#write(this.#first);
   }
 
-  #overflow(): void {
+  /** Drops the queued bytes and calls `onOverflow`. Also called for a paced peer that makes no progress. */
+  overflow(): void {
     if (this.#state !== 'open') return;
-    this.#state = 'overflown';
+    this.#state = 'overflowed';
     this.#clear();
     this.#options.onOverflow();
   }
@@ -114,7 +110,7 @@ export class Outbox implements Flushable {
     counters.bytesSent += this.#bytes;
     counters.writes += 1;
     if (this.#rest === undefined) this.#socket.write(first);
-    else if (this.#bytes < JOIN_BELOW_BYTES)
+    else if (this.#bytes < CONCAT_BELOW_BYTES)
       this.#socket.write(Buffer.concat([first, ...this.#rest], this.#bytes));
     else {
       this.#socket.cork();
@@ -123,7 +119,7 @@ export class Outbox implements Flushable {
       this.#socket.uncork();
     }
     const onDrained = this.#onDrained;
-    if (onDrained !== undefined) this.#socket.write(NOTHING, () => this.#drained(onDrained));
+    if (onDrained !== undefined) this.#socket.write(EMPTY, () => this.#drained(onDrained));
     this.#pacedInSocket += this.#paced;
     this.#clear();
   }

@@ -15,11 +15,11 @@ const refuse = (times: number, credential = 'token', address = '192.0.2.1') =>
   Array.from({ length: times }, () => memory.refuse(credential, address));
 
 describe('refusals', () => {
-  it('are readable three times, then a status', () => {
+  it('are readable three times, then an HTTP status', () => {
     expect(refuse(5)).toEqual(['readable', 'readable', 'readable', 'status', 'status']);
   });
 
-  it('are counted for each credential and address alone', () => {
+  it('are counted per credential and address', () => {
     refuse(3);
     expect(refuse(1, 'another token')).toEqual(['readable']);
     expect(refuse(1, 'token', '192.0.2.2')).toEqual(['readable']);
@@ -27,7 +27,7 @@ describe('refusals', () => {
     expect(refuse(1)).toEqual(['status']);
   });
 
-  it('stay a status for a client that tries for ever, and are readable after five minutes without one', () => {
+  it('stay an HTTP status for a client that keeps trying, and are readable after five minutes without one', () => {
     refuse(3);
     for (let n = 0; n < 20; n++) {
       now += 5 * MINUTE - 1;
@@ -37,7 +37,7 @@ describe('refusals', () => {
     expect(refuse(4)).toEqual(['readable', 'readable', 'readable', 'status']);
   });
 
-  it('follow the rule, whoever comes when', () => {
+  it('match a naive model for any sequence of refusals', () => {
     const visit = fc.record({ key: fc.nat({ max: 3 }), after: fc.nat({ max: 6 * MINUTE }) });
     fc.assert(
       fc.property(fc.array(visit, { maxLength: 60, size: 'max' }), (visits) => {
@@ -54,7 +54,7 @@ describe('refusals', () => {
     );
   });
 
-  it('are forgotten when five minutes have passed, and the oldest first when there are too many', () => {
+  it('are forgotten after five minutes, and the oldest first when there are too many', () => {
     for (let n = 0; n < 30_000; n++) refuse(1, `token ${n}`);
     expect(memory.size).toBeLessThanOrEqual(20_000);
     expect(refuse(3, 'token 29999')).toEqual(['readable', 'readable', 'status']);

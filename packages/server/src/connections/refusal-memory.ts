@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../lib/clock.js';
 
-/** How often the same credential from the same address is refused in a way that a browser can read. */
+/** Number of refusals per credential and address that a browser can read. */
 const READABLE_REFUSALS = 3;
-/** Without a refusal for so long, the count starts anew. */
+/** Time without a refusal after which the count restarts, in ms. */
 const FORGET_AFTER_MS = 5 * 60_000;
 const MAX_ENTRIES = 20_000;
 
@@ -13,13 +13,13 @@ interface Refusals {
 }
 
 /**
- * Remembers who was refused how often. A browser cannot read a refused handshake, so the first refusals are
- * accepted and explained; a client that takes the opening for success would then try for ever, so the next
- * ones get the HTTP status, until five minutes have passed without one.
+ * Counts refused handshakes per credential and address. A browser cannot read a refused handshake, so the
+ * first ones are accepted, explained and closed. A client that takes the opened socket for success would
+ * retry forever, so further ones get the HTTP status, until five minutes have passed without a refusal.
  */
 export class RefusalMemory {
   readonly #clock: Clock;
-  /** In the order of the last refusal, oldest first. */
+  /** Ordered by the last refusal, oldest first. */
   readonly #refusals = new Map<string, Refusals>();
 
   constructor(clock: Clock) {
@@ -30,10 +30,10 @@ export class RefusalMemory {
     return this.#refusals.size;
   }
 
-  /** Counts one more refusal and answers how to give it. */
+  /** Counts a refusal and returns how to send it. */
   refuse(credential: string, address: string): 'readable' | 'status' {
     const now = this.#clock();
-    this.#forget(now);
+    this.#expire(now);
     const key = createHash('sha256').update(`${address}\n${credential}`).digest('base64');
     const count = (this.#refusals.get(key)?.count ?? 0) + 1;
     this.#refusals.delete(key);
@@ -41,7 +41,7 @@ export class RefusalMemory {
     return count <= READABLE_REFUSALS ? 'readable' : 'status';
   }
 
-  #forget(now: number): void {
+  #expire(now: number): void {
     for (const [key, { last }] of this.#refusals) {
       if (now - last < FORGET_AFTER_MS && this.#refusals.size < MAX_ENTRIES) return;
       this.#refusals.delete(key);

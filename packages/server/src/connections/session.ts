@@ -3,16 +3,16 @@ import type { Identity } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { Subscriber } from '../channels/subscriber.js';
 
-/** A connection as those see it who do what its client says: who it is, where it is, and how it is answered. */
+/** A connection as the handlers see it: its identity, its channel, and how to answer it. */
 export interface Session extends Subscriber {
-  /** Where it came from, for limits and the log. */
+  /** The client's address, for limits and the log. */
   readonly address: string;
-  /** The channel that it is a member of. */
+  /** The channel that the connection is a member of. */
   channel: Channel | undefined;
-  /** The same user goes on with other claims, until another time. */
+  /** Replaces the identity by one of the same user, with other claims and another expiry. */
   authenticated(identity: Identity): void;
-  /** Tells the error and closes with its code. */
+  /** Sends the error and closes the connection with its close code. */
   closeWith(error: ProtocolError): void;
-  /** A message for this connection alone; it comes after everything that its channel was sent before. */
+  /** Sends a message to this connection alone, after all messages already sent to its channel. */
   send(type: ServerMessageType, event: string, payload: unknown, ref?: ClientMessage['ref']): void;
 }

@@ -8,12 +8,12 @@ import { Connection, type ConnectionEnvironment, type ConnectionOptions } from '
 import type { ConnectionRegistry } from './connection-registry.js';
 import { closeFrame } from './frame.js';
 
-/** How long a refused client may take to read why and answer the close frame. */
+/** How long a refused client may take to read the error and answer the close frame, in ms. */
 const REFUSED_MS = 2_000;
-/** Fragments of one message: more than any client sends, fewer than exhaust memory. */
+/** Largest number of fragments of one message: more than real clients send, too few to exhaust memory. */
 const MAX_FRAGMENTS = 1_024;
 
-/** Takes over raw upgrade requests: completes the handshake and makes connections of them, or refuses readably. */
+/** Completes WebSocket handshakes: creates a connection, or sends a readable error and closes. */
 export class WebSocketEndpoint {
   readonly #server: Server<typeof ClientSocket>;
   readonly #environment: ConnectionEnvironment;
@@ -35,7 +35,7 @@ export class WebSocketEndpoint {
     this.#registry = registry;
   }
 
-  /** Completes the handshake; `opened` is called at once with the connection, before anything is read from it. */
+  /** Completes the handshake. Calls `opened` with the connection at once, before anything is read from it. */
   accept(
     request: IncomingMessage,
     socket: Socket,
@@ -57,14 +57,14 @@ export class WebSocketEndpoint {
     });
   }
 
-  /** Completes the handshake only to tell the error, and closes with the error's code. */
+  /** Completes the handshake only to send the error, and closes with the error's close code. */
   refuse(request: IncomingMessage, socket: Socket, head: Buffer, error: ProtocolError): void {
     this.#server.handleUpgrade(request, socket, head, (client) => {
       const { encoder } = this.#environment;
-      const told = encoder.encode(encoder.message('system', 'error', error.body, SYSTEM_USER));
+      const message = encoder.encode(encoder.message('system', 'error', error.body, SYSTEM_USER));
       const code = ERRORS[error.code].close ?? CLOSE.INTERNAL;
-      client.attach(endsWith(socket));
-      socket.write(Buffer.concat([told, closeFrame(code, error.code)]));
+      client.attach(refusedOwner(socket));
+      socket.write(Buffer.concat([message, closeFrame(code, error.code)]));
       const timer = setTimeout(() => socket.destroy(), REFUSED_MS).unref();
       this.#refused.add(socket);
       socket.once('close', () => {
@@ -74,7 +74,7 @@ export class WebSocketEndpoint {
     });
   }
 
-  /** Tells every connection that the server goes away for a restart; they leave as their clients answer. */
+  /** Closes every connection with the code for a restart. Each ends when its client answers. */
   closeAll(): void {
     for (const connection of this.#registry.all()) connection.close(CLOSE.SERVICE_RESTART, 'server restart');
     for (const socket of this.#refused) socket.destroy();
@@ -85,12 +85,12 @@ export class WebSocketEndpoint {
   }
 }
 
-/** The owner of a refused socket: it hears nothing but the peer's close frame. */
-function endsWith(socket: Socket): SocketOwner {
+/** Returns the owner of a refused socket: ignores everything but the peer's close frame. */
+function refusedOwner(socket: Socket): SocketOwner {
   return {
     received: () => undefined,
     pinged: () => undefined,
     ponged: () => undefined,
-    closeDemanded: () => socket.end(),
+    closeRequested: () => socket.end(),
   };
 }

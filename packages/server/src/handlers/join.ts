@@ -11,16 +11,16 @@ export interface JoinParts {
   readonly channels: ChannelRegistry;
   readonly permissions: Permissions;
   readonly presence: PresenceTracker;
-  /** Hears who comes and goes; undefined where row changes are not streamed. */
+  /** Is notified of joins and leaves; undefined when row changes are off. */
   readonly rowChanges:
     | {
-        /** Waits until a member that comes back can be told whether it gets what it missed. */
+        /** Waits until the server can decide whether a returning client can resume. */
         ready(): Promise<void>;
         joined(member: Session, channel: Channel, cursor: string | undefined): JoinResult;
         left(member: Session): void;
       }
     | undefined;
-  /** What `connected` tells a client about this server. */
+  /** Server limits that `connected` reports. */
   readonly facts: {
     readonly pingIntervalMs: number;
     readonly maxMessageBytes: number;
@@ -28,17 +28,17 @@ export interface JoinParts {
   };
 }
 
-/** What row changes have to say to a new member. */
+/** The part of row changes in the answer to a join. */
 interface JoinResult {
   readonly cursor?: string;
   readonly recovered: boolean;
-  /** Told right behind `connected`. */
+  /** System events sent right after `connected`. */
   readonly events: readonly { readonly event: string; readonly payload: unknown }[];
 }
 
 const NO_ROW_CHANGES: JoinResult = { recovered: false, events: [] };
 
-/** Joining a channel, and leaving it when the connection ends. */
+/** Adds connections to channels, and removes them when they close. */
 export class Join {
   readonly #parts: JoinParts;
 
@@ -47,22 +47,22 @@ export class Join {
   }
 
   /**
-   * Waits for a creation of this channel that is under way: its lists must stand before anybody is let in. Who comes
-   * back with a cursor waits for row changes as well.
+   * Waits for a creation of this channel in progress, because its permission lists must apply to the join. A
+   * client that resumes with a cursor waits for row changes as well.
    */
   async settled(channelName: string, cursor: string | undefined): Promise<void> {
     if (cursor !== undefined) await this.#parts.rowChanges?.ready();
     await this.#parts.channels.settled(channelName);
   }
 
-  /** Who a connection without a token is. Throws AUTH_FAILED where the channel wants one, or is not there. */
+  /** Returns an anonymous identity. Throws AUTH_FAILED if the channel requires a token or is missing. */
   withoutToken(connectionId: string, address: string, channelName: string): Identity {
     if (this.#parts.channels.find(channelName)?.config.require_auth === false)
       return anonymousIdentity(connectionId, address);
     throw missingToken();
   }
 
-  /** The channel that this identity may join, made when it may be. Throws what stands in the way. */
+  /** Returns the channel, created if allowed. Throws PERMISSION_DENIED and what `channels.open` throws. */
   open(identity: Identity, channelName: string): Channel {
     const { channels, permissions } = this.#parts;
     permissions.require(identity, 'read', channels.configFor(channelName));
@@ -70,8 +70,8 @@ export class Join {
   }
 
   /**
-   * Makes the connection a member of an opened channel and tells it `connected`, then who is there. `cursor`: up to
-   * where it has the row changes.
+   * Makes the connection a member of an opened channel and sends it `connected`, then the listed users.
+   * `cursor` is the client's position among row changes.
    */
   enter(session: Session, channel: Channel, cursor: string | undefined): void {
     const { permissions, presence, rowChanges } = this.#parts;
@@ -88,7 +88,7 @@ export class Join {
     for (const { event, payload } of result.events) session.send('system', event, payload);
   }
 
-  /** The connection has ended: its channel, and maybe its user's listing, end for it. */
+  /** Removes a closed connection from its channel, and its user from the list with the last connection. */
   leave(session: Session): void {
     const { channel } = session;
     if (channel === undefined) return;

@@ -10,16 +10,16 @@ import { publish } from './publish.js';
 import { type RefreshParts, refresh } from './refresh.js';
 import type { Verb } from './verb.js';
 
-/** Hands each message to the handler of its type: the list of everything that a client can say. */
+/** Passes each message to the handler of its type. Lists all message types that clients can send. */
 export class MessageDispatch implements Dispatch {
-  readonly #verbs: ReadonlyMap<string, Verb>;
+  readonly #handlers: ReadonlyMap<string, Verb>;
   readonly #join: Join;
 
   constructor(parts: RefreshParts & { readonly join: Join; readonly broadcaster: Broadcaster }) {
     this.#join = parts.join;
     const publishing = publish(parts.broadcaster, parts.presence);
     const personal = parts.rowChanges?.personal;
-    this.#verbs = new Map([
+    this.#handlers = new Map([
       ['broadcast', publishing],
       ['message', publishing],
       ['presence', presence(parts.broadcaster, parts.presence)],
@@ -31,16 +31,16 @@ export class MessageDispatch implements Dispatch {
   }
 
   handle(session: Session, message: ClientMessage, bytes: number): ReturnType<Verb> {
-    const verb = this.#verbs.get(message.type);
-    if (verb === undefined) {
+    const handler = this.#handlers.get(message.type);
+    if (handler === undefined) {
       throw new ProtocolError('UNKNOWN_MESSAGE_TYPE', {
-        details: `Clients send ${[...this.#verbs.keys()].join(', ')}`,
+        details: `type: must be one of ${[...this.#handlers.keys()].join(', ')}`,
         fields: { field: 'type' },
       });
     }
     const { channel } = session;
-    if (channel === undefined) throw new Error('a message before the join');
-    return verb({ session, channel, message, bytes });
+    if (channel === undefined) throw new Error('a message arrived before the connection joined its channel');
+    return handler({ session, channel, message, bytes });
   }
 
   closed(session: Session): void {

@@ -1,6 +1,6 @@
 import type { Verb } from './verb.js';
 
-/** `ping`: answered by `pong`, or by the reply when it has a `ref`. */
+/** Handles `ping`: answers with `pong`, or with the reply when it has a `ref`. */
 export const ping: Verb = ({ session, message }) => {
   if (message.ref === undefined) session.send('pong', 'pong', {});
   return {};

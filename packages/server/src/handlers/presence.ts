@@ -7,7 +7,7 @@ import type { Verb } from './verb.js';
 
 const update = Compile(PresenceUpdate);
 
-/** `presence`: `update` merges a state and lists the user, `leave` takes the user off the list. */
+/** Handles `presence`: `update` merges a state and lists the user, `leave` removes the user from the list. */
 export function presence(broadcaster: Broadcaster, tracker: PresenceTracker): Verb {
   return ({ session, channel, message, bytes }) => {
     broadcaster.admit(channel, session.identity, bytes);
@@ -26,7 +26,7 @@ export function presence(broadcaster: Broadcaster, tracker: PresenceTracker): Ve
         return {};
       default:
         throw new ProtocolError('VALIDATION_FAILED', {
-          details: 'event: presence knows update and leave',
+          details: 'event: must be update or leave',
           fields: { field: 'event' },
         });
     }

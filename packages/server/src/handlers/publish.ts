@@ -2,7 +2,7 @@ import type { Broadcaster } from '../channels/broadcaster.js';
 import type { PresenceTracker } from '../presence/presence-tracker.js';
 import type { Verb } from './verb.js';
 
-/** `broadcast` and `message`: all members get it as a `message`. */
+/** Handles `broadcast` and `message`: sends either to all members as a `message`. */
 export function publish(broadcaster: Broadcaster, presence: PresenceTracker): Verb {
   return ({ session, channel, message, bytes }) => {
     const publication = { type: 'message', event: message.event, payload: message.payload, bytes } as const;

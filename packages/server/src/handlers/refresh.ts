@@ -11,7 +11,7 @@ import type { Subscriber } from '../channels/subscriber.js';
 import type { Session } from '../connections/session.js';
 import { SerialExecutor } from '../lib/serial-executor.js';
 import type { PresenceTracker } from '../presence/presence-tracker.js';
-import { misshapen, requireEvent } from './request-shape.js';
+import { invalidPayload, requireEvent } from './request-shape.js';
 import type { Verb } from './verb.js';
 
 export interface RefreshParts {
@@ -19,7 +19,7 @@ export interface RefreshParts {
   readonly refusalLog: RefusalLog;
   readonly permissions: Permissions;
   readonly presence: PresenceTracker;
-  /** Undefined where row changes are off. */
+  /** Undefined when row changes are off. */
   readonly rowChanges:
     | { readonly stream: { reauthorized(member: Subscriber): void }; readonly personal: PersonalChanges }
     | undefined;
@@ -28,12 +28,13 @@ export interface RefreshParts {
 const refreshing = Compile(TokenRefresh);
 
 /**
- * `auth`/`refresh`: the connection goes on with another token of the same user. What that no longer allows ends: the
- * connection, when the channel may not be read; subscriptions of its own, each with the reason.
+ * Handles `auth`/`refresh`: continues with another token of the same user. Closes the connection if the new
+ * token may not read the channel, and ends personal subscriptions that it no longer allows, each with an
+ * error.
  */
 export function refresh(parts: RefreshParts): Verb {
   const { verifier, refusalLog, permissions, presence, rowChanges } = parts;
-  // Keys may have to be fetched for one token and not for the next: the last one sent is the one that counts.
+  // Verification may have to fetch keys: serialized, so that the last token sent wins.
   const serial = new SerialExecutor<Session>();
 
   function authenticate(session: Session, channel: Channel, identity: Identity): void {
@@ -73,10 +74,10 @@ export function refresh(parts: RefreshParts): Verb {
   return ({ session, channel, message }) => {
     requireEvent(message, 'refresh');
     const { payload } = message;
-    if (!refreshing.Check(payload)) throw misshapen(refreshing, payload);
+    if (!refreshing.Check(payload)) throw invalidPayload(refreshing, payload);
     return serial.run(session, async () => {
       const identity = await identityOf(session, channel, payload.token);
-      // It has left meanwhile, and nobody waits for an answer.
+      // The connection has left the channel meanwhile, and nobody waits for the answer.
       if (session.channel !== channel) return {};
       authenticate(session, channel, identity);
       rowChanges?.stream.reauthorized(session);

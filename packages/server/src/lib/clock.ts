@@ -1,2 +1,2 @@
-/** Milliseconds since the epoch. An argument wherever behaviour depends on time. */
+/** Returns milliseconds since 1970. Code whose behaviour depends on time takes it as an argument. */
 export type Clock = () => number;

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { formatDuration, MAX_DURATION_MS, parseDuration } from './duration.js';
 
-describe('durations', () => {
+describe('parsing durations', () => {
   it.each([
     ['500ms', 500],
     ['30s', 30_000],
@@ -33,16 +33,16 @@ describe('durations', () => {
     '5s5s',
     '1w',
     '1e3s',
-  ])('the text "%s" is refused', (text) => {
+  ])('rejects the text "%s"', (text) => {
     expect(parseDuration(text)).toBeUndefined();
   });
 
-  it('more than 365 days is refused, however it is written', () => {
+  it('rejects more than 365 days in every notation', () => {
     for (const text of ['366d', '365d1ms', '8761h', `${'9'.repeat(400)}s`])
       expect(parseDuration(text)).toBeUndefined();
   });
 
-  it('what is formatted parses to the same number', () => {
+  it('reads back every formatted duration as the same number', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: MAX_DURATION_MS }),
@@ -51,7 +51,7 @@ describe('durations', () => {
     );
   });
 
-  it('what parses is a whole number of milliseconds in bounds, whatever the text', () => {
+  it('returns only whole milliseconds within bounds, for any text', () => {
     const near = fc.stringMatching(/^[-+. ]?\d{0,4}[dhmsw]{0,2}\d{0,3}[dhms]{0,2}$/);
     fc.assert(
       fc.property(fc.oneof(near, fc.string()), (text) => {

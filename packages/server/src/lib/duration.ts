@@ -8,12 +8,12 @@ const UNITS = [
 
 const PATTERN = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$/;
 
-/** The longest duration that is taken: 365 days, in ms. */
+/** The longest duration that `parseDuration` accepts: 365 days, in ms. */
 export const MAX_DURATION_MS = 365 * 86_400_000;
 
 /**
- * The milliseconds of `500ms`, `30s`, `5m`, `24h`, `7d`, or of several units from large to small as in `1h30m`.
- * Undefined for any other text, for nothing at all, for zero and for more than 365 days.
+ * Parses `500ms`, `30s`, `5m`, `24h`, `7d`, or several units from large to small (`1h30m`), into
+ * milliseconds. Returns undefined for any other text, the empty text, zero, and more than 365 days.
  */
 export function parseDuration(text: string): number | undefined {
   const counts = PATTERN.exec(text)?.slice(1);
@@ -22,7 +22,7 @@ export function parseDuration(text: string): number | undefined {
   return ms > 0 && ms <= MAX_DURATION_MS ? ms : undefined;
 }
 
-/** The shortest text that `parseDuration` reads as `ms`, a whole number above zero: `1h30m`. Zero is `0s`. */
+/** Formats a whole number of ms as the shortest text that `parseDuration` reads back: `1h30m`. Zero is `0s`. */
 export function formatDuration(ms: number): string {
   let text = '';
   let rest = ms;

@@ -9,7 +9,7 @@ function ranges(...texts: string[]): IpRange[] {
   });
 }
 
-describe('ranges of addresses', () => {
+describe('IP ranges', () => {
   it.each([
     ['10.1.2.3', '10.0.0.0/8'],
     ['10.1.2.3', '10.1.2.3'],
@@ -23,7 +23,7 @@ describe('ranges of addresses', () => {
     ['::ffff:a01:203', '10.1.2.3'],
     ['10.1.2.3', '::ffff:10.0.0.0/104'],
     ['10.1.2.3', '::ffff:10.1.2.3'],
-  ])('%s lies in %s', (ip, range) => {
+  ])('%s is in %s', (ip, range) => {
     expect(ipInRanges(ip, ranges(range))).toBe(true);
   });
 
@@ -37,11 +37,11 @@ describe('ranges of addresses', () => {
     ['', '0.0.0.0/0'],
     ['localhost', 'loopback'],
     ['127.1', 'loopback'],
-  ])('"%s" does not lie in %s', (ip, range) => {
+  ])('"%s" is not in %s', (ip, range) => {
     expect(ipInRanges(ip, ranges(range))).toBe(false);
   });
 
-  it('any one of several ranges is enough, and none holds nothing', () => {
+  it('an address needs to be in only one of several ranges, and is never in an empty list', () => {
     expect(ipInRanges('192.0.2.9', ranges('10.0.0.0/8', 'fd00::/8', '192.0.2.0/24'))).toBe(true);
     expect(ipInRanges('127.0.0.1', [])).toBe(false);
   });
@@ -61,7 +61,7 @@ describe('ranges of addresses', () => {
     '::ffff:10.0.0.0/80',
     ' 10.0.0.1',
     'Loopback',
-  ])('the text "%s" is refused', (text) => {
+  ])('the text "%s" is rejected', (text) => {
     expect(parseIpRange(text)).toBeUndefined();
   });
 });

@@ -4,26 +4,26 @@ import ipaddr from 'ipaddr.js';
 type Address = ReturnType<typeof ipaddr.process>;
 type Network = readonly [address: Address, prefix: number];
 
-/** A set of IP addresses that somebody named: one address, one network, or `loopback`. */
+/** A configured set of IP addresses: one address, one network, or `loopback`. */
 export interface IpRange {
-  /** The name as it was written. */
+  /** The range as it was written. */
   readonly text: string;
   readonly networks: readonly Network[];
 }
 
 const LOOPBACK = ['127.0.0.0/8', '::1/128'];
 const PREFIX = /^\d{1,3}$/;
-/** The leading bits that make an IPv6 address an IPv4 address in disguise: ::ffff:0:0/96. */
+/** Prefix length of IPv4 addresses mapped into IPv6: ::ffff:0:0/96. */
 const MAPPED_BITS = 96;
 
-/** The range of an address (`10.0.0.1`), a network (`10.0.0.0/8`, `fd00::/8`) or `loopback`; undefined for other text. */
+/** Parses an address (`10.0.0.1`), a network (`fd00::/8`) or `loopback`; undefined for other text. */
 export function parseIpRange(text: string): IpRange | undefined {
   const parts = text === 'loopback' ? LOOPBACK : [text];
   const networks = parts.map(parseNetwork).filter((network) => network !== undefined);
   return networks.length === parts.length ? { text, networks } : undefined;
 }
 
-/** Whether `ip` lies in one of `ranges`. An IPv4 address mapped into IPv6 counts as the IPv4 address that it is. */
+/** Returns whether `ip` is in one of `ranges`. IPv4 addresses mapped into IPv6 count as IPv4. */
 export function ipInRanges(ip: string, ranges: readonly IpRange[]): boolean {
   if (isIP(ip) === 0) return false;
   const address = ipaddr.process(ip);
@@ -31,8 +31,8 @@ export function ipInRanges(ip: string, ranges: readonly IpRange[]): boolean {
 }
 
 /**
- * Whom limits per address count: an IPv4 address, or the /64 network of an IPv6 one, which is what one host owns.
- * Any other text as it is.
+ * Returns the key by which limits count an address: an IPv4 address, or the /64 network of an IPv6 address,
+ * since one host owns a whole /64. Returns any other text unchanged.
  */
 export function addressGroup(ip: string): string {
   if (isIP(ip) === 0) return ip;
@@ -48,7 +48,7 @@ function contains([network, prefix]: Network, address: Address): boolean {
 
 function parseNetwork(text: string): Network | undefined {
   const [ip = '', prefix, ...rest] = text.split('/');
-  // The library also reads `127.1` and octal numbers, which other programs read differently.
+  // ipaddr.js also accepts `127.1` and octal numbers, which other programs read differently.
   if (isIP(ip) === 0 || rest.length > 0) return undefined;
   const written = ipaddr.parse(ip);
   const bits = written.kind() === 'ipv4' ? 32 : 128;

@@ -4,14 +4,14 @@ import { JsonError, parseJson } from './json.js';
 
 const parse = (text: string, maxDepth = 64) => parseJson(Buffer.from(text), maxDepth);
 
-/** Levels of arrays and objects in a value, the slow and obvious way. */
+/** Counts the levels of arrays and objects in a value, by recursion. */
 function depthOf(value: unknown): number {
   if (typeof value !== 'object' || value === null) return 0;
   return 1 + Math.max(0, ...Object.values(value).map(depthOf));
 }
 
-describe('JSON of bounded depth', () => {
-  it('is taken exactly when a recursive count finds no more levels, and is then what JSON.parse makes of it', () => {
+describe('parsing JSON of bounded depth', () => {
+  it('accepts exactly the values whose recursive depth is within the limit, and returns what JSON.parse returns', () => {
     const noisy = fc.string({ unit: fc.constantFrom('[', ']', '{', '}', '"', '\\', ',', 'é', '😀', 'a') });
     const { tree } = fc.letrec<{ tree: unknown; node: unknown }>((tie) => ({
       tree: fc.oneof({ depthSize: 'large' }, noisy, fc.integer(), fc.constant(null), tie('node')),
@@ -35,18 +35,18 @@ describe('JSON of bounded depth', () => {
     );
   });
 
-  it.each([63, 64])('%d levels are taken', (levels) => {
+  it.each([63, 64])('accepts %d levels', (levels) => {
     expect(depthOf(parse(`${'['.repeat(levels)}${']'.repeat(levels)}`))).toBe(levels);
   });
 
-  it('65 levels are refused, and so are a million, closed or not', () => {
+  it('rejects 65 and a million levels, whether the brackets are closed or not', () => {
     for (const levels of [65, 1_000_000]) {
       expect(() => parse(`${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`)).toThrow(/64 levels/);
       expect(() => parse('['.repeat(levels + 64))).toThrow(JsonError);
     }
   });
 
-  it('brackets in strings, keys and behind escapes are no levels', () => {
+  it('does not count brackets in strings, in keys and after escapes', () => {
     const brackets = '[{'.repeat(100);
     for (const text of [
       JSON.stringify(brackets),
@@ -58,18 +58,18 @@ describe('JSON of bounded depth', () => {
     }
   });
 
-  it('a backslash that is itself escaped does not hide the end of a string', () => {
+  it('sees the end of a string after an escaped backslash', () => {
     expect(() => parse(`["\\\\", ${'['.repeat(9)}${']'.repeat(9)}]`, 9)).toThrow(/9 levels/);
   });
 
   it.each(['', ' ', '{', '{"a":1,}', "{'a':1}", 'undefined', '[1]]', '"\n"', '\uFEFF{}'])(
-    '%j is not a JSON text',
+    'rejects %j as invalid JSON',
     (text) => {
-      expect(() => parse(text)).toThrow(new JsonError('not a JSON text'));
+      expect(() => parse(text)).toThrow(new JsonError('not valid JSON'));
     },
   );
 
-  it('whatever the bytes, the answer is a value or a JsonError', () => {
+  it('returns a value or throws a JsonError, for any bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300, size: 'max' }), fc.nat({ max: 70 }), (bytes, maxDepth) => {
         try {

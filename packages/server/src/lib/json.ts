@@ -5,14 +5,14 @@ const CLOSE_BRACKET = 93;
 const OPEN_BRACE = 123;
 const CLOSE_BRACE = 125;
 
-/** Why a text is not JSON that we take: not JSON at all, or nested deeper than `maxDepth`. */
+/** Reports invalid or too deeply nested JSON. The message may be sent to clients. */
 export class JsonError extends Error {
   override readonly name = 'JsonError';
 }
 
 /**
- * Parses JSON of at most `maxDepth` levels. The depth is counted in the bytes before parsing, because
- * whatever walks or prints the value later recurses. Throws JsonError with a sentence for the client.
+ * Parses JSON of at most `maxDepth` levels. Counts the levels in the bytes before parsing, because code that
+ * traverses or serializes the value later recurses. Throws JsonError.
  */
 export function parseJson(bytes: Buffer, maxDepth: number): unknown {
   if (bytes.length > maxDepth * 2 && isDeeperThan(bytes, maxDepth)) {
@@ -21,7 +21,7 @@ export function parseJson(bytes: Buffer, maxDepth: number): unknown {
   try {
     return JSON.parse(bytes.toString('utf8'));
   } catch {
-    throw new JsonError('not a JSON text');
+    throw new JsonError('not valid JSON');
   }
 }
 

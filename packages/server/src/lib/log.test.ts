@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createLog, isJson, LOG_FORMATS, type LogLevel, silentLog } from './log.js';
 
-/** A log at this level, and the lines that it has written. */
+/** Creates a log at this level, and the list of the lines that it writes. */
 function logAt(level: LogLevel) {
   const lines: Record<string, unknown>[] = [];
   const log = createLog(level, { write: (line) => lines.push(JSON.parse(line)) });
@@ -9,7 +9,7 @@ function logAt(level: LogLevel) {
 }
 
 describe('the log', () => {
-  it('writes fields, an ISO time and the sentence', () => {
+  it('writes fields, an ISO time and the message', () => {
     const { log, lines } = logAt('info');
     log.info({ channel: 'lobby' }, 'Channel created');
     expect(lines).toEqual([
@@ -22,14 +22,14 @@ describe('the log', () => {
     ]);
   });
 
-  it('holds of an error only type, message, code and stack', () => {
+  it('writes only type, message, code and stack of an error', () => {
     const { log, lines } = logAt('error');
     const error = Object.assign(new TypeError('the query failed', { cause: new Error('s3cret') }), {
       code: '23505',
       detail: 'Key (email)=(s3cret) already exists',
       headers: { authorization: 's3cret' },
     });
-    log.error({ err: error }, 'Not stored');
+    log.error({ err: error }, 'Channel not stored');
     expect(lines[0]?.err).toEqual({
       type: 'TypeError',
       message: 'the query failed',
@@ -39,26 +39,26 @@ describe('the log', () => {
     expect(JSON.stringify(lines)).not.toContain('s3cret');
   });
 
-  it('holds the same little of an error that a child logs', () => {
+  it('writes no more of an error that a child logs', () => {
     const { log, lines } = logAt('warn');
     log.child({ node: 'a' }).warn({ err: Object.assign(new Error('no'), { token: 's3cret' }) }, 'Refused');
     expect(lines[0]).toMatchObject({ node: 'a', err: { type: 'Error', message: 'no' } });
     expect(JSON.stringify(lines)).not.toContain('s3cret');
   });
 
-  it('takes what was thrown without being an error', () => {
+  it('writes thrown values that are not errors as text', () => {
     const { log, lines } = logAt('error');
     log.error({ err: 'a text' }, 'Thrown');
     log.error({ err: null }, 'Thrown');
     expect(lines.map(({ err }) => err)).toEqual(['a text', 'null']);
   });
 
-  it('leaves out what is below its level', () => {
+  it('omits lines below its level', () => {
     const { log, lines } = logAt('warn');
     for (const level of ['debug', 'info', 'warn', 'error'] as const) log[level]({}, level);
     expect(lines.map(({ msg }) => msg)).toEqual(['warn', 'error']);
     const silent = logAt('silent');
-    silent.log.error({}, 'unheard');
+    silent.log.error({}, 'discarded');
     expect(silent.lines).toEqual([]);
   });
 
@@ -69,7 +69,7 @@ describe('the log', () => {
     expect(formats(false)).toEqual([true, false, true]);
   });
 
-  it('that is silent has silent children', () => {
+  it('has silent children when it is silent', () => {
     expect(silentLog.child({ a: 1 })).toBe(silentLog);
   });
 });

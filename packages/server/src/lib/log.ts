@@ -9,7 +9,7 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 
 type Write = (fields: Record<string, unknown>, message: string) => void;
 
-/** The log as its users see it: fields first, then a constant sentence. Never a token, payload or secret. */
+/** Writes structured log lines: fields, then a constant message. Never pass a token, payload or secret. */
 export interface Log {
   debug: Write;
   info: Write;
@@ -18,7 +18,7 @@ export interface Log {
   child(fields: Record<string, unknown>): Log;
 }
 
-/** A pino log on standard error, unless another destination is given. Standard output stays free for answers. */
+/** Creates a pino log on standard error, or at `destination`. Standard output is left to the output of commands. */
 export function createLog(level: LogLevel, destination: DestinationStream = standardError('auto')): Log {
   return pino(
     {
@@ -49,7 +49,7 @@ export function standardError(format: LogFormat): DestinationStream {
   });
 }
 
-/** Type, message, code and stack; not the rest of the error's fields, which may carry query values or request headers. */
+/** Keeps type, message, code and stack of an error. Other fields may hold query values or headers. */
 function errorWithoutSecrets(error: unknown): unknown {
   if (!(error instanceof Error)) return String(error);
   const { code } = error as { code?: unknown };
@@ -61,7 +61,7 @@ function errorWithoutSecrets(error: unknown): unknown {
   };
 }
 
-/** A log that drops everything. */
+/** A log that discards everything. */
 export const silentLog: Log = {
   debug: () => undefined,
   info: () => undefined,

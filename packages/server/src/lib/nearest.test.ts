@@ -3,14 +3,14 @@ import { describe, expect, it } from 'vitest';
 import { closeMatch, editDistance, nearest } from './nearest.js';
 
 describe('the nearest word', () => {
-  it('is found over a missing, a wrong, an extra and a swapped letter', () => {
+  it('is found despite a missing, a wrong, an extra or a swapped letter', () => {
     const words = ['max_channels', 'max_outbox', 'port'];
     for (const typo of ['max_chanels', 'max_chammels', 'max_channnels', 'max_chnanels']) {
       expect(nearest(typo, words)?.word).toBe('max_channels');
     }
   });
 
-  it('prefers the word that goes on where the name stops', () => {
+  it('is preferably a word that continues the name', () => {
     expect(nearest('max_users', ['max_outbox', 'max_users_per_channel'])).toEqual({
       word: 'max_users_per_channel',
       distance: 2,

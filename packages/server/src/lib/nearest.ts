@@ -1,21 +1,21 @@
-/** A word that was found near another, and how many edits lie between them. */
+/** A candidate word and its edit distance from the word searched for. */
 export interface Near {
   readonly word: string;
   readonly distance: number;
 }
 
-/** A name that is further away than this share of its letters was hardly meant. */
+/** A candidate further away than this share of the word's letters was hardly meant. */
 const CLOSE_SHARE = 0.4;
-/** A name that stops early at `_` or `-` is an unfinished thought, not a list of missing letters. */
-const CUT_SHORT = 2;
+/** Distance of a candidate that continues the word after `_` or `-`: an unfinished name is close to it. */
+const PREFIX_DISTANCE = 2;
 
-/** The candidate nearest to `word`, the first among equals. Undefined only when there are no candidates. */
+/** Returns the candidate nearest to `word`, the first of several; undefined only without candidates. */
 export function nearest(word: string, candidates: Iterable<string>): Near | undefined {
   let best: Near | undefined;
   for (const candidate of candidates) {
     const continues = candidate.startsWith(`${word}_`) || candidate.startsWith(`${word}-`);
     const edits = editDistance(word, candidate);
-    const distance = continues ? Math.min(edits, CUT_SHORT) : edits;
+    const distance = continues ? Math.min(edits, PREFIX_DISTANCE) : edits;
     if (best === undefined || distance < best.distance) best = { word: candidate, distance };
   }
   return best;
@@ -33,7 +33,7 @@ export function closeMatch(word: string, candidates: Iterable<string>): string |
 }
 
 /**
- * The number of letters to insert, drop, replace or swap with their neighbour to turn `a` into `b`
+ * Counts the letters to insert, delete, replace or swap with their neighbour to turn `a` into `b`
  * (the optimal string alignment distance).
  */
 export function editDistance(a: string, b: string): number {

@@ -15,7 +15,7 @@ afterEach(() => {
   rmSync(root, { recursive: true, force: true });
 });
 
-it('the folder is its owner’s alone, and others may pass through the parents that had to be made', async () => {
+it('a new folder is accessible to its owner only, and its new parents to others too', async () => {
   const folder = join(root, 'app', 'nested', 'data');
   await makePrivateFolder(folder);
   expect([mode(folder), mode(join(root, 'app')), mode(join(root, 'app', 'nested'))]).toEqual([
@@ -23,7 +23,7 @@ it('the folder is its owner’s alone, and others may pass through the parents t
   ]);
 });
 
-it('a folder that is there stays as it is, and a file is left to whoever uses it', async () => {
+it('an existing folder or file is left unchanged', async () => {
   await makePrivateFolder(join(root, 'data'));
   await makePrivateFolder(join(root, 'data'));
   writeFileSync(join(root, 'file'), '');

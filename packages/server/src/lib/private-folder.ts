@@ -1,7 +1,10 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Makes a folder for its owner alone where there is none. Its parents are made as usual: others may pass through them. */
+/**
+ * Creates a folder with mode 0700 unless it exists. Creates missing parents with the default mode, so that
+ * other users can traverse them.
+ */
 export async function makePrivateFolder(folder: string): Promise<void> {
   await mkdir(dirname(folder), { recursive: true });
   try {

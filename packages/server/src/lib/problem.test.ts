@@ -39,7 +39,7 @@ describe('the first problem', () => {
     expect(problem.field).toBe(field);
   });
 
-  it('of any value that is refused has a bounded text that begins with the field', () => {
+  it('of any rejected value has a bounded text that begins with the field', () => {
     fc.assert(
       fc.property(fc.jsonValue(), fc.string({ minLength: 300, maxLength: 400 }), (value, long) => {
         for (const wrong of [

@@ -1,6 +1,6 @@
-/** Where a value departs from its schema and how, in words for whoever sent it. */
+/** Describes how a value violates its schema, in words for the sender. */
 export interface Problem {
-  /** Path of the part that is wrong: `permissions.read.0`; `whole` for the value itself. */
+  /** Path of the invalid part: `permissions.read.0`; the `whole` of `firstProblem` for the value itself. */
   readonly field: string;
   readonly details: string;
 }
@@ -12,13 +12,13 @@ interface SchemaError {
   readonly message: string;
 }
 
-/** The part of a compiled TypeBox schema that is needed here. */
-interface Explains {
+/** The part of a compiled TypeBox schema that is used here. */
+interface SchemaValidator {
   Errors(value: unknown): readonly SchemaError[];
 }
 
-/** The first problem of a value that `validator` has refused. `whole` is what the value itself is called. */
-export function firstProblem(validator: Explains, value: unknown, whole: string): Problem {
+/** Returns the first problem of a rejected value. `whole` is the name of the value itself. */
+export function firstProblem(validator: SchemaValidator, value: unknown, whole: string): Problem {
   const errors = validator.Errors(value);
   const error =
     errors.find(({ keyword }) => keyword === 'additionalProperties' || keyword === 'anyOf') ?? errors[0];
@@ -46,13 +46,13 @@ export function firstProblem(validator: Explains, value: unknown, whole: string)
   }
 }
 
-/** At most the first: an object full of unknown names must not come back whole. */
+/** Returns at most the first name: an answer must not repeat an object full of unknown names. */
 function namesOf(params: object, key: string): string[] {
   const names: unknown = (params as Record<string, unknown>)[key];
   return Array.isArray(names) && typeof names[0] === 'string' ? [names[0].slice(0, 100)] : [];
 }
 
-/** A name as it stands in a JSON pointer (RFC 6901), without its escapes. */
+/** Decodes the escapes of a name in a JSON pointer (RFC 6901). */
 function unescaped(name: string): string {
   return name.replaceAll('~1', '/').replaceAll('~0', '~').slice(0, 100);
 }

@@ -1,8 +1,8 @@
-/** Work for one key after the other, in the order in which it was asked for; work for different keys does not wait. */
+/** Runs the tasks of one key one at a time, in order; tasks of different keys run concurrently. */
 export class SerialExecutor<Key extends WeakKey> {
   readonly #last = new WeakMap<Key, Promise<unknown>>();
 
-  /** Does the work when what was asked for earlier has ended, well or not. */
+  /** Runs `work` after the earlier tasks of this key have settled, even if they failed. */
   run<T>(key: Key, work: () => Promise<T>): Promise<T> {
     const before = this.#last.get(key) ?? Promise.resolve();
     const result = before.then(work);

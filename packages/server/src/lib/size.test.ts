@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { formatSize, parseSize } from './size.js';
 
-describe('sizes', () => {
+describe('parsing sizes', () => {
   it.each([
     ['0', 0],
     ['512', 512],
@@ -29,15 +29,15 @@ describe('sizes', () => {
     '1e3',
     '0x10',
     '9'.repeat(30),
-  ])('the text "%s" is refused', (text) => {
+  ])('rejects the text "%s"', (text) => {
     expect(parseSize(text)).toBeUndefined();
   });
 
-  it('is written in the largest unit that divides it', () => {
+  it('formats bytes in the largest unit that divides them', () => {
     expect([65_536, 1_500, 3 * 1024 ** 3, 0].map(formatSize)).toEqual(['64KB', '1500B', '3GB', '0B']);
   });
 
-  it('what is formatted parses to the same number', () => {
+  it('reads back every formatted size as the same number', () => {
     const bytes = fc.oneof(
       fc.maxSafeNat(),
       fc.integer({ min: 0, max: 4096 }).map((n) => n * 1024 ** 2),
@@ -45,7 +45,7 @@ describe('sizes', () => {
     fc.assert(fc.property(bytes, (size) => parseSize(formatSize(size)) === size));
   });
 
-  it('what parses is a whole number, whatever the text', () => {
+  it('returns only whole numbers, for any text', () => {
     const near = fc.stringMatching(/^[-+. ]?\d{0,20}[KMGBTkib ]{0,3}$/);
     fc.assert(
       fc.property(fc.oneof(near, fc.string()), (text) => {

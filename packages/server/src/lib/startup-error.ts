@@ -1,6 +1,6 @@
 /**
- * A reason why the server cannot start that its operator can mend. The command line prints `message` as
- * one line and exits with `exitCode` (2: a setting is wrong, 1: anything else); never a stack.
+ * Reports why the server cannot start, where the operator can fix it. The command line prints `message` as
+ * one line, never a stack, and exits with `exitCode` (2: a setting is wrong, 1: anything else).
  */
 export class StartupError extends Error {
   readonly exitCode: 1 | 2;

@@ -5,7 +5,7 @@ let done: string[];
 let errors: unknown[];
 let tick: Tick;
 
-/** Work that notes that it was done, and then does more. */
+/** Creates an item that records its flush under `name` and then calls `more`. */
 function work(name: string, more: () => void = () => undefined): Flushable {
   return {
     flush: () => {
@@ -26,8 +26,8 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-describe('the end of a turn', () => {
-  it('comes once, after everything that this turn does', () => {
+describe('the end of a tick', () => {
+  it('flushes once, after everything else in the tick', () => {
     tick.add('channels', work('a'));
     tick.add('channels', work('b'));
     expect(done).toEqual([]);
@@ -36,7 +36,7 @@ describe('the end of a turn', () => {
     expect(done).toEqual(['a', 'b']);
   });
 
-  it('goes stage by stage, in each in the order of adding', () => {
+  it('flushes stage by stage, within a stage in the order of adding', () => {
     for (const stage of ['outboxes', 'channels', 'presence', 'outboxes', 'channels', 'presence'] as Stage[]) {
       tick.add(stage, work(`${stage} ${done.length}`));
     }
@@ -51,7 +51,7 @@ describe('the end of a turn', () => {
     ]);
   });
 
-  it('includes what an earlier stage brings to a later one', () => {
+  it('includes items that an earlier stage adds to a later one', () => {
     tick.add(
       'presence',
       work('presence', () =>
@@ -66,7 +66,7 @@ describe('the end of a turn', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('leaves what comes to a stage that is under way or over to the next turn', () => {
+  it('leaves items added to a running or finished stage to the next tick', () => {
     tick.add(
       'channels',
       work('first', () => {
@@ -81,7 +81,7 @@ describe('the end of a turn', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is not kept from the others by the defect of one', () => {
+  it('flushes the other items when one throws, and reports the error', () => {
     const defect = new Error('a defect');
     tick.add('channels', work('a'));
     tick.add(
@@ -95,12 +95,12 @@ describe('the end of a turn', () => {
     vi.runAllTimers();
     expect(done).toEqual(['a', 'broken', 'b', 'c']);
     expect(errors).toEqual([defect]);
-    tick.add('presence', work('the next turn'));
+    tick.add('presence', work('the next tick'));
     vi.runAllTimers();
-    expect(done.at(-1)).toBe('the next turn');
+    expect(done.at(-1)).toBe('the next tick');
   });
 
-  it('may be forced, and then has nothing left to do', () => {
+  it('can be forced early, and then flushes nothing twice', () => {
     tick.add('channels', work('a'));
     tick.flush();
     expect(done).toEqual(['a']);

@@ -1,16 +1,16 @@
-/** Something with work that has gathered during this turn of the event loop. */
+/** Has work pending from this tick of the event loop. */
 export interface Flushable {
   flush(): void;
 }
 
-/** In this order: presence makes frames, channels hand frames to connections, outboxes write to sockets. */
+/** The order of flushing: presence creates frames, channels push them to connections, outboxes write. */
 const STAGES = ['presence', 'channels', 'outboxes'] as const;
 export type Stage = (typeof STAGES)[number];
 
 /**
- * The end of a turn of the event loop. Whatever was published, tracked or replied while this turn read its
- * sockets is flushed together once, by `setImmediate`, in the order of the stages; so everything that is
- * pending for a socket becomes one write, without a timer and its latency.
+ * Flushes pending work at the end of a tick of the event loop. All messages, presence updates and replies of
+ * the tick are flushed once, by `setImmediate`, in the order of the stages. Everything pending for a socket
+ * becomes one write, without the latency of a timer.
  */
 export class Tick {
   readonly #waiting: Record<Stage, Flushable[]> = { presence: [], channels: [], outboxes: [] };
@@ -21,7 +21,7 @@ export class Tick {
     this.#onError = onError;
   }
 
-  /** Has `item.flush` called once at the end of this turn; the item itself knows that it is waiting. */
+  /** Calls `item.flush` at the end of this tick. Does not detect an item that was added already. */
   add(stage: Stage, item: Flushable): void {
     this.#waiting[stage].push(item);
     if (this.#scheduled) return;
@@ -29,7 +29,7 @@ export class Tick {
     setImmediate(() => this.flush());
   }
 
-  /** Flushes now: for a shutdown, and for tests. */
+  /** Flushes now. Also called directly at shutdown and by tests. */
   flush(): void {
     this.#scheduled = true;
     for (const stage of STAGES) {
@@ -42,7 +42,7 @@ export class Tick {
     if (this.#scheduled) setImmediate(() => this.flush());
   }
 
-  /** One channel's defect must not keep the others from their bytes. */
+  /** Reports an error of one item, so that the other items are still flushed. */
   #flushOne(item: Flushable): void {
     try {
       item.flush();

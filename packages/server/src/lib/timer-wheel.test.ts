@@ -9,7 +9,7 @@ const rethrow = (error: unknown) => {
 const TICK = 100;
 const NEVER = Number.POSITIVE_INFINITY;
 
-/** An item that notes when it was due and then does what it is told. */
+/** An item that records when it was called and returns what `next` returns. */
 class Item implements Timed {
   wheelIndex = -1;
   wheelAt = 0;
@@ -26,10 +26,10 @@ class Item implements Timed {
   }
 }
 
-/** A wheel of few slots, so that rounds go by quickly, and a clock to turn it by. */
-function wheelAt(start: number, slots = 8) {
+/** Creates a wheel of few buckets, so that rounds are short, and a clock that the test moves. */
+function wheelAt(start: number, buckets = 8) {
   const time = { now: start };
-  const wheel = new TimerWheel(rethrow, () => time.now, TICK, slots);
+  const wheel = new TimerWheel(rethrow, () => time.now, TICK, buckets);
   const goTo = (now: number) => {
     time.now = now;
     wheel.tick();
@@ -49,7 +49,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 0, max: 5 * TICK }) }),
 );
 
-/** Each item is called once for each time it was given, not before it, and at the latest by the tick that follows it. */
+/** Expects each item to be called once per scheduled time, not early, and at the latest by the next tick. */
 function expectAsModel(steps: Step[], start: number): void {
   const { time, wheel, goTo } = wheelAt(start);
   const items = [0, 1, 2, 3, 4].map(() => new Item());
@@ -84,7 +84,7 @@ afterEach(() => {
 });
 
 describe('a timer wheel', () => {
-  it('calls each item not before its time and at most a tick late, through rounds, cancels and new times', () => {
+  it('calls each item never early and at most one tick late, across rounds, cancellations and rescheduling', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80, size: 'max' }), fc.nat({ max: 2_000 }), expectAsModel),
       {
@@ -93,7 +93,7 @@ describe('a timer wheel', () => {
     );
   });
 
-  it('waits whole rounds for what is far away', () => {
+  it('waits whole rounds for a distant item', () => {
     const { wheel, goTo } = wheelAt(0);
     const far = new Item();
     wheel.schedule(far, 10_050);
@@ -103,7 +103,7 @@ describe('a timer wheel', () => {
     expect(far.calls).toEqual([10_100]);
   });
 
-  it('calls everything that is due once after a clock that jumped over many rounds', () => {
+  it('calls everything due once after the clock jumped over many rounds', () => {
     const { wheel, goTo } = wheelAt(0);
     const items = [50, 450, 777, 5_000, 99_000].map((at) => {
       const due = new Item();
@@ -119,7 +119,7 @@ describe('a timer wheel', () => {
     expect(later.calls).toEqual([100_100]);
   });
 
-  it('calls nothing while the clock goes back, and everything when its time comes again', () => {
+  it('calls nothing while the clock is set back, and everything once its time is reached again', () => {
     const { wheel, goTo } = wheelAt(10_000);
     const early = new Item();
     wheel.schedule(early, 10_300);
@@ -132,7 +132,7 @@ describe('a timer wheel', () => {
     expect(early.calls).toEqual([10_300]);
   });
 
-  it('calls an item again when it says so, once a tick however soon that is', () => {
+  it('calls an item again at the time it returns, at most once per tick', () => {
     const { wheel, goTo } = wheelAt(0);
     const steady = new Item((now) => now + 250);
     const hasty = new Item(() => 0);
@@ -143,7 +143,7 @@ describe('a timer wheel', () => {
     expect(hasty.calls).toHaveLength(10);
   });
 
-  it('lets an item that is due cancel and move others of the same moment', () => {
+  it('lets a due item cancel and reschedule others due at the same time', () => {
     const { wheel, goTo } = wheelAt(0);
     const cancelled = new Item();
     const moved = new Item();
@@ -157,7 +157,7 @@ describe('a timer wheel', () => {
     expect([first.calls, cancelled.calls, moved.calls]).toEqual([[100], [], [900]]);
   });
 
-  it('takes Infinity for never, also in place of an earlier time', () => {
+  it('treats Infinity as never, also when it replaces an earlier time', () => {
     const { wheel, goTo } = wheelAt(0);
     const never = new Item();
     wheel.schedule(never, 100);
@@ -166,7 +166,7 @@ describe('a timer wheel', () => {
     expect(never.calls).toEqual([]);
   });
 
-  it('turns by itself from start to stop, with one timer however often it is started', () => {
+  it('runs from start to stop, with one timer however often it is started', () => {
     vi.useFakeTimers({ now: 0 });
     const wheel = new TimerWheel(rethrow, Date.now, TICK);
     const steady = new Item((now) => now + TICK);
@@ -181,16 +181,16 @@ describe('a timer wheel', () => {
   });
 });
 
-it('an item whose turn fails is told of, is not called again, and keeps nobody waiting', () => {
+it('an item that throws is reported and not called again, and the others stay on time', () => {
   const time = { now: 0 };
-  const told: unknown[] = [];
+  const reported: unknown[] = [];
   const wheel = new TimerWheel(
-    (error) => told.push(error),
+    (error) => reported.push(error),
     () => time.now,
     100,
     16,
   );
-  const calls = { broken: 0, sound: 0 };
+  const calls = { broken: 0, working: 0 };
   const broken = {
     wheelIndex: -1,
     wheelAt: 0,
@@ -199,17 +199,17 @@ it('an item whose turn fails is told of, is not called again, and keeps nobody w
       throw new Error('a defect');
     },
   };
-  const sound = {
+  const working = {
     wheelIndex: -1,
     wheelAt: 0,
     due: (now: number) => {
-      calls.sound += 1;
+      calls.working += 1;
       return now + 100;
     },
   };
   wheel.schedule(broken, 100);
-  wheel.schedule(sound, 100);
+  wheel.schedule(working, 100);
   for (time.now = 100; time.now <= 500; time.now += 100) wheel.tick();
-  expect(calls).toEqual({ broken: 1, sound: 5 });
-  expect(told).toEqual([new Error('a defect')]);
+  expect(calls).toEqual({ broken: 1, working: 5 });
+  expect(reported).toEqual([new Error('a defect')]);
 });

@@ -1,33 +1,34 @@
 import type { Clock } from './clock.js';
 
-/** Something that wants to be looked at again at a time it names itself. */
+/** Has a deadline that a TimerWheel watches. */
 export interface Timed {
-  /** Kept by the wheel: the slot this stands in, -1 when in none. */
+  /** Set by the wheel: index of the bucket that holds this item, -1 for none. */
   wheelIndex: number;
-  /** Kept by the wheel: when this is due, in ms. */
+  /** Set by the wheel: when this item is due, in ms. */
   wheelAt: number;
-  /** Does what is due at `now` and answers when it wants to be called next (ms), or Infinity for never. */
+  /** Does what is due at `now`. Returns the time (ms) of the next call, or Infinity for none. */
   due(now: number): number;
 }
 
 /**
- * One timer for everything that waits: slots of `tickMs`, visited in turn. An item further away than one
- * round stands in the last slot and is put forward again. Lateness is at most one tick.
+ * Watches any number of deadlines with one timer: a ring of buckets, `tickMs` apart, visited one after the
+ * other. An item further away than one round waits in the last bucket and is rescheduled there. Calls are at
+ * most one tick late.
  */
 export class TimerWheel {
   readonly #onError: (error: unknown) => void;
   readonly #clock: Clock;
   readonly #tickMs: number;
-  readonly #slots: Set<Timed>[];
-  #hand: number;
+  readonly #buckets: Set<Timed>[];
+  #currentTick: number;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(onError: (error: unknown) => void, clock: Clock = Date.now, tickMs = 100, slots = 1024) {
+  constructor(onError: (error: unknown) => void, clock: Clock = Date.now, tickMs = 100, buckets = 1024) {
     this.#onError = onError;
     this.#clock = clock;
     this.#tickMs = tickMs;
-    this.#slots = Array.from({ length: slots }, () => new Set());
-    this.#hand = Math.floor(clock() / tickMs);
+    this.#buckets = Array.from({ length: buckets }, () => new Set());
+    this.#currentTick = Math.floor(clock() / tickMs);
   }
 
   start(): void {
@@ -39,43 +40,43 @@ export class TimerWheel {
     this.#timer = undefined;
   }
 
-  /** Puts `item` to be due at `at` (ms), instead of when it was before. */
+  /** Schedules `item` for `at` (ms), replacing its earlier time. Infinity cancels it. */
   schedule(item: Timed, at: number): void {
     this.cancel(item);
     if (at === Number.POSITIVE_INFINITY) return;
-    const furthest = this.#hand + this.#slots.length - 1;
-    const tick = Math.min(Math.max(Math.ceil(at / this.#tickMs), this.#hand + 1), furthest);
-    item.wheelIndex = tick % this.#slots.length;
-    this.#slots[item.wheelIndex]?.add(item);
+    const furthest = this.#currentTick + this.#buckets.length - 1;
+    const tick = Math.min(Math.max(Math.ceil(at / this.#tickMs), this.#currentTick + 1), furthest);
+    item.wheelIndex = tick % this.#buckets.length;
+    this.#buckets[item.wheelIndex]?.add(item);
     item.wheelAt = at;
   }
 
   cancel(item: Timed): void {
     if (item.wheelIndex < 0) return;
-    this.#slots[item.wheelIndex]?.delete(item);
+    this.#buckets[item.wheelIndex]?.delete(item);
     item.wheelIndex = -1;
   }
 
-  /** Visits every slot whose time has come; a clock that jumped far ahead visits each slot once. */
+  /** Visits every bucket whose time has come. After a jump of the clock, visits each bucket once. */
   tick(): void {
     const now = this.#clock();
     const target = Math.floor(now / this.#tickMs);
-    const from = Math.max(this.#hand + 1, target - this.#slots.length + 1);
-    this.#hand = target;
-    for (let tick = from; tick <= target; tick++) this.#visit(tick % this.#slots.length, now);
+    const from = Math.max(this.#currentTick + 1, target - this.#buckets.length + 1);
+    this.#currentTick = target;
+    for (let tick = from; tick <= target; tick++) this.#visit(tick % this.#buckets.length, now);
   }
 
-  #visit(slot: number, now: number): void {
-    const items = this.#slots[slot];
+  #visit(bucket: number, now: number): void {
+    const items = this.#buckets[bucket];
     if (items === undefined || items.size === 0) return;
-    const standing = [...items]; // an item may come back to this very slot, for the next round
-    for (const item of standing) {
-      if (item.wheelIndex !== slot) continue;
+    const visited = [...items]; // an item may be added to this same bucket again, for the next round
+    for (const item of visited) {
+      if (item.wheelIndex !== bucket) continue;
       this.schedule(item, item.wheelAt > now ? item.wheelAt : this.#due(item, now));
     }
   }
 
-  /** One item's defect must not keep the others waiting; that item is not called again. */
+  /** Reports an error of one item and does not call that item again, so that the others stay on time. */
   #due(item: Timed, now: number): number {
     try {
       return item.due(now);

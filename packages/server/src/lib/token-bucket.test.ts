@@ -8,8 +8,8 @@ const rates = fc.record({
 });
 const gaps = fc.array(fc.integer({ min: 0, max: 3_000 }), { minLength: 1, maxLength: 60, size: 'max' });
 
-/** What a limiter answers one key to takes after these gaps. */
-function answers(limiter: KeyedRateLimiter, gapsMs: number[]): { at: number; wait: number }[] {
+/** Takes a token of one key after each of these gaps, and returns the waits. */
+function takeAfter(limiter: KeyedRateLimiter, gapsMs: number[]): { at: number; wait: number }[] {
   let at = 1_000_000;
   return gapsMs.map((gap) => {
     at += gap;
@@ -18,10 +18,10 @@ function answers(limiter: KeyedRateLimiter, gapsMs: number[]): { at: number; wai
 }
 
 describe('a rate limiter', () => {
-  it('never gives more than the burst and what the rate brings, in any window', () => {
+  it('never allows more than the burst plus the rate, in any window', () => {
     fc.assert(
       fc.property(rates, gaps, (rate, gapsMs) => {
-        const taken = answers(new KeyedRateLimiter(rate), gapsMs).filter(({ wait }) => wait === 0);
+        const taken = takeAfter(new KeyedRateLimiter(rate), gapsMs).filter(({ wait }) => wait === 0);
         const excess = taken.flatMap((first, i) =>
           taken.slice(i).map(({ at }, j) => j + 1 - rate.burst - (rate.perSecond * (at - first.at)) / 1000),
         );
@@ -30,13 +30,13 @@ describe('a rate limiter', () => {
     );
   });
 
-  it('gives the whole burst at once to a key that it has not seen', () => {
+  it('allows the whole burst at once for a new key', () => {
     const limiter = new KeyedRateLimiter({ perSecond: 1, burst: 3 });
     expect([1, 2, 3, 4].map(() => limiter.take('a', 0))).toEqual([0, 0, 0, 1000]);
     expect(limiter.take('b', 0)).toBe(0);
   });
 
-  it('keeps its word: after the wait that it told there is a token, also when the clock was set back', () => {
+  it('has a token after the wait that it returned, also when the clock was set back', () => {
     const jumps = fc.array(fc.integer({ min: -100_000, max: 3_000 }), {
       minLength: 1,
       maxLength: 20,
@@ -59,7 +59,7 @@ describe('a rate limiter', () => {
     );
   });
 
-  it('gives no token for a clock that goes back and forth beyond what it went forth', () => {
+  it('gives no extra tokens when the clock is set back and forth', () => {
     const limiter = new KeyedRateLimiter({ perSecond: 1, burst: 2 });
     expect([10_000, 10_000, 10_000, 4_000, 4_000].map((now) => limiter.take('a', now) === 0)).toEqual([
       true,
@@ -71,11 +71,11 @@ describe('a rate limiter', () => {
     expect([5_000, 5_000].map((now) => limiter.take('a', now))).toEqual([0, 1000]);
   });
 
-  it('answers the same whether or not it was swept in between', () => {
+  it('returns the same with and without a sweep in between', () => {
     const others = fc.array(fc.integer({ min: 0, max: 400 }), { maxLength: 60, size: 'max' });
     fc.assert(
       fc.property(rates, gaps, others, (rate, gapsMs, crowds) => {
-        const alone = answers(new KeyedRateLimiter(rate), gapsMs);
+        const alone = takeAfter(new KeyedRateLimiter(rate), gapsMs);
         const crowded = new KeyedRateLimiter(rate);
         let other = 0;
         const among = alone.map(({ at }, i) => {
@@ -88,7 +88,7 @@ describe('a rate limiter', () => {
     );
   });
 
-  it('keeps memory for the keys of late, not for all that ever came', () => {
+  it('keeps memory for recent keys only', () => {
     const limiter = new KeyedRateLimiter({ perSecond: 1_000, burst: 10 });
     let most = 0;
     for (let n = 0; n < 100_000; n++) {
@@ -98,7 +98,7 @@ describe('a rate limiter', () => {
     expect(most).toBeLessThanOrEqual(1_024);
   });
 
-  it('forgets nobody who is still held back', () => {
+  it('keeps every key that is still limited', () => {
     const limiter = new KeyedRateLimiter({ perSecond: 0.001, burst: 1 });
     for (let n = 0; n < 5_000; n++) limiter.take(`visitor ${n}`, n);
     for (let n = 0; n < 5_000; n++) expect(limiter.take(`visitor ${n}`, 5_000)).toBeGreaterThan(0);
@@ -111,6 +111,6 @@ it.each([
   [1_000, 1],
   [1_001, 2],
   [29_500, 30],
-])('a wait of %d ms is told as %d s', (ms, seconds) => {
+])('a wait of %d ms is a retry_after of %d s', (ms, seconds) => {
   expect(retryAfterSeconds(ms)).toBe(seconds);
 });

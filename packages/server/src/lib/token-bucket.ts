@@ -1,22 +1,22 @@
-/** A sustained rate and how much of it may come at once. */
+/** A sustained rate per second, and a burst size. */
 export interface Rate {
   readonly perSecond: number;
   readonly burst: number;
 }
 
-/** What sums of fractions may lack of a whole token: whoever waits for as long as told must get it. */
+/** Tolerance for rounding: after waiting for exactly the returned time, a key must get its token. */
 const ROUNDING = 1e-9;
 
 interface Bucket {
   tokens: number;
-  /** When `tokens` was true, in ms. */
+  /** The time at which `tokens` was computed, in ms. */
   at: number;
 }
 
 /**
- * Token buckets by key (a user, an address): `take` allows `burst` at once and `perSecond` in the long run.
- * A full bucket carries no information, so full ones are dropped when the map has doubled since it was last
- * swept; memory follows the keys that were active lately.
+ * Limits rates with one token bucket per key (a user, an address): up to `burst` at once, `perSecond`
+ * sustained. A full bucket equals no bucket, so full ones are deleted whenever the map has doubled since the
+ * last sweep. Memory is bounded by the recently active keys.
  */
 export class KeyedRateLimiter {
   readonly #rate: Rate;
@@ -31,7 +31,7 @@ export class KeyedRateLimiter {
     return this.#buckets.size;
   }
 
-  /** Takes one token at `now` (ms): 0 when there was one, else the ms until there will be. */
+  /** Takes one token at `now` (ms). Returns 0 if there was one, else the ms until there will be. */
   take(key: string, now: number): number {
     const { perSecond, burst } = this.#rate;
     let bucket = this.#buckets.get(key);
@@ -41,7 +41,8 @@ export class KeyedRateLimiter {
       this.#buckets.set(key, bucket);
     } else {
       bucket.tokens = this.#filled(bucket, now);
-      bucket.at = now; // also when the clock was set back: the wait that is answered must hold by the clock as it is now
+      // Also when the clock was set back: the returned wait must be right by the present clock.
+      bucket.at = now;
     }
     if (bucket.tokens >= 1 - ROUNDING) {
       bucket.tokens = Math.max(0, bucket.tokens - 1);
@@ -63,7 +64,7 @@ export class KeyedRateLimiter {
   }
 }
 
-/** Whole seconds, at least one, for a `retry_after`. */
+/** Converts ms to the whole seconds, at least one, of a `retry_after`. */
 export function retryAfterSeconds(ms: number): number {
   return Math.max(1, Math.ceil(ms / 1000));
 }

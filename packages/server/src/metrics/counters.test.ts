@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Counters } from './counters.js';
 
-test('refusals are counted by code', () => {
+test('errors sent to clients are counted by code', () => {
   const counters = new Counters();
   for (const code of ['AUTH_FAILED', 'INTERNAL', 'AUTH_FAILED']) counters.refused(code);
   expect([...counters.refusals]).toEqual([
@@ -10,7 +10,7 @@ test('refusals are counted by code', () => {
   ]);
 });
 
-test('durations of a fan-out are told in seconds, and dropped where nobody asks', () => {
+test('fan-out durations are observed in seconds, and dropped without an observer', () => {
   const counters = new Counters();
   counters.fanOutMs(5);
   const seconds: number[] = [];

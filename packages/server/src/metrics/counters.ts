@@ -1,6 +1,6 @@
 /**
- * What the hot paths count: plain numbers, read when somebody scrapes. Kept whether or not metrics are on,
- * since an addition costs less than asking.
+ * Counts events of the hot paths in plain numbers, which are read at each scrape. Counts even when metrics
+ * are off: an addition costs less than checking the setting.
  */
 export class Counters {
   messagesReceived = 0;
@@ -20,7 +20,7 @@ export class Counters {
   readonly refusals = new Map<string, number>();
   #observeFanOut: ((seconds: number) => void) | undefined;
 
-  /** An error was told to a client. */
+  /** Counts an error sent to a client. */
   refused(code: string): void {
     this.refusals.set(code, (this.refusals.get(code) ?? 0) + 1);
   }
@@ -29,7 +29,7 @@ export class Counters {
     this.#observeFanOut?.(ms / 1000);
   }
 
-  /** Has every duration of a fan-out told to `observe`, in seconds. */
+  /** Calls `observe` with the duration of every fan-out, in seconds. */
   onFanOut(observe: (seconds: number) => void): void {
     this.#observeFanOut = observe;
   }

@@ -1,4 +1,3 @@
-/** One row of the metrics table. */
 interface Metric {
   readonly kind: 'counter' | 'gauge' | 'histogram';
   readonly help: string;
@@ -6,136 +5,145 @@ interface Metric {
 }
 
 /**
- * Every metric of our own, by its name at `/metrics`. The registry and the reference page come from these
- * rows; beside them stand the process and event loop metrics of prom-client (`process_*`, `nodejs_*`).
+ * The metrics of this server by name. The registry and the reference page come from these rows; `/metrics`
+ * also has the process and event loop metrics of prom-client (`process_*`, `nodejs_*`).
  */
 export const METRICS = {
   realtime_build_info: {
     kind: 'gauge',
-    help: 'Always 1; its labels are the versions of this server, of Node.js and of PostgreSQL (empty until it was reached).',
+    help: 'Always 1. Labels: the versions of this server, of Node.js and of PostgreSQL (empty until it was reached).',
     labels: ['version', 'node', 'postgres'],
   },
-  realtime_connections: { kind: 'gauge', help: 'WebSocket connections that are open.' },
-  realtime_channels: { kind: 'gauge', help: 'Channels of both kinds.' },
-  realtime_presence_users: { kind: 'gauge', help: 'Listed users, summed over channels.' },
+  realtime_connections: { kind: 'gauge', help: 'Open WebSocket connections.' },
+  realtime_channels: { kind: 'gauge', help: 'Channels, both permanent and automatic.' },
+  realtime_presence_users: { kind: 'gauge', help: 'Users listed in presence, summed over channels.' },
   realtime_messages_received_total: {
     kind: 'counter',
-    help: 'Messages that came in over WebSocket connections.',
+    help: 'Messages received over WebSocket connections.',
   },
-  realtime_bytes_received_total: {
+  realtime_received_bytes_total: {
     kind: 'counter',
-    help: 'Bytes of the messages that came in over connections.',
+    help: 'Bytes of messages received over WebSocket connections.',
   },
   realtime_messages_published_total: {
     kind: 'counter',
-    help: 'Messages published to channels, by where they came from (websocket, http).',
+    help: 'Messages published to channels, by source (websocket, http).',
     labels: ['source'],
   },
-  realtime_deliveries_total: {
+  realtime_messages_delivered_total: {
     kind: 'counter',
-    help: 'Messages handed to connections: one for each message and member.',
+    help: 'Channel and presence messages delivered, counted once per message and member.',
   },
-  realtime_bytes_sent_total: { kind: 'counter', help: 'Bytes written to connections, frames included.' },
-  realtime_socket_writes_total: { kind: 'counter', help: 'Writes to sockets; many messages can share one.' },
-  realtime_refusals_total: {
+  realtime_sent_bytes_total: {
     kind: 'counter',
-    help: 'Errors told to clients over connections, in handshakes and by HTTP, by code.',
+    help: 'Bytes written to WebSocket connections, including frame headers.',
+  },
+  realtime_socket_writes_total: {
+    kind: 'counter',
+    help: 'Writes to sockets. One write can hold many messages.',
+  },
+  realtime_errors_total: {
+    kind: 'counter',
+    help: 'Errors sent to clients over connections, in handshakes and over HTTP, by code.',
     labels: ['code'],
   },
   realtime_slow_consumers_total: {
     kind: 'counter',
-    help: 'Connections cut off because they read too slowly.',
+    help: 'Connections closed because they read too slowly.',
   },
   realtime_fan_out_duration_seconds: {
     kind: 'histogram',
-    help: 'How long it takes to hand the messages of one channel and turn to all its members.',
+    help: 'Time to pass the messages of one channel and event loop tick to all its members.',
   },
   realtime_http_requests_total: {
     kind: 'counter',
-    help: 'HTTP requests answered, by route and status.',
+    help: 'HTTP requests answered, by method, route and status.',
     labels: ['method', 'route', 'status'],
   },
   realtime_changes_read_total: {
     kind: 'counter',
-    help: 'Row changes read from PostgreSQL, also of tables that nobody subscribes to.',
+    help: 'Row changes read from PostgreSQL, including those of tables without subscriptions.',
   },
-  realtime_change_tables_by_tier: {
+  realtime_visibility_tier_tables: {
     kind: 'gauge',
-    help: 'Tables that are set up, by how their rows are judged for realtime_subscriber (INDEXED, COMPILED, POSTGRES, OPEN, CLOSED); looked at when a table is set up, and every ten seconds.',
+    help: 'Enabled tables, by how their policies are evaluated for realtime_subscriber (OPEN, CLOSED, INDEXED, COMPILED, POSTGRES). Updated when a table is enabled, and every ten seconds.',
     labels: ['tier'],
   },
   realtime_row_evaluations_total: {
     kind: 'counter',
-    help: 'Versions of rows that row level security policies were asked about: one for each version and database role.',
+    help: 'Row versions for which row level security policies were evaluated, counted once per version and database role.',
   },
   realtime_changes_delivered_total: {
     kind: 'counter',
-    help: 'Row changes handed to connections: one for each change and member.',
+    help: 'Row changes delivered, counted once per change and member.',
   },
   realtime_changes_filtered_total: {
     kind: 'counter',
-    help: 'Row changes that a subscription wanted and that rights or policies kept from everybody of a database role.',
+    help: 'Row changes that matched a subscription, but that privileges or policies hid from all members of a database role.',
   },
   realtime_change_errors_total: {
     kind: 'counter',
-    help: 'Policies and conditions that raised an error or took too long, and changes that could not be judged.',
+    help: 'Policies and conditions that raised an error or took too long, and failed attempts to route row changes.',
   },
   realtime_sql_messages_total: {
     kind: 'counter',
-    help: 'Messages that were sent by SQL (realtime.send), each time that they were read.',
+    help: 'Messages sent by SQL (realtime.send), counted each time they are read from PostgreSQL.',
   },
   realtime_sql_messages_refused_total: {
     kind: 'counter',
-    help: 'Messages in the log that pretended to be sent by SQL, or were too large, or came while broadcasting is off.',
+    help: 'SQL messages rejected because they were forged, invalid or too large, or because broadcast is off.',
   },
-  realtime_changes_streaming: {
+  realtime_change_stream_up: {
     kind: 'gauge',
-    help: '1 while row changes are read, 0 while they are not: PostgreSQL is away, or another server reads them.',
+    help: '1 while row changes are read, 0 while PostgreSQL is unavailable or another server reads them.',
   },
-  realtime_changes_lag_bytes: {
+  realtime_change_stream_lag_bytes: {
     kind: 'gauge',
-    help: "Bytes of WAL between PostgreSQL's end and what every member has.",
+    help: 'Bytes of WAL between the end of the WAL and the position that all members have reached.',
   },
-  realtime_changes_lag_seconds: {
+  realtime_change_stream_lag_seconds: {
     kind: 'gauge',
-    help: 'How long the last heartbeat was under way through the WAL.',
+    help: 'Time that the last heartbeat took from PostgreSQL to the server.',
   },
   realtime_wal_retained_bytes: {
     kind: 'gauge',
-    help: 'Bytes of WAL that PostgreSQL keeps for the replication slot.',
+    help: 'Bytes of WAL that PostgreSQL retains for the replication slot.',
   },
-  realtime_catalog_xmin_age: {
+  realtime_catalog_xmin_age_transactions: {
     kind: 'gauge',
-    help: 'How many transactions old the oldest row of the catalog is that vacuum must keep for the replication slot.',
+    help: 'Age, in transactions, of the oldest catalog row that vacuum must keep for the replication slot (catalog_xmin).',
   },
-  realtime_change_log_bytes: {
+  realtime_change_stream_pending_bytes: {
     kind: 'gauge',
-    help: 'Bytes of row changes that wait for members that have not taken them yet.',
+    help: 'Bytes of row changes in memory that some members have not received yet.',
   },
-  realtime_change_members_behind: {
+  realtime_change_stream_members_behind: {
     kind: 'gauge',
-    help: 'Connections that have not taken all row changes that are for them.',
+    help: 'Connections with pending row changes.',
   },
-  realtime_change_members_resuming: {
+  realtime_change_stream_members_resuming: {
     kind: 'gauge',
-    help: 'Connections that came back and are still getting what they missed.',
+    help: 'Returning connections that are still receiving the row changes they missed.',
   },
   realtime_resume_window_memory_bytes: {
     kind: 'gauge',
-    help: 'Bytes of row changes that are kept in memory for connections that come back.',
+    help: 'Bytes of row changes in memory for returning connections.',
   },
   realtime_resume_window_file_bytes: {
     kind: 'gauge',
-    help: 'Bytes of row changes that are kept in files for connections that come back.',
+    help: 'Bytes of row changes in files for returning connections.',
   },
-  realtime_subscriptions: { kind: 'gauge', help: 'Subscriptions of channels to tables.' },
-  realtime_tables: { kind: 'gauge', help: 'Tables whose row changes are streamed.' },
-  realtime_database_up: { kind: 'gauge', help: '1 while PostgreSQL can be reached, else 0.' },
+  realtime_subscriptions: {
+    kind: 'gauge',
+    help: 'Subscriptions of channels to tables, without those of single connections.',
+  },
+  realtime_tables: { kind: 'gauge', help: 'Tables enabled for row changes.' },
+  realtime_database_up: { kind: 'gauge', help: '1 while PostgreSQL can be reached, 0 otherwise.' },
 } as const satisfies Readonly<Record<string, Metric>>;
 
 export type MetricName = keyof typeof METRICS;
 
-/** The reference page of all metrics, in Markdown. */
+/** Returns the reference page of all metrics, in Markdown. */
 export function metricsReference(): string {
   const rows = Object.entries<Metric>(METRICS).map(([name, { kind, labels = [], help }]) => {
     const labelled = labels.length === 0 ? '' : labels.map((label) => `\`${label}\``).join(', ');
@@ -146,8 +154,8 @@ export function metricsReference(): string {
 
 const INTRODUCTION = `# Metrics
 
-\`GET /metrics\` answers in the text format of Prometheus: to a server admin's token on the server's own port,
-and to anybody on the port that \`REALTIME_METRICS_PORT\` names. With \`REALTIME_ENABLE_METRICS=false\` nothing is
-collected. Beside the rows below stand the usual metrics of a Node.js process: \`process_cpu_seconds_total\`,
-\`process_resident_memory_bytes\`, the event loop's delay as \`nodejs_eventloop_lag_seconds\` with its percentiles
+\`GET /metrics\` answers in the text format of Prometheus. On the port of the server it needs a server admin's token; on
+the port of \`REALTIME_METRICS_PORT\` it needs none. \`REALTIME_ENABLE_METRICS=false\` turns metrics off. Besides the
+metrics below there are the usual ones of a Node.js process: \`process_cpu_seconds_total\`,
+\`process_resident_memory_bytes\`, the event loop delay \`nodejs_eventloop_lag_seconds\` with its percentiles
 (\`nodejs_eventloop_lag_p99_seconds\`), heap and garbage collection.`;

@@ -48,7 +48,7 @@ describe('a scrape', () => {
     expect(text).toContain(`# HELP ${name} ${METRICS[name].help}\n# TYPE ${name} ${METRICS[name].kind}\n`);
   });
 
-  test('has nothing of ours that is not in the table', async () => {
+  test('has no realtime_ metric that is not in the table', async () => {
     const text = await setUp().metrics.text();
     const found = [...text.matchAll(/^# TYPE (realtime_\w+) /gm)].map(([, name]) => name);
     expect(found.sort()).toEqual([...NAMES].sort());
@@ -56,9 +56,9 @@ describe('a scrape', () => {
 
   test.each([
     ['messagesReceived', 'realtime_messages_received_total'],
-    ['bytesReceived', 'realtime_bytes_received_total'],
-    ['deliveries', 'realtime_deliveries_total'],
-    ['bytesSent', 'realtime_bytes_sent_total'],
+    ['bytesReceived', 'realtime_received_bytes_total'],
+    ['deliveries', 'realtime_messages_delivered_total'],
+    ['bytesSent', 'realtime_sent_bytes_total'],
     ['writes', 'realtime_socket_writes_total'],
     ['slowConsumers', 'realtime_slow_consumers_total'],
     ['changesRead', 'realtime_changes_read_total'],
@@ -66,7 +66,7 @@ describe('a scrape', () => {
     ['changesDelivered', 'realtime_changes_delivered_total'],
     ['changesFiltered', 'realtime_changes_filtered_total'],
     ['changeErrors', 'realtime_change_errors_total'],
-  ] as const)('reads %s of the tally as %s, each time anew and never twice', async (field, name) => {
+  ] as const)('reports the counter %s as %s, with its present value at each scrape', async (field, name) => {
     const { counters, metrics } = setUp();
     counters[field] = 7;
     expect(await metrics.text()).toContain(`\n${name} 7\n`);
@@ -75,11 +75,11 @@ describe('a scrape', () => {
     expect(await metrics.text()).toContain(`\n${name} 9\n`);
   });
 
-  test('counts tables by how their rows are judged', async () => {
-    expect(await setUp().metrics.text()).toContain('\nrealtime_change_tables_by_tier{tier="INDEXED"} 17\n');
+  test('counts tables by visibility tier', async () => {
+    expect(await setUp().metrics.text()).toContain('\nrealtime_visibility_tier_tables{tier="INDEXED"} 17\n');
   });
 
-  test('asks for the state of the moment', async () => {
+  test('reads the state at the time of the scrape', async () => {
     const { now, metrics } = setUp();
     expect(await metrics.text()).toMatch(/^realtime_connections 3$[\s\S]*^realtime_database_up 1$/m);
     now.connections = 0;
@@ -87,26 +87,28 @@ describe('a scrape', () => {
     expect(await metrics.text()).toMatch(/^realtime_connections 0$[\s\S]*^realtime_database_up 0$/m);
   });
 
-  test('has the numbers of the stream of row changes, and zeros where there is none', async () => {
-    const names = ['streaming', 'lag_bytes', 'lag_seconds'].map((name) => `realtime_changes_${name}`);
-    names.push('realtime_wal_retained_bytes', 'realtime_change_log_bytes', 'realtime_change_members_behind');
+  test('has the numbers of the change stream, and zeros when row changes are off', async () => {
+    const names = ['up', 'lag_bytes', 'lag_seconds', 'pending_bytes', 'members_behind'].map(
+      (name) => `realtime_change_stream_${name}`,
+    );
+    names.push('realtime_wal_retained_bytes');
     names.push('realtime_subscriptions', 'realtime_tables');
     const values = async (streams: boolean) => {
       const text = await setUp(streams).metrics.text();
       return names.map((name) => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1]));
     };
-    expect(await values(true)).toEqual([1, 11, 0.5, 12, 13, 14, 15, 16]);
+    expect(await values(true)).toEqual([1, 11, 0.5, 13, 14, 12, 15, 16]);
     expect(await values(false)).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
   });
 
-  test('labels what is counted by source and by code', async () => {
+  test('labels published messages by source and errors by code', async () => {
     const { counters, metrics } = setUp();
     counters.published.http = 2;
     counters.refused('AUTH_FAILED');
     const text = await metrics.text();
     expect(text).toContain('realtime_messages_published_total{source="websocket"} 0\n');
     expect(text).toContain('realtime_messages_published_total{source="http"} 2\n');
-    expect(text).toContain('realtime_refusals_total{code="AUTH_FAILED"} 1\n');
+    expect(text).toContain('realtime_errors_total{code="AUTH_FAILED"} 1\n');
   });
 
   test('sorts durations into buckets of seconds', async () => {
@@ -134,22 +136,23 @@ describe('a scrape', () => {
     expect(text).toContain(`${sample}"404"} 1\n`);
   });
 
-  test('of one server has nothing of another in the same process', async () => {
+  test('of one server is independent of other servers in the same process', async () => {
     const [one, other] = [setUp(), setUp()];
     one.counters.deliveries = 5;
-    expect(await other.metrics.text()).toContain('\nrealtime_deliveries_total 0\n');
+    expect(await other.metrics.text()).toContain('\nrealtime_messages_delivered_total 0\n');
   });
 });
 
-test('every name follows the rules of Prometheus: counters end in _total, durations are seconds', () => {
+test('every name follows the conventions of Prometheus: counters end in _total, units come last', () => {
   for (const name of NAMES) {
     expect(name).toMatch(/^realtime_[a-z_]+$/);
     expect(name.endsWith('_total'), name).toBe(METRICS[name].kind === 'counter');
     if (name.includes('duration')) expect(name).toMatch(/_seconds$/);
+    if (name.includes('bytes')) expect(name).toMatch(/_bytes(_total)?$/);
   }
 });
 
-test('the reference page has a row for each', () => {
+test('the reference page has a row for each metric', () => {
   const page = metricsReference();
   for (const name of NAMES) expect(page).toContain(`| \`${name}\` | ${METRICS[name].kind} | `);
   expect(page).toContain('| `code` |');

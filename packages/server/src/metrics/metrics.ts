@@ -2,24 +2,25 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Counters } from './counters.js';
 import { METRICS, type MetricName } from './metrics-table.js';
 
-/** What is asked for at each scrape. */
+/** Reads the current state at each scrape. */
 export interface MetricSources {
   readonly connections: () => number;
   readonly channels: () => number;
   readonly presenceUsers: () => number;
   readonly databaseUp: () => boolean;
   readonly build: () => BuildInfo;
-  /** Undefined where row changes are not streamed: then their gauges are 0. */
+  /** Undefined when row changes are off: their gauges are then 0. */
   readonly rowChanges: (() => RowChangeNumbers) | undefined;
 }
 
-/** Versions of what runs; empty where it is not known. */
+/** The versions that run; empty when unknown. */
 export interface BuildInfo {
   readonly version: string;
   readonly node: string;
   readonly postgres: string;
 }
 
+/** The current state of row changes, in the units of their metrics. */
 export interface RowChangeNumbers {
   readonly isStreaming: boolean;
   readonly lagBytes: number;
@@ -33,13 +34,13 @@ export interface RowChangeNumbers {
   readonly windowFileBytes: number;
   readonly subscriptions: number;
   readonly tables: number;
-  /** How many tables there are in each tier. */
+  /** Number of tables in each visibility tier. */
   readonly tiers: Iterable<readonly [string, number]>;
 }
 
 const FAN_OUT_BUCKETS = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
 
-/** The registry behind `/metrics`: fills the table's rows from the tally and the sources when it is scraped. */
+/** The Prometheus registry behind `/metrics`. Reads counters and sources when it is scraped. */
 export class Metrics {
   readonly #registry = new Registry();
   readonly #requests: Counter;
@@ -54,14 +55,14 @@ export class Metrics {
     const rowChanges = sources.rowChanges;
     const ofRowChanges = (name: MetricName, read: (numbers: RowChangeNumbers) => number) =>
       this.#gauge(name, () => (rowChanges === undefined ? 0 : read(rowChanges())));
-    ofRowChanges('realtime_changes_streaming', ({ isStreaming }) => Number(isStreaming));
-    ofRowChanges('realtime_changes_lag_bytes', ({ lagBytes }) => lagBytes);
-    ofRowChanges('realtime_changes_lag_seconds', ({ lagSeconds }) => lagSeconds);
+    ofRowChanges('realtime_change_stream_up', ({ isStreaming }) => Number(isStreaming));
+    ofRowChanges('realtime_change_stream_lag_bytes', ({ lagBytes }) => lagBytes);
+    ofRowChanges('realtime_change_stream_lag_seconds', ({ lagSeconds }) => lagSeconds);
     ofRowChanges('realtime_wal_retained_bytes', ({ retainedBytes }) => retainedBytes);
-    ofRowChanges('realtime_catalog_xmin_age', ({ xminAge }) => xminAge);
-    ofRowChanges('realtime_change_log_bytes', ({ logBytes }) => logBytes);
-    ofRowChanges('realtime_change_members_behind', ({ membersBehind }) => membersBehind);
-    ofRowChanges('realtime_change_members_resuming', ({ membersResuming }) => membersResuming);
+    ofRowChanges('realtime_catalog_xmin_age_transactions', ({ xminAge }) => xminAge);
+    ofRowChanges('realtime_change_stream_pending_bytes', ({ logBytes }) => logBytes);
+    ofRowChanges('realtime_change_stream_members_behind', ({ membersBehind }) => membersBehind);
+    ofRowChanges('realtime_change_stream_members_resuming', ({ membersResuming }) => membersResuming);
     ofRowChanges('realtime_resume_window_memory_bytes', ({ windowMemoryBytes }) => windowMemoryBytes);
     ofRowChanges('realtime_resume_window_file_bytes', ({ windowFileBytes }) => windowFileBytes);
     ofRowChanges('realtime_subscriptions', ({ subscriptions }) => subscriptions);
@@ -75,13 +76,13 @@ export class Metrics {
     this.#counter('realtime_sql_messages_total', () => counters.sqlMessages);
     this.#counter('realtime_sql_messages_refused_total', () => counters.sqlMessagesRefused);
     this.#counter('realtime_messages_received_total', () => counters.messagesReceived);
-    this.#counter('realtime_bytes_received_total', () => counters.bytesReceived);
-    this.#counter('realtime_deliveries_total', () => counters.deliveries);
-    this.#counter('realtime_bytes_sent_total', () => counters.bytesSent);
+    this.#counter('realtime_received_bytes_total', () => counters.bytesReceived);
+    this.#counter('realtime_messages_delivered_total', () => counters.deliveries);
+    this.#counter('realtime_sent_bytes_total', () => counters.bytesSent);
     this.#counter('realtime_socket_writes_total', () => counters.writes);
     this.#counter('realtime_slow_consumers_total', () => counters.slowConsumers);
     this.#labelled('realtime_messages_published_total', 'source', () => Object.entries(counters.published));
-    this.#labelled('realtime_refusals_total', 'code', () => counters.refusals);
+    this.#labelled('realtime_errors_total', 'code', () => counters.refusals);
     const fanOut = new Histogram({
       ...this.#row('realtime_fan_out_duration_seconds'),
       buckets: FAN_OUT_BUCKETS,
@@ -101,7 +102,7 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
-  /** An HTTP request was answered. `route` is the pattern, never the path: paths are as many as there are channels. */
+  /** Counts an answered HTTP request. `route` is the pattern: there are as many paths as channels. */
   answered(method: string, route: string, status: number): void {
     this.#requests.inc({ method, route, status });
   }
@@ -132,7 +133,7 @@ export class Metrics {
 
   #tiers(read: () => Iterable<readonly [string, number]>): void {
     new Gauge({
-      ...this.#row('realtime_change_tables_by_tier'),
+      ...this.#row('realtime_visibility_tier_tables'),
       labelNames: ['tier'],
       collect() {
         for (const [tier, count] of read()) this.set({ tier }, count);

@@ -12,7 +12,7 @@ const ownKeys = (fields: PresenceFields) => Object.keys(fields).toSorted();
 const iso = (ms: number) => new Date(ms).toISOString();
 
 describe('merging', () => {
-  it('takes each key from the patch where it is there, from before where it is not, and drops the nulls', () => {
+  it('takes each key from the patch if present, else from before, and drops nulls', () => {
     fc.assert(
       fc.property(patch, patch, (before, change) => {
         const fields = mergeFields({}, before);
@@ -25,7 +25,7 @@ describe('merging', () => {
     );
   });
 
-  it('again changes nothing, and an empty patch neither', () => {
+  it('changes nothing when repeated or with an empty patch', () => {
     fc.assert(
       fc.property(patch, patch, (before, change) => {
         const once = mergeFields(mergeFields({}, before), change);
@@ -35,12 +35,12 @@ describe('merging', () => {
     );
   });
 
-  it('leaves both sides as they were, and nested values are replaced whole', () => {
+  it('does not modify its arguments, and replaces nested values as a whole', () => {
     const before = Object.freeze({ cursor: Object.freeze({ x: 1, y: 2 }), a: 1 });
     expect(mergeFields(before, Object.freeze({ cursor: { x: 5 }, a: null }))).toEqual({ cursor: { x: 5 } });
   });
 
-  it('keeps a key named __proto__ as a harmless key of its own', () => {
+  it('keeps a key named __proto__ as an ordinary own key', () => {
     const merged = mergeFields(
       {},
       JSON.parse('{"__proto__": {"isAdmin": true}, "constructor": {"prototype": 1}}'),
@@ -52,22 +52,22 @@ describe('merging', () => {
   });
 });
 
-describe('a listing', () => {
-  it('begins with online and the time', () => {
+describe('the list of users', () => {
+  it('starts a user with status online and the current time', () => {
     const presence = new ChannelPresence();
     presence.join('ann', 1_000);
     expect(presence.snapshot()).toEqual({ ann: { status: 'online', last_seen: iso(1_000) } });
     expect([presence.count, presence.isListed('ann'), presence.isListed('bob')]).toEqual([1, true, false]);
   });
 
-  it('of a user who joins again keeps the state and renews the time', () => {
+  it('keeps the state and renews last_seen when a user joins again', () => {
     const presence = new ChannelPresence();
     presence.set('ann', { mood: 'fine' }, 1_000);
     presence.join('ann', 2_000);
     expect(presence.snapshot()).toEqual({ ann: { mood: 'fine', last_seen: iso(2_000) } });
   });
 
-  it('takes last_seen from the server, whatever a user says', () => {
+  it('takes last_seen from the server, not from the user', () => {
     const presence = new ChannelPresence();
     presence.set('ann', presence.merged('ann', { last_seen: 'tomorrow' }), 1_000);
     expect(presence.snapshot()).toEqual({ ann: { status: 'online', last_seen: iso(1_000) } });
@@ -75,7 +75,7 @@ describe('a listing', () => {
     expect(presence.snapshot().ann?.last_seen).toBe(iso(3_000));
   });
 
-  it('lists a user named __proto__ like any other', () => {
+  it('lists a user named __proto__ like any other user', () => {
     const presence = new ChannelPresence();
     presence.join('__proto__', 0);
     expect(Object.entries(presence.snapshot())).toEqual([
@@ -88,7 +88,7 @@ describe('a listing', () => {
 });
 
 describe('a delta', () => {
-  it('is empty without changes, and after it was taken', () => {
+  it('is empty without changes since the last one', () => {
     const presence = new ChannelPresence();
     presence.join('ann', 0);
     presence.takeDelta();
@@ -97,7 +97,7 @@ describe('a delta', () => {
     expect(presence.takeDelta()).toEqual({ joins: {}, updates: {}, leaves: {} });
   });
 
-  it('tells several changes of one user as one, with the latest state', () => {
+  it('merges several changes of one user into one, with the latest state', () => {
     const presence = new ChannelPresence();
     presence.join('ann', 0);
     presence.set('ann', { n: 1 }, 1);
@@ -112,14 +112,14 @@ describe('a delta', () => {
     });
   });
 
-  it('does not mention who came and went in between', () => {
+  it('omits a user who joined and left in between', () => {
     const presence = new ChannelPresence();
     presence.join('ann', 0);
     presence.leave('ann');
     expect(presence.takeDelta()).toEqual({ joins: {}, updates: {}, leaves: {} });
   });
 
-  it('calls who left and came back updated', () => {
+  it('reports a user who left and rejoined as an update', () => {
     const presence = new ChannelPresence();
     presence.join('ann', 0);
     presence.takeDelta();
@@ -132,7 +132,7 @@ describe('a delta', () => {
     });
   });
 
-  it('tells who left with the last state, offline, also when that changed since the last delta', () => {
+  it('reports a user who left as offline with the last state, even if that changed since the last delta', () => {
     const presence = new ChannelPresence();
     presence.set('ann', { status: 'busy', n: 1 }, 1);
     presence.takeDelta();
@@ -146,7 +146,7 @@ describe('a delta', () => {
     });
   });
 
-  it('laid over the listing before it gives the listing after it, and names each user at most once', () => {
+  it('applied to the previous list gives the present list, and names each user at most once', () => {
     const user = fc.constantFrom('ann', 'bob', '__proto__');
     const change = fc.oneof(
       fc.record({ do: fc.constant('join' as const), user }),
@@ -158,15 +158,15 @@ describe('a delta', () => {
     fc.assert(
       fc.property(fc.array(change, { maxLength: 40, size: 'max' }), (changes) => {
         const presence = new ChannelPresence();
-        const folded = new Map<string, string>();
+        const replica = new Map<string, string>();
         for (const [now, step] of [...changes, { do: 'take' as const, user: '' }].entries()) {
           if (step.do === 'join') presence.join(step.user, now);
           else if (step.do === 'leave') presence.leave(step.user);
           else if (step.do === 'seen') presence.seen(step.user, now);
           else if (step.do === 'set') presence.set(step.user, presence.merged(step.user, step.patch), now);
           else {
-            fold(folded, presence.takeDelta());
-            expect(folded).toEqual(new Map(states(presence.snapshot())));
+            applyDelta(replica, presence.takeDelta());
+            expect(replica).toEqual(new Map(states(presence.snapshot())));
           }
         }
       }),
@@ -175,7 +175,7 @@ describe('a delta', () => {
   });
 });
 
-/** Users and their states as JSON, without the time, which alone may change without a delta. */
+/** Returns users and their states as JSON, without `last_seen`, which may change without a delta. */
 function states(map: PresenceMap): [string, string][] {
   return Object.entries(map).map(([user, state]) => [
     user,
@@ -183,11 +183,11 @@ function states(map: PresenceMap): [string, string][] {
   ]);
 }
 
-function fold(folded: Map<string, string>, { joins, updates, leaves }: PresenceDelta): void {
+function applyDelta(replica: Map<string, string>, { joins, updates, leaves }: PresenceDelta): void {
   const named = [joins, updates, leaves].flatMap((users) => Object.keys(users));
   expect(new Set(named).size).toBe(named.length);
-  for (const user of Object.keys(joins)) expect(folded.has(user)).toBe(false);
-  for (const user of [...Object.keys(updates), ...Object.keys(leaves)]) expect(folded.has(user)).toBe(true);
-  for (const [user, fields] of [...states(joins), ...states(updates)]) folded.set(user, fields);
-  for (const user of Object.keys(leaves)) folded.delete(user);
+  for (const user of Object.keys(joins)) expect(replica.has(user)).toBe(false);
+  for (const user of [...Object.keys(updates), ...Object.keys(leaves)]) expect(replica.has(user)).toBe(true);
+  for (const [user, fields] of [...states(joins), ...states(updates)]) replica.set(user, fields);
+  for (const user of Object.keys(leaves)) replica.delete(user);
 }

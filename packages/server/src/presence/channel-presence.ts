@@ -1,6 +1,6 @@
 import type { PresenceMap, PresenceState } from '@goforward/realtime-protocol';
 
-/** What a user's keys are, without the `last_seen` that the server keeps. */
+/** A user's own presence keys, without the `last_seen` of the server. */
 export type PresenceFields = Readonly<Record<string, unknown>>;
 
 interface Listed {
@@ -8,14 +8,14 @@ interface Listed {
   lastSeen: number;
 }
 
-/** How the listing changed since the last look: each user stands in at most one of the three. */
+/** The changes since the previous delta. Each user is in at most one of the three maps. */
 export interface PresenceDelta {
   readonly joins: PresenceMap;
   readonly updates: PresenceMap;
   readonly leaves: PresenceMap;
 }
 
-/** The keys of `patch` laid over those of `fields`; `null` removes a key. `last_seen` is not the user's to set. */
+/** Merges `patch` key by key; `null` removes a key. Ignores `last_seen`, which only the server sets. */
 export function mergeFields(fields: PresenceFields, patch: PresenceFields): PresenceFields {
   const merged = new Map(Object.entries(fields));
   for (const [key, value] of Object.entries(patch)) {
@@ -27,12 +27,15 @@ export function mergeFields(fields: PresenceFields, patch: PresenceFields): Pres
 }
 
 /**
- * Who is listed in one channel and with what state; pure. Changes gather until `takeDelta`, which tells the
- * difference to the last time: a user who joined and left in between is not mentioned, several updates are one.
+ * Keeps the listed users of one channel and their states, without I/O. `takeDelta` returns the difference to
+ * the previous call: it omits a user who joined and left in between, and merges several updates of a user
+ * into one.
  */
 export class ChannelPresence {
   readonly #listed = new Map<string, Listed>();
-  /** Users that changed since the last delta: null if not listed then, else what they were listed with (at their last leave). */
+  /**
+   * Users changed since the last delta: null if unlisted then, else their state then or at their last leave.
+   */
   readonly #before = new Map<string, Listed | null>();
 
   get count(): number {
@@ -43,13 +46,13 @@ export class ChannelPresence {
     return this.#listed.has(userId);
   }
 
-  /** Lists the user as online; of one who is listed already, only the time changes. */
+  /** Lists the user as online. For a listed user, updates `last_seen` only. */
   join(userId: string, now: number): void {
     if (this.#listed.has(userId)) this.seen(userId, now);
     else this.#set(userId, { fields: { status: 'online' }, lastSeen: now });
   }
 
-  /** What the user's keys would be after `patch`: to be judged before it is set. */
+  /** Returns the user's keys after `patch`, so that the caller can check them before `set`. */
   merged(userId: string, patch: PresenceFields): PresenceFields {
     return mergeFields(this.#listed.get(userId)?.fields ?? { status: 'online' }, patch);
   }
@@ -74,22 +77,23 @@ export class ChannelPresence {
     return Object.fromEntries([...this.#listed].map(([userId, listed]) => [userId, stateOf(listed)]));
   }
 
-  /** Who has been listed longest, at most `most` users. */
-  first(most: number): string[] {
+  /** Returns the users listed for longest, at most `limit`. */
+  first(limit: number): string[] {
     const users: string[] = [];
     for (const userId of this.#listed.keys()) {
-      if (users.length === most) break;
+      if (users.length === limit) break;
       users.push(userId);
     }
     return users;
   }
 
-  /** The state of a user who is listed. */
+  /** Returns the state of a user, undefined for one who is not listed. */
   state(userId: string): PresenceState | undefined {
     const listed = this.#listed.get(userId);
     return listed === undefined ? undefined : stateOf(listed);
   }
 
+  /** Returns the changes since the previous call. */
   takeDelta(): PresenceDelta {
     const joins: [string, PresenceState][] = [];
     const updates: [string, PresenceState][] = [];

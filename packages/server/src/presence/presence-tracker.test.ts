@@ -41,7 +41,7 @@ function presenceTracker(enabled = true): PresenceTracker {
   return new PresenceTracker({ enabled, leaseMs: LEASE_MS, encoder, tick, wheel, clock });
 }
 
-/** A member of the channel; `heard` takes what it has received since the last time, as `event user status`. */
+/** Adds a member; `events` returns the messages since its last call, as `event user status`. */
 function member(userId: string, presence: PresenceMode = 'each') {
   let bytes = '';
   const subscriber = fakeSubscriber({
@@ -59,13 +59,13 @@ function member(userId: string, presence: PresenceMode = 'each') {
     bytes = '';
     return lines.map((line) => JSON.parse(line));
   };
-  const heard = () =>
+  const events = () =>
     received().map(({ event, payload }) => `${event} ${payload.user_id} ${payload.state.status}`);
   const leave = () => {
     channel.audience.leave(subscriber);
     tracker.disconnected(channel, userId);
   };
-  return { received, heard, leave };
+  return { received, events, leave };
 }
 
 function waitUntil(time: number): void {
@@ -76,7 +76,7 @@ function waitUntil(time: number): void {
 }
 
 describe('members', () => {
-  it('hear of who joins, changes and leaves, with the whole state', () => {
+  it('get a message with the whole state when a user joins, updates and leaves', () => {
     const bob = member('bob');
     tracker.join(channel, 'ann');
     const [join] = bob.received();
@@ -101,24 +101,24 @@ describe('members', () => {
     expect([tracker.count(channel), tracker.snapshot(channel)]).toEqual([0, {}]);
   });
 
-  it('hear of the changes of one turn once a user', () => {
+  it('get one message per user for the changes of one tick', () => {
     const bob = member('bob');
     tracker.join(channel, 'ann');
     for (const status of ['a', 'b', 'c']) tracker.update(channel, 'ann', { status });
     tracker.update(channel, 'cat', { status: 'd' });
-    expect(bob.heard()).toEqual(['join ann c', 'join cat d']);
+    expect(bob.events()).toEqual(['join ann c', 'join cat d']);
     tracker.update(channel, 'ann', { status: 'e' });
     tracker.leave(channel, 'cat');
     tracker.join(channel, 'dan');
     tracker.leave(channel, 'dan');
-    expect(bob.heard()).toEqual(['update ann e', 'leave cat offline']);
+    expect(bob.events()).toEqual(['update ann e', 'leave cat offline']);
   });
 
-  it('hear it each, merged or not at all, as they asked', () => {
+  it('get single messages, merged messages or none, by their presence mode', () => {
     const [each, diff, none] = [member('a', 'each'), member('b', 'diff'), member('c', 'none')];
     tracker.join(channel, 'ann');
     tracker.join(channel, 'bob');
-    expect(each.heard()).toEqual(['join ann online', 'join bob online']);
+    expect(each.events()).toEqual(['join ann online', 'join bob online']);
     const [merged, ...more] = diff.received();
     const state = { status: 'online', last_seen: '2025-01-15T10:30:00.000Z' };
     expect(merged).toMatchObject({
@@ -130,7 +130,7 @@ describe('members', () => {
     expect([more, none.received()]).toEqual([[], []]);
   });
 
-  it('hear nothing where nothing changed', () => {
+  it('get nothing when nothing changed', () => {
     const [each, diff] = [member('a', 'each'), member('b', 'diff')];
     tracker.join(channel, 'ann');
     tracker.leave(channel, 'ann');
@@ -140,15 +140,15 @@ describe('members', () => {
   });
 });
 
-describe('a user of several connections', () => {
-  it('leaves once, with the last of them', () => {
+describe('a user with several connections', () => {
+  it('leaves once, with the last connection', () => {
     const bob = member('bob');
     const connections = [member('ann'), member('ann'), member('ann')];
     for (let n = 0; n < 3; n++) tracker.join(channel, 'ann');
-    expect(bob.heard()).toEqual(['join ann online']);
+    expect(bob.events()).toEqual(['join ann online']);
     for (const [left, { leave }] of connections.entries()) {
       leave();
-      expect(bob.heard()).toEqual(left === 2 ? ['leave ann offline'] : []);
+      expect(bob.events()).toEqual(left === 2 ? ['leave ann offline'] : []);
     }
   });
 
@@ -163,19 +163,19 @@ describe('a user of several connections', () => {
 });
 
 describe('a user without a connection', () => {
-  it('is listed for the time of the lease, renewed by each update', () => {
+  it('is listed for the lease time, renewed by each update', () => {
     const bob = member('bob');
     tracker.update(channel, 'ann', { status: 'away' });
     waitUntil(START + LEASE_MS - 100);
     tracker.update(channel, 'ann', { status: 'back' });
     waitUntil(START + 2 * LEASE_MS - 200);
-    expect(bob.heard()).toEqual(['join ann back']);
+    expect(bob.events()).toEqual(['join ann back']);
     waitUntil(START + 2 * LEASE_MS);
-    expect(bob.heard()).toEqual(['leave ann offline']);
+    expect(bob.events()).toEqual(['leave ann offline']);
     expect(tracker.count(channel)).toBe(0);
   });
 
-  it('who comes by a connection is listed for as long as that lasts', () => {
+  it('who then connects is listed until the connection closes', () => {
     tracker.update(channel, 'ann', { status: 'away' });
     const ann = member('ann');
     tracker.join(channel, 'ann');
@@ -185,7 +185,7 @@ describe('a user without a connection', () => {
     expect(tracker.count(channel)).toBe(0);
   });
 
-  it('whose connection came unlisted is listed for as long as that lasts, once it has said something itself', () => {
+  it('who then connects with presence=none and sends an update is listed until the connection closes', () => {
     tracker.update(channel, 'ann', { status: 'away' });
     const ann = member('ann', 'none');
     tracker.update(channel, 'ann', { status: 'here' });
@@ -195,20 +195,20 @@ describe('a user without a connection', () => {
     expect(tracker.count(channel)).toBe(0);
   });
 
-  it('who then comes without being listed anew stays listed until the connection leaves', () => {
+  it('who then connects with presence=none stays listed until the connection closes', () => {
     const watcher = member('watcher');
     tracker.update(channel, 'ann', { status: 'busy' });
-    expect(watcher.heard()).toEqual(['join ann busy']);
+    expect(watcher.events()).toEqual(['join ann busy']);
     const ann = member('ann', 'none');
     tracker.connected(channel, 'ann');
     waitUntil(START + 2 * LEASE_MS);
     expect(tracker.snapshot(channel)).toHaveProperty('ann');
     ann.leave();
     expect(tracker.snapshot(channel)).toEqual({});
-    expect(watcher.heard()).toEqual(['leave ann offline']);
+    expect(watcher.events()).toEqual(['leave ann offline']);
   });
 
-  it('who leaves and is listed again later is not ended by the old lease', () => {
+  it('who leaves and is listed again is not removed by the old lease', () => {
     tracker.update(channel, 'ann', {});
     waitUntil(START + 30_000);
     tracker.leave(channel, 'ann');
@@ -220,10 +220,10 @@ describe('a user without a connection', () => {
   });
 });
 
-describe('a state', () => {
+describe('a presence state', () => {
   const room = 8_192 - JSON.stringify({ status: 'online', text: '' }).length;
 
-  it('may have 8 kB as JSON and no byte more; one that is refused changes nothing', () => {
+  it('may have 8192 bytes as JSON and no byte more; a rejected update changes nothing', () => {
     tracker.join(channel, 'ann');
     tracker.update(channel, 'ann', { text: `${'x'.repeat(room - 2)}é` });
     const before = tracker.snapshot(channel);
@@ -235,24 +235,24 @@ describe('a state', () => {
     expect(tracker.snapshot(channel)).toMatchObject({ ann: { status: 'online', more: 1 } });
   });
 
-  it('that is too large lists nobody', () => {
+  it('that is too large does not list the user', () => {
     expect(() => tracker.update(channel, 'ann', { text: 'x'.repeat(room + 1) })).toThrow('message too large');
     expect(tracker.count(channel)).toBe(0);
   });
 
-  it('is seen with each message of its user, without a word to the others', () => {
+  it('has a new last_seen after each message of its user, without a presence message', () => {
     const bob = member('bob');
     tracker.join(channel, 'ann');
-    bob.heard();
+    bob.events();
     now += 5_000;
     tracker.seen(channel, 'ann');
     expect(tracker.snapshot(channel).ann?.last_seen).toBe('2025-01-15T10:30:05.000Z');
-    expect(bob.heard()).toEqual([]);
+    expect(bob.events()).toEqual([]);
   });
 });
 
 describe('a new member', () => {
-  it('gets one join for each who is listed, at most 200', () => {
+  it('gets one join per listed user, at most 200', () => {
     for (let n = 0; n < 201; n++) tracker.join(channel, `user-${n}`);
     const messages = tracker.joinMessages(channel).map((bytes) => JSON.parse(bytes.toString()));
     expect(messages).toHaveLength(200);
@@ -261,19 +261,19 @@ describe('a new member', () => {
     expect(tracker.count(channel)).toBe(201);
   });
 
-  it('who comes after the listing was settled is told no change that it contains', () => {
+  it('who joins after pending changes were sent does not get them again', () => {
     const bob = member('bob');
     tracker.join(channel, 'ann');
     tracker.settle(channel);
     const cat = member('cat');
     tracker.join(channel, 'cat');
-    expect(bob.heard()).toEqual(['join ann online', 'join cat online']);
-    expect(cat.heard()).toEqual(['join cat online']);
+    expect(bob.events()).toEqual(['join ann online', 'join cat online']);
+    expect(cat.events()).toEqual(['join cat online']);
   });
 });
 
-describe('presence that is turned off', () => {
-  it('lists nobody who joins, and refuses what is asked of it', () => {
+describe('disabled presence', () => {
+  it('lists nobody and rejects updates with FEATURE_DISABLED', () => {
     const off = presenceTracker(false);
     off.join(channel, 'ann');
     expect([off.count(channel), off.snapshot(channel), off.joinMessages(channel)]).toEqual([0, {}, []]);

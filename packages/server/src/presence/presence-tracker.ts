@@ -17,10 +17,10 @@ export interface PresenceParts {
   readonly clock: Clock;
 }
 
-/** Who is listed where, and the presence messages about it: one merged delta a channel and turn of the event loop. */
+/** Tracks presence and sends presence messages: one merged delta per channel and event loop tick. */
 export class PresenceTracker {
   readonly #parts: PresenceParts;
-  readonly #rooms = new WeakMap<Channel, Room>();
+  readonly #tracked = new WeakMap<Channel, TrackedChannel>();
 
   constructor(parts: PresenceParts) {
     this.#parts = parts;
@@ -31,76 +31,76 @@ export class PresenceTracker {
   }
 
   count(channel: Channel): number {
-    return this.#rooms.get(channel)?.presence.count ?? 0;
+    return this.#tracked.get(channel)?.presence.count ?? 0;
   }
 
   snapshot(channel: Channel): PresenceMap {
-    return this.#rooms.get(channel)?.presence.snapshot() ?? {};
+    return this.#tracked.get(channel)?.presence.snapshot() ?? {};
   }
 
-  /** A connection of a user who may write has come: the user is listed. */
+  /** Lists a user with write permission whose connection has joined. */
   join(channel: Channel, userId: string): void {
     if (!this.#parts.enabled) return;
-    const room = this.#room(channel);
-    room.endLease(userId);
-    room.presence.join(userId, this.#parts.clock());
-    room.changed(userId);
+    const tracked = this.#track(channel);
+    tracked.endLease(userId);
+    tracked.presence.join(userId, this.#parts.clock());
+    tracked.changed(userId);
   }
 
-  /** A connection that lists nobody has come: its user, if listed, is so until the last connection leaves. */
+  /** Ends the lease of a user who connects unlisted; a listed one stays until the last connection leaves. */
   connected(channel: Channel, userId: string): void {
-    this.#rooms.get(channel)?.endLease(userId);
+    this.#tracked.get(channel)?.endLease(userId);
   }
 
-  /** Merges `patch` into the user's state and lists the user. Throws FEATURE_DISABLED or MESSAGE_TOO_LARGE. */
+  /** Merges `patch` into the user's state and lists it. Throws FEATURE_DISABLED or MESSAGE_TOO_LARGE. */
   update(channel: Channel, userId: string, patch: PresenceFields): void {
     this.#requireEnabled();
-    const room = this.#room(channel);
-    const fields = room.presence.merged(userId, patch);
+    const tracked = this.#track(channel);
+    const fields = tracked.presence.merged(userId, patch);
     if (Buffer.byteLength(JSON.stringify(fields)) > LIMITS.presenceStateBytes) {
       throw new ProtocolError('MESSAGE_TOO_LARGE', {
         details: 'The presence state is too large',
         fields: { max_bytes: LIMITS.presenceStateBytes },
       });
     }
-    room.presence.set(userId, fields, this.#parts.clock());
-    if (channel.audience.connectionsOf(userId) === 0) room.lease(userId);
-    else room.endLease(userId);
-    room.changed(userId);
+    tracked.presence.set(userId, fields, this.#parts.clock());
+    if (channel.audience.connectionsOf(userId) === 0) tracked.lease(userId);
+    else tracked.endLease(userId);
+    tracked.changed(userId);
   }
 
-  /** The user stops being listed; with connections or without. */
+  /** Removes the user from the list, whether or not it has connections. Throws FEATURE_DISABLED. */
   leave(channel: Channel, userId: string): void {
     this.#requireEnabled();
     this.#unlist(channel, userId);
   }
 
-  /** A connection has left the channel: the last one of its user is the one `leave`. */
+  /** Notes that a connection has left. Removes the user from the list with the last connection. */
   disconnected(channel: Channel, userId: string): void {
     if (channel.audience.connectionsOf(userId) === 0) this.#unlist(channel, userId);
   }
 
-  /** The user has sent something. */
+  /** Updates `last_seen` of a user who has sent a message. */
   seen(channel: Channel, userId: string): void {
-    this.#rooms.get(channel)?.seen(userId);
+    this.#tracked.get(channel)?.seen(userId);
   }
 
-  /** Sends what has gathered, so that whoever joins or speaks next comes after it. */
+  /** Sends pending presence messages now, so that they precede the next join or message. */
   settle(channel: Channel): void {
-    this.#rooms.get(channel)?.settle();
+    this.#tracked.get(channel)?.settle();
   }
 
-  /** One encoded `join` for each listed user, at most `LIMITS.presenceJoins`: how a new member learns who is there. */
+  /** Returns one encoded `join` per listed user, at most `LIMITS.presenceJoins`, for a new member. */
   joinMessages(channel: Channel): Buffer[] {
-    return this.#rooms.get(channel)?.joinMessages() ?? [];
+    return this.#tracked.get(channel)?.joinMessages() ?? [];
   }
 
   #unlist(channel: Channel, userId: string): void {
-    const room = this.#rooms.get(channel);
-    if (room === undefined) return;
-    room.endLease(userId);
-    room.presence.leave(userId);
-    room.changed(userId);
+    const tracked = this.#tracked.get(channel);
+    if (tracked === undefined) return;
+    tracked.endLease(userId);
+    tracked.presence.leave(userId);
+    tracked.changed(userId);
   }
 
   #requireEnabled(): void {
@@ -108,25 +108,25 @@ export class PresenceTracker {
       throw new ProtocolError('FEATURE_DISABLED', { fields: { feature: 'presence' } });
   }
 
-  #room(channel: Channel): Room {
-    let room = this.#rooms.get(channel);
-    if (room === undefined) {
-      room = new Room(channel, this.#parts);
-      this.#rooms.set(channel, room);
+  #track(channel: Channel): TrackedChannel {
+    let tracked = this.#tracked.get(channel);
+    if (tracked === undefined) {
+      tracked = new TrackedChannel(channel, this.#parts);
+      this.#tracked.set(channel, tracked);
     }
-    return room;
+    return tracked;
   }
 }
 
-/** One channel's listing with its leases and its place in the turn. */
-class Room implements Flushable {
+/** Keeps presence and leases of one channel, and sends its presence messages once per tick. */
+class TrackedChannel implements Flushable {
   readonly presence = new ChannelPresence();
   readonly #channel: Channel;
   readonly #parts: PresenceParts;
   readonly #leases = new Map<string, Lease>();
-  /** The `join` of each user as new members were told it, until something about the user changes: they come in crowds. */
+  /** Encoded `join` messages by user, kept until the user changes: many members may join at once. */
   readonly #joins = new Map<string, Buffer>();
-  #waiting = false;
+  #isScheduled = false;
 
   constructor(channel: Channel, parts: PresenceParts) {
     this.#channel = channel;
@@ -135,8 +135,8 @@ class Room implements Flushable {
 
   changed(userId: string): void {
     this.#joins.delete(userId);
-    if (this.#waiting) return;
-    this.#waiting = true;
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
     this.#parts.tick.add('presence', this);
   }
 
@@ -163,11 +163,11 @@ class Room implements Flushable {
   }
 
   settle(): void {
-    if (this.#waiting) this.flush();
+    if (this.#isScheduled) this.flush();
   }
 
   flush(): void {
-    this.#waiting = false;
+    this.#isScheduled = false;
     const delta = this.presence.takeDelta();
     const { audience } = this.#channel;
     const { encoder } = this.#parts;
@@ -213,7 +213,7 @@ class Room implements Flushable {
   }
 }
 
-/** The time for which a user without a connection is listed. */
+/** Ends the listing of a user without a connection after its lease. */
 class Lease implements Timed {
   wheelIndex = -1;
   wheelAt = 0;
