@@ -10,11 +10,11 @@ export function fakeSubscriber(parts: Partial<Subscriber> = {}): Subscriber {
     identity: { userId, limitedAs: userId, roles: ['user'], expiresAt: null, claims: {} },
     echo: true,
     presence: 'each',
-    waiting: 0,
+    bufferedBytes: 0,
     push,
     pushPaced: push,
     whenDrained: (callback) => callback(),
-    tooSlow: () => undefined,
+    closeSlowConsumer: () => undefined,
     channelClosed: () => undefined,
     ...parts,
   };

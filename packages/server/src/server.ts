@@ -8,7 +8,7 @@ import { MetricsListener } from './http/metrics-listener.js';
 import type { DemoUser } from './http/routes/demo.js';
 import type { Log } from './lib/log.js';
 import { EmbeddedPostgres } from './postgres/embedded/embedded-postgres.js';
-import { makeExampleTables } from './postgres/migrations/example-tables.js';
+import { createExampleTables } from './postgres/migrations/example-tables.js';
 import { createServices, type Services } from './services/services.js';
 
 export interface ServerOptions {
@@ -140,7 +140,7 @@ export class RealtimeServer {
     }
     if (metricsPort !== undefined) await this.#metricsListener?.listen(host, metricsPort);
     await database.start();
-    if (this.#embedded !== undefined) await makeExampleTables(database);
+    if (this.#embedded !== undefined) await createExampleTables(database);
     this.#services.rowChanges?.start();
     signal?.throwIfAborted();
   }

@@ -14,7 +14,7 @@ class Member implements Subscriber {
   readonly presence: PresenceMode;
   readonly pushes: Buffer[] = [];
   readonly identity: Subscriber['identity'];
-  readonly waiting = 0;
+  readonly bufferedBytes = 0;
 
   constructor(options: { id?: string; userId?: string; echo?: boolean; presence?: PresenceMode } = {}) {
     this.id = options.id ?? 'c1';
@@ -40,7 +40,7 @@ class Member implements Subscriber {
     callback();
   }
 
-  tooSlow(): void {
+  closeSlowConsumer(): void {
     throw new Error('an audience does not pace members');
   }
 
@@ -188,9 +188,9 @@ describe('an audience', () => {
     const { audience } = setUp();
     const diff = new Member({ presence: 'diff' });
     audience.join(diff);
-    expect(PRESENCE_MODES.filter((mode) => audience.wants(mode))).toEqual(['diff']);
+    expect(PRESENCE_MODES.filter((mode) => audience.hasPresenceMode(mode))).toEqual(['diff']);
     audience.leave(diff);
-    expect(PRESENCE_MODES.filter((mode) => audience.wants(mode))).toEqual([]);
+    expect(PRESENCE_MODES.filter((mode) => audience.hasPresenceMode(mode))).toEqual([]);
   });
 
   it('allows members to leave during a push; the others still get the message', () => {

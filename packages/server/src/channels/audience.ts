@@ -89,7 +89,7 @@ export class Audience implements Flushable {
   }
 
   /** Returns whether any member has this presence mode; if not, its messages need not be encoded. */
-  wants(mode: PresenceMode): boolean {
+  hasPresenceMode(mode: PresenceMode): boolean {
     for (const member of this.#members) if (member.presence === mode) return true;
     return false;
   }

@@ -148,12 +148,12 @@ export class ChannelRegistry {
   }
 
   /** Makes an automatic channel permanent. Throws CHANNEL_NOT_FOUND or DATABASE_UNAVAILABLE. */
-  async makeLasting(name: string): Promise<void> {
+  async makePermanent(name: string): Promise<void> {
     const channel = this.get(name);
     if (channel.kind === 'permanent') return;
     await this.settled(name);
     if (this.get(name) !== channel) throw notFound(name);
-    if (this.#changing.has(name)) return this.makeLasting(name);
+    if (this.#changing.has(name)) return this.makePermanent(name);
     await this.#change(name, this.#store.create(name, channel.config));
     // It may have expired or been evicted meanwhile; it is stored now, so it must exist.
     if (!this.#channels.has(name)) this.#channels.set(name, channel);

@@ -12,13 +12,13 @@ export interface Subscriber {
   /** Queues encoded bytes, to be written at the end of this tick. */
   push(bytes: Buffer): void;
   /** Bytes that were pushed and not yet accepted by the operating system. */
-  readonly waiting: number;
+  readonly bufferedBytes: number;
   /** Like `push`, for bytes paced by `whenDrained`: they do not count against the outbox limit. */
   pushPaced(bytes: Buffer): void;
   /** Calls back once the bytes queued now have drained to the system; never after the connection's end. */
   whenDrained(callback: () => void): void;
   /** Closes the connection with SLOW_CONSUMER: it made no progress for too long. */
-  tooSlow(): void;
+  closeSlowConsumer(): void;
   /** Ends the membership and closes the connection, because the channel was deleted. */
   channelClosed(error: ProtocolError): void;
 }

@@ -3,14 +3,14 @@ import type { Settings } from '../config/settings-table.js';
 import { silentLog } from '../lib/log.js';
 import { StartupError } from '../lib/startup-error.js';
 import { Database } from '../postgres/connection/database.js';
-import { runningUrl } from '../postgres/embedded/running-url.js';
+import { embeddedPostgresUrl } from '../postgres/embedded/embedded-url.js';
 
 /**
  * The connection string of the server's database: DATABASE_URL, or where the embedded PostgreSQL of the data folder
  * listens while it runs. Throws StartupError when there is neither.
  */
 export async function databaseUrl(settings: Settings): Promise<string> {
-  const url = settings.databaseUrl ?? (await runningUrl(resolve(settings.dataDir)));
+  const url = settings.databaseUrl ?? (await embeddedPostgresUrl(resolve(settings.dataDir)));
   if (url !== undefined) return url;
   throw new StartupError(
     'DATABASE_URL is not set, and the data folder has no embedded PostgreSQL yet. Start the server once, or set DATABASE_URL.',

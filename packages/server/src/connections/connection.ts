@@ -125,7 +125,7 @@ export class Connection implements Session, SocketOwner, Timed {
     this.#environment.wheel.schedule(this, this.due(this.#environment.clock()));
   }
 
-  authenticated(identity: Identity): void {
+  replaceIdentity(identity: Identity): void {
     // Rate limits keep the key that the connection started with.
     this.#identity = { ...identity, limitedAs: this.#identity.limitedAs };
     this.#expiryNotified = false;
@@ -136,7 +136,7 @@ export class Connection implements Session, SocketOwner, Timed {
     if (this.#state === 'open') this.#outbox.push(bytes);
   }
 
-  get waiting(): number {
+  get bufferedBytes(): number {
     return this.#outbox.bufferedBytes;
   }
 
@@ -148,7 +148,7 @@ export class Connection implements Session, SocketOwner, Timed {
     this.#outbox.whenDrained(callback);
   }
 
-  tooSlow(): void {
+  closeSlowConsumer(): void {
     if (this.#state === 'open') this.#outbox.overflow();
   }
 

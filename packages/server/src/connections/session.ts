@@ -10,7 +10,7 @@ export interface Session extends Subscriber {
   /** The channel that the connection is a member of. */
   channel: Channel | undefined;
   /** Replaces the identity by one of the same user, with other claims and another expiry. */
-  authenticated(identity: Identity): void;
+  replaceIdentity(identity: Identity): void;
   /** Sends the error and closes the connection with its close code. */
   closeWith(error: ProtocolError): void;
   /** Sends a message to this connection alone, after all messages already sent to its channel. */

@@ -15,7 +15,7 @@ export interface JoinParts {
   readonly rowChanges:
     | {
         /** Waits until the server can decide whether a returning client can resume. */
-        ready(): Promise<void>;
+        waitUntilOpen(): Promise<void>;
         joined(member: Session, channel: Channel, cursor: string | undefined): JoinResult;
         left(member: Session): void;
       }
@@ -51,7 +51,7 @@ export class Join {
    * client that resumes with a cursor waits for row changes as well.
    */
   async settled(channelName: string, cursor: string | undefined): Promise<void> {
-    if (cursor !== undefined) await this.#parts.rowChanges?.ready();
+    if (cursor !== undefined) await this.#parts.rowChanges?.waitUntilOpen();
     await this.#parts.channels.settled(channelName);
   }
 
@@ -79,7 +79,7 @@ export class Join {
     const isListed = session.presence !== 'none' && permissions.allows(identity, 'write', channel.config);
     if (isListed) presence.join(channel, identity.userId);
     else presence.connected(channel, identity.userId);
-    presence.settle(channel);
+    presence.flushPending(channel);
     channel.audience.join(session);
     session.channel = channel;
     const result = rowChanges?.joined(session, channel, cursor) ?? NO_ROW_CHANGES;

@@ -6,7 +6,7 @@ import type { Verb } from './verb.js';
 export function publish(broadcaster: Broadcaster, presence: PresenceTracker): Verb {
   return ({ session, channel, message, bytes }) => {
     const publication = { type: 'message', event: message.event, payload: message.payload, bytes } as const;
-    presence.settle(channel);
+    presence.flushPending(channel);
     broadcaster.publish(channel, session.identity, publication, session);
     presence.seen(channel, session.userId);
     return {};

@@ -40,7 +40,7 @@ export function refresh(parts: RefreshParts): Verb {
   function authenticate(session: Session, channel: Channel, identity: Identity): void {
     const mayWrite = (member: Subscriber) => permissions.allows(member.identity, 'write', channel.config);
     const could = mayWrite(session);
-    session.authenticated(identity);
+    session.replaceIdentity(identity);
     try {
       permissions.require(identity, 'read', channel.config);
     } catch (error) {

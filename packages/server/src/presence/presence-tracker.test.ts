@@ -264,7 +264,7 @@ describe('a new member', () => {
   it('who joins after pending changes were sent does not get them again', () => {
     const bob = member('bob');
     tracker.join(channel, 'ann');
-    tracker.settle(channel);
+    tracker.flushPending(channel);
     const cat = member('cat');
     tracker.join(channel, 'cat');
     expect(bob.events()).toEqual(['join ann online', 'join cat online']);

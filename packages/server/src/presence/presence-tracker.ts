@@ -86,7 +86,7 @@ export class PresenceTracker {
   }
 
   /** Sends pending presence messages now, so that they precede the next join or message. */
-  settle(channel: Channel): void {
+  flushPending(channel: Channel): void {
     this.#tracked.get(channel)?.settle();
   }
 
@@ -171,7 +171,7 @@ class TrackedChannel implements Flushable {
     const delta = this.presence.takeDelta();
     const { audience } = this.#channel;
     const { encoder } = this.#parts;
-    if (audience.wants('each')) {
+    if (audience.hasPresenceMode('each')) {
       for (const [event, users] of [
         ['join', delta.joins],
         ['update', delta.updates],
@@ -183,7 +183,7 @@ class TrackedChannel implements Flushable {
       }
     }
     const isEmpty = Object.values(delta).every((users) => Object.keys(users).length === 0);
-    if (!isEmpty && audience.wants('diff')) {
+    if (!isEmpty && audience.hasPresenceMode('diff')) {
       const bytes = encoder.encode(encoder.message('presence', 'diff', delta, SYSTEM_USER));
       audience.send(bytes, { mode: 'diff' });
     }

@@ -24,7 +24,7 @@ class Reader {
     const waiting = () => this.#waiting;
     this.member = {
       ...fakeSubscriber(),
-      get waiting() {
+      get bufferedBytes() {
         return waiting();
       },
       pushPaced: (bytes) => {
@@ -34,7 +34,7 @@ class Reader {
       whenDrained: (callback) => {
         this.#drained = callback;
       },
-      tooSlow: () => {
+      closeSlowConsumer: () => {
         this.isCutOff = true;
         feeds.remove(this.member);
       },
@@ -61,7 +61,7 @@ describe('a member that keeps up', () => {
   it('receives everything at once, and the batch is done', () => {
     const [reader, one] = [new Reader(), batch()];
     feeds.deliver(reader.member, [Buffer.from('a'), Buffer.from('b')], one);
-    expect([reader.got, one.received, feeds.behind]).toEqual([['a', 'b'], 1, 0]);
+    expect([reader.got, one.received, feeds.behindCount]).toEqual([['a', 'b'], 1, 0]);
     one.release();
     expect(one.isDone).toBe(true);
   });
@@ -75,10 +75,10 @@ describe('a member that falls behind', () => {
     feeds.deliver(reader.member, [large('d')], two);
     one.release();
     two.release();
-    expect([reader.got, one.isDone, feeds.behind]).toEqual([['a', 'b'], false, 1]);
+    expect([reader.got, one.isDone, feeds.behindCount]).toEqual([['a', 'b'], false, 1]);
     reader.drain();
     expect([reader.got, one.isDone, two.isDone]).toEqual([['a', 'b', 'c', 'd'], true, true]);
-    expect(feeds.behind).toBe(0);
+    expect(feeds.behindCount).toBe(0);
   });
 
   it('does not delay other members', () => {
@@ -93,7 +93,7 @@ describe('a member that falls behind', () => {
     feeds.deliver(reader.member, [large('a'), large('b'), large('c')], one);
     one.release();
     feeds.remove(reader.member);
-    expect([one.isDone, feeds.behind]).toEqual([true, 0]);
+    expect([one.isDone, feeds.behindCount]).toEqual([true, 0]);
     reader.drain();
     expect(reader.got).toEqual(['a', 'b']);
   });
@@ -110,28 +110,28 @@ describe('a member is closed as too slow', () => {
     const [stuck, slow] = [behind(), behind()];
     now += 29_000;
     slow.drain();
-    feeds.cutOffSlow(NO_BACKPRESSURE);
+    feeds.closeSlowMembers(NO_BACKPRESSURE);
     expect([stuck.isCutOff, slow.isCutOff]).toEqual([false, false]);
     now += 1_000;
-    feeds.cutOffSlow(NO_BACKPRESSURE);
+    feeds.closeSlowMembers(NO_BACKPRESSURE);
     expect([stuck.isCutOff, slow.isCutOff]).toEqual([true, false]);
   });
 
   it('after 5 seconds without progress while reading from PostgreSQL is paused', () => {
     const stuck = behind();
     now += 5_000;
-    feeds.cutOffSlow(NO_BACKPRESSURE);
+    feeds.closeSlowMembers(NO_BACKPRESSURE);
     expect(stuck.isCutOff).toBe(false);
-    feeds.cutOffSlow({ ...NO_BACKPRESSURE, isBlocked: true });
+    feeds.closeSlowMembers({ ...NO_BACKPRESSURE, isBlocked: true });
     expect(stuck.isCutOff).toBe(true);
   });
 
   it('when it reads, but blocks the change log while another member has received everything', () => {
     const [slow, one] = [new Reader(), batch()];
     feeds.deliver(slow.member, [large('a'), large('b'), large('c')], one);
-    feeds.cutOffSlow({ isBlocked: true, hasCaughtUpMember: false, oldest: one });
+    feeds.closeSlowMembers({ isBlocked: true, hasCaughtUpMember: false, oldest: one });
     expect(slow.isCutOff).toBe(false);
-    feeds.cutOffSlow({ isBlocked: true, hasCaughtUpMember: true, oldest: one });
+    feeds.closeSlowMembers({ isBlocked: true, hasCaughtUpMember: true, oldest: one });
     expect(slow.isCutOff).toBe(true);
   });
 });

@@ -48,7 +48,7 @@ export class MemberFeeds {
   }
 
   /** How many members have not received everything. */
-  get behind(): number {
+  get behindCount(): number {
     return this.#feeds.size;
   }
 
@@ -72,7 +72,7 @@ export class MemberFeeds {
     }
     let next = 0;
     for (const chunk of chunks) {
-      if (member.waiting >= OUTBOX_TARGET_BYTES) break;
+      if (member.bufferedBytes >= OUTBOX_TARGET_BYTES) break;
       member.pushPaced(chunk);
       next += 1;
     }
@@ -98,14 +98,14 @@ export class MemberFeeds {
    * Closes members without progress. When the change log is full, also closes members that still need its
    * oldest batch while others have received everything.
    */
-  cutOffSlow({ isBlocked, hasCaughtUpMember, oldest }: Backpressure): void {
+  closeSlowMembers({ isBlocked, hasCaughtUpMember, oldest }: Backpressure): void {
     const now = this.#clock();
     const timeout = isBlocked ? BLOCKED_STALL_TIMEOUT_MS : STALL_TIMEOUT_MS;
     for (const [member, feed] of this.#feeds) {
       const isStalled = now - feed.progressAt >= timeout;
       const isBlocking =
         isBlocked && hasCaughtUpMember && oldest !== undefined && feed.queue[0]?.batch === oldest;
-      if (isStalled || isBlocking) member.tooSlow();
+      if (isStalled || isBlocking) member.closeSlowConsumer();
     }
   }
 
@@ -114,7 +114,7 @@ export class MemberFeeds {
     feed.progressAt = this.#clock();
     for (let item = feed.queue[0]; item !== undefined; item = feed.queue[0]) {
       for (; item.next < item.chunks.length; item.next++) {
-        if (member.waiting >= OUTBOX_TARGET_BYTES) {
+        if (member.bufferedBytes >= OUTBOX_TARGET_BYTES) {
           member.whenDrained(() => this.#drained(member, feed));
           return;
         }

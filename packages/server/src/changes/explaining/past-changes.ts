@@ -4,13 +4,13 @@ import type { ResumeLog } from '../log/resume-log.js';
 import { comparePositions, parseCursor } from '../model/position.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
-import type { TableViews } from '../routing/table-views.js';
+import type { TableLayouts } from '../routing/table-layouts.js';
 import type { Authorizer } from '../visibility/authorizer.js';
 
 export interface PastChangesParts {
   readonly resumeLog: Pick<ResumeLog, 'read'>;
   readonly authorizer: Pick<Authorizer, 'current'>;
-  readonly views: TableViews;
+  readonly layouts: TableLayouts;
   /** The history that is handed out at the moment. */
   readonly epoch: () => string;
 }
@@ -33,7 +33,7 @@ export class PastChanges {
 
   /** Throws VALIDATION_FAILED where there is none. */
   async at(text: string): Promise<PastChange> {
-    const { resumeLog, authorizer, views, epoch } = this.#parts;
+    const { resumeLog, authorizer, layouts, epoch } = this.#parts;
     const cursor = parseCursor(text);
     if (cursor === undefined) throw none('is no cursor');
     if (cursor.epoch !== epoch()) throw none('is of another history of the changes');
@@ -48,13 +48,13 @@ export class PastChanges {
     if (change.kind === 'message')
       throw none('is of a message that was sent by SQL, which goes to everybody');
     await authorizer.current(change.relation.oid);
-    const view = await views.of(change.relation);
-    if (view === undefined) throw none('is of a change of a table that is no more');
-    const { facts } = view;
+    const layout = await layouts.of(change.relation);
+    if (layout === undefined) throw none('is of a change of a table that is no more');
+    const { facts } = layout;
     if (change.kind === 'truncate') return { facts, kind: 'truncate', old: undefined, new: undefined };
     const read = readChange(change.bytes, change.relation, change.start, change.end);
     const image = (version: RowImage | undefined) =>
-      version === undefined ? undefined : view.factsImage(version);
+      version === undefined ? undefined : layout.inCatalogOrder(version);
     return { facts, kind: change.kind, old: image(read.old), new: image(read.new) };
   }
 }

@@ -16,7 +16,7 @@ interface SubscriptionReportParts {
   /** Those of channels. */
   readonly shared: { find(id: string): Subscription | undefined };
   readonly personal: Pick<PersonalSubscriptions, 'find'>;
-  readonly counts: Pick<ChangeCounts, 'unwanted'>;
+  readonly counts: Pick<ChangeCounts, 'filteredOut'>;
 }
 
 /** What can be told of a subscription, of a channel or of a connection. */
@@ -35,7 +35,7 @@ export class SubscriptionReports {
     if (subscription === undefined)
       throw new ProtocolError('SUBSCRIPTION_NOT_FOUND', { error: `subscription ${id} not found` });
     const { since, outcomes } = subscription.counts;
-    const condition = subscription.condition === null ? 0 : counts.unwanted(subscription);
+    const condition = subscription.condition === null ? 0 : counts.filteredOut(subscription);
     return { subscription, owner: own?.owner, counts: { since, ...outcomes, condition } };
   }
 }

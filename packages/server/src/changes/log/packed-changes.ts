@@ -1,5 +1,5 @@
 import type { WalBegin, WalRelation } from '../../postgres/source/change-source.js';
-import { comparePositions, laterOf, type Position } from '../model/position.js';
+import { comparePositions, laterPosition, type Position } from '../model/position.js';
 
 /** A change as it was received: a range of bytes that is decoded later. */
 export type StreamedChange = TableChange | StreamedMessage;
@@ -27,7 +27,7 @@ export type TableChange = Streamed & { readonly relation: WalRelation } & (
 export type StreamedMessage = Streamed & { readonly kind: 'message' } & Bytes;
 
 /** Used for messages where tables have their oid. No table has this oid. */
-export const MESSAGES = 0;
+export const MESSAGES_OID = 0;
 
 /** The kinds of packed entries. An entry begins with a tag: the index of its kind. */
 const KINDS = ['transaction', 'insert', 'update', 'delete', 'truncate', 'message'] as const;
@@ -92,9 +92,9 @@ export class PackedChanges {
     for (const [number, { oid }] of this.#relations.entries()) {
       const last = required(this.#lastByRelation[number]);
       const other = lasts.get(oid);
-      lasts.set(oid, other === undefined ? last : laterOf(last, other));
+      lasts.set(oid, other === undefined ? last : laterPosition(last, other));
     }
-    if (this.#lastMessage !== undefined) lasts.set(MESSAGES, this.#lastMessage);
+    if (this.#lastMessage !== undefined) lasts.set(MESSAGES_OID, this.#lastMessage);
     return lasts;
   }
 

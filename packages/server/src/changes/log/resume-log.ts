@@ -1,5 +1,5 @@
 import type { Log } from '../../lib/log.js';
-import { comparePositions, laterOf, type Position } from '../model/position.js';
+import { comparePositions, laterPosition, type Position } from '../model/position.js';
 import type { PackedChanges, StreamedChange } from './packed-changes.js';
 import type { StoredRange, WindowFile } from './window-file.js';
 
@@ -90,7 +90,7 @@ export class ResumeLog {
 
   /** Records that changes of a table before `position` may never have been in the stream. */
   markMissed(oid: number, position: Position): void {
-    this.#forgotten.set(oid, laterOf(position, this.#forgotten.get(oid) ?? position));
+    this.#forgotten.set(oid, laterPosition(position, this.#forgotten.get(oid) ?? position));
   }
 
   /** Returns whether no change of these tables after the position is missing. */

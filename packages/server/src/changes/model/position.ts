@@ -20,7 +20,7 @@ export function comparePositions(a: Position, b: Position): number {
 }
 
 /** Returns the later of two positions. */
-export function laterOf(a: Position, b: Position): Position {
+export function laterPosition(a: Position, b: Position): Position {
   return comparePositions(a, b) < 0 ? b : a;
 }
 

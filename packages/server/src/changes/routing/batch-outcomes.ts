@@ -3,7 +3,7 @@ import type { Subscription } from '../subscriptions/subscription.js';
 import { type FilterMatches, isSubscribedTo } from './filter-matches.js';
 import type { DeliveredChanges } from './message-list-builder.js';
 import { type DecodedChange, eventOf, type TableBatch } from './table-batch.js';
-import type { Entry, TableSubscriptions } from './table-subscriptions.js';
+import type { SubscriptionEntry, TableSubscriptions } from './table-subscriptions.js';
 
 /** The reason why no member of a target gets a matching change. */
 export type UndeliveredReason = Extract<Outcome, 'policy' | 'privilege' | 'unheard'>;
@@ -41,18 +41,18 @@ export class BatchOutcomes {
     tableBatch: TableBatch,
     subscriptions: TableSubscriptions,
     matches: FilterMatches,
-    undeliveredReasonOf: (entry: Entry) => UndeliveredReason,
+    undeliveredReasonOf: (entry: SubscriptionEntry) => UndeliveredReason,
   ): void {
-    const { oid } = tableBatch.view.facts;
+    const { oid } = tableBatch.layout.facts;
     const counts = countsOf(tableBatch.changes);
     this.#countsByTable.set(oid, sumOf(this.#countsByTable.get(oid), counts));
     for (const entry of subscriptions.unconditional()) {
       const { subscription } = entry;
-      const { filter, seen } = subscription;
+      const { filter, snapshot } = subscription;
       const matched = this.#matchedOf(subscription);
       // Changes are checked one by one only where the subscription's snapshot may have seen some of them.
       matched.unconditionalCount +=
-        seen === undefined
+        snapshot === undefined
           ? filter.events.reduce((sum, event) => sum + counts[event], 0)
           : tableBatch.changes.filter((change) => isSubscribedTo(subscription, change)).length;
       matched.undeliveredReason = undeliveredReasonOf(entry);
@@ -75,7 +75,7 @@ export class BatchOutcomes {
       outcomeCounts[undeliveredReason] = unconditionalCount + matching.size - deliveredChanges.size - error;
       outcomes.set(subscription, outcomeCounts);
     }
-    return { seen: this.#countsByTable, outcomes };
+    return { changesByTable: this.#countsByTable, outcomes };
   }
 
   #matchedOf(subscription: Subscription): MatchedChanges {

@@ -20,9 +20,9 @@ import type { Recipients, TableRecipients } from './recipients.js';
 import type { EvaluateParameters, RoleRecipients } from './role-recipients.js';
 import { RowVisibility } from './row-visibility.js';
 import { TableBatch } from './table-batch.js';
-import { type Entry, TableSubscriptions } from './table-subscriptions.js';
-import type { TableView } from './table-view.js';
-import type { TableViews } from './table-views.js';
+import type { TableLayout } from './table-layout.js';
+import type { TableLayouts } from './table-layouts.js';
+import { type SubscriptionEntry, TableSubscriptions } from './table-subscriptions.js';
 
 /** Counts evaluated rows, filtered changes and errors; read when metrics are scraped. */
 interface RoutingCounters {
@@ -33,7 +33,7 @@ interface RoutingCounters {
 
 export interface BatchRouterParts {
   readonly authorizer: Authorizer;
-  readonly views: TableViews;
+  readonly layouts: TableLayouts;
   readonly formats: ValueFormats;
   readonly encoder: ChangeEncoder;
   readonly personal: Pick<PersonalSubscriptions, 'byTable' | 'version'>;
@@ -45,7 +45,7 @@ export interface BatchRouterParts {
 }
 
 /** The result of routing a batch. */
-export interface Routed {
+export interface RoutedBatch {
   readonly deliveries: Iterable<GroupDelivery>;
   readonly delivered: DeliveredChanges;
   readonly outcomes: ChangeOutcomes;
@@ -85,7 +85,11 @@ export class BatchRouter {
   }
 
   /** Returns the messages of each recipient group. Throws StaleFacts if the catalog has changed meanwhile. */
-  async route(epoch: string, changes: readonly StreamedChange[], recipients: Recipients): Promise<Routed> {
+  async route(
+    epoch: string,
+    changes: readonly StreamedChange[],
+    recipients: Recipients,
+  ): Promise<RoutedBatch> {
     const { authorizer, encoder } = this.#parts;
     const result: BatchResult = {
       deliveries: new GroupDeliveries(),
@@ -95,29 +99,31 @@ export class BatchRouter {
     const { deliveries, delivered, outcomes } = result;
     const segments = await this.#segments(changes, recipients);
     const tableBatches = segments.flat();
-    const hasRecipients = ({ view: { facts } }: TableBatch) => recipients.ofTable(facts.oid).roles.size > 0;
+    const hasRecipients = ({ layout: { facts } }: TableBatch) =>
+      recipients.ofTable(facts.oid).byRole.size > 0;
     const withRecipients = tableBatches.filter(hasRecipients);
     if (
       withRecipients.length > 0 ||
-      tableBatches.some(({ view }) => recipients.readsMemberships(view.facts.oid))
+      tableBatches.some(({ layout }) => recipients.readsMemberships(layout.facts.oid))
     ) {
       // Fails if the catalog has changed, or if other sessions do not see these transactions yet.
-      const tables = new Set(withRecipients.map(({ view }) => view.facts));
+      const tables = new Set(withRecipients.map(({ layout }) => layout.facts));
       await authorizer.verify([...tables], distinctXids(changes));
     }
-    const listsByView = new Map<TableView, MessageListBuilder>();
+    const listsByLayout = new Map<TableLayout, MessageListBuilder>();
     for (const segment of segments) {
       // The rows of a transaction are visible by its own membership changes.
       for (const tableBatch of segment) recipients.tableChanged(tableBatch);
       for (const tableBatch of segment.filter(hasRecipients)) {
-        const { view } = tableBatch;
+        const { layout } = tableBatch;
         const lists =
-          listsByView.get(view) ?? new MessageListBuilder(new ChangeFrames(epoch, view, encoder), delivered);
-        listsByView.set(view, lists);
-        await this.#routeTable(tableBatch, recipients.ofTable(view.facts.oid), lists, result);
+          listsByLayout.get(layout) ??
+          new MessageListBuilder(new ChangeFrames(epoch, layout, encoder), delivered);
+        listsByLayout.set(layout, lists);
+        await this.#routeTable(tableBatch, recipients.ofTable(layout.facts.oid), lists, result);
       }
     }
-    for (const lists of listsByView.values()) lists.finish(deliveries);
+    for (const lists of listsByLayout.values()) lists.finish(deliveries);
     for (const [batchIndex, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, batchIndex, recipients, deliveries);
     return { deliveries: deliveries.all(), delivered, outcomes: outcomes.finish(delivered) };
@@ -129,7 +135,7 @@ export class BatchRouter {
    */
   async prepare(oid: number, recipients: Recipients): Promise<boolean> {
     const { authorizer } = this.#parts;
-    for (const [role, roleRecipients] of recipients.ofTable(oid).roles) {
+    for (const [role, roleRecipients] of recipients.ofTable(oid).byRole) {
       const facts = await authorizer.facts(oid);
       if (facts === undefined) return false;
       const { rows, policyCompilation } = await authorizer.privileges(facts, role);
@@ -181,8 +187,8 @@ export class BatchRouter {
       const { relation } = change;
       const tableBatches = segments.at(-1);
       if (tableBatches?.has(relation) === false) {
-        const view = await this.#parts.views.of(relation);
-        tableBatches.set(relation, view === undefined ? undefined : new TableBatch(view));
+        const layout = await this.#parts.layouts.of(relation);
+        tableBatches.set(relation, layout === undefined ? undefined : new TableBatch(layout));
       }
       tableBatches?.get(relation)?.add(change, batchIndex);
     }
@@ -190,9 +196,9 @@ export class BatchRouter {
       [...tableBatches.values()].filter((tableBatch) => tableBatch !== undefined),
     );
     this.#parts.formats.beginRows();
-    for (const { view, changes: tableChanges } of decoded.flat()) {
+    for (const { layout, changes: tableChanges } of decoded.flat()) {
       const rows = tableChanges.flatMap((change) => [change.old, change.new]);
-      await this.#parts.formats.convert(view.relation, rows);
+      await this.#parts.formats.convert(layout.relation, rows);
     }
     return decoded;
   }
@@ -204,7 +210,7 @@ export class BatchRouter {
     result: BatchResult,
   ): Promise<void> {
     const { authorizer, counters } = this.#parts;
-    const { facts } = tableBatch.view;
+    const { facts } = tableBatch.layout;
     const subscriptions = await this.#subscriptionsOf(facts);
     if (subscriptions.isEmpty) return;
     const conditionResults = await this.#evaluateConditions(
@@ -217,7 +223,7 @@ export class BatchRouter {
       new FilterMatches(tableBatch, subscriptions, conditionResults, columns);
     const all = matchesFor(new Set(facts.columns.map(({ name }) => name)));
     const roles: RoleAccess[] = [];
-    for (const [role, recipients] of tableRecipients.roles) {
+    for (const [role, recipients] of tableRecipients.byRole) {
       const privileges = await authorizer.privileges(facts, role);
       const matches = facts.columns.every(({ name }) => privileges.columns.has(name))
         ? all
@@ -267,7 +273,7 @@ export class BatchRouter {
     const conditionResults = new Map<string, EvaluationResult>();
     if (conditionsInPostgres.length === 0 || tableBatch.rows.length === 0) return conditionResults;
     const results = await authorizer.evaluateConditions(
-      tableBatch.view.facts,
+      tableBatch.layout.facts,
       tableBatch.rows,
       conditionsInPostgres,
     );
@@ -275,9 +281,9 @@ export class BatchRouter {
       const result = results[n];
       if (result === undefined) throw new Error('The authorizer returned no result for a condition');
       conditionResults.set(sql, result);
-      const required = tableBatch.view.requirement(columns);
+      const required = tableBatch.layout.requiredIndexes(columns);
       const hasFailed = (row: number) =>
-        result.failed.has(row) && required !== null && tableBatch.knows(row, required);
+        result.failed.has(row) && required !== null && tableBatch.hasColumns(row, required);
       const failed = tableBatch.changes.filter(
         ({ oldRow, newRow }) => hasFailed(oldRow) || hasFailed(newRow),
       );
@@ -286,9 +292,9 @@ export class BatchRouter {
       for (const { target, subscription } of subscriptions.withCondition(sql)) {
         for (const change of failed)
           if (isSubscribedTo(subscription, change)) outcomes.conditionFailed(subscription, change);
-        for (const recipients of tableRecipients.roles.values())
+        for (const recipients of tableRecipients.byRole.values())
           for (const group of recipients.groupsOf(target))
-            deliveries.of(group).failed.set(subscription, tableBatch.view.facts);
+            deliveries.of(group).failed.set(subscription, tableBatch.layout.facts);
       }
     }
     return conditionResults;
@@ -316,7 +322,7 @@ export class BatchRouter {
       }
       if (isFiltered && matches.hasMatch(change)) counters.changesFiltered += 1;
     }
-    counters.rowsEvaluated += visibility.evaluated;
+    counters.rowsEvaluated += visibility.evaluatedCount;
     this.#recordPolicyFailures(tableBatch, matches, visibility, result);
   }
 
@@ -336,7 +342,7 @@ export class BatchRouter {
             ...(match?.oldSubscriptions ?? []),
             ...(match?.newSubscriptions ?? []),
           ]) {
-            deliveries.of(group).failed.set(subscription, tableBatch.view.facts);
+            deliveries.of(group).failed.set(subscription, tableBatch.layout.facts);
             outcomes.policyFailed(subscription, change);
           }
         }
@@ -353,7 +359,7 @@ interface RoleAccess {
 
 /** Returns the reason that counts for a matching change that no member gets. */
 function undeliveredReasonOf(
-  { target, subscription }: Entry,
+  { target, subscription }: SubscriptionEntry,
   roles: readonly RoleAccess[],
 ): UndeliveredReason {
   const withMembers = roles.filter(({ recipients }) => recipients.hasAny(target));

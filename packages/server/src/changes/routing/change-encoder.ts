@@ -5,7 +5,7 @@ import type { WalBegin, WalRelation } from '../../postgres/source/change-source.
 import { formatLsn } from '../../postgres/sql/lsn.js';
 
 /** The fields of a change that are the same for all members. */
-export interface ChangeFacts {
+export interface ChangeHeader {
   readonly epoch: string;
   readonly transaction: WalBegin;
   readonly index: number;
@@ -14,7 +14,7 @@ export interface ChangeFacts {
 }
 
 /** The fields of a change that depend on the recipient. */
-export interface ChangeForm {
+export interface ChangeBody {
   /** JSON texts; null: there is no such version, or it is not visible. */
   readonly oldRecord: string | null;
   readonly newRecord: string | null;
@@ -52,25 +52,25 @@ export class ChangeEncoder {
   }
 
   /** Returns the framed bytes that a connection writes. */
-  encode(facts: ChangeFacts, form: ChangeForm): Buffer {
-    const { index, event, transaction } = facts;
-    const shared = this.#transactionFieldsOf(facts);
-    const { table, schema, name } = this.#namesOf(facts.relation);
+  encode(header: ChangeHeader, body: ChangeBody): Buffer {
+    const { index, event, transaction } = header;
+    const shared = this.#transactionFieldsOf(header);
+    const { table, schema, name } = this.#namesOf(header.relation);
     const id = `${shared.milliseconds}_${shared.idPrefix}${index.toString(36)}`;
     const more =
-      (form.visibility === undefined ? '' : `,"visibility":"${form.visibility}"`) +
-      (form.unchangedColumns === '' ? '' : `,"unchanged_columns":${form.unchangedColumns}`);
+      (body.visibility === undefined ? '' : `,"visibility":"${body.visibility}"`) +
+      (body.unchangedColumns === '' ? '' : `,"unchanged_columns":${body.unchangedColumns}`);
     return this.#frame(
       `{"id":"msg_${id}","type":"database_change","event":"${event}.${name}","payload":{"change":{` +
         `"id":"change_${id}","table":${table},"schema":${schema},"event":"${event}",` +
-        `"old_record":${form.oldRecord},"new_record":${form.newRecord},` +
+        `"old_record":${body.oldRecord},"new_record":${body.newRecord},` +
         `"timestamp":"${shared.timestamp}","commit_timestamp":"${shared.commitTimestamp}","xid":${transaction.xid}${more}},` +
-        `"subscription_ids":${form.subscriptionIds}},"user_id":"${SYSTEM_USER}",` +
+        `"subscription_ids":${body.subscriptionIds}},"user_id":"${SYSTEM_USER}",` +
         `"timestamp":"${shared.timestamp}","cursor":"${shared.cursorPrefix}${index}"}`,
     );
   }
 
-  #transactionFieldsOf({ transaction, epoch }: ChangeFacts): TransactionFields {
+  #transactionFieldsOf({ transaction, epoch }: ChangeHeader): TransactionFields {
     if (this.#transactionFields?.transaction === transaction && this.#transactionFields.epoch === epoch)
       return this.#transactionFields;
     const { commitLsn, commitTime } = transaction;

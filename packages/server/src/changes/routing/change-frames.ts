@@ -3,7 +3,7 @@ import type { Subscription } from '../subscriptions/subscription.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { ChangeEncoder } from './change-encoder.js';
 import type { DecodedChange } from './table-batch.js';
-import type { ColumnChoice, TableView } from './table-view.js';
+import type { ColumnSelection, TableLayout } from './table-layout.js';
 import type { VisibleChange } from './visible-change.js';
 
 const EVENTS = {
@@ -15,9 +15,9 @@ const EVENTS = {
 
 /** The columns and subscription ids of a message, for one role and one set of matching subscriptions. */
 interface MessageShape {
-  readonly columns: ColumnChoice;
+  readonly columns: ColumnSelection;
   /** The key columns: all that is sent of the old version when a row is no longer visible. */
-  readonly key: ColumnChoice;
+  readonly key: ColumnSelection;
   /** The ids as a JSON array. */
   readonly ids: string;
 }
@@ -28,14 +28,14 @@ interface MessageShape {
  */
 export class ChangeFrames {
   readonly #epoch: string;
-  readonly #view: TableView;
+  readonly #layout: TableLayout;
   readonly #encoder: ChangeEncoder;
   readonly #shapes = new Map<RolePrivileges, Map<readonly Subscription[], MessageShape>>();
   readonly #framesByChange = new Map<DecodedChange, Map<string, Buffer>>();
 
-  constructor(epoch: string, view: TableView, encoder: ChangeEncoder) {
+  constructor(epoch: string, layout: TableLayout, encoder: ChangeEncoder) {
     this.#epoch = epoch;
-    this.#view = view;
+    this.#layout = layout;
     this.#encoder = encoder;
   }
 
@@ -60,7 +60,7 @@ export class ChangeFrames {
     const { showsOld, showsNew, visibility } = visibleChange;
     const old = showsOld ? change.old : undefined;
     const now = showsNew ? change.new : undefined;
-    const unchanged = now === undefined ? [] : this.#view.unknownIn(now, columns);
+    const unchanged = now === undefined ? [] : this.#layout.unknownColumns(now, columns);
     return this.#encoder.encode(
       { epoch: this.#epoch, transaction, index, relation, event: EVENTS[kind] },
       {
@@ -82,14 +82,14 @@ export class ChangeFrames {
     }
     let shape = shapes.get(subscriptions);
     if (shape === undefined) {
-      const { primaryKey } = this.#view.facts;
+      const { primaryKey } = this.#layout.facts;
       const names = subscriptions.some(({ filter }) => filter.columns === undefined)
         ? undefined
         : new Set(subscriptions.flatMap(({ filter }) => filter.columns ?? []));
-      const columns = this.#view.choice(names, privileges);
+      const columns = this.#layout.selectColumns(names, privileges);
       shape = {
         columns,
-        key: primaryKey.length === 0 ? columns : this.#view.choice(new Set(primaryKey), privileges),
+        key: primaryKey.length === 0 ? columns : this.#layout.selectColumns(new Set(primaryKey), privileges),
         ids: JSON.stringify(subscriptions.map(({ id }) => id)),
       };
       shapes.set(subscriptions, shape);

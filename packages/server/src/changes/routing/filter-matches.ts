@@ -2,7 +2,7 @@ import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-grou
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { EvaluationResult } from '../visibility/authorizer.js';
 import { type DecodedChange, eventOf, NO_ROW, type TableBatch } from './table-batch.js';
-import type { Entry, TableSubscriptions } from './table-subscriptions.js';
+import type { SubscriptionEntry, TableSubscriptions } from './table-subscriptions.js';
 
 /** A change that some subscription of a recipient group matches. Row visibility is not considered yet. */
 export interface ChangeMatch {
@@ -23,10 +23,10 @@ const NONE: readonly Subscription[] = [];
  * Whether the subscription selects the event of the change, and the snapshot that it began with did not see
  * the change.
  */
-export function isSubscribedTo({ filter, seen }: Subscription, change: DecodedChange): boolean {
+export function isSubscribedTo({ filter, snapshot }: Subscription, change: DecodedChange): boolean {
   const event = eventOf(change);
   if (event === undefined || !filter.events.includes(event)) return false;
-  return seen?.sees(change.streamed.transaction.xid) !== true;
+  return snapshot?.sees(change.streamed.transaction.xid) !== true;
 }
 
 /**
@@ -44,7 +44,10 @@ export class FilterMatches {
   readonly #sets = new SubscriptionSets();
   /** The indexes, in catalog order, of the columns that conditions read. */
   readonly #requiredIndexes = new Map<readonly string[], readonly number[] | null>();
-  readonly #matching = new Map<DecodedChange, ReadonlyMap<SubscriptionTarget, readonly Entry[]>>();
+  readonly #matching = new Map<
+    DecodedChange,
+    ReadonlyMap<SubscriptionTarget, readonly SubscriptionEntry[]>
+  >();
   readonly #matchByChannel = new Map<DecodedChange, Map<string, ChangeMatch | undefined>>();
 
   constructor(
@@ -73,7 +76,7 @@ export class FilterMatches {
   }
 
   /** The subscriptions with a matching condition. */
-  matching(change: DecodedChange): readonly Entry[] {
+  matching(change: DecodedChange): readonly SubscriptionEntry[] {
     return [...this.#matchingOf(change).values()]
       .flat()
       .filter((entry) => isSubscribedTo(entry.subscription, change));
@@ -102,7 +105,7 @@ export class FilterMatches {
         : { change, oldSubscriptions: all, newSubscriptions: NONE, isOldUnknown: false };
     }
     const matching = this.#matchingOf(change);
-    const entries: Entry[] = [];
+    const entries: SubscriptionEntry[] = [];
     for (const target of targets) {
       for (const entry of [...subscriptions.unconditionalOf(target), ...(matching.get(target) ?? [])])
         if (isSubscribedTo(entry.subscription, change)) entries.push(entry);
@@ -120,19 +123,19 @@ export class FilterMatches {
     };
   }
 
-  #subscriptionsMatching(entries: readonly Entry[], row: number): readonly Subscription[] {
+  #subscriptionsMatching(entries: readonly SubscriptionEntry[], row: number): readonly Subscription[] {
     if (row === NO_ROW) return NONE;
     return this.#sets.of(entries.filter((entry) => this.#isConditionTrue(entry, row)));
   }
 
-  #isConditionTrue({ subscription: { condition }, test }: Entry, row: number): boolean {
+  #isConditionTrue({ subscription: { condition }, test }: SubscriptionEntry, row: number): boolean {
     if (condition === null) return true;
     if (!this.#canRead(condition.columns) || !this.#hasColumns(row, condition.columns)) return false;
     if (test !== undefined) return test(this.#tableBatch.typedRow(row), []) === true;
     return this.#conditionResults.get(condition.sql)?.visible.has(row) === true;
   }
 
-  #isVersionUnknown(entries: readonly Entry[], row: number): boolean {
+  #isVersionUnknown(entries: readonly SubscriptionEntry[], row: number): boolean {
     if (row === NO_ROW) return true;
     return entries.some(
       ({ subscription: { condition } }) => condition !== null && !this.#hasColumns(row, condition.columns),
@@ -146,24 +149,24 @@ export class FilterMatches {
   #hasColumns(row: number, columns: readonly string[]): boolean {
     let required = this.#requiredIndexes.get(columns);
     if (required === undefined) {
-      required = this.#tableBatch.view.requirement(columns);
+      required = this.#tableBatch.layout.requiredIndexes(columns);
       this.#requiredIndexes.set(columns, required);
     }
-    return required !== null && this.#tableBatch.knows(row, required);
+    return required !== null && this.#tableBatch.hasColumns(row, required);
   }
 
   /** Returns by target the entries with a condition that is true of a version of the row. */
-  #matchingOf(change: DecodedChange): ReadonlyMap<SubscriptionTarget, readonly Entry[]> {
+  #matchingOf(change: DecodedChange): ReadonlyMap<SubscriptionTarget, readonly SubscriptionEntry[]> {
     let found = this.#matching.get(change);
     if (found !== undefined) return found;
-    const entries = new Set<Entry>();
+    const entries = new Set<SubscriptionEntry>();
     for (const row of [change.oldRow, change.newRow]) {
       if (row === NO_ROW) continue;
-      const isKnown = (columnIndex: number) => this.#tableBatch.knows(row, [columnIndex]);
+      const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
       for (const entry of this.#subscriptions.candidates(this.#tableBatch.typedRow(row), isKnown))
         if (this.#isConditionTrue(entry, row)) entries.add(entry);
     }
-    const byTarget = new Map<SubscriptionTarget, Entry[]>();
+    const byTarget = new Map<SubscriptionTarget, SubscriptionEntry[]>();
     for (const entry of entries) {
       const others = byTarget.get(entry.target);
       if (others === undefined) byTarget.set(entry.target, [entry]);
@@ -179,7 +182,7 @@ export class FilterMatches {
 class SubscriptionSets {
   readonly #known = new Map<string, readonly Subscription[]>();
 
-  of(entries: readonly Entry[]): readonly Subscription[] {
+  of(entries: readonly SubscriptionEntry[]): readonly Subscription[] {
     const key = entries.map(({ subscription: { id } }) => id).join();
     const known = this.#known.get(key);
     if (known !== undefined) return known;

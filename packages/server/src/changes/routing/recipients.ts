@@ -90,7 +90,7 @@ export class Recipients {
 
   /** Applies the changes of a table to the membership lists that are read from it. */
   tableChanged(tableBatch: TableBatch): void {
-    const { oid } = tableBatch.view.facts;
+    const { oid } = tableBatch.layout.facts;
     for (const role of this.#roles()) role.tableChanged(oid, tableBatch);
   }
 
@@ -115,7 +115,7 @@ export class Recipients {
   }
 
   *#roles(): Iterable<RoleRecipients> {
-    for (const { recipients } of this.#tables.values()) yield* recipients.roles.values();
+    for (const { recipients } of this.#tables.values()) yield* recipients.byRole.values();
   }
 
   #whenUnfrozen(update: () => void): void {
@@ -178,19 +178,19 @@ export class Recipients {
 
 /** The recipients of one table, by database role. */
 export class TableRecipients {
-  readonly roles = new Map<string, RoleRecipients>();
+  readonly byRole = new Map<string, RoleRecipients>();
 
   add(group: RecipientGroup): void {
     const { role } = group.viewer;
-    const roleRecipients = this.roles.get(role) ?? new RoleRecipients();
-    this.roles.set(role, roleRecipients);
+    const roleRecipients = this.byRole.get(role) ?? new RoleRecipients();
+    this.byRole.set(role, roleRecipients);
     roleRecipients.add(group);
   }
 
   remove(group: RecipientGroup): void {
     const { role } = group.viewer;
-    const roleRecipients = this.roles.get(role);
+    const roleRecipients = this.byRole.get(role);
     roleRecipients?.remove(group);
-    if (roleRecipients?.viewers.size === 0) this.roles.delete(role);
+    if (roleRecipients?.viewers.size === 0) this.byRole.delete(role);
   }
 }

@@ -57,7 +57,9 @@ describe('viewers that are prepared ahead of a change', () => {
 
   /** Returns the users that see a row of a room; `now`: the parameters of viewers that are still pending. */
   async function viewersSeeing(room: string, now: ViewerParameters): Promise<string[]> {
-    const { index } = await recipients.indexed(MEMBERS_OF_ROOM, async (viewers) => viewers.map(() => now));
+    const { index } = await recipients.indexViewers(MEMBERS_OF_ROOM, async (viewers) =>
+      viewers.map(() => now),
+    );
     return [...index.find(new TypedRow([room]))].map(({ viewer }) => viewer.userId);
   }
 
@@ -88,7 +90,7 @@ describe('viewers that are prepared ahead of a change', () => {
 
   it('are evaluated by the newest policies', async () => {
     const others: Compiled = { compiled: { ...MEMBERS_OF_ROOM.compiled } };
-    const { index } = await recipients.indexed(others, async () => [rooms('2')]);
+    const { index } = await recipients.indexViewers(others, async () => [rooms('2')]);
     answerRead([rooms('1')]);
     await preparing;
     expect([...index.find(new TypedRow(['2']))]).toHaveLength(1);
@@ -131,7 +133,7 @@ describe('a list that is kept up to date by the changes of its table', () => {
     const change = { streamed, oldRow: old === undefined ? -1 : 0, newRow: now === undefined ? -1 : 1 };
     return {
       changes: [change],
-      isWhole: () => true,
+      isComplete: () => true,
       typedRow: (row: number) => new TypedRow(rows[row] ?? []),
     } as unknown as TableBatch;
   }
@@ -146,7 +148,7 @@ describe('a list that is kept up to date by the changes of its table', () => {
   });
 
   async function isSeen(room: string): Promise<boolean> {
-    const { index } = await recipients.indexed(TRACKED_MEMBERS_OF_ROOM, async (viewers) => {
+    const { index } = await recipients.indexViewers(TRACKED_MEMBERS_OF_ROOM, async (viewers) => {
       readCount += viewers.length;
       return viewers.map(() => ({
         parameters: [listOf([family.parse('1')]), 'ada'],

@@ -64,7 +64,7 @@ export class RoleRecipients {
   /** The groups without an owner, by the channel's name. */
   readonly sharedGroups = new Map<string, Set<RecipientGroup>>();
   /** The groups of connections with personal subscriptions, by the channel's name. */
-  readonly ownGroups = new Map<string, Set<RecipientGroup>>();
+  readonly personalGroups = new Map<string, Set<RecipientGroup>>();
   readonly groupByOwner = new Map<Subscriber, RecipientGroup>();
   #indexedViewers: IndexedViewers | undefined;
 
@@ -77,7 +77,7 @@ export class RoleRecipients {
       this.#indexedViewers?.pending.add(tableViewer);
     }
     tableViewer.groups.add(group);
-    const channels = owner === undefined ? this.sharedGroups : this.ownGroups;
+    const channels = owner === undefined ? this.sharedGroups : this.personalGroups;
     const others = channels.get(channel.name);
     if (others === undefined) channels.set(channel.name, new Set([group]));
     else others.add(group);
@@ -86,7 +86,7 @@ export class RoleRecipients {
 
   remove(group: RecipientGroup): void {
     const { viewer, channel, owner } = group;
-    const channels = owner === undefined ? this.sharedGroups : this.ownGroups;
+    const channels = owner === undefined ? this.sharedGroups : this.personalGroups;
     const others = channels.get(channel.name);
     others?.delete(group);
     if (others?.size === 0) channels.delete(channel.name);
@@ -147,7 +147,7 @@ export class RoleRecipients {
       if (list.appliedUpTo !== undefined && comparePositions(position, list.appliedUpTo) <= 0) continue;
       list.appliedUpTo = position;
       const isUnknown = streamed.kind !== 'truncate' && streamed.kind !== 'insert' && oldRow === NO_ROW;
-      if (isUnknown || ![oldRow, newRow].every((row) => row === NO_ROW || tableBatch.isWhole(row))) {
+      if (isUnknown || ![oldRow, newRow].every((row) => row === NO_ROW || tableBatch.isComplete(row))) {
         this.#invalidateAffected(list, tableBatch, [change]);
         continue;
       }
@@ -222,14 +222,14 @@ export class RoleRecipients {
 
   /** Whether a subscription target has any recipient group. */
   hasAny(target: SubscriptionTarget): boolean {
-    if (typeof target === 'string') return this.sharedGroups.has(target) || this.ownGroups.has(target);
+    if (typeof target === 'string') return this.sharedGroups.has(target) || this.personalGroups.has(target);
     return this.groupByOwner.has(target);
   }
 
   /** Returns the recipient groups of a subscription target. */
   groupsOf(target: SubscriptionTarget): Iterable<RecipientGroup> {
     if (typeof target === 'string')
-      return [...(this.sharedGroups.get(target) ?? []), ...(this.ownGroups.get(target) ?? [])];
+      return [...(this.sharedGroups.get(target) ?? []), ...(this.personalGroups.get(target) ?? [])];
     const group = this.groupByOwner.get(target);
     return group === undefined ? [] : [group];
   }
@@ -238,7 +238,7 @@ export class RoleRecipients {
    * Returns the index of all viewers for these policies. It is rebuilt if the policies have changed;
    * otherwise only pending viewers are added.
    */
-  async indexed(policies: Compiled, evaluateParameters: EvaluateParameters): Promise<IndexedViewers> {
+  async indexViewers(policies: Compiled, evaluateParameters: EvaluateParameters): Promise<IndexedViewers> {
     const indexed = this.#indexOf(policies);
     await this.#add(indexed, [...indexed.pending], evaluateParameters);
     return indexed;
@@ -310,7 +310,7 @@ function affectedViewers(
     if (streamed.kind === 'truncate' || (streamed.kind !== 'insert' && oldRow === NO_ROW)) return undefined;
     for (const row of [oldRow, newRow]) {
       if (row === NO_ROW) continue;
-      if (!index.columns.every((columnIndex) => tableBatch.knows(row, [columnIndex]))) return undefined;
+      if (!index.columns.every((columnIndex) => tableBatch.hasColumns(row, [columnIndex]))) return undefined;
       for (const tableViewer of index.find(tableBatch.typedRow(row))) found.add(tableViewer);
     }
   }

@@ -11,7 +11,7 @@ type Evaluator = Pick<Authorizer, 'evaluatePolicies' | 'evaluateParameters'>;
 /** Evaluates the policies on the row versions of a table batch, for all viewers of one role. */
 export class RowVisibility {
   /** How many row versions the policies were evaluated on. */
-  readonly evaluated: number;
+  readonly evaluatedCount: number;
   /** The rows on which a policy raised an error, by viewer. */
   readonly failed = new Map<TableViewer, ReadonlySet<number>>();
   readonly #isKnown: (row: number) => boolean;
@@ -25,13 +25,13 @@ export class RowVisibility {
     recipients: RoleRecipients,
     privileges: RolePrivileges,
   ) {
-    const required = tableBatch.view.requirement(privileges.reads);
-    this.#isKnown = (row) => required !== null && row !== NO_ROW && tableBatch.knows(row, required);
+    const required = tableBatch.layout.requiredIndexes(privileges.reads);
+    this.#isKnown = (row) => required !== null && row !== NO_ROW && tableBatch.hasColumns(row, required);
     this.#viewers = recipients.viewers;
     const matching = tableBatch.changes.filter((change) => matches.hasMatch(change));
     for (const { oldRow, newRow } of matching)
       for (const row of [oldRow, newRow]) if (this.#isKnown(row)) this.#visibleTo.set(row, new Set());
-    this.evaluated = this.#visibleTo.size;
+    this.evaluatedCount = this.#visibleTo.size;
   }
 
   /**
@@ -47,11 +47,11 @@ export class RowVisibility {
   ): Promise<RowVisibility> {
     const visibility = new RowVisibility(tableBatch, matches, recipients, privileges);
     if (visibility.#visibleTo.size === 0) return visibility;
-    const { facts } = tableBatch.view;
+    const { facts } = tableBatch.layout;
     let inPostgres: Iterable<TableViewer> = recipients.viewers.values();
     if ('compiled' in privileges.policyCompilation) {
       const role = roleOf(recipients);
-      const indexed = await recipients.indexed(privileges.policyCompilation, (viewers) =>
+      const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers) =>
         authorizer.evaluateParameters(facts, role, viewers),
       );
       for (const [row, visibleTo] of visibility.#visibleTo)

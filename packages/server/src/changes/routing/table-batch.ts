@@ -3,7 +3,7 @@ import type { TableChange } from '../log/packed-changes.js';
 import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
 import { TypedRow } from '../visibility/compiling/predicate.js';
-import type { TableView } from './table-view.js';
+import type { TableLayout } from './table-layout.js';
 
 /** The row index of a version that the change does not have. */
 export const NO_ROW = -1;
@@ -31,13 +31,13 @@ export function eventOf({ streamed: { kind } }: DecodedChange): FilterEvent | un
  * Holds the changes of one table in a batch, and their row versions in the form that the authorizer takes.
  */
 export class TableBatch {
-  readonly view: TableView;
+  readonly layout: TableLayout;
   readonly changes: DecodedChange[] = [];
   readonly rows: RowImage[] = [];
   readonly #typedRows: TypedRow[] = [];
 
-  constructor(view: TableView) {
-    this.view = view;
+  constructor(layout: TableLayout) {
+    this.layout = layout;
   }
 
   add(streamed: TableChange, batchIndex: number): void {
@@ -64,14 +64,14 @@ export class TableBatch {
   }
 
   /** Whether the values of all these columns of a row are known. `required`: indexes in catalog order. */
-  knows(row: number, required: readonly number[]): boolean {
+  hasColumns(row: number, required: readonly number[]): boolean {
     const image = this.rows[row];
     return image !== undefined && required.every((index) => image[index] !== undefined);
   }
 
   /** Whether the values of all columns of a row are known, but for generated columns. */
-  isWhole(row: number): boolean {
-    return this.view.facts.columns.every(
+  isComplete(row: number): boolean {
+    return this.layout.facts.columns.every(
       ({ generated }, index) => generated !== null || this.rows[row]?.[index] !== undefined,
     );
   }
@@ -88,6 +88,6 @@ export class TableBatch {
 
   /** Returns the index of the added row. */
   #addRow(image: RowImage | undefined): number {
-    return image === undefined ? NO_ROW : this.rows.push(this.view.factsImage(image)) - 1;
+    return image === undefined ? NO_ROW : this.rows.push(this.layout.inCatalogOrder(image)) - 1;
   }
 }

@@ -8,7 +8,7 @@ import { type Test, type TypedRow, testOf } from '../visibility/compiling/predic
 import type { Value } from '../visibility/compiling/typed-values.js';
 
 /** A subscription to a table, with the test of its condition. */
-export interface Entry {
+export interface SubscriptionEntry {
   /** The rank of the subscription among all of the table, in the order in which they were added. */
   readonly order: number;
   readonly target: SubscriptionTarget;
@@ -19,7 +19,7 @@ export interface Entry {
 
 /** An entry, with the keys under which it is indexed. */
 interface IndexedEntry {
-  readonly entry: Entry;
+  readonly entry: SubscriptionEntry;
   readonly condition: Condition | null;
   /** The condition can only be true if the column has one of these values; undefined: no such column. */
   readonly key: ReturnType<typeof valueKey>;
@@ -28,23 +28,23 @@ interface IndexedEntry {
 /** The subscriptions whose condition can only be true for certain values of one column, by value. */
 interface ColumnValueIndex {
   readonly column: Column;
-  readonly entries: Map<Value, Set<Entry>>;
+  readonly entries: Map<Value, Set<SubscriptionEntry>>;
 }
 
-const NONE: ReadonlySet<Entry> = new Set();
+const NONE: ReadonlySet<SubscriptionEntry> = new Set();
 
 /** Indexes all subscriptions to one table, so that a row finds those that match it without a test of each. */
 export class TableSubscriptions {
   readonly #authorizer: Pick<Authorizer, 'compileCondition'>;
   readonly #facts: TableFacts;
   readonly #indexedEntries = new Map<Subscription, IndexedEntry>();
-  readonly #byTarget = new Map<SubscriptionTarget, Set<Entry>>();
-  readonly #unconditionalByTarget = new Map<SubscriptionTarget, Set<Entry>>();
+  readonly #byTarget = new Map<SubscriptionTarget, Set<SubscriptionEntry>>();
+  readonly #unconditionalByTarget = new Map<SubscriptionTarget, Set<SubscriptionEntry>>();
   readonly #valueIndexes = new Map<string, ColumnValueIndex>();
   /** The entries whose condition is tested on every row. */
-  readonly #unindexed = new Set<Entry>();
+  readonly #unindexed = new Set<SubscriptionEntry>();
   /** The entries whose condition PostgreSQL evaluates, by its SQL. */
-  readonly #byPostgresCondition = new Map<string, Set<Entry>>();
+  readonly #byPostgresCondition = new Map<string, Set<SubscriptionEntry>>();
   #nextOrder = 0;
 
   constructor(authorizer: Pick<Authorizer, 'compileCondition'>, facts: TableFacts) {
@@ -85,22 +85,22 @@ export class TableSubscriptions {
   }
 
   /** The entries with this condition, if PostgreSQL evaluates it. */
-  withCondition(sql: string): Iterable<Entry> {
+  withCondition(sql: string): Iterable<SubscriptionEntry> {
     return this.#byPostgresCondition.get(sql) ?? NONE;
   }
 
   /** The entries of a target. */
-  of(target: SubscriptionTarget): Iterable<Entry> {
+  of(target: SubscriptionTarget): Iterable<SubscriptionEntry> {
     return this.#byTarget.get(target) ?? NONE;
   }
 
   /** The entries of a target without a condition. */
-  unconditionalOf(target: SubscriptionTarget): Iterable<Entry> {
+  unconditionalOf(target: SubscriptionTarget): Iterable<SubscriptionEntry> {
     return this.#unconditionalByTarget.get(target) ?? NONE;
   }
 
   /** The entries without a condition. */
-  *unconditional(): Iterable<Entry> {
+  *unconditional(): Iterable<SubscriptionEntry> {
     for (const entries of this.#unconditionalByTarget.values()) yield* entries;
   }
 
@@ -113,7 +113,7 @@ export class TableSubscriptions {
    * Yields every entry whose condition may be true of the row; none whose condition is true is left out.
    * `isKnown`: whether the row has the value of a column, by its index in catalog order.
    */
-  *candidates(row: TypedRow, isKnown: (columnIndex: number) => boolean): Iterable<Entry> {
+  *candidates(row: TypedRow, isKnown: (columnIndex: number) => boolean): Iterable<SubscriptionEntry> {
     yield* this.#unindexed;
     for (const { column, entries } of this.#valueIndexes.values()) {
       if (!isKnown(column.columnIndex)) continue;
@@ -140,7 +140,7 @@ export class TableSubscriptions {
   #add(target: SubscriptionTarget, subscription: Subscription, compilation: Compilation | undefined): void {
     const predicate =
       compilation !== undefined && 'compiled' in compilation ? compilation.compiled.predicate : undefined;
-    const entry: Entry = {
+    const entry: SubscriptionEntry = {
       order: this.#nextOrder++,
       target,
       subscription,
@@ -168,21 +168,27 @@ export class TableSubscriptions {
   }
 
   /** Returns, for each value of the key, the map that indexes entries by it. */
-  #valuesOf({ column, values }: NonNullable<IndexedEntry['key']>): [Value, Map<Value, Set<Entry>>][] {
+  #valuesOf({
+    column,
+    values,
+  }: NonNullable<IndexedEntry['key']>): [Value, Map<Value, Set<SubscriptionEntry>>][] {
     const name = `${column.columnIndex} ${column.asText === true}`;
-    const index = this.#valueIndexes.get(name) ?? { column, entries: new Map<Value, Set<Entry>>() };
+    const index = this.#valueIndexes.get(name) ?? {
+      column,
+      entries: new Map<Value, Set<SubscriptionEntry>>(),
+    };
     this.#valueIndexes.set(name, index);
     return [...new Set(values)].map((value) => [value, index.entries]);
   }
 }
 
-function addTo<K>(map: Map<K, Set<Entry>>, key: K, entry: Entry): void {
+function addTo<K>(map: Map<K, Set<SubscriptionEntry>>, key: K, entry: SubscriptionEntry): void {
   const others = map.get(key);
   if (others === undefined) map.set(key, new Set([entry]));
   else others.add(entry);
 }
 
-function removeFrom<K>(map: Map<K, Set<Entry>>, key: K, entry: Entry): void {
+function removeFrom<K>(map: Map<K, Set<SubscriptionEntry>>, key: K, entry: SubscriptionEntry): void {
   const others = map.get(key);
   others?.delete(entry);
   if (others?.size === 0) map.delete(key);

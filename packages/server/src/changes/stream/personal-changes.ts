@@ -130,14 +130,14 @@ export class PersonalChanges {
         counts: this.#parts.counts.begin(tableOid),
         messageCount: 0,
         lastActivity: null,
-        ...(seen === undefined ? {} : { seen }),
+        ...(seen === undefined ? {} : { snapshot: seen }),
       });
       return id;
     };
     if (!snapshot) return begin();
     const { stream } = this.#parts;
     // From here on changes of the table are kept, and the member gets none until its rows have been read.
-    const stopExpecting = subscriptions.expect(tableOid);
+    const releaseTable = subscriptions.retainTable(tableOid);
     let begun: string | undefined;
     try {
       stream.pause(member, channel);
@@ -152,7 +152,7 @@ export class PersonalChanges {
       return begun;
     } finally {
       if (begun === undefined) stream.resume(member);
-      stopExpecting();
+      releaseTable();
     }
   }
 

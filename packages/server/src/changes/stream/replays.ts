@@ -85,7 +85,7 @@ export class Replays {
    * Pauses changes for a member that has everything up to `position`, until `resume` was called as often as
    * this.
    */
-  retain(member: Subscriber, channel: Channel, position: Position): void {
+  pause(member: Subscriber, channel: Channel, position: Position): void {
     const replay = this.#replays.get(member);
     if (replay === undefined) this.#replays.set(member, { channel, position, pauses: 1 });
     else replay.pauses += 1;

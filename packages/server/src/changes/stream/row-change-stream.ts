@@ -9,14 +9,14 @@ import type { MemberFeeds } from '../delivery/member-feeds.js';
 import { MemberPositions } from '../delivery/member-positions.js';
 import type { ChangeBatch, EpochStart, StreamEvent } from '../log/change-batch.js';
 import type { ChangeLog } from '../log/change-log.js';
-import { MESSAGES } from '../log/packed-changes.js';
+import { MESSAGES_OID } from '../log/packed-changes.js';
 import type { Forgotten, ResumeLog } from '../log/resume-log.js';
 import {
   type Cursor,
   comparePositions,
   formatCursor,
   formatPosition,
-  laterOf,
+  laterPosition,
   type Position,
   parseCursor,
   parsePosition,
@@ -47,7 +47,7 @@ export interface RowChangeStreamParts {
   readonly subscriptions: {
     list(): readonly Subscription[];
     ofChannel(name: string): readonly Subscription[];
-    counted(subscription: Subscription, changes: number): void;
+    countDelivered(subscription: Subscription, changes: number): void;
   };
   /** Counts the outcomes of changes by subscription. */
   readonly counts: Pick<ChangeCounts, 'add'>;
@@ -131,7 +131,7 @@ export class RowChangeStream {
     const { source, changes, feeds } = this.#parts;
     changes.connect(source);
     this.#running = this.#run();
-    this.#slowCheck = setInterval(() => feeds.cutOffSlow(changes), SLOW_CHECK_MS).unref();
+    this.#slowCheck = setInterval(() => feeds.closeSlowMembers(changes), SLOW_CHECK_MS).unref();
     source.start(changes);
   }
 
@@ -150,7 +150,7 @@ export class RowChangeStream {
    * Waits until the change epoch is known, so that a returning client can resume; not if that is likely to
    * take long.
    */
-  async ready(): Promise<void> {
+  async waitUntilOpen(): Promise<void> {
     const { status } = this.#parts.source.state;
     if (this.#epoch !== '' || status === 'follower' || status === 'refused') return;
     let timer: NodeJS.Timeout | undefined;
@@ -163,7 +163,7 @@ export class RowChangeStream {
   /** Adds a member. `cursor`: the last change that the member has; undefined: it does not resume. */
   joined(member: Subscriber, channel: Channel, cursor: string | undefined): JoinResult {
     this.#parts.recipients.join(member, channel);
-    this.#preparation.schedule(this.tablesOf(channel).filter((oid) => oid !== MESSAGES));
+    this.#preparation.schedule(this.tablesOf(channel).filter((oid) => oid !== MESSAGES_OID));
     const events = this.#downEvents(channel);
     if (this.#epoch === '') {
       this.#pendingJoins.set(member, { channel, cursor, end: this.#parts.source.observedEnd });
@@ -174,7 +174,7 @@ export class RowChangeStream {
       this.#resume(member, channel, requested.position);
       return { cursor: formatCursor(requested), recovered: true, events };
     }
-    const position = laterOf(this.#livePosition(), this.#epochBegin);
+    const position = laterPosition(this.#livePosition(), this.#epochBegin);
     this.#positions.start(member, position);
     const gap = requested === undefined ? [] : [gapEvent(requested)];
     return {
@@ -191,10 +191,10 @@ export class RowChangeStream {
   pause(member: Subscriber, channel: Channel): void {
     if (this.#epoch === '') throw new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: 1 } });
     const livePosition = this.#livePosition();
-    this.#parts.replays.retain(
+    this.#parts.replays.pause(
       member,
       channel,
-      laterOf(livePosition, this.#positions.of(member) ?? livePosition),
+      laterPosition(livePosition, this.#positions.of(member) ?? livePosition),
     );
   }
 
@@ -244,7 +244,7 @@ export class RowChangeStream {
    */
   async markMissed(oid: number): Promise<void> {
     const now = positionBefore(await this.#parts.source.observe());
-    this.#epochBegin = laterOf(this.#epochBegin, now);
+    this.#epochBegin = laterPosition(this.#epochBegin, now);
     this.#parts.resumeLog.markMissed(oid, now);
   }
 
@@ -289,7 +289,10 @@ export class RowChangeStream {
   /** Returns the tables that a channel is subscribed to, by oid, and MESSAGES. */
   tablesOf(channel: Channel): number[] {
     const subscriptions = this.#parts.subscriptions.ofChannel(channel.name);
-    return [MESSAGES, ...subscriptions.flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid]))];
+    return [
+      MESSAGES_OID,
+      ...subscriptions.flatMap(({ tableOid }) => (tableOid === undefined ? [] : [tableOid])),
+    ];
   }
 
   /** Continues a member after `position`: by replay if it has missed anything, else live. */
@@ -382,7 +385,7 @@ export class RowChangeStream {
           replays.willReplay(member, last) ? 'skip' : this.#positions.of(member, first);
         delivery.deliver(routed.deliveries, changes, positionOf, batch);
         for (const [subscription, delivered] of routed.delivered)
-          subscriptions.counted(subscription, delivered.size);
+          subscriptions.countDelivered(subscription, delivered.size);
         counts.add(routed.outcomes);
       }
       resumeLog.append(packed);

@@ -5,10 +5,10 @@ import type { Sql } from '../../postgres/sql/sql.js';
 import { RowSnapshot } from '../model/row-snapshot.js';
 import type { TableFacts } from '../model/table-facts.js';
 import { settingsStatement, type Viewer } from '../model/viewer.js';
-import { RecordWriter } from '../values/row-json.js';
+import { RecordWriter } from '../values/record-writer.js';
 import { ValueFormats } from '../values/value-formats.js';
 import type { Condition } from '../visibility/authorizer.js';
-import { asAuthorsFault } from '../visibility/check-condition.js';
+import { asConditionError } from '../visibility/check-condition.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
 export interface SnapshotReaderParts {
@@ -75,7 +75,7 @@ export class SnapshotReader {
       }
       throw new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: 1 } });
     } catch (error) {
-      throw asAuthorsFault(error);
+      throw asConditionError(error);
     } finally {
       this.#running -= 1;
       this.#waiting.shift()?.();

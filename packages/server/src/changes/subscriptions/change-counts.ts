@@ -25,7 +25,7 @@ interface Counted {
 
 /** What a batch adds: the changes of each table by oid, and the outcomes of those that match each subscription. */
 export interface ChangeOutcomes {
-  readonly seen: ReadonlyMap<number, EventCounts>;
+  readonly changesByTable: ReadonlyMap<number, EventCounts>;
   readonly outcomes: ReadonlyMap<{ readonly counts: SubscriptionCounts }, Readonly<Record<Outcome, number>>>;
 }
 
@@ -52,8 +52,8 @@ export class ChangeCounts {
     };
   }
 
-  add({ seen, outcomes }: ChangeOutcomes): void {
-    for (const [oid, counts] of seen) {
+  add({ changesByTable, outcomes }: ChangeOutcomes): void {
+    for (const [oid, counts] of changesByTable) {
       const { INSERT, UPDATE, DELETE } = this.#of(oid);
       this.#seen.set(oid, {
         INSERT: INSERT + counts.INSERT,
@@ -66,7 +66,7 @@ export class ChangeCounts {
   }
 
   /** Returns how many changes of the subscription's table and events its condition filtered out. */
-  unwanted({ counts: { before, outcomes }, tableOid, filter }: Counted): number {
+  filteredOut({ counts: { before, outcomes }, tableOid, filter }: Counted): number {
     const now = this.#of(tableOid);
     const all = filter.events.reduce((sum, event) => sum + now[event] - before[event], 0);
     return all - OUTCOMES.reduce((sum, outcome) => sum + outcomes[outcome], 0);

@@ -112,7 +112,7 @@ export class PersonalSubscriptions {
   }
 
   /** Keeps the changes of a table that a connection is about to subscribe to, until the result is called. */
-  expect(oid: number): () => void {
+  retainTable(oid: number): () => void {
     this.#retained.set(oid, (this.#retained.get(oid) ?? 0) + 1);
     return () => {
       const left = (this.#retained.get(oid) ?? 1) - 1;

@@ -17,7 +17,7 @@ export interface SubscriptionRegistryParts {
 }
 
 /** The user who subscribes a channel. */
-export interface Subscriber {
+export interface SubscribingUser {
   readonly userId: string;
   /** The database role that the user's privileges and policies are evaluated as. */
   readonly role: string;
@@ -115,7 +115,7 @@ export class SubscriptionRegistry {
   async subscribe(
     channelName: string,
     filter: ChangeFilter,
-    subscriber: Subscriber,
+    subscriber: SubscribingUser,
   ): Promise<{ subscription: Subscription; warnings: readonly string[] }> {
     const { preparation, store, clock } = this.#parts;
     const filterKey = keyOf(filter);
@@ -161,7 +161,7 @@ export class SubscriptionRegistry {
   }
 
   /** Ends the subscriptions of a channel that was deleted. */
-  async endOf(channelName: string): Promise<void> {
+  async removeChannel(channelName: string): Promise<void> {
     const ended = this.ofChannel(channelName);
     if (ended.length === 0) return;
     for (const { id } of ended) this.#all.delete(id);
@@ -170,7 +170,7 @@ export class SubscriptionRegistry {
   }
 
   /** Adds to the number of changes that were sent to at least one member. */
-  counted({ id }: Subscription, changes: number): void {
+  countDelivered({ id }: Subscription, changes: number): void {
     const entry = this.#all.get(id);
     if (entry === undefined) return;
     entry.messageCount += changes;

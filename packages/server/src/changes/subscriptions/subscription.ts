@@ -15,7 +15,7 @@ export interface Subscription {
   readonly tableOid: number | undefined;
   readonly condition: Condition | null;
   /** The snapshot that the subscription began with, if any. Changes that it saw are not sent again. */
-  readonly seen?: { sees(xid: number): boolean };
+  readonly snapshot?: { sees(xid: number): boolean };
   /** False: nothing is sent, because the table is not enabled or the condition no longer fits the table. */
   readonly active: boolean;
   /** Outcomes of its changes since this server loaded or created the subscription. */

@@ -8,7 +8,7 @@ import {
 import { silentLog } from '../../lib/log.js';
 import { Database } from '../../postgres/connection/database.js';
 import { recordFields } from '../../postgres/sql/record-text.js';
-import { RecordWriter } from './row-json.js';
+import { RecordWriter } from './record-writer.js';
 import { rowArrayLiteral } from './row-literal.js';
 import { ValueFormats } from './value-formats.js';
 

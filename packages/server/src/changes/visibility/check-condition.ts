@@ -7,7 +7,7 @@ import type { Condition } from './authorizer.js';
 import { parseCondition } from './parse-condition.js';
 
 /** Runs statements in a transaction of their own. */
-export interface Transactions {
+export interface TransactionRunner {
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
 }
 
@@ -20,7 +20,7 @@ const AUTHOR_ERROR = /^(?:0A|21|22|23|2B|42|54|57014)/;
  * message for its own errors.
  */
 export async function checkCondition(
-  database: Transactions,
+  database: TransactionRunner,
   table: TableFacts,
   role: string,
   text: string,
@@ -45,13 +45,13 @@ export async function checkCondition(
       );
     });
   } catch (error) {
-    throw asAuthorsFault(error);
+    throw asConditionError(error);
   }
   return condition;
 }
 
 /** Converts a PostgreSQL error that the condition's author can fix to a refusal. Returns any other error as it is. */
-export function asAuthorsFault(error: unknown): unknown {
+export function asConditionError(error: unknown): unknown {
   const isAuthorError =
     error instanceof Error && 'severity' in error && 'code' in error && AUTHOR_ERROR.test(String(error.code));
   return isAuthorError ? refusal(error.message) : error;

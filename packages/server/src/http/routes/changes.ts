@@ -6,7 +6,10 @@ import type { RoleTier } from '../../changes/explaining/tiers.js';
 import { type ChangeFilter, FILTER_EVENTS } from '../../changes/model/change-filter.js';
 import type { Viewers } from '../../changes/model/viewer.js';
 import type { Subscription } from '../../changes/subscriptions/subscription.js';
-import type { Subscriber, SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
+import type {
+  SubscribingUser,
+  SubscriptionRegistry,
+} from '../../changes/subscriptions/subscription-registry.js';
 import type { TableRegistry } from '../../changes/tables/table-registry.js';
 import type { ChannelRegistry } from '../../channels/channel-registry.js';
 import type { Permissions } from '../../channels/permissions.js';
@@ -265,14 +268,14 @@ export async function subscribeChannel(
   { channels, rowChanges }: Pick<ChangeRouteParts, 'channels' | 'rowChanges'>,
   name: string,
   filter: ChangeFilter,
-  subscriber: Subscriber,
+  subscriber: SubscribingUser,
 ) {
   const { subscriptions } = enabled(rowChanges);
   const { subscription, warnings } = await subscriptions.subscribe(name, filter, subscriber);
   try {
-    await channels.makeLasting(name);
+    await channels.makePermanent(name);
   } catch (error) {
-    if (channels.find(name) === undefined) await subscriptions.endOf(name);
+    if (channels.find(name) === undefined) await subscriptions.removeChannel(name);
     throw error;
   }
   return {

@@ -34,7 +34,7 @@ export function messageRoutes(
       const identity = callerOf(request);
       const { type = 'message', event, payload } = request.body;
       requireRate(messageRate, identity.limitedAs, clock());
-      presence.settle(channel);
+      presence.flushPending(channel);
       const id = broadcaster.publish(channel, identity, { type, event, payload, bytes: request.bodyBytes });
       presence.seen(channel, identity.userId);
       return { message: 'message broadcasted successfully', id };

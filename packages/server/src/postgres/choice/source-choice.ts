@@ -8,7 +8,7 @@ export type SourceKind = 'logical' | 'trigger';
 
 export interface SourceChoiceOptions {
   /** The setting REALTIME_CHANGE_SOURCE. */
-  readonly wanted: SourceKind | 'auto';
+  readonly configured: SourceKind | 'auto';
   readonly database: Database;
   readonly names: () => PreflightNames;
   readonly log: Log;
@@ -21,7 +21,7 @@ export class SourceChoice {
 
   constructor(options: SourceChoiceOptions) {
     this.#options = options;
-    if (options.wanted !== 'auto') this.#kind = options.wanted;
+    if (options.configured !== 'auto') this.#kind = options.configured;
   }
 
   /** Undefined until the source is chosen. */

@@ -14,7 +14,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCacheFolder } from './cache-folders.js';
-import { codeOf } from './folder-problem.js';
+import { errorCode } from './folder-problem.js';
 import { type PlatformPackage, repairLinks } from './platform-package.js';
 
 /** Files for building programs against PostgreSQL: half of the package, and not needed to run it. */
@@ -48,7 +48,7 @@ export async function copyBinaries(source: PlatformPackage, folder: string): Pro
 async function replace(copy: string, draft: string): Promise<void> {
   await rename(copy, `${draft}.old`).catch(ignoreMissing);
   await rename(draft, copy).catch((error: unknown) => {
-    if (codeOf(error) !== 'ENOTEMPTY' && codeOf(error) !== 'EEXIST') throw error;
+    if (errorCode(error) !== 'ENOTEMPTY' && errorCode(error) !== 'EEXIST') throw error;
   });
   await rm(`${draft}.old`, { recursive: true, force: true });
 }
@@ -89,5 +89,5 @@ async function copyTree(source: string, target: string): Promise<void> {
 }
 
 function ignoreMissing(error: unknown): void {
-  if (codeOf(error) !== 'ENOENT') throw error;
+  if (errorCode(error) !== 'ENOENT') throw error;
 }

@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../lib/log.js';
-import { findBinaries, programOf } from './binaries.js';
+import { findBinaries, programPath } from './binaries.js';
 import { copyBinaries } from './binaries-copy.js';
 import { isOwnFolder, openCacheFolder } from './cache-folders.js';
 import { findPlatformPackage, type PlatformPackage, repairLinks } from './platform-package.js';
@@ -71,7 +71,7 @@ describe('repairLinks', () => {
     if (real === undefined) return;
     await repairLinks(real.native);
     for (const name of ['postgres', 'initdb'] as const) {
-      const { stdout } = await runProgram(programOf({ folder: join(real.native, 'bin') }, name), [
+      const { stdout } = await runProgram(programPath({ folder: join(real.native, 'bin') }, name), [
         '--version',
       ]);
       expect(stdout).toMatch(/\(PostgreSQL\) 18\./);

@@ -3,7 +3,7 @@ import type { Log } from '../../lib/log.js';
 import { StartupError } from '../../lib/startup-error.js';
 import type { Account } from './account.js';
 import { copyBinaries } from './binaries-copy.js';
-import { machineFolders } from './machine-postgres.js';
+import { installedPostgresFolders } from './installed-postgres.js';
 import { findPlatformPackage, type PlatformPackage, repairLinks } from './platform-package.js';
 import { runProgram } from './run-program.js';
 
@@ -19,7 +19,7 @@ const OLDEST_MAJOR = 14;
 const VERSION = /^\w+ \(PostgreSQL\) ((\d+)\S*)/;
 
 /** Returns the path of one of the programs. */
-export function programOf({ folder }: { folder: string }, name: 'postgres' | 'initdb' | 'pg_ctl'): string {
+export function programPath({ folder }: { folder: string }, name: 'postgres' | 'initdb' | 'pg_ctl'): string {
   return join(folder, process.platform === 'win32' ? `${name}.exe` : name);
 }
 
@@ -77,7 +77,9 @@ async function installedBinaries(
   account: Account | undefined,
   wanted: number | undefined,
 ): Promise<Binaries | undefined> {
-  const candidates = await Promise.all((await machineFolders()).map((folder) => runnableIn(folder, account)));
+  const candidates = await Promise.all(
+    (await installedPostgresFolders()).map((folder) => runnableIn(folder, account)),
+  );
   const usable = candidates
     .filter((found) => found !== undefined)
     .filter(({ major }) => major >= OLDEST_MAJOR);
@@ -91,8 +93,8 @@ async function installedBinaries(
  */
 async function runnableIn(folder: string, account: Account | undefined): Promise<Binaries | undefined> {
   const [postgres, initdb] = await Promise.all([
-    runProgram(programOf({ folder }, 'postgres'), ['--version'], { account }),
-    runProgram(programOf({ folder }, 'initdb'), ['--version'], { account }),
+    runProgram(programPath({ folder }, 'postgres'), ['--version'], { account }),
+    runProgram(programPath({ folder }, 'initdb'), ['--version'], { account }),
   ]);
   const [, version, major] = VERSION.exec(postgres.stdout) ?? [];
   if (!postgres.ok || !initdb.ok || version === undefined) return undefined;

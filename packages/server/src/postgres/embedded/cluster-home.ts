@@ -8,7 +8,7 @@ import { isOwnFolder, openCacheFolder } from './cache-folders.js';
 import { runProgram } from './run-program.js';
 
 /** The name of the cluster's folder in its home folder. */
-export const CLUSTER = 'postgres';
+export const CLUSTER_FOLDER = 'postgres';
 
 /** The subfolder of a cache folder that holds clusters. */
 const DATA = 'data';
@@ -31,7 +31,7 @@ export interface ClusterHome {
  * cluster is always run by its owner: PostgreSQL accepts no other account. Throws StartupError when no folder
  * can be used.
  */
-export async function openHome(
+export async function openClusterHome(
   dataDir: string,
   preferred: Account | undefined,
   caches: readonly string[],
@@ -40,7 +40,7 @@ export async function openHome(
   const account = preferred && ((await clusterOwner(dataDir)) ?? preferred);
   await makePrivateFor(dataDir, account);
   if (account === undefined) return { home: dataDir, account };
-  const hasCluster = await isFolder(join(dataDir, CLUSTER));
+  const hasCluster = await isFolder(join(dataDir, CLUSTER_FOLDER));
   const existing = hasCluster ? undefined : await existingFallback(dataDir, caches);
   if (existing === undefined && (await canEnter(dataDir, account))) return { home: dataDir, account };
   const fallback = existing ?? (hasCluster ? undefined : await newFallback(dataDir, account, caches));
@@ -53,7 +53,7 @@ export async function openHome(
   await mkdir(fallback, { recursive: true, mode: 0o700 });
   await makePrivateFor(fallback, owner);
   log.warn(
-    { dataDir, folder: join(fallback, CLUSTER), account: owner.name },
+    { dataDir, folder: join(fallback, CLUSTER_FOLDER), account: owner.name },
     'The account that runs PostgreSQL cannot enter the data folder; its data is stored in another folder',
   );
   return { home: fallback, account: owner };
@@ -67,7 +67,7 @@ async function existingFallback(dataDir: string, caches: readonly string[]): Pro
   for (const cache of caches) {
     const home = join(cache, DATA, nameFor(dataDir));
     const isOurs = (await isOwnFolder(cache)) && (await isOwnFolder(join(cache, DATA)));
-    if (isOurs && (await isFolder(join(home, CLUSTER)))) return home;
+    if (isOurs && (await isFolder(join(home, CLUSTER_FOLDER)))) return home;
   }
   return undefined;
 }
@@ -87,7 +87,7 @@ async function newFallback(
 }
 
 async function clusterOwner(home: string): Promise<Account | undefined> {
-  const stats = await stat(join(home, CLUSTER)).catch(() => undefined);
+  const stats = await stat(join(home, CLUSTER_FOLDER)).catch(() => undefined);
   if (stats === undefined || stats.uid === 0) return undefined;
   return { name: `uid ${stats.uid}`, uid: stats.uid, gid: stats.gid };
 }

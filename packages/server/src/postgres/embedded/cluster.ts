@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import type { Log } from '../../lib/log.js';
 import { StartupError } from '../../lib/startup-error.js';
 import type { Account } from './account.js';
-import { type Binaries, programOf } from './binaries.js';
-import { CLUSTER } from './cluster-home.js';
-import { codeOf, folderProblem } from './folder-problem.js';
-import { reasonIn } from './postgres-log.js';
-import { readIfThere, writePrivately } from './private-file.js';
+import { type Binaries, programPath } from './binaries.js';
+import { CLUSTER_FOLDER } from './cluster-home.js';
+import { errorCode, folderProblem } from './folder-problem.js';
+import { failureReason } from './postgres-log.js';
+import { readIfExists, writePrivateFile } from './private-file.js';
 import { runProgram } from './run-program.js';
 
 export const SUPERUSER = 'postgres';
@@ -47,7 +47,7 @@ export interface ClusterOptions {
 
 /** Returns the major version of the cluster in `home`; undefined when there is none. */
 export async function clusterMajor(home: string): Promise<number | undefined> {
-  const text = await readIfThere(join(home, CLUSTER, 'PG_VERSION'));
+  const text = await readIfExists(join(home, CLUSTER_FOLDER, 'PG_VERSION'));
   return text === undefined ? undefined : Number.parseInt(text, 10);
 }
 
@@ -57,7 +57,7 @@ export async function clusterMajor(home: string): Promise<number | undefined> {
  */
 export async function openCluster(options: ClusterOptions): Promise<string> {
   const { home, binaries, account } = options;
-  const cluster = join(home, CLUSTER);
+  const cluster = join(home, CLUSTER_FOLDER);
   const major = await clusterMajor(home);
   if (major === undefined) await create(options, cluster);
   else if (major !== binaries.major) {
@@ -65,7 +65,7 @@ export async function openCluster(options: ClusterOptions): Promise<string> {
       `The data in ${cluster} was created by PostgreSQL ${major}, but this server runs PostgreSQL ${binaries.major}. Dump it with PostgreSQL ${major} and load it into a new folder, or set REALTIME_DATA_DIR to another folder.`,
     );
   }
-  await writePrivately(join(cluster, OWN_SETTINGS), SETTINGS, { owner: account });
+  await writePrivateFile(join(cluster, OWN_SETTINGS), SETTINGS, { owner: account });
   return cluster;
 }
 
@@ -83,9 +83,9 @@ async function create(options: ClusterOptions, cluster: string): Promise<void> {
   try {
     await mkdir(draft, { mode: 0o700 });
     if (account !== undefined) await chown(draft, account.uid, account.gid);
-    await writePrivately(passwordFile, `${password}\n`, { owner: account });
+    await writePrivateFile(passwordFile, `${password}\n`, { owner: account });
     const args = initdbArguments(draft, passwordFile, binaries.major);
-    const { ok, stderr } = await runProgram(programOf(binaries, 'initdb'), args, { account, signal });
+    const { ok, stderr } = await runProgram(programPath(binaries, 'initdb'), args, { account, signal });
     signal.throwIfAborted();
     if (!ok) throw initdbError(stderr, home);
     await appendFile(join(draft, 'postgresql.conf'), `\ninclude_if_exists = '${OWN_SETTINGS}'\n`);
@@ -113,7 +113,7 @@ function initdbArguments(folder: string, passwordFile: string, major: number): s
 
 async function requireAbsent(cluster: string): Promise<void> {
   const names = await readdir(cluster).catch((error: unknown) => {
-    if (codeOf(error) === 'ENOENT') return undefined;
+    if (errorCode(error) === 'ENOENT') return undefined;
     throw error;
   });
   if (names === undefined) return;
@@ -140,7 +140,7 @@ function initdbError(stderr: string, home: string): StartupError {
       `The embedded PostgreSQL cannot run as user ${process.getuid?.()}, which has no name on this system. Add it to /etc/passwd, or set DATABASE_URL to your own PostgreSQL.`,
     );
   }
-  const reason = reasonIn(stderr).replaceAll(/\s+/g, ' ');
+  const reason = failureReason(stderr).replaceAll(/\s+/g, ' ');
   return new StartupError(`The embedded PostgreSQL could not be created in ${home}: ${reason}`);
 }
 

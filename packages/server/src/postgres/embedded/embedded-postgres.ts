@@ -7,12 +7,12 @@ import { type Binaries, findBinaries } from './binaries.js';
 import { cacheFolders } from './cache-folders.js';
 import { chooseAccount } from './choose-account.js';
 import { clusterMajor, openCluster } from './cluster.js';
-import { openHome } from './cluster-home.js';
+import { openClusterHome } from './cluster-home.js';
 import { FolderLock } from './folder-lock.js';
 import { folderProblem } from './folder-problem.js';
 import { endOrphanedProcesses } from './orphaned-processes.js';
 import type { PlatformPackage } from './platform-package.js';
-import { choosePort, keepPort } from './port.js';
+import { choosePort, savePort } from './port.js';
 import { PostgresLog } from './postgres-log.js';
 import { Postmaster, PostmasterExit } from './postmaster.js';
 import { canLogIn, resetPassword, superuserUrl } from './superuser-login.js';
@@ -117,7 +117,7 @@ export class EmbeddedPostgres {
     await this.#postgresLog.open();
     const prepared = await this.#prepare();
     const port = await this.#launchWithPassword(prepared);
-    await keepPort(this.#dataDir, port);
+    await savePort(this.#dataDir, port);
     this.#watching = this.#watch(prepared, port);
     const { version } = prepared.binaries;
     this.#log.info({ version, port, folder: prepared.cluster }, 'The embedded PostgreSQL is running');
@@ -140,7 +140,7 @@ export class EmbeddedPostgres {
   async #prepare(): Promise<PreparedCluster> {
     const log = this.#log;
     const preferred = await chooseAccount(log);
-    const { home, account } = await openHome(this.#dataDir, preferred, this.#caches, log);
+    const { home, account } = await openClusterHome(this.#dataDir, preferred, this.#caches, log);
     const wanted = await clusterMajor(home);
     const shipped = this.#package;
     const binaries = await findBinaries({

@@ -3,8 +3,8 @@ import { link, readdir, readlink, rename, rm, stat, utimes, writeFile } from 'no
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { StartupError } from '../../lib/startup-error.js';
-import { codeOf } from './folder-problem.js';
-import { readIfThere } from './private-file.js';
+import { errorCode } from './folder-problem.js';
+import { readIfExists } from './private-file.js';
 import { processStart } from './process-start.js';
 
 export const LOCK_FILE = 'server.pid';
@@ -60,7 +60,7 @@ export class FolderLock {
   async release(): Promise<void> {
     if (this.#content === undefined) return;
     clearInterval(this.#touching);
-    const isOurs = (await readIfThere(this.#file)) === this.#content;
+    const isOurs = (await readIfExists(this.#file)) === this.#content;
     this.#content = undefined;
     if (isOurs) await rm(this.#file, { force: true });
   }
@@ -76,7 +76,7 @@ export class FolderLock {
     const claim = `${this.#file}.after-${Buffer.from(holder).toString('base64url').slice(0, 100)}`;
     if (!(await createLink(draft, claim))) {
       // The process that created the claim is taking over at the moment, or was killed while doing so.
-      if (!(await isHolderAlive(claim, await readIfThere(claim)))) await rm(claim, { force: true });
+      if (!(await isHolderAlive(claim, await readIfExists(claim)))) await rm(claim, { force: true });
       return false;
     }
     try {
@@ -93,7 +93,7 @@ export class FolderLock {
    * alive.
    */
   async #deadHolder(): Promise<string | undefined> {
-    const holder = await readIfThere(this.#file);
+    const holder = await readIfExists(this.#file);
     if (holder === undefined || !(await isHolderAlive(this.#file, holder))) return holder;
     const folder = dirname(this.#file);
     const pid = Number.parseInt(holder, 10);
@@ -110,7 +110,7 @@ export class FolderLock {
   async #touch(content: string): Promise<void> {
     try {
       const now = new Date();
-      if ((await readIfThere(this.#file)) === content) await utimes(this.#file, now, now);
+      if ((await readIfExists(this.#file)) === content) await utimes(this.#file, now, now);
     } catch {
       // The next update may succeed; the server must not fail because of it.
     }
@@ -124,7 +124,7 @@ export class FolderLock {
       for (const name of await readdir(folder)) {
         if (!name.startsWith(prefix)) continue;
         const file = join(folder, name);
-        const owner = await readIfThere(file);
+        const owner = await readIfExists(file);
         // An empty file is being written at this moment.
         if (owner && !(await isHolderAlive(file, owner))) await rm(file, { force: true });
       }
@@ -161,7 +161,7 @@ async function isFresh(file: string): Promise<boolean> {
     // A time in the future means that the clock was set back since: a living holder would have updated it.
     return Math.abs(Date.now() - (await stat(file)).mtimeMs) <= STALE_MS;
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return false;
+    if (errorCode(error) === 'ENOENT') return false;
     throw error;
   }
 }
@@ -174,7 +174,7 @@ async function createLink(from: string, to: string): Promise<boolean> {
     await link(from, to);
     return true;
   } catch (error) {
-    if (codeOf(error) === 'EEXIST') return false;
+    if (errorCode(error) === 'EEXIST') return false;
     throw error;
   }
 }

@@ -15,7 +15,7 @@ const REASONS: Readonly<Record<string, string>> = {
 const FULL = /ENOSPC|EDQUOT|No space left on device|Check free disk space|Disk quota exceeded/;
 
 /** Returns the code of a system error: `ENOENT`. */
-export function codeOf(error: unknown): string | undefined {
+export function errorCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
@@ -28,7 +28,7 @@ export function folderProblem(error: unknown, folder: string): StartupError | un
       { cause: error },
     );
   }
-  const reason = REASONS[codeOf(error) ?? ''];
+  const reason = REASONS[errorCode(error) ?? ''];
   if (reason === undefined) return undefined;
   return new StartupError(
     `Cannot use the data folder ${folder} (${reason}). Set REALTIME_DATA_DIR to a folder that this account may write to, or DATABASE_URL to your own PostgreSQL.`,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
 import type { Account } from './account.js';
-import { readIfThere, writePrivately } from './private-file.js';
+import { readIfExists, writePrivateFile } from './private-file.js';
 import { isAlive, processStart } from './process-start.js';
 import { runProgram } from './run-program.js';
 
@@ -30,7 +30,7 @@ export async function endOrphanedProcesses(
   log: Log,
 ): Promise<void> {
   const file = join(cluster, PID_FILE);
-  const content = await readIfThere(file);
+  const content = await readIfExists(file);
   // The file may have been deleted under a running PostgreSQL. Only on Linux can that one still be found.
   if (content === undefined && process.platform !== 'linux') return;
   const pidInFile = Number.parseInt(content ?? '', 10);
@@ -46,11 +46,13 @@ export async function endOrphanedProcesses(
       running.includes(postmaster) ? timeoutMs : Math.min(timeoutMs, CHILD_TIMEOUT_MS),
     );
   }
-  const left = await readIfThere(file);
+  const left = await readIfExists(file);
   if (left === undefined || process.platform === 'win32') return;
   // PostgreSQL ignores a file with its own parent's process ID, but still checks the shared memory that the
   // other lines name: so it does not start beside a child that was not found here.
-  await writePrivately(file, [process.pid, ...left.split('\n').slice(1), ''].join('\n'), { owner: account });
+  await writePrivateFile(file, [process.pid, ...left.split('\n').slice(1), ''].join('\n'), {
+    owner: account,
+  });
 }
 
 /**

@@ -1,7 +1,7 @@
 import { lstat, readFile, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
-import { codeOf } from './folder-problem.js';
+import { errorCode } from './folder-problem.js';
 
 /** The npm package with PostgreSQL's programs for this platform. */
 export interface PlatformPackage {
@@ -42,7 +42,7 @@ export async function repairLinks(native: string): Promise<void> {
     if (await exists(link)) continue;
     const text = relative(dirname(target), source);
     await symlink(text, link).catch((error: unknown) => {
-      if (codeOf(error) !== 'EEXIST') throw error;
+      if (errorCode(error) !== 'EEXIST') throw error;
     });
   }
 }
@@ -52,7 +52,7 @@ async function exists(file: string): Promise<boolean> {
     await lstat(file);
     return true;
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return false;
+    if (errorCode(error) === 'ENOENT') return false;
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
-import { readIfThere, writePrivately } from './private-file.js';
+import { readIfExists, writePrivateFile } from './private-file.js';
 
 export const PORT_FILE = 'postgres-port';
 /** Below the range for outgoing connections, one of which could take the port while the server restarts. */
@@ -14,7 +14,7 @@ const PORTS_TO_TRY = 50;
  * the next free one after it. So saved connection strings stay valid.
  */
 export async function choosePort(dataDir: string): Promise<number> {
-  const last = Number((await readIfThere(join(dataDir, PORT_FILE))) ?? 0);
+  const last = Number((await readIfExists(join(dataDir, PORT_FILE))) ?? 0);
   if (last > 0 && last < 65_536 && (await isFree(last))) return last;
   const derived = createHash('sha256').update(dataDir).digest().readUInt32BE() % PORTS;
   for (let i = 0; i < PORTS_TO_TRY; i++) {
@@ -24,9 +24,9 @@ export async function choosePort(dataDir: string): Promise<number> {
   return (await tryListen(0)) ?? 0;
 }
 
-export async function keepPort(dataDir: string, port: number): Promise<void> {
+export async function savePort(dataDir: string, port: number): Promise<void> {
   const file = join(dataDir, PORT_FILE);
-  if ((await readIfThere(file)) !== String(port)) await writePrivately(file, `${port}\n`, { mode: 0o644 });
+  if ((await readIfExists(file)) !== String(port)) await writePrivateFile(file, `${port}\n`, { mode: 0o644 });
 }
 
 async function isFree(port: number): Promise<boolean> {

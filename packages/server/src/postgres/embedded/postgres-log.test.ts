@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { reasonIn } from './postgres-log.js';
+import { failureReason } from './postgres-log.js';
 
 const PREFIX = '2026-01-31 12:00:00.000 UTC [123] ';
 
@@ -27,5 +27,5 @@ it.each([
   ],
   ['', ''],
 ])('reasonIn extracts the reason from %j', (text, reason) => {
-  expect(reasonIn(text)).toBe(reason);
+  expect(failureReason(text)).toBe(reason);
 });

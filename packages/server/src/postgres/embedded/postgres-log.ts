@@ -57,7 +57,7 @@ export class PostgresLog {
 
   /** Returns why PostgreSQL ended, in its own message, from the part of the file after `offset` bytes. */
   async reasonSince(offset: number): Promise<string> {
-    return reasonIn(await this.#textSince(offset));
+    return failureReason(await this.#textSince(offset));
   }
 
   async #textSince(offset: number): Promise<string> {
@@ -91,7 +91,7 @@ export class PostgresLog {
 /**
  * Extracts the reason of a failure from log text: the cause and the last serious line, else the last line.
  */
-export function reasonIn(text: string): string {
+export function failureReason(text: string): string {
   const lines = text.split('\n').flatMap((line) => {
     const [, level = '', message = ''] = LINE.exec(line.trimEnd()) ?? [];
     return level === '' ? [] : [{ level, message }];

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
 import type { Account } from './account.js';
-import { type Binaries, programOf } from './binaries.js';
+import { type Binaries, programPath } from './binaries.js';
 import type { PostgresLog } from './postgres-log.js';
-import { readIfThere } from './private-file.js';
+import { readIfExists } from './private-file.js';
 import { programEnvironment, runAs, runProgram } from './run-program.js';
 
 const POLL_MS = 20;
@@ -117,7 +117,7 @@ export class Postmaster {
       '-c',
       'unix_socket_directories=',
     ];
-    const child = spawn(programOf(binaries, 'postgres'), args, {
+    const child = spawn(programPath(binaries, 'postgres'), args, {
       ...runAs(account),
       env: programEnvironment(),
       detached: true,
@@ -147,14 +147,14 @@ export class Postmaster {
   }
 
   async #acceptsConnections(): Promise<boolean> {
-    const lines = (await readIfThere(join(this.#options.cluster, 'postmaster.pid')))?.split('\n') ?? [];
+    const lines = (await readIfExists(join(this.#options.cluster, 'postmaster.pid')))?.split('\n') ?? [];
     return lines[0] === String(this.#child?.pid) && lines[STATUS_LINE]?.trim() === 'ready';
   }
 
   /** Sends a signal. Windows has none; there PostgreSQL emulates them, and pg_ctl sends them. */
   async #send(pid: number, signal: NodeJS.Signals, name: string): Promise<void> {
     if (process.platform === 'win32')
-      await runProgram(programOf(this.#options.binaries, 'pg_ctl'), ['kill', name, String(pid)]);
+      await runProgram(programPath(this.#options.binaries, 'pg_ctl'), ['kill', name, String(pid)]);
     else this.#child?.kill(signal);
   }
 }

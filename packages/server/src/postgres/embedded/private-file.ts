@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
 import type { Account } from './account.js';
-import { codeOf } from './folder-problem.js';
+import { errorCode } from './folder-problem.js';
 
 /**
  * O_NOFOLLOW: never follow a symbolic link, since as root we write into a folder that another account owns.
@@ -11,7 +11,7 @@ import { codeOf } from './folder-problem.js';
 const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 
 /** Writes a file atomically and durably. `owner` becomes its owner, where that is not our own account. */
-export async function writePrivately(
+export async function writePrivateFile(
   file: string,
   text: string,
   { mode = 0o600, owner }: { mode?: number; owner?: Account | undefined } = {},
@@ -40,11 +40,11 @@ export function openToAppend(file: string): Promise<FileHandle> {
 }
 
 /** Reads a text file and trims it; undefined when there is no file. */
-export async function readIfThere(file: string): Promise<string | undefined> {
+export async function readIfExists(file: string): Promise<string | undefined> {
   try {
     return (await readFile(file, 'utf8')).trim();
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined;
+    if (errorCode(error) === 'ENOENT') return undefined;
     throw error;
   }
 }

@@ -1,8 +1,8 @@
 import pg from 'pg';
 import type { Account } from './account.js';
-import { type Binaries, programOf } from './binaries.js';
+import { type Binaries, programPath } from './binaries.js';
 import { SUPERUSER } from './cluster.js';
-import { codeOf } from './folder-problem.js';
+import { errorCode } from './folder-problem.js';
 import { runProgram } from './run-program.js';
 
 /** Returns the superuser's connection string of the embedded PostgreSQL. */
@@ -18,7 +18,7 @@ export async function canLogIn(url: string): Promise<boolean> {
     await client.connect();
     return true;
   } catch (error) {
-    if (codeOf(error) === '28P01') return false;
+    if (errorCode(error) === '28P01') return false;
     throw error;
   } finally {
     await client.end();
@@ -36,7 +36,7 @@ export async function resetPassword(
   password: string,
 ): Promise<boolean> {
   const { ok, stderr } = await runProgram(
-    programOf(binaries, 'postgres'),
+    programPath(binaries, 'postgres'),
     ['--single', '-D', cluster, '-c', 'log_min_error_statement=panic', 'postgres'],
     { account, input: `ALTER ROLE ${SUPERUSER} LOGIN PASSWORD '${password}'\n` },
   );

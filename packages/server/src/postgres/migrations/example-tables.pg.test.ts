@@ -6,7 +6,7 @@ import {
 } from '../../../../../tests/support/postgres-database.js';
 import { silentLog } from '../../lib/log.js';
 import { Database } from '../connection/database.js';
-import { makeExampleTables } from './example-tables.js';
+import { createExampleTables } from './example-tables.js';
 
 let test: TestDatabase;
 let database: Database;
@@ -33,15 +33,15 @@ const tables = () =>
   );
 
 it('creates the example tables once and does not recreate a dropped one', async () => {
-  await makeExampleTables(database);
+  await createExampleTables(database);
   expect((await tables()).map(({ name }) => name)).toEqual(['messages', 'test_table', 'users']);
   await sql(test.url, 'DROP TABLE messages');
-  await makeExampleTables(database);
+  await createExampleTables(database);
   expect((await tables()).map(({ name }) => name)).toEqual(['test_table', 'users']);
 });
 
 it('creates no example table where a table with one of their names exists', async () => {
   await sql(test.url, 'CREATE TABLE users (n int)');
-  await makeExampleTables(database);
+  await createExampleTables(database);
   expect((await tables()).map(({ name }) => name)).toEqual(['users']);
 });

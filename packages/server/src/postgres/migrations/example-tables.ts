@@ -42,7 +42,7 @@ const TABLES = `
  * Creates the tables that the documentation's examples use, once per embedded database: a table that the user
  * drops stays dropped. Creates none when a table with one of their names exists.
  */
-export async function makeExampleTables(database: ExampleDatabase): Promise<void> {
+export async function createExampleTables(database: ExampleDatabase): Promise<void> {
   const { schema } = database;
   await database.transaction(async (sql) => {
     const inserted = await sql.query(

@@ -104,23 +104,23 @@ export class ReplicationConnection {
     for (const chunk of early) this.#handleChunk(chunk, handler);
     early = undefined;
     this.resume();
-    this.#statusTimer = setInterval(() => this.report(), STATUS_MS);
+    this.#statusTimer = setInterval(() => this.sendStatus(), STATUS_MS);
     return { ended };
   }
 
   /** Acknowledges everything before `lsn`: PostgreSQL may discard its WAL. */
   acknowledge(lsn: Lsn): void {
-    this.report(lsn);
+    this.sendStatus(lsn);
     // A WAL sender whose last flush position is older than its own end never ends, so a fast stop of
     // PostgreSQL would hang while we are connected. A second update without a flush position prevents that.
-    this.report();
+    this.sendStatus();
   }
 
   /**
    * Sends a status update: the received position, and the acknowledged position `flushed` unless it is 0/0.
    * It requests a reply, so that a dead connection is noticed.
    */
-  report(flushed: Lsn = NONE): void {
+  sendStatus(flushed: Lsn = NONE): void {
     if (this.#isClosed) return;
     const message = Buffer.alloc(34);
     message[0] = STATUS;
@@ -160,7 +160,7 @@ export class ReplicationConnection {
       const walEnd = chunk.readBigUInt64BE(1);
       if (walEnd > this.#received) this.#received = walEnd;
       handler.keepalive(walEnd);
-      if (chunk[17] === 1) this.report();
+      if (chunk[17] === 1) this.sendStatus();
     }
   }
 }

@@ -7,7 +7,7 @@ import { ensureSubscriberRole } from '../preflight/subscriber-role.js';
 import { Acknowledgement } from '../source/acknowledgement.js';
 import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../source/change-source.js';
 import { ResumeWindow, type WindowLimits } from '../source/resume-window.js';
-import { Refused, SourceRetry } from '../source/source-retry.js';
+import { SourceRefusedError, SourceRetry } from '../source/source-retry.js';
 import { continuation, StreamStateStore } from '../source/stream-state.js';
 import { type Lsn, parseLsn } from '../sql/lsn.js';
 import { Heartbeat } from './heartbeat.js';
@@ -119,7 +119,7 @@ export class ReplicationSource implements ChangeSource {
   }
 
   acknowledge(endLsn: bigint): void {
-    this.#receiver?.handled(endLsn);
+    this.#receiver?.markDelivered(endLsn);
   }
 
   pause(): void {
@@ -152,7 +152,7 @@ export class ReplicationSource implements ChangeSource {
     this.#connection = connection;
     if (this.#retry.signal.aborted) return undefined;
     const [system] = await connection.query<{ systemid: string; timeline: number }>('IDENTIFY_SYSTEM');
-    if (system === undefined) throw new Refused([POOLER_FINDING]);
+    if (system === undefined) throw new SourceRefusedError([POOLER_FINDING]);
     await this.#waitForLeadership(connection);
     return this.#retry.signal.aborted
       ? undefined

@@ -71,7 +71,7 @@ describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (
       test.url,
       `INSERT INTO filling SELECT repeat('x', 1000) FROM generate_series(1, ${Math.ceil(bytes / 1_060)})`,
     );
-    await watch.look();
+    await watch.check();
   }
 
   it('warns at 50 % of the budget, reduces the resume window to nothing at 80 %, and logs an error at 95 %', async () => {
@@ -91,7 +91,7 @@ describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (
 
   it('logs the status of the slot once and not at every check', async () => {
     await begin(40_000_000);
-    await watch.look();
+    await watch.check();
     expect(log.infos).toEqual([
       expect.stringMatching(
         /^Replication slot status .*"retainedBytes":\d+,"budgetBytes":40000000,"xminAge":\d+/,
@@ -101,16 +101,16 @@ describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (
 
   it('reports an overflow when its action is drop', async () => {
     await begin(1_000, 'drop');
-    await watch.look();
+    await watch.check();
     expect(events).toEqual(['overflow']);
   });
 
   it('detects that the publication was dropped or recreated', async () => {
     await begin(40_000_000_000);
     await sql(test.url, 'DROP PUBLICATION watched');
-    await watch.look();
+    await watch.check();
     await sql(test.url, 'CREATE PUBLICATION watched');
-    await watch.look();
+    await watch.check();
     expect(events).toEqual(['gone', 'gone']);
   });
 });

@@ -60,8 +60,8 @@ export class SlotWatch {
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.look(), INTERVAL_MS);
-    void this.look();
+    this.#timer = setInterval(() => void this.check(), INTERVAL_MS);
+    void this.check();
   }
 
   stop(): void {
@@ -70,7 +70,7 @@ export class SlotWatch {
   }
 
   /** Checks the slot once. Ignores errors: the stream reports a lost database. */
-  async look(): Promise<void> {
+  async check(): Promise<void> {
     const { sql, slot, publication, onPublicationGone } = this.#parts;
     try {
       const [status] = await sql.query<SlotStatus>(

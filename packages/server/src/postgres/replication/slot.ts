@@ -23,7 +23,7 @@ export async function ensurePublication(sql: Sql, name: string): Promise<number>
 /**
  * Returns an SQL condition: whether all changes of the table `c` are published, with all rows and columns.
  */
-export function isPublished(publication: string): string {
+export function isPublishedCondition(publication: string): string {
   return `EXISTS (SELECT FROM pg_catalog.pg_publication p
     WHERE p.pubname = '${publication.replaceAll("'", "''")}' AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
       AND (p.puballtables OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r

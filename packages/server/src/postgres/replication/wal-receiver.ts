@@ -55,7 +55,7 @@ export class WalReceiver implements StreamHandler {
   }
 
   /** Records that the sink has delivered everything up to the end of a transaction. */
-  handled(endLsn: Lsn): void {
+  markDelivered(endLsn: Lsn): void {
     if (endLsn <= this.#delivered) return;
     this.#delivered = endLsn;
     this.#transactions += 1;

@@ -76,12 +76,12 @@ export class SourceRetry {
   /** Throws when there are findings of severity error; logs the warnings. */
   requireNoErrors(findings: readonly Finding[]): void {
     const errors = findings.filter(({ severity }) => severity === 'error');
-    if (errors.length > 0) throw new Refused(errors);
+    if (errors.length > 0) throw new SourceRefusedError(errors);
     for (const { code, title, advice } of findings) this.#warn(`${code} ${title}`, { code, advice }, title);
   }
 
   #failed(sink: ChangeSink, wasOpen: boolean, error: unknown): void {
-    if (error instanceof Refused) {
+    if (error instanceof SourceRefusedError) {
       this.state = { status: 'refused', findings: error.findings };
       if (wasOpen) sink.closed('row changes cannot be read');
       for (const { code, title, advice } of error.findings) {
@@ -129,7 +129,7 @@ export class SourceRetry {
 }
 
 /** Row changes cannot be read until the operator has fixed the findings. */
-export class Refused extends Error {
+export class SourceRefusedError extends Error {
   readonly findings: readonly Finding[];
 
   constructor(findings: readonly Finding[]) {

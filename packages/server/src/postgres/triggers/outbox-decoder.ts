@@ -1,6 +1,6 @@
 import type { ChangeSink, WalRelation } from '../source/change-source.js';
 import { recordFields } from '../sql/record-text.js';
-import type { Batch, OutboxRow, TableShape } from './outbox.js';
+import type { OutboxBatch, OutboxRow, TableShape } from './outbox.js';
 import { rowMessage } from './row-message.js';
 import { columnsOf, type ShapeColumn } from './row-shape.js';
 
@@ -14,7 +14,7 @@ export class OutboxDecoder {
   /**
    * Passes a row to the sink. Returns false where the columns of the row cannot be determined for certain.
    */
-  hand(sink: ChangeSink, batch: Batch, { kind, tableOid, oldRow, newRow }: OutboxRow): boolean {
+  deliver(sink: ChangeSink, batch: OutboxBatch, { kind, tableOid, oldRow, newRow }: OutboxRow): boolean {
     if (kind === 'M') {
       sink.message(Buffer.from(newRow ?? ''));
       return true;

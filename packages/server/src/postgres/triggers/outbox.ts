@@ -3,7 +3,7 @@ import type { Sql } from '../sql/sql.js';
 import type { RowShape } from './row-shape.js';
 
 /** Transactions that were read together: those that one snapshot sees and the previous snapshot does not. */
-export interface Batch {
+export interface OutboxBatch {
   readonly start: bigint;
   readonly end: bigint;
   readonly seenBefore: string;
@@ -58,9 +58,9 @@ export class Outbox {
   /**
    * Returns the stored batches in order. The last one always exists: it has the snapshot to continue from.
    */
-  async batches(): Promise<Batch[]> {
+  async batches(): Promise<OutboxBatch[]> {
     const rows = await this.#sql.query<
-      Omit<Batch, 'start' | 'end' | 'readAt'> & Record<'start' | 'end' | 'readAt', string>
+      Omit<OutboxBatch, 'start' | 'end' | 'readAt'> & Record<'start' | 'end' | 'readAt', string>
     >(
       `SELECT start_position::text AS start, end_position::text AS end, seen_before::text AS "seenBefore", seen::text, shapes,
               (extract(epoch FROM read_at) * 1000000)::bigint::text AS "readAt"
@@ -95,7 +95,7 @@ export class Outbox {
    * delivered. When nothing has committed it returns the current snapshot, unless `mustMove` asks for a batch
    * that only advances the position.
    */
-  async take(seenBefore: string, start: bigint, mustMove: boolean): Promise<Batch | string> {
+  async take(seenBefore: string, start: bigint, mustMove: boolean): Promise<OutboxBatch | string> {
     await this.#sql.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
     try {
       const [found] = await this.#sql.query<{ seen: string; bytes: string; oids: number[] | null }>(
@@ -123,7 +123,7 @@ export class Outbox {
   }
 
   /** Yields the rows of a batch in pages. Reading a batch again gives the same rows. */
-  async *rows({ seenBefore, seen, start, end }: Batch): AsyncGenerator<OutboxRow[]> {
+  async *rows({ seenBefore, seen, start, end }: OutboxBatch): AsyncGenerator<OutboxRow[]> {
     const select = `
       SELECT ($3::int8 - 1 + sum(size) OVER (ORDER BY last))::int8::text AS position, xid::text,
              table_oid::int8::float8 AS "tableOid", kind::text, old_row AS "oldRow", new_row AS "newRow"
@@ -167,7 +167,7 @@ export class Outbox {
     );
   }
 
-  async #write(batch: Omit<Batch, 'readAt'>): Promise<bigint> {
+  async #write(batch: Omit<OutboxBatch, 'readAt'>): Promise<bigint> {
     const { start, end, seenBefore, seen, shapes } = batch;
     const [row] = await this.#sql.query<{ read: string }>(
       `INSERT INTO ${this.#schema}.outbox_batches (start_position, end_position, seen_before, seen, shapes) VALUES ($1, $2, $3, $4, $5)

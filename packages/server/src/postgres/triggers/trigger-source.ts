@@ -9,10 +9,10 @@ import { ensureSubscriberRole } from '../preflight/subscriber-role.js';
 import { Acknowledgement } from '../source/acknowledgement.js';
 import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../source/change-source.js';
 import { ResumeWindow, type WindowLimits } from '../source/resume-window.js';
-import { Refused, SourceRetry } from '../source/source-retry.js';
+import { SourceRefusedError, SourceRetry } from '../source/source-retry.js';
 import { type StreamState, StreamStateStore } from '../source/stream-state.js';
 import { storeNotification } from './notification.js';
-import { type Batch, Outbox } from './outbox.js';
+import { Outbox, type OutboxBatch } from './outbox.js';
 import { OutboxDecoder } from './outbox-decoder.js';
 import { PollInterval } from './poll-interval.js';
 
@@ -244,7 +244,7 @@ export class TriggerSource implements ChangeSource {
   }
 
   /** Passes the transactions of a batch to the sink. */
-  async #deliver(sink: ChangeSink, outbox: Outbox, batch: Batch): Promise<void> {
+  async #deliver(sink: ChangeSink, outbox: Outbox, batch: OutboxBatch): Promise<void> {
     let position: bigint | undefined;
     const commit = () => {
       if (position !== undefined) sink.commit(position + 1n);
@@ -259,7 +259,7 @@ export class TriggerSource implements ChangeSource {
           sink.begin({ commitLsn: rowPosition, commitTime: batch.readAt, xid });
         }
         this.#progress.receivedBytes += (row.oldRow?.length ?? 0) + (row.newRow?.length ?? 0);
-        if (!this.#decoder.hand(sink, batch, row)) {
+        if (!this.#decoder.deliver(sink, batch, row)) {
           this.#gapReason = 'the columns of a table changed more than once';
           throw new Error('cannot determine the columns of an outbox row');
         }
@@ -321,7 +321,7 @@ export class TriggerSource implements ChangeSource {
 
   #gapOf(
     stored: StreamState,
-    last: Batch | undefined,
+    last: OutboxBatch | undefined,
     systemId: string,
     timeline: number,
   ): string | undefined {
@@ -366,7 +366,7 @@ export class TriggerSource implements ChangeSource {
       );
       backendPid ??= answer?.process;
       // A pooler in transaction mode gives each statement another backend, which holds none of our locks.
-      if (answer?.process !== backendPid) throw new Refused([POOLER_FINDING]);
+      if (answer?.process !== backendPid) throw new SourceRefusedError([POOLER_FINDING]);
       if (answer?.leads) return;
       if (this.#retry.state.status !== 'follower') {
         this.#retry.state = { status: 'follower' };

@@ -1,7 +1,7 @@
 import { Explainer } from '../../changes/explaining/explainer.js';
 import { PastChanges } from '../../changes/explaining/past-changes.js';
 import type { ResumeLog } from '../../changes/log/resume-log.js';
-import { TableViews } from '../../changes/routing/table-views.js';
+import { TableLayouts } from '../../changes/routing/table-layouts.js';
 import type { TableRegistry } from '../../changes/tables/table-registry.js';
 import { ValueFormats } from '../../changes/values/value-formats.js';
 import type { Database } from '../../postgres/connection/database.js';
@@ -24,12 +24,12 @@ export function createExplainer({
   epoch,
 }: ExplainingOptions): Explainer {
   const authorizer = visibility.replay;
-  const views = new TableViews(authorizer, new ValueFormats(database));
+  const layouts = new TableLayouts(authorizer, new ValueFormats(database));
   return new Explainer({
     database,
     authorizer,
     viewers: visibility.viewers,
-    past: new PastChanges({ resumeLog, authorizer, views, epoch }),
+    past: new PastChanges({ resumeLog, authorizer, layouts, epoch }),
     inspect: (schema, table) => tables.inspect(schema, table),
     checkCondition: visibility.checkCondition,
   });

@@ -46,7 +46,7 @@ export class RowChangeLifecycle {
       parts.tierCounts.refresh().catch(onError);
     });
     channels.onDeleted((name) => {
-      subscriptions.shared.endOf(name).catch(onError);
+      subscriptions.shared.removeChannel(name).catch(onError);
     });
   }
 

@@ -2,7 +2,7 @@ import type { SqlMessages } from '../../changes/log/sql-messages.js';
 import { BatchRouter } from '../../changes/routing/batch-router.js';
 import { ChangeEncoder } from '../../changes/routing/change-encoder.js';
 import { Recipients } from '../../changes/routing/recipients.js';
-import { TableViews } from '../../changes/routing/table-views.js';
+import { TableLayouts } from '../../changes/routing/table-layouts.js';
 import { ValueFormats } from '../../changes/values/value-formats.js';
 import type { PostgresAuthorizer } from '../../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Channel } from '../../channels/channel.js';
@@ -34,7 +34,7 @@ export function createRouting(options: RoutingOptions) {
       authorizer,
       personal,
       messages,
-      views: new TableViews(authorizer, formats),
+      layouts: new TableLayouts(authorizer, formats),
       formats,
       encoder: new ChangeEncoder(textFrame),
       subscriptions: shared,

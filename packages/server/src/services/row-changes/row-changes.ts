@@ -61,7 +61,7 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
   const { settings, database, channels, counters, clock, log } = options;
   const ids = new IdSource();
   const names = () => preflightNames(settings, database);
-  const choice = new SourceChoice({ wanted: settings.changeSource, database, names, log });
+  const choice = new SourceChoice({ configured: settings.changeSource, database, names, log });
   const sourceKind = () => choice.kind ?? 'logical';
   const visibility = createVisibility({ settings, database, sourceKind, clock });
   const subscriptions = createSubscriptions({ settings, database, choice, visibility, clock, log });

@@ -9,7 +9,7 @@ import type { RowChangeNumbers } from '../../metrics/metrics.js';
 export interface RowChangeStatusParts {
   readonly stream: Pick<RowChangeStream, 'source'>;
   readonly changes: Pick<ChangeLog, 'bytes'>;
-  readonly feeds: Pick<MemberFeeds, 'behind'>;
+  readonly feeds: Pick<MemberFeeds, 'behindCount'>;
   readonly replays: Pick<Replays, 'size'>;
   readonly resumeLog: Pick<ResumeLog, 'bytes'>;
   readonly subscriptions: { readonly size: number };
@@ -35,7 +35,7 @@ export class RowChangeStatus {
       retainedBytes: stats.retainedBytes,
       xminAge: stats.xminAge,
       logBytes: changes.bytes,
-      membersBehind: feeds.behind,
+      membersBehind: feeds.behindCount,
       membersResuming: replays.size,
       windowMemoryBytes: resumeLog.bytes.memory,
       windowFileBytes: resumeLog.bytes.file,

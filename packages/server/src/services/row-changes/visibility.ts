@@ -6,7 +6,7 @@ import type { Clock } from '../../lib/clock.js';
 import type { SourceKind } from '../../postgres/choice/source-choice.js';
 import type { Database } from '../../postgres/connection/database.js';
 import { hasOurTriggers } from '../../postgres/preflight/trigger-conditions.js';
-import { isPublished } from '../../postgres/replication/slot.js';
+import { isPublishedCondition } from '../../postgres/replication/slot.js';
 
 export interface VisibilityOptions {
   readonly settings: Pick<Settings, 'claimSettings' | 'dbRoles' | 'enableRls' | 'publicationName'>;
@@ -21,7 +21,7 @@ export type Visibility = ReturnType<typeof createVisibility>;
 export function createVisibility({ settings, database, sourceKind, clock }: VisibilityOptions) {
   const { enableRls, dbRoles, publicationName } = settings;
   const isStreamed = () =>
-    sourceKind() === 'trigger' ? hasOurTriggers(database.schema) : isPublished(publicationName);
+    sourceKind() === 'trigger' ? hasOurTriggers(database.schema) : isPublishedCondition(publicationName);
   const live = new PostgresAuthorizer({ database, enableRls, clock, isStreamed });
   return {
     viewers: new Viewers(dbRoles, settings.claimSettings),

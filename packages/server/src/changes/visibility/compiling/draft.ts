@@ -17,12 +17,12 @@ type Answers = (leaf: number) => Operand | List;
 export type Drafted<T> = (answers: Answers) => T;
 
 /** The parts of a draft. */
-export interface Parts {
+export interface DraftParts {
   readonly leaves: readonly Leaf[];
   /** The indexes of leaves that are LIKE patterns. */
   readonly patterns: ReadonlySet<number>;
   /** The indexes of leaves that the expression works without, only slower. */
-  readonly dispensable: ReadonlySet<number>;
+  readonly optional: ReadonlySet<number>;
   readonly memberships: readonly Drafted<Membership>[];
 }
 
@@ -30,9 +30,9 @@ export interface Parts {
 const MAX_LIST = 10_000;
 
 /** Builds the expression once the types of its leaves are known. Throws NotCompilable. */
-export function finished(
+export function finishDraft(
   root: Drafted<Predicate>,
-  parts: Parts,
+  parts: DraftParts,
   answers: readonly LeafAnswer[],
 ): CompiledExpression {
   const parameters: ParameterLeaf[] = [];
@@ -40,7 +40,7 @@ export function finished(
     const answer = answers[n];
     if (answer === undefined) throw new Error('a leaf without an answer');
     if (answer.family === null) {
-      if (parts.dispensable.has(n)) return undefined;
+      if (parts.optional.has(n)) return undefined;
       throw new NotCompilable('it compares values of a type that only PostgreSQL compares');
     }
     const family = familyOf(answer.family);

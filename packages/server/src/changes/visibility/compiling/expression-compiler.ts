@@ -2,7 +2,7 @@ import { asList, asNode } from '../../expressions/expression-printer.js';
 import type { Node } from '../../expressions/parse-expression.js';
 import type { ColumnFacts } from '../../model/table-facts.js';
 import type { ListEntry, Membership } from './compiled-expression.js';
-import { type Draft, type Drafted, finished, type Parts } from './draft.js';
+import { type Draft, type Drafted, type DraftParts, finishDraft } from './draft.js';
 import { type Leaf, plainAnswer, TEXT_TYPES } from './leaf.js';
 import { NotCompilable } from './not-compilable.js';
 import { type Comparison, type List, listOf, type Operand, type Predicate } from './predicate.js';
@@ -38,14 +38,14 @@ export function draftOf(
 ): Draft {
   const drafter = new Drafter(table, known);
   const root = drafter.predicate(tree);
-  return { leaves: drafter.leaves, finish: (answers) => finished(root, drafter, answers) };
+  return { leaves: drafter.leaves, finish: (answers) => finishDraft(root, drafter, answers) };
 }
 
 /** Translates parse trees to predicates, and collects the leaves that PostgreSQL evaluates. */
-class Drafter implements Parts {
+class Drafter implements DraftParts {
   readonly leaves: Leaf[];
   readonly patterns: Set<number>;
-  readonly dispensable: Set<number>;
+  readonly optional: Set<number>;
   readonly memberships: Drafted<Membership>[] = [];
   readonly #table: { readonly name: string; readonly columns: readonly ColumnFacts[] };
   readonly #known: KnownNames;
@@ -60,7 +60,7 @@ class Drafter implements Parts {
     this.#known = known;
     this.leaves = outer?.leaves ?? [];
     this.patterns = outer?.patterns ?? new Set();
-    this.dispensable = outer?.dispensable ?? new Set();
+    this.optional = outer?.optional ?? new Set();
   }
 
   predicate(tree: Node): Drafted<Predicate> {
@@ -120,7 +120,7 @@ class Drafter implements Parts {
     const first = this.leaves.length;
     const inner = new Drafter(plain, this.#known, this);
     const parts = ifCompilable(() => conjuncts.map((conjunct) => inner.predicate(conjunct)));
-    for (let n = first; n < this.leaves.length; n++) this.dispensable.add(n);
+    for (let n = first; n < this.leaves.length; n++) this.optional.add(n);
     if (parts === undefined || inner.memberships.length > 0) return () => undefined;
     return (answers) =>
       ifCompilable(() => ({

@@ -1,13 +1,13 @@
 import type { WalRelation } from '../../postgres/source/change-source.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import type { Authorizer } from '../visibility/authorizer.js';
-import { TableView } from './table-view.js';
+import { TableLayout } from './table-layout.js';
 
 /** Keeps, for each relation that the WAL has described, how its columns map to those of the catalog. */
-export class TableViews {
+export class TableLayouts {
   readonly #authorizer: Pick<Authorizer, 'facts'>;
   readonly #formats: ValueFormats;
-  readonly #views = new WeakMap<WalRelation, TableView>();
+  readonly #layouts = new WeakMap<WalRelation, TableLayout>();
 
   constructor(authorizer: Pick<Authorizer, 'facts'>, formats: ValueFormats) {
     this.#authorizer = authorizer;
@@ -15,14 +15,14 @@ export class TableViews {
   }
 
   /** Returns undefined when the table has been dropped. */
-  async of(relation: WalRelation): Promise<TableView | undefined> {
-    const known = this.#views.get(relation);
+  async of(relation: WalRelation): Promise<TableLayout | undefined> {
+    const known = this.#layouts.get(relation);
     const facts = await this.#authorizer.facts(relation.oid);
     if (facts === undefined) return undefined;
     if (known?.facts === facts) return known;
     await this.#formats.load(relation.columns.map(({ typeOid }) => typeOid));
-    const view = new TableView(relation, facts, this.#formats);
-    this.#views.set(relation, view);
-    return view;
+    const layout = new TableLayout(relation, facts, this.#formats);
+    this.#layouts.set(relation, layout);
+    return layout;
   }
 }

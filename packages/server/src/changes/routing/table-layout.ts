@@ -1,12 +1,12 @@
 import type { WalRelation } from '../../postgres/source/change-source.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
-import { RecordWriter } from '../values/row-json.js';
+import { RecordWriter } from '../values/record-writer.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
 /** Selects columns by their indexes in the WAL relation, with the writer that makes a JSON record of them. */
-export interface ColumnChoice {
+export interface ColumnSelection {
   /** Equal for equal selections. */
   readonly key: string;
   readonly indexes: readonly number[];
@@ -17,14 +17,14 @@ export interface ColumnChoice {
  * Maps the columns of a WAL relation, as they were when its changes were written, to the columns of the
  * catalog now. Two columns are the same if their names and types are equal.
  */
-export class TableView {
+export class TableLayout {
   readonly relation: WalRelation;
   readonly facts: TableFacts;
   /** For each column of the catalog its index in the relation, or -1. */
   readonly #indexInRelation: readonly number[];
   readonly #isCatalogOrder: boolean;
   readonly #formats: ValueFormats;
-  readonly #choices = new Map<string, ColumnChoice>();
+  readonly #selections = new Map<string, ColumnSelection>();
   readonly #indexByName: ReadonlyMap<string, number>;
 
   constructor(relation: WalRelation, facts: TableFacts, formats: ValueFormats) {
@@ -42,7 +42,7 @@ export class TableView {
   }
 
   /** Returns the image in catalog order, which the authorizer takes. */
-  factsImage(image: RowImage): RowImage {
+  inCatalogOrder(image: RowImage): RowImage {
     if (this.#isCatalogOrder) return image;
     return this.#indexInRelation.map((index) => (index === -1 ? undefined : image[index]));
   }
@@ -52,7 +52,7 @@ export class TableView {
    * when one of the columns does not exist, so that the expression can never be evaluated. Generated columns
    * need no value: their own expression is evaluated instead.
    */
-  requirement(names: Iterable<string>): readonly number[] | null {
+  requiredIndexes(names: Iterable<string>): readonly number[] | null {
     const required: number[] = [];
     for (const name of names) {
       const index = this.facts.columns.findIndex((column) => column.name === name);
@@ -64,22 +64,22 @@ export class TableView {
   }
 
   /** Selects the named columns (undefined: all) that the role is allowed to read, in table order. */
-  choice(names: ReadonlySet<string> | undefined, privileges: RolePrivileges): ColumnChoice {
+  selectColumns(names: ReadonlySet<string> | undefined, privileges: RolePrivileges): ColumnSelection {
     const indexes: number[] = [];
     this.relation.columns.forEach(({ name }, index) => {
       if ((names === undefined || names.has(name)) && privileges.columns.has(name)) indexes.push(index);
     });
     const key = indexes.join();
-    let choice = this.#choices.get(key);
-    if (choice === undefined) {
-      choice = { key, indexes, writer: new RecordWriter(this.relation.columns, indexes, this.#formats) };
-      this.#choices.set(key, choice);
+    let selection = this.#selections.get(key);
+    if (selection === undefined) {
+      selection = { key, indexes, writer: new RecordWriter(this.relation.columns, indexes, this.#formats) };
+      this.#selections.set(key, selection);
     }
-    return choice;
+    return selection;
   }
 
   /** Returns the names of the selected columns whose values this image does not have. */
-  unknownIn(image: RowImage, { indexes }: ColumnChoice): string[] {
+  unknownColumns(image: RowImage, { indexes }: ColumnSelection): string[] {
     const names: string[] = [];
     for (const index of indexes) {
       const name = this.relation.columns[index]?.name;

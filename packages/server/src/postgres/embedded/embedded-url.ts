@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { PORT_FILE } from './port.js';
-import { readIfThere } from './private-file.js';
+import { readIfExists } from './private-file.js';
 import { superuserUrl } from './superuser-login.js';
 import { PASSWORD_FILE } from './superuser-password.js';
 
@@ -8,10 +8,10 @@ import { PASSWORD_FILE } from './superuser-password.js';
  * Returns the connection string of a data folder's embedded PostgreSQL, which need not be running; undefined
  * when the folder has never had one.
  */
-export async function runningUrl(dataDir: string): Promise<string | undefined> {
+export async function embeddedPostgresUrl(dataDir: string): Promise<string | undefined> {
   const [port, password] = await Promise.all([
-    readIfThere(join(dataDir, PORT_FILE)),
-    readIfThere(join(dataDir, PASSWORD_FILE)),
+    readIfExists(join(dataDir, PORT_FILE)),
+    readIfExists(join(dataDir, PASSWORD_FILE)),
   ]);
   if (port === undefined || password === undefined) return undefined;
   return superuserUrl(Number(port.trim()), password.trim());

@@ -18,7 +18,7 @@ const PACKAGE_FOLDERS: readonly string[] =
  * Returns folders of this machine that may hold PostgreSQL's programs: those of PATH first, then those of
  * packages.
  */
-export async function machineFolders(): Promise<string[]> {
+export async function installedPostgresFolders(): Promise<string[]> {
   const onPath = (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '');
   const packaged = await Promise.all(PACKAGE_FOLDERS.map(expand));
   return [...new Set([...onPath, ...packaged.flat()])];
