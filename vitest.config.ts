@@ -24,6 +24,7 @@ export default defineConfig({
     maxWorkers: '100%',
     // No module has state, so files of one worker share what they import instead of each loading the server anew.
     isolate: false,
+    globalSetup: ['tests/support/postgres-setup.ts'],
     projects: [
       {
         extends: true,
@@ -39,7 +40,6 @@ export default defineConfig({
         test: {
           name,
           include: everywhere(`.${name}.test.ts`),
-          globalSetup: ['tests/support/postgres-setup.ts'],
           ...timeouts,
         },
       })),

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { catchUp, connectTo, counter, databaseStats, joinAs, subscribe } from './support/row-changes.mjs';
+import { catchUp, changeStats, connectTo, counter, joinAs, subscribe } from './support/row-changes.mjs';
 import { startOurs } from './support/servers.mjs';
 import { median } from './support/statistics.mjs';
 import { figures, table } from './support/table.mjs';
@@ -11,76 +11,74 @@ export const summary = 'row changes to one member beside pg_recvlogical, and the
 const ROWS = 200_000;
 const ROWS_A_TRANSACTION = 1_000;
 const SINGLES = 500;
-/** What a member that comes back has missed. */
+/** How many changes a member that resumes has missed. */
 const MISSED = 100_000;
 const RESUME_TARGET = 20_000;
 const RESUME_LATENCY_TARGET = 2;
 const TARGET = 0.7;
 const TARGET_MS = 10;
 
-/** @param {{ rounds?: number | undefined }} options */
-export async function run({ rounds = 3 }) {
+const METRIC = {
+  ours: 'rows/s',
+  theirs: 'rows/s of pg_recvlogical',
+  p50: 'INSERT sent to change received, p50, ms',
+  p99: 'INSERT sent to change received, p99, ms',
+  resume: 'missed changes/s to a member that resumes',
+  slowdown: 'p99 of live changes meanwhile, against idle',
+};
+
+export const title = `${ROWS} rows in transactions of ${ROWS_A_TRANSACTION}`;
+export const rounds = 3;
+
+/** @param {import('./support/build.mjs').Build} build */
+export async function measure(build) {
   if (spawnSync('pg_recvlogical', ['--version']).status !== 0)
     throw new VoidRun('pg_recvlogical is not installed (Debian: postgresql-client).');
-  process.stdout.write(
-    `changes: ${ROWS} rows in transactions of ${ROWS_A_TRANSACTION}, ${rounds} rounds\n\n`,
-  );
-  const ours = [];
-  const theirs = [];
-  let latencies = [];
-  const resumes = [];
-  const slowdowns = [];
-  for (let round = 0; round < rounds; round++) {
-    const server = await startOurs();
-    try {
-      const measured = await measure(server);
-      ours.push(ROWS / measured.ours);
-      theirs.push(ROWS / measured.theirs);
-      latencies = latencies.concat(measured.latencies);
-      const resumed = await resume(server);
-      resumes.push(MISSED / resumed.seconds);
-      slowdowns.push(resumed.busy / resumed.idle);
-      process.stdout.write(
-        `  round ${round + 1}  ours ${figures(ROWS / measured.ours)} rows/s, pg_recvlogical ${figures(ROWS / measured.theirs)} rows/s\n`,
-      );
-    } finally {
-      await server.stop();
-    }
+  const server = await startOurs(build);
+  try {
+    const { ours, theirs, latencies } = await stream(server);
+    const resumed = await resume(server);
+    process.stdout.write(
+      `    ours ${figures(ROWS / ours)} rows/s, pg_recvlogical ${figures(ROWS / theirs)} rows/s\n`,
+    );
+    return {
+      [METRIC.ours]: ROWS / ours,
+      [METRIC.theirs]: ROWS / theirs,
+      [METRIC.p50]: median(latencies),
+      [METRIC.p99]: p99Of(latencies),
+      [METRIC.resume]: MISSED / resumed.seconds,
+      [METRIC.slowdown]: resumed.busy / resumed.idle,
+    };
+  } finally {
+    await server.stop();
   }
-  const ratio = median(ours.map((rate, n) => rate / theirs[n]));
-  latencies.sort((a, b) => a - b);
-  const p99 = latencies[Math.floor(latencies.length * 0.99)];
-  const rows = [
-    [
-      'rows/s, ours against pg_recvlogical',
-      figures(ratio),
-      String(TARGET),
-      ratio >= TARGET ? 'held' : 'MISSED',
-    ],
-    ['INSERT sent to change received, p50, ms', figures(median(latencies)), '', ''],
-    [
-      'INSERT sent to change received, p99, ms',
-      figures(p99),
-      String(TARGET_MS),
-      p99 < TARGET_MS ? 'held' : 'MISSED',
-    ],
-    [
-      'missed changes/s to a member that comes back',
-      figures(median(resumes)),
-      String(RESUME_TARGET),
-      median(resumes) >= RESUME_TARGET ? 'held' : 'MISSED',
-    ],
-    [
-      'p99 of live changes meanwhile, against idle',
-      figures(median(slowdowns)),
-      String(RESUME_LATENCY_TARGET),
-      median(slowdowns) <= RESUME_LATENCY_TARGET ? 'held' : 'MISSED',
-    ],
-  ];
-  process.stdout.write(`\n${table(['', 'median', 'target', ''], rows)}\n\n`);
 }
 
-async function measure(server) {
+/** @param {readonly Record<string, number>[]} samples */
+export function report(samples) {
+  const middle = (metric) => median(samples.map((values) => values[metric]));
+  const ratio = median(samples.map((values) => values[METRIC.ours] / values[METRIC.theirs]));
+  const row = (name, value, target, isHeld) => [
+    name,
+    figures(value),
+    String(target),
+    isHeld ? 'held' : 'MISSED',
+  ];
+  const [p99, resumed, slowdown] = [METRIC.p99, METRIC.resume, METRIC.slowdown].map(middle);
+  return table(
+    ['', 'median', 'target', ''],
+    [
+      row('rows/s, ours against pg_recvlogical', ratio, TARGET, ratio >= TARGET),
+      [METRIC.p50, figures(middle(METRIC.p50)), '', ''],
+      row(METRIC.p99, p99, TARGET_MS, p99 < TARGET_MS),
+      row(METRIC.resume, resumed, RESUME_TARGET, resumed >= RESUME_TARGET),
+      row(METRIC.slowdown, slowdown, RESUME_LATENCY_TARGET, slowdown <= RESUME_LATENCY_TARGET),
+    ],
+  );
+}
+
+/** Seconds for all rows, ours and of pg_recvlogical, and how long single changes took, in ms. */
+async function stream(server) {
   const client = await connectTo(server);
   await client.query(
     'CREATE TABLE bench_rows (id bigint PRIMARY KEY, content text, user_id uuid, created_at timestamptz DEFAULT now(), data jsonb)',
@@ -169,7 +167,7 @@ async function resume(server) {
   for (let n = 0; n < MISSED; n += ROWS_A_TRANSACTION)
     await insert(client, 30_000_000 + n, ROWS_A_TRANSACTION, randomUUID());
   // Until the last of it was handed out, and is missed.
-  while ((await databaseStats(server)).lag_bytes > 100_000) await single();
+  while ((await changeStats(server)).lagBytes > 100_000) await single();
   const { add, done } = counter(MISSED);
   const started = performance.now();
   let seconds;

@@ -23,36 +23,31 @@ const WARM_UP_CPU_SECONDS = 0.5;
 /** How long the load client publishes between two looks at the CPU. */
 const SLICE_MS = 200;
 
-/** @param {{ rounds?: number | undefined }} options */
-export async function run({ rounds = 3 }) {
-  process.stdout.write(
-    `fan-out: ${MEMBERS} members, messages of ${MESSAGE_BYTES} bytes, ${rounds} rounds; server CPU in µs per delivery\n\n`,
-  );
-  /** @type {Map<string, number[]>} */
-  const results = new Map();
-  for (let round = 0; round < rounds; round++) {
-    await measureRound(round, (key, cost, tickMs) => {
-      results.set(key, [...(results.get(key) ?? []), cost]);
-      process.stdout.write(
-        `  round ${round + 1}  ${key.padEnd(12)}  ${figures(cost)} µs, median tick ${figures(tickMs)} ms\n`,
-      );
-    });
-  }
-  process.stdout.write(`\n${resultTable(results)}\n\n`);
-}
+export const title = `${MEMBERS} members, messages of ${MESSAGE_BYTES} bytes; server CPU in µs per delivery`;
+export const rounds = 3;
 
-/** One round with fresh processes: every cell, and another server first than in the round before. */
-async function measureRound(round, report) {
+/**
+ * One round with fresh processes: every cell, and another server first than in the round before.
+ * @param {import('./support/build.mjs').Build} build
+ * @param {number} round
+ */
+export async function measure(build, round) {
   const sides = [];
+  /** @type {Record<string, number>} */
+  const values = {};
   try {
-    for (const start of [startNaive, startOurs]) sides.push(await openSide(await start()));
+    for (const start of [startNaive, () => startOurs(build)]) sides.push(await openSide(await start()));
     const order = round % 2 === 0 ? sides : [...sides].reverse();
     for (const { perTick } of CELLS) {
       for (const { name, cost, tickMs } of await measureCell(order, perTick)) {
-        report(keyOf(name, perTick), cost, median(tickMs));
+        values[metricOf(name, perTick)] = cost;
+        process.stdout.write(
+          `    ${metricOf(name, perTick)}: ${figures(cost)}, median tick ${figures(median(tickMs))} ms\n`,
+        );
       }
     }
     for (const { client } of sides) await client.settle();
+    return values;
   } finally {
     for (const { client, server } of sides) {
       client.stop();
@@ -132,10 +127,12 @@ class Meter {
   }
 }
 
-function resultTable(results) {
+/** @param {readonly Record<string, number>[]} samples */
+export function report(samples) {
   const rows = CELLS.map(({ perTick, target }) => {
-    const naive = results.get(keyOf('naive ws', perTick));
-    const ours = results.get(keyOf('ours', perTick));
+    const [naive, ours] = ['naive ws', 'ours'].map((name) =>
+      samples.map((values) => values[metricOf(name, perTick)]),
+    );
     const ratio = median(ours) / median(naive);
     const perRound = ours.map((cost, i) => figures(cost / naive[i])).join(' ');
     const verdict = ratio <= target ? 'held' : 'MISSED';
@@ -152,6 +149,6 @@ function resultTable(results) {
   return table(['messages a tick', 'naive ws', 'ours', 'ratio', 'target', '', 'ratio of each round'], rows);
 }
 
-function keyOf(name, perTick) {
-  return `${name} ${perTick}`;
+function metricOf(name, perTick) {
+  return `${name}, ${perTick} a tick, µs`;
 }

@@ -14,7 +14,7 @@ const CONNECTIONS = 10_000;
 const WARM_UP_CONNECTIONS = 20;
 /** Longer than the ping interval of 30 s: every connection has been pinged once, and V8 has noticed the calm. */
 const IDLE_MS = 35_000;
-const TARGET_BYTES = 12_000;
+const TARGET_KB = 12;
 
 /** Users who write in a channel whose members else only read. */
 const SPEAKERS = 100;
@@ -24,41 +24,48 @@ const NAIVE = 'naive ws, no authentication or presence';
 const AUDIENCE = `one channel, ${SPEAKERS} users listed, the others read`;
 const LISTED = `channels of ${CHANNEL_SIZE} users, every one listed`;
 
-/** @param {{ rounds?: number | undefined }} options */
-export async function run({ rounds = 1 }) {
-  process.stdout.write(
-    `idle-memory: ${CONNECTIONS} connections, each of its own user, ${IDLE_MS / 1000} s idle, ${rounds} rounds; resident bytes a connection\n\n`,
-  );
-  /** @type {Map<string, { connected: number, idle: number }[]>} */
-  const results = new Map();
-  for (let round = 0; round < rounds; round++) {
-    for (const { name, measured } of [
-      { name: NAIVE, measured: () => measure(startNaive, () => 'idle') },
-      { name: AUDIENCE, measured: () => measure(startWithAudience, () => 'audience') },
-      { name: LISTED, measured: () => measure(startOurs, (i) => `room-${Math.floor(i / CHANNEL_SIZE)}`) },
-    ]) {
-      const bytes = await measured();
-      results.set(name, [...(results.get(name) ?? []), bytes]);
-      process.stdout.write(`  round ${round + 1}  ${name}: ${kilobytes(bytes.idle)}\n`);
-    }
+export const title = `${CONNECTIONS} connections, each of its own user, ${IDLE_MS / 1000} s idle; resident memory per connection`;
+export const rounds = 1;
+
+/** @param {import('./support/build.mjs').Build} build */
+export async function measure(build) {
+  /** @type {Record<string, number>} */
+  const values = {};
+  for (const [name, start, channelOf] of /** @type {const} */ ([
+    [NAIVE, startNaive, () => 'idle'],
+    [AUDIENCE, () => startWithAudience(build), () => 'audience'],
+    [LISTED, () => startOurs(build), (i) => `room-${Math.floor(i / CHANNEL_SIZE)}`],
+  ])) {
+    const { connected, idle } = await memoryOf(start, channelOf);
+    values[connectedOf(name)] = connected / 1000;
+    values[idleOf(name)] = idle / 1000;
+    process.stdout.write(`    ${idleOf(name)}: ${figures(idle / 1000)}\n`);
   }
-  const rows = [...results].map(([name, bytes]) => {
-    const connected = median(bytes.map((each) => each.connected));
-    const idle = median(bytes.map((each) => each.idle));
-    const verdict =
-      name === NAIVE ? ['', ''] : [kilobytes(TARGET_BYTES), idle < TARGET_BYTES ? 'held' : 'MISSED'];
-    return [name, kilobytes(connected), kilobytes(idle), ...verdict];
-  });
-  process.stdout.write(`\n${table(['a connection', 'just connected', 'idle', 'target', ''], rows)}\n\n`);
+  return values;
 }
 
-function kilobytes(bytes) {
-  return `${figures(bytes / 1000)} kB`;
+/** @param {readonly Record<string, number>[]} samples */
+export function report(samples) {
+  const middle = (metric) => median(samples.map((values) => values[metric]));
+  const rows = [NAIVE, AUDIENCE, LISTED].map((name) => {
+    const idle = middle(idleOf(name));
+    const verdict = name === NAIVE ? ['', ''] : [String(TARGET_KB), idle < TARGET_KB ? 'held' : 'MISSED'];
+    return [name, figures(middle(connectedOf(name))), figures(idle), ...verdict];
+  });
+  return table(['kB per connection', 'just connected', 'idle', 'target', ''], rows);
+}
+
+function connectedOf(name) {
+  return `${name}: just connected, kB`;
+}
+
+function idleOf(name) {
+  return `${name}: idle, kB`;
 }
 
 /** Our server with a lasting channel in which only speakers write. */
-async function startWithAudience() {
-  const server = await startOurs();
+async function startWithAudience(build) {
+  const server = await startOurs(build);
   const response = await fetch(`http://127.0.0.1:${server.port}/realtime/channels`, {
     method: 'POST',
     headers: {
@@ -76,8 +83,8 @@ async function startWithAudience() {
   throw new VoidRun(`The channel could not be made: ${response.status} ${await response.text()}`);
 }
 
-/** Memory that the connections add to that of a server which has had some before. */
-async function measure(start, channelOf) {
+/** Bytes that each connection adds to the memory of a server which has had some before. */
+async function memoryOf(start, channelOf) {
   const server = await start();
   const client = new LoadClient();
   try {

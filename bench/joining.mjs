@@ -27,35 +27,54 @@ const PATTERNS = [
   },
 ];
 
-/** @param {{ rounds?: number | undefined }} options */
-export async function run({ rounds = 1 }) {
-  process.stdout.write(`joining: ${MEMBERS} members, ${rounds} rounds\n\n`);
-  const rows = [];
+const NOTHING = 'nothing happens';
+const JOIN = '10,000 join';
+const LEAVE = '10,000 leave';
+const FIRST = 'the first change after 10,000 have joined';
+const PHASES = [NOTHING, JOIN, LEAVE, FIRST];
+
+export const title = `${MEMBERS} members`;
+export const rounds = 1;
+
+/** @param {import('./support/build.mjs').Build} build */
+export async function measure(build) {
+  /** @type {Record<string, number>} */
+  const values = {};
   for (const { name, policy } of PATTERNS) {
-    /** @type {Map<string, { median: number[], most: number[] }>} */
-    const phases = new Map();
-    for (let round = 0; round < rounds; round++) {
-      for (const [phase, waits] of await measure(policy)) {
-        const known = phases.get(phase) ?? { median: [], most: [] };
-        known.median.push(median(waits));
-        known.most.push(Math.max(...waits));
-        phases.set(phase, known);
-      }
+    for (const [phase, waits] of await waitsOf(build, policy)) {
+      values[metricOf(name, phase, 'median')] = median(waits);
+      values[metricOf(name, phase, 'longest')] = Math.max(...waits);
     }
-    for (const [phase, waits] of phases) {
-      const most = median(waits.most);
-      const verdict =
-        phase === 'nothing' ? ['', ''] : [String(TARGET_MS), most <= TARGET_MS ? 'held' : 'MISSED'];
-      rows.push([name, phase, figures(median(waits.median)), figures(most), ...verdict]);
-    }
+    process.stdout.write(`    ${name}: measured\n`);
   }
-  const head = ['policy', 'while', 'ms from the INSERT to the member, middle', 'longest', 'target', ''];
-  process.stdout.write(`${table(head, rows)}\n\n`);
+  return values;
 }
 
-/** How long each change took, in ms, by what happened meanwhile. @param {string} policy */
-async function measure(policy) {
-  const server = await startOurs();
+/** @param {readonly Record<string, number>[]} samples */
+export function report(samples) {
+  const middle = (metric) => median(samples.map((values) => values[metric]));
+  const rows = PATTERNS.flatMap(({ name }) =>
+    PHASES.map((phase) => {
+      const longest = middle(metricOf(name, phase, 'longest'));
+      const verdict =
+        phase === NOTHING ? ['', ''] : [String(TARGET_MS), longest <= TARGET_MS ? 'held' : 'MISSED'];
+      return [name, phase, figures(middle(metricOf(name, phase, 'median'))), figures(longest), ...verdict];
+    }),
+  );
+  return table(
+    ['policy', 'while', 'ms from the INSERT to the member, median', 'longest', 'target', ''],
+    rows,
+  );
+}
+
+/** @param {string} name of the pattern @param {string} phase @param {'median' | 'longest'} which */
+function metricOf(name, phase, which) {
+  return `${name}, ${phase}: ${which}, ms`;
+}
+
+/** How long each change took, in ms, by what happened meanwhile. @param {import('./support/build.mjs').Build} build @param {string} policy */
+async function waitsOf(build, policy) {
+  const server = await startOurs(build);
   const client = await connectTo(server);
   try {
     await subscribe(server, 'bench', { table: 'messages' });
@@ -107,10 +126,10 @@ async function measure(policy) {
         );
       });
     const phases = new Map();
-    phases.set('nothing', await during(() => delay(QUIET_MS)));
-    phases.set('10,000 join', await during(comeAll));
+    phases.set(NOTHING, await during(() => delay(QUIET_MS)));
+    phases.set(JOIN, await during(comeAll));
     phases.set(
-      '10,000 leave',
+      LEAVE,
       await during(() =>
         inParallel(sockets.splice(0), async (socket) => {
           socket.leave();
@@ -120,7 +139,7 @@ async function measure(policy) {
     );
     await comeAll();
     await delay(QUIET_MS);
-    phases.set('10,000 have joined, the first change', [await write()]);
+    phases.set(FIRST, [await write()]);
     for (const socket of [...sockets, mine]) socket.leave();
     return phases;
   } finally {

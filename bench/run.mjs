@@ -1,14 +1,27 @@
 #!/usr/bin/env node
-// The entry of `npm run bench`: runs all benchmarks, or those that are named.
+// The entry of `npm run bench`: runs all benchmarks, or those that are named; with --against, for two versions in turn.
 import { parseArgs } from 'node:util';
 import * as changes from './changes.mjs';
 import * as fanOut from './fan-out.mjs';
 import * as idleMemory from './idle-memory.mjs';
 import * as joining from './joining.mjs';
+import { BuildError, CommitBuild, THIS_CHECKOUT } from './support/build.mjs';
+import { comparison, measureInTurn } from './support/compare.mjs';
 import { VoidRun } from './support/void-run.mjs';
 import * as visibility from './visibility.mjs';
 import * as writers from './writers.mjs';
 
+/**
+ * What each file of a benchmark exports: `measure` makes one round with a build of the server and answers the values by
+ * the names of their metrics, which say the unit; `report` holds the rounds against the targets, as text.
+ * @typedef {{
+ *   summary: string, title: string, rounds: number,
+ *   measure(build: import('./support/build.mjs').Build, round: number): Promise<Record<string, number>>,
+ *   report(rounds: readonly Record<string, number>[]): string,
+ * }} Benchmark
+ */
+
+/** @type {Map<string, Benchmark>} */
 const BENCHMARKS = new Map([
   ['fan-out', fanOut],
   ['idle-memory', idleMemory],
@@ -18,20 +31,23 @@ const BENCHMARKS = new Map([
   ['writers', writers],
 ]);
 
-const HELP = `Usage: npm run bench -- [<benchmark>]... [--rounds <n>]
+const HELP = `Usage: npm run bench -- [<benchmark>]... [--rounds <n>] [--against <commit>]
 
 Runs the benchmarks that are named, or all of them, one after the other:
 
 ${[...BENCHMARKS].map(([name, { summary }]) => `  ${name.padEnd(12)}  ${summary}`).join('\n')}
 
-  --rounds <n>  Measure so many times and take medians (changes, fan-out, writers: 3, others: 1).
-  --list        Only name the benchmarks.
-  --help        This text.
+  --rounds <n>        Measure so many times and take medians (changes, fan-out, writers: 3, others: 1).
+  --against <commit>  Build that commit in a temporary git worktree and measure it and this checkout in turn;
+                      the order changes with the round. Prints both medians and the ratio for each metric.
+                      Twice the time. The worktree is removed at the end.
+  --list              Only name the benchmarks.
+  --help              This text.
 
 Exits 0 when everything was measured, 1 when a run is void (something was missing or out of order) or
-could not be made, 2 for a wrong call. What a benchmark measures and how: bench/README.md.`;
+could not be made, 2 for invalid arguments. What a benchmark measures and how: bench/README.md.`;
 
-/** What the arguments ask for; null when they ask for nothing that there is. */
+/** What the arguments ask for; null when they are invalid. */
 function asked(args) {
   try {
     const { values, positionals } = parseArgs({
@@ -39,6 +55,7 @@ function asked(args) {
       allowPositionals: true,
       options: {
         rounds: { type: 'string' },
+        against: { type: 'string' },
         list: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
       },
@@ -75,17 +92,43 @@ async function main() {
     );
     return 1;
   }
-  for (const name of options.names) {
-    try {
-      await BENCHMARKS.get(name).run({ rounds: options.rounds });
-    } catch (error) {
-      const isVoid = error instanceof VoidRun;
-      process.stderr.write(`\n${name} is void: ${isVoid ? error.message : (error.stack ?? error)}\n`);
-      return 1;
-    }
+  /** @type {CommitBuild | undefined} */
+  let other;
+  try {
+    if (options.against !== undefined) other = new CommitBuild(options.against);
+    for (const name of options.names) await measure(name, options.rounds, other?.build);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return 1;
+  } finally {
+    other?.remove();
   }
-  return 0;
 }
 
+/** Runs one benchmark and prints what it measured. @param {import('./support/build.mjs').Build} [other] */
+async function measure(name, asked, other) {
+  const benchmark = BENCHMARKS.get(name);
+  const rounds = asked ?? benchmark.rounds;
+  process.stdout.write(`${name}: ${benchmark.title}; ${rounds} ${rounds === 1 ? 'round' : 'rounds'}\n\n`);
+  const builds = other === undefined ? [THIS_CHECKOUT] : [THIS_CHECKOUT, other];
+  try {
+    const measured = await measureInTurn(benchmark, builds, rounds);
+    const text = other === undefined ? benchmark.report(measured.get(THIS_CHECKOUT)) : comparison(measured);
+    process.stdout.write(`\n${text}\n\n`);
+  } catch (error) {
+    throw new Error(`${name} is void`, { cause: error });
+  }
+}
+
+// The servers and the worktree are removed by the handlers of 'exit'.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
-process.exitCode = await main();
+try {
+  process.exitCode = await main();
+} catch (error) {
+  const { cause } = error;
+  const reason = cause instanceof VoidRun ? cause.message : ((cause ?? error).stack ?? error);
+  process.stderr.write(`\n${error.message}: ${reason}\n`);
+  process.exitCode = 1;
+}

@@ -1,16 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { ContextIndex } from '../packages/server/dist/changes/compiling/context-index.js';
-import { familyOf } from '../packages/server/dist/changes/compiling/exact-values.js';
-import { ExactRow } from '../packages/server/dist/changes/compiling/predicate.js';
 import { logPlot } from './support/plot.mjs';
 import { cpuSeconds } from './support/process-usage.mjs';
 import {
   catchUp,
+  changeStats,
   connectTo,
   counter,
-  databaseStats,
   joinAs,
   optIn,
   subscribe,
@@ -21,7 +18,7 @@ import { figures, table } from './support/table.mjs';
 import { VoidRun } from './support/void-run.mjs';
 
 export const summary =
-  'row changes behind policies, by tier and by the number of members, beside judging one by one';
+  'row changes behind policies, by tier and by the number of members, beside one statement per change and member';
 
 const MEMBERS = [100, 1_000, 10_000];
 const CHANGES_A_TRANSACTION = 100;
@@ -61,82 +58,97 @@ const PATTERNS = [
   },
 ];
 
-/** @param {{ rounds?: number | undefined }} options */
-export async function run({ rounds = 1 }) {
-  process.stdout.write(`visibility: ${MEMBERS.join(', ')} members, ${rounds} rounds\n\n`);
-  const rows = [];
-  const lines = PATTERNS.map(({ name }) => ({ name, points: [] }));
-  const indexed = {};
-  const theirs = [];
-  const judged = [];
+const ONE_BY_ONE = 'one statement per change and member, 1,000 members: changes/s';
+/** How many changes were evaluated that no member could get. */
+const IDLE = {
+  unsubscribed: 'evaluated, of a table without subscriptions',
+  unwanted: 'evaluated, of a table whose condition matches no row',
+};
+
+export const title = `${MEMBERS.join(', ')} members`;
+export const rounds = 1;
+
+/** @param {import('./support/build.mjs').Build} build */
+export async function measure(build) {
+  /** @type {Record<string, number>} */
+  const values = {};
   for (const members of MEMBERS) {
-    const found = PATTERNS.map(() => ({ rates: [], cpu: [] }));
-    for (let round = 0; round < rounds; round++) {
-      const server = await startOurs();
-      try {
-        const { patterns, oneByOne: slow } = await measure(server, members);
-        patterns.forEach(({ rate, cpu }, n) => {
-          found[n].rates.push(rate);
-          found[n].cpu.push(cpu);
-        });
-        if (members === 1_000) theirs.push(slow);
-        if (members === MEMBERS[0]) judged.push(await judgedForNobody(server));
-      } finally {
-        await server.stop();
+    const server = await startOurs(build);
+    try {
+      const { patterns, oneByOne: slow } = await deliver(server, members);
+      patterns.forEach(({ rate, cpu }, n) => {
+        values[rateOf(PATTERNS[n].name, members)] = rate;
+        values[cpuOf(PATTERNS[n].name, members)] = cpu;
+      });
+      if (slow !== undefined) values[ONE_BY_ONE] = slow;
+      if (members === MEMBERS[0]) {
+        const { unsubscribed, unwanted } = await evaluatedForNobody(server);
+        values[IDLE.unsubscribed] = unsubscribed;
+        values[IDLE.unwanted] = unwanted;
       }
+    } finally {
+      await server.stop();
     }
-    PATTERNS.forEach(({ name, targets }, n) => {
-      const rate = median(found[n].rates);
-      const cpu = median(found[n].cpu);
-      const target = targets[members];
-      if (n === 0) indexed[members] = rate;
-      const verdict = target === undefined ? ['', ''] : [String(target), rate >= target ? 'held' : 'MISSED'];
-      rows.push([name, String(members), figures(rate), figures(cpu), ...verdict]);
-      lines[n].points.push([members, 1_000_000 / cpu]);
-    });
+    process.stdout.write(`    ${members} members: measured\n`);
   }
-  const slow = median(theirs);
-  process.stdout.write(
-    `${table(['policy', 'members', 'changes/s, WAL to sockets', 'per CPU second of the server', 'target', ''], rows)}\n\n`,
-  );
-  const alone = judgeAlone(1_000);
-  const ratios = [
-    [
-      'owner, INDEXED: 10,000 members beside 1,000',
-      figures(indexed[10_000] / indexed[1_000]),
-      '0.5',
-      indexed[10_000] / indexed[1_000] >= 0.5,
-    ],
-    [
-      'the judge alone beside one by one, 1,000 members',
-      figures(alone / slow),
-      '10000',
-      alone / slow >= 10_000,
-    ],
-  ].map(([what, ratio, target, isHeld]) => [what, ratio, target, isHeld ? 'held' : 'MISSED']);
-  process.stdout.write(`${table(['ratio', 'shown', 'target', ''], ratios)}\n\n`);
-  process.stdout.write(
-    `the judge alone: ${figures(alone)} changes a second; one dynamic statement a subscriber and change: ${figures(slow)}\n\n`,
-  );
-  const idle = [
-    ['of a table that nobody subscribes to', Math.max(...judged.map(({ unsubscribed }) => unsubscribed))],
-    ['that no condition wants', Math.max(...judged.map(({ unwanted }) => unwanted))],
-  ].map(([what, count]) => [what, String(count), '0', count === 0 ? 'held' : 'MISSED']);
-  process.stdout.write(`${table([`judged, of ${IDLE_CHANGES} changes`, 'most', 'target', ''], idle)}\n\n`);
-  writeFileSync(
-    PLOT,
-    logPlot({
-      title: 'What a row change costs that one of the members may see (of a room: ten)',
-      x: 'members',
-      y: 'microseconds of CPU of the server, WAL to socket',
-      lines,
+  return values;
+}
+
+/** Also writes bench/visibility.svg. @param {readonly Record<string, number>[]} samples */
+export function report(samples) {
+  const middle = (metric) => median(samples.map((values) => values[metric]));
+  const verdict = (isHeld) => (isHeld ? 'held' : 'MISSED');
+  const rows = MEMBERS.flatMap((members) =>
+    PATTERNS.map(({ name, targets }) => {
+      const rate = middle(rateOf(name, members));
+      const target = targets[members];
+      const held = target === undefined ? ['', ''] : [String(target), verdict(rate >= target)];
+      return [name, String(members), figures(rate), figures(middle(cpuOf(name, members))), ...held];
     }),
   );
-  process.stdout.write('bench/visibility.svg is written.\n\n');
+  const [indexed] = PATTERNS;
+  const growth = middle(rateOf(indexed.name, 10_000)) / middle(rateOf(indexed.name, 1_000));
+  const idle = Object.values(IDLE).map((metric) => {
+    const most = Math.max(...samples.map((values) => values[metric]));
+    return [metric, String(most), '0', verdict(most === 0)];
+  });
+  plot(middle);
+  return [
+    table(['policy', 'members', 'changes/s, WAL to sockets', 'per CPU second', 'target', ''], rows),
+    table(
+      ['', 'shown', 'target', ''],
+      [[`${indexed.name}: 10,000 members beside 1,000`, figures(growth), '0.5', verdict(growth >= 0.5)]],
+    ),
+    `${ONE_BY_ONE}: ${figures(middle(ONE_BY_ONE))}`,
+    table([`of ${IDLE_CHANGES} changes`, 'most', 'target', ''], idle),
+    'bench/visibility.svg is written.',
+  ].join('\n\n');
+}
+
+/** @param {(metric: string) => number} middle */
+function plot(middle) {
+  const svg = logPlot({
+    title: 'What a row change costs that one of the members may see (of a room: ten)',
+    x: 'members',
+    y: 'microseconds of CPU of the server, WAL to socket',
+    lines: PATTERNS.map(({ name }) => ({
+      name,
+      points: MEMBERS.map((members) => [members, 1_000_000 / middle(cpuOf(name, members))]),
+    })),
+  });
+  writeFileSync(PLOT, svg);
+}
+
+function rateOf(name, members) {
+  return `${name}, ${members} members: changes/s`;
+}
+
+function cpuOf(name, members) {
+  return `${name}, ${members} members: changes per CPU second`;
 }
 
 /** Each pattern in turn, to the same members; and, at the end, one by one. */
-async function measure(server, members) {
+async function deliver(server, members) {
   const client = await connectTo(server);
   await subscribe(server, 'bench', { table: 'messages' });
   const users = Array.from({ length: members }, () => randomUUID());
@@ -185,55 +197,35 @@ async function measure(server, members) {
   return { patterns, oneByOne: slow === undefined ? undefined : ONE_BY_ONE_CHANGES / slow };
 }
 
-/** How many rows a second are looked up for so many contexts behind the owner policy: nothing else is done. */
-function judgeAlone(members) {
-  const family = familyOf('uuid');
-  const index = new ContextIndex({
-    kind: 'compare',
-    operator: '=',
-    left: { kind: 'column', place: 1, family },
-    right: { kind: 'slot', slot: 0, family },
-  });
-  const users = Array.from({ length: members }, () => randomUUID());
-  for (const user of users) index.add({}, [user]);
-  const rounds = 1_000_000;
-  let found = 0;
-  const started = performance.now();
-  for (let n = 0; n < rounds; n++)
-    for (const who of index.find(new ExactRow(['1', users[n % members]]))) if (who !== undefined) found += 1;
-  if (found !== rounds) throw new VoidRun('the judge has not found everybody');
-  return rounds / ((performance.now() - started) / 1000);
-}
-
-/** How many changes were judged that nobody could get: of a table without subscriptions, and past a condition. */
-async function judgedForNobody(server) {
+/** How many changes were evaluated that nobody could get: of a table without subscriptions, and past a condition. */
+async function evaluatedForNobody(server) {
   const client = await connectTo(server);
   await client.query(`
     CREATE TABLE quiet (id bigint PRIMARY KEY, room int);
     ALTER TABLE quiet ENABLE ROW LEVEL SECURITY;
     CREATE POLICY everybody ON quiet USING (true);`);
   await optIn(server, 'quiet');
-  const unsubscribed = await judgedDuring(server, client);
+  const unsubscribed = await evaluatedDuring(server, client);
   await subscribe(server, 'quiet', { table: 'quiet', condition: 'room = -1' });
   const member = await joinAs(server, 'quiet', randomUUID(), () => {
     throw new VoidRun('a change came that no condition wanted');
   });
-  const unwanted = await judgedDuring(server, client);
+  const unwanted = await evaluatedDuring(server, client);
   member.leave();
   await client.end();
   return { unsubscribed, unwanted };
 }
 
-async function judgedDuring(server, client) {
-  const before = await databaseStats(server);
+async function evaluatedDuring(server, client) {
+  const before = await changeStats(server);
   const written = await client.query(
     `INSERT INTO quiet SELECT (SELECT count(*) FROM quiet) + n, n FROM generate_series(1, ${IDLE_CHANGES}) n`,
   );
-  const wanted = before.changes_read + written.rowCount;
+  const wanted = before.read + written.rowCount;
   let now = before;
   // Read, and done with: nothing is waited for any more.
-  while (now.changes_read < wanted || now.lag_bytes > 0) now = await databaseStats(server);
-  return now.changes_judged - before.changes_judged;
+  while (now.read < wanted || now.lagBytes > 0) now = await changeStats(server);
+  return now.evaluated - before.evaluated;
 }
 
 /** As others do it: for each change and subscriber, a statement by the row's key under that user's settings. */

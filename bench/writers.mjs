@@ -24,62 +24,83 @@ const NOTIFY = `
   END $$;
   CREATE TRIGGER notify_changes_trigger AFTER INSERT ON notify FOR EACH ROW EXECUTE FUNCTION plain_notify()`;
 
-/** @param {{ rounds?: number | undefined }} options */
-export async function run({ rounds = 3 }) {
+const UNTOUCHED = 'untouched';
+/** The tables that writers write to, by the change source of the server that reads along. */
+const FOLLOWED = /** @type {const} */ ({ logical: ['logical', 'notify'], trigger: ['trigger'] });
+
+export const title = `one INSERT per transaction, ${SECONDS} s each`;
+export const rounds = 3;
+
+/**
+ * @param {import('./support/build.mjs').Build} build
+ * @param {number} round
+ */
+export async function measure(build, round) {
   const pgbench = findPgbench();
   const folder = mkdtempSync(join(tmpdir(), 'goforward-bench-'));
-  /** @type {string[][]} */
-  const rows = [];
+  /** @type {Record<string, number>} */
+  const values = {};
   try {
-    for (const source of /** @type {const} */ (['logical', 'trigger'])) {
-      const server = await startOurs({ env: { REALTIME_CHANGE_SOURCE: source } });
+    for (const [source, followed] of Object.entries(FOLLOWED)) {
+      const server = await startOurs(build, { env: { REALTIME_CHANGE_SOURCE: source } });
       try {
-        const followed = source === 'logical' ? ['logical', 'notify'] : ['trigger'];
         await prepare(server, source);
+        const names = [UNTOUCHED, ...followed];
         for (const clients of CLIENTS) {
-          /** @type {Record<string, number[]>} */
-          const rates = {};
-          for (let round = 0; round < rounds; round++) {
-            const names = ['untouched', ...followed];
-            // Who is first changes with the round.
-            for (let n = 0; n < names.length; n++) {
-              const name = names[(n + round) % names.length] ?? '';
-              rates[name] = [
-                ...(rates[name] ?? []),
-                rate(pgbench, server.databaseUrl, folder, name, clients),
-              ];
-            }
+          // Who is first changes with the round.
+          const order = names.map((_, n) => names[(n + round) % names.length] ?? '');
+          const rates = Object.fromEntries(
+            order.map((name) => [name, rate(pgbench, server.databaseUrl, folder, name, clients)]),
+          );
+          for (const name of followed) {
+            values[metricOf(name, clients, 'transactions/s')] = rates[name];
+            values[metricOf(name, clients, 'of an untouched table')] = rates[name] / rates[UNTOUCHED];
           }
-          for (const name of followed) rows.push(rowOf(name, clients, rates));
         }
       } finally {
         await server.stop();
       }
+      process.stdout.write(`    ${source}: measured\n`);
     }
+    return values;
   } finally {
     rmSync(folder, { recursive: true });
   }
-  process.stdout.write(
-    `writers: one INSERT a transaction, ${rounds} rounds of ${SECONDS} s\n\n${table(['followed by', 'clients', 'of an untouched table', 'target', '', 'transactions/s'], rows)}\n\n`,
-  );
 }
 
-function rowOf(name, clients, rates) {
-  const ratio = median(rates[name].map((own, n) => own / rates.untouched[n]));
-  const target = TARGETS[name];
-  return [
-    name === 'notify' ? 'plain NOTIFY' : name,
-    String(clients),
-    figures(ratio),
-    target === undefined ? '' : String(target),
-    target === undefined ? '' : ratio >= target ? 'held' : 'MISSED',
-    figures(median(rates[name])),
-  ];
+/** @param {readonly Record<string, number>[]} samples */
+export function report(samples) {
+  const rows = Object.values(FOLLOWED)
+    .flat()
+    .flatMap((name) =>
+      CLIENTS.map((clients) => {
+        const middle = (what) => median(samples.map((values) => values[metricOf(name, clients, what)]));
+        const ratio = middle('of an untouched table');
+        const target = TARGETS[name];
+        return [
+          titleOf(name),
+          String(clients),
+          figures(ratio),
+          target === undefined ? '' : String(target),
+          target === undefined ? '' : ratio >= target ? 'held' : 'MISSED',
+          figures(middle('transactions/s')),
+        ];
+      }),
+    );
+  return table(['followed by', 'clients', 'of an untouched table', 'target', '', 'transactions/s'], rows);
+}
+
+function titleOf(name) {
+  return name === 'notify' ? 'plain NOTIFY' : name;
+}
+
+function metricOf(name, clients, what) {
+  return `${titleOf(name)}, ${clients} clients: ${what}`;
 }
 
 async function prepare(server, source) {
   const client = await connectTo(server);
-  for (const name of ['untouched', source, 'notify'])
+  for (const name of [UNTOUCHED, source, 'notify'])
     await client.query(
       `CREATE TABLE ${name} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id uuid, content text, created_at timestamptz DEFAULT now())`,
     );

@@ -59,7 +59,13 @@ const { status } = spawnSync(
   ['vitest', 'run', ...reporters, 'tests/faults', ...CHECKS.map(([, , path]) => path)],
   {
     stdio: 'inherit',
-    env: { ...process.env, FAULT_SEED: String(seed), FAULT_SCALE: String(scale), FAULT_REPORT: file },
+    env: {
+      ...process.env,
+      FAULT_SEED: String(seed),
+      FAULT_SCALE: String(scale),
+      FAULT_REPORT: file,
+      TEST_MATRIX: 'full',
+    },
   },
 );
 const findings = readFileSync(file, 'utf8')

@@ -1,4 +1,4 @@
-import { DIGITS, MARK, MESSAGE_BYTES } from './bench-message.mjs';
+import { DIGITS, MARK } from './bench-message.mjs';
 import { RawWebSocket } from './raw-websocket.mjs';
 
 /** Presence and the like, which our server sends beside what is published. */
@@ -16,7 +16,7 @@ export class Member {
   #socket;
   /** @type {Listener} */
   #listener;
-  /** Where the mark stands in a message; the same in all messages of a server. */
+  /** Where the mark is in a message: nearly always where it was in the one before. */
   #markAt = -1;
   #next = 0;
 
@@ -60,11 +60,13 @@ export class Member {
   }
 
   #isPublished(bytes, start, end) {
-    if (end - start !== MESSAGE_BYTES) return false;
-    if (this.#markAt < 0) this.#markAt = bytes.subarray(start, end).indexOf(MARK);
-    if (this.#markAt < 0) return false;
-    const mark = start + this.#markAt;
-    for (let i = 0; i < MARK.length; i++) if (bytes[mark + i] !== MARK[i]) return false;
+    let mark = start + this.#markAt;
+    // Behind the end there are bytes of other messages.
+    if (this.#markAt < 0 || mark + MARK.length + DIGITS > end || !isMark(bytes, mark)) {
+      this.#markAt = bytes.subarray(start, end).indexOf(MARK);
+      if (this.#markAt < 0) return false;
+      mark = start + this.#markAt;
+    }
     let sequence = 0;
     const first = mark + MARK.length;
     for (let i = first; i < first + DIGITS; i++) sequence = sequence * 10 + bytes[i] - 0x30;
@@ -79,4 +81,9 @@ export class Member {
   #unpublished(json) {
     if (!EXPECTED.test(json)) this.#listener.fault(`an unexpected message came: ${json}`);
   }
+}
+
+function isMark(bytes, at) {
+  for (let i = 0; i < MARK.length; i++) if (bytes[at + i] !== MARK[i]) return false;
+  return true;
 }

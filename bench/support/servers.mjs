@@ -17,7 +17,8 @@ import { VoidRun } from './void-run.mjs';
  * }} BenchServer
  */
 
-const MAIN = fileURLToPath(new URL('../../packages/server/dist/cli/main.js', import.meta.url));
+/** The server's command line, from the root of a checkout that is built. */
+const MAIN = 'packages/server/dist/cli/main.js';
 
 const START_MS = 120_000;
 
@@ -33,27 +34,35 @@ const SETTINGS = {
 };
 
 /**
- * Our server, by its own command line, on a data folder of its own and with the PostgreSQL that it brings;
+ * Starts a build of our server by its own command line, with a data folder of its own and the PostgreSQL that it brings;
  * nothing that is configured where the benchmark runs reaches it. BENCH_NODE_OPTIONS is for profiling it.
+ * @param {import('./build.mjs').Build} build
  * @param {{ nodeOptions?: string, env?: Record<string, string> }} [options]
  * @returns {Promise<BenchServer & { databaseUrl: string, token(user: { userId: string, role: string }): string }>}
  */
-export async function startOurs({ nodeOptions = process.env.BENCH_NODE_OPTIONS ?? '', env = {} } = {}) {
+export async function startOurs(
+  { root },
+  { nodeOptions = process.env.BENCH_NODE_OPTIONS ?? '', env = {} } = {},
+) {
   const dataDir = await mkdtemp(join(tmpdir(), 'goforward-bench-'));
   const secret = randomBytes(32).toString('hex');
   const inherited = Object.entries(process.env).filter(
     ([name]) => !name.startsWith('REALTIME_') && name !== 'DATABASE_URL',
   );
-  const child = spawn(process.execPath, [...nodeOptions.split(' ').filter(Boolean), MAIN, 'start'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: {
-      ...Object.fromEntries(inherited),
-      ...SETTINGS,
-      ...env,
-      REALTIME_DATA_DIR: dataDir,
-      REALTIME_JWT_SECRET: secret,
+  const child = spawn(
+    process.execPath,
+    [...nodeOptions.split(' ').filter(Boolean), join(root, MAIN), 'start'],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: {
+        ...Object.fromEntries(inherited),
+        ...SETTINGS,
+        ...env,
+        REALTIME_DATA_DIR: dataDir,
+        REALTIME_JWT_SECRET: secret,
+      },
     },
-  });
+  );
   // A benchmark that is interrupted takes its server, and with it PostgreSQL, along.
   const interrupted = () => child.kill('SIGTERM');
   process.once('exit', interrupted);

@@ -308,7 +308,8 @@ describe('doctor', () => {
   test('prints each problem with its number and its fix, or that there is none', async () => {
     const database = await createTestDatabase();
     const login = `doctor_${Date.now().toString(36)}`;
-    const well = await run(['doctor'], { DATABASE_URL: database.url });
+    // Slots belong to the whole PostgreSQL, which all tests share: another may have the default name's slot.
+    const well = await run(['doctor'], { DATABASE_URL: database.url, REALTIME_REPLICATION_SLOT: login });
     expect(well).toEqual({ code: 0, stdout: 'No problems found.\n', stderr: '' });
     try {
       await sql(

@@ -3,12 +3,15 @@ import { tmpdir } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { runCli } from '../support/cli.js';
 import { eventually } from '../support/eventually.js';
-import { createTestDatabase, dropSlot, POSTGRES_VERSIONS, sql } from '../support/postgres-database.js';
+import { postgresVersions } from '../support/matrix.js';
+import { createTestDatabase, dropSlot, sql } from '../support/postgres-database.js';
 import { ADA, BOB, MESSAGES, nextChange, subscribe } from '../support/row-changes.js';
 import { join } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
 
-describe.each(POSTGRES_VERSIONS)('a login without superuser on the %s PostgreSQL', (version) => {
+const VERSIONS = postgresVersions('newest', 'oldest');
+
+describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (version) => {
   let database: { url: string; name: string; drop: () => Promise<void> };
   let slot: string;
   let login: string;

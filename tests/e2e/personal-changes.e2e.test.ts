@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { POSTGRES_VERSIONS } from '../support/postgres-database.js';
+import { postgresVersions } from '../support/matrix.js';
 import { ADA, BOB, MESSAGES, nextChange, run, subscribe } from '../support/row-changes.js';
 import { join, type Received, type TestClient } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
@@ -40,7 +40,9 @@ async function rowsOf(member: TestClient, id: string): Promise<Readonly<Record<s
   }
 }
 
-describe.each(POSTGRES_VERSIONS)('row changes for one connection on the %s PostgreSQL', (postgres) => {
+const VERSIONS = postgresVersions('newest');
+
+describe.each(VERSIONS)('row changes for one connection on the %s PostgreSQL', (postgres) => {
   beforeEach(async () => {
     server = await startRowChangeServer({}, { postgres });
   });

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { createTestDatabase, dropSlot, POSTGRES_VERSIONS } from '../support/postgres-database.js';
+import { postgresVersions } from '../support/matrix.js';
+import { createTestDatabase, dropSlot } from '../support/postgres-database.js';
 import { buildProgram, type Program } from '../support/program.js';
 import type { ReaderOptions } from '../support/reader-entry.js';
 
@@ -30,7 +31,9 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-describe.each(POSTGRES_VERSIONS)('a reader on the %s PostgreSQL', (version) => {
+const VERSIONS = postgresVersions('oldest');
+
+describe.each(VERSIONS)('a reader on the %s PostgreSQL', (version) => {
   it('that is killed within a thousand transactions reads again what was not acknowledged, and skips nothing', async () => {
     const database = await createTestDatabase(version);
     const slot = `test_${randomBytes(6).toString('hex')}`;

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
+import { changeSources } from '../support/matrix.js';
 import { createTestDatabase, dropSlot, sql } from '../support/postgres-database.js';
 import { ADA, BOB, MESSAGES, subscribe } from '../support/row-changes.js';
 import { dial, join, type Received, type TestClient } from '../support/test-client.js';
@@ -126,7 +127,7 @@ describe('a connection that comes back with its cursor', () => {
     expect(ids(await client.take(1, 'database_change'))).toEqual([11]);
   });
 
-  test.each(['logical', 'trigger'])(
+  test.each(changeSources('logical', 'trigger'))(
     'gets nothing that was written before it came while nobody followed the table, after a restart either (%s)',
     async (source) => {
       const env = { REALTIME_CHANGE_SOURCE: source };

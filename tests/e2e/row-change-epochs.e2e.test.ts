@@ -1,11 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { POSTGRES_VERSIONS } from '../support/postgres-database.js';
+import { postgresVersions } from '../support/matrix.js';
 import { ADA, nextChange, run, subscribe } from '../support/row-changes.js';
 import { join } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
 
-describe.each(POSTGRES_VERSIONS)('on the %s PostgreSQL, a history that cannot go on', (postgres) => {
+const VERSIONS = postgresVersions('oldest');
+
+describe.each(VERSIONS)('on the %s PostgreSQL, a history that cannot go on', (postgres) => {
   let server: TestServer;
   beforeEach(async () => {
     server = await startRowChangeServer({ REALTIME_MAX_RECONNECT_DELAY: '200ms' }, { postgres });

@@ -1,6 +1,6 @@
 import type { RowChange } from '@goforward/realtime-protocol';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { POSTGRES_VERSIONS } from '../support/postgres-database.js';
+import { postgresVersions } from '../support/matrix.js';
 import { ADA, run, subscribe, takeChanges } from '../support/row-changes.js';
 import { join } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
@@ -27,7 +27,9 @@ const WORK = [
   'DELETE FROM documents',
 ];
 
-describe.each(POSTGRES_VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
+const VERSIONS = postgresVersions('oldest');
+
+describe.each(VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
   let server: TestServer;
   beforeEach(async () => {
     server = await startRowChangeServer({}, { postgres });

@@ -5,7 +5,7 @@ import { SETTING_ROWS } from '../../packages/server/src/config/settings-table.js
 const TESTS = ['./', '../faults/']
   .flatMap((folder) => {
     const url = new URL(folder, import.meta.url);
-    const names = readdirSync(url).filter((name) => name.endsWith('.e2e.test.ts'));
+    const names = readdirSync(url).filter((name) => /\.e2e\.test\.ts$|^scenarios\.ts$/.test(name));
     return names.map((name) => readFileSync(new URL(name, url), 'utf8'));
   })
   .join('\n');

@@ -1,12 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { createTestDatabase, dropSlot, POSTGRES_VERSIONS, sql } from '../support/postgres-database.js';
+import { postgresVersions } from '../support/matrix.js';
+import { createTestDatabase, dropSlot, sql } from '../support/postgres-database.js';
 import { ADA, subscribe } from '../support/row-changes.js';
 import { join, type TestClient } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
 
-describe.each(POSTGRES_VERSIONS)('a message that SQL sends on the %s PostgreSQL', (postgres) => {
+const VERSIONS = postgresVersions('newest');
+
+describe.each(VERSIONS)('a message that SQL sends on the %s PostgreSQL', (postgres) => {
   let database: { url: string; name: string; drop: () => Promise<void> };
   let slot: string;
   let server: TestServer;

@@ -4,7 +4,8 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { runCli } from '../support/cli.js';
 import { eventually } from '../support/eventually.js';
-import { createTestDatabase, POSTGRES_VERSIONS, sql } from '../support/postgres-database.js';
+import { postgresVersions } from '../support/matrix.js';
+import { createTestDatabase, sql } from '../support/postgres-database.js';
 import { ADA, BOB, MESSAGES, nextChange, subscribe, takeChanges } from '../support/row-changes.js';
 import { join } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
@@ -22,7 +23,9 @@ const BY_HAND = `
     RETURN coalesce(NEW, OLD);
   END $$ LANGUAGE plpgsql;`;
 
-describe.each(POSTGRES_VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (postgres) => {
+const VERSIONS = postgresVersions('newest');
+
+describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (postgres) => {
   let database: { url: string; drop: () => Promise<void> };
   let servers: TestServer[];
 

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
 import { FaultRun } from './fault-run.js';
+import { IS_FULL } from './scale.js';
 
-const TIMES = Number(process.env.FAULT_SCALE ?? 1) > 1 ? 1_000 : 150;
+const TIMES = IS_FULL ? 1_000 : 50;
 
 test(`T31: what is written at the instant of \`connected\` arrives, ${TIMES} times of ${TIMES}`, async () => {
   const run = await FaultRun.start({ seed: 1, postgres: 'newest', writers: 1, clients: 1 });

@@ -1,19 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { WebSocket } from 'ws';
-import { silentLog } from '../../packages/server/src/lib/log.js';
-import { EmbeddedPostgres } from '../../packages/server/src/postgres/embedded/embedded-postgres.js';
+import type { EmbeddedPostgres } from '../../packages/server/src/postgres/embedded/embedded-postgres.js';
 import { Random } from '../fuzz/random.js';
 import { eventually } from '../support/eventually.js';
-import { oldPackage } from '../support/old-postgres.js';
-import type { PostgresVersion } from '../support/postgres-database.js';
+import type { ChangeSource, PostgresVersion } from '../support/matrix.js';
 import { PostgresProxy } from '../support/postgres-proxy.js';
+import { startPreparedPostgres } from '../support/prepared-cluster.js';
 import { ServerProcess } from '../support/server-process.js';
 import { signClaims } from '../support/tokens.js';
 import { check, type Violation } from './checker.js';
@@ -33,7 +32,7 @@ export interface FaultRunOptions {
   readonly seed: number;
   readonly postgres: PostgresVersion;
   /** How the server reads changes (logical). */
-  readonly source?: 'logical' | 'trigger';
+  readonly source?: ChangeSource;
   readonly writers?: number;
   readonly clients?: number;
   /** A client dies by itself after so many changes, on the average; 0: never. */
@@ -77,13 +76,8 @@ export class FaultRun {
 
   static async start(options: FaultRunOptions): Promise<FaultRun> {
     const folder = await mkdtemp(join(tmpdir(), 'goforward-faults-'));
-    const old = options.postgres === 'oldest' ? oldPackage() : undefined;
-    const postgres = new EmbeddedPostgres({
-      dataDir: join(folder, 'postgres'),
-      log: silentLog,
-      ...(old === undefined ? {} : { package: old }),
-    });
-    const { url } = await postgres.start();
+    await chmod(folder, 0o755); // as root, PostgreSQL's account must be able to enter it
+    const { postgres, url } = await startPreparedPostgres(join(folder, 'postgres'), options.postgres);
     const proxy = new PostgresProxy(url);
     await proxy.open();
     const run = new FaultRun(options, { folder, postgres, url, proxy, port: await freePort() });

@@ -3,14 +3,15 @@ import { expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
 import { eventually } from '../support/eventually.js';
 import { FaultRun } from './fault-run.js';
+import { IS_FULL } from './scale.js';
 
-const SCALE = Number(process.env.FAULT_SCALE ?? 1);
-/** Rows of a kilobyte: 150 MB in the short form, 1 GB in the full one. */
-const ROWS = SCALE > 1 ? 1_000_000 : 150_000;
+const KILOBYTES_A_ROW = 4;
+/** 150 MB in the short form, 1 GB in the full one. */
+const ROWS = (IS_FULL ? 1_000_000 : 150_000) / KILOBYTES_A_ROW;
 const RSS_LIMIT = 512 * 1024 * 1024;
 const P99_LIMIT_MS = 1_000;
 
-test(`T12: a transaction of ${ROWS / 1_000} MB is handed out whole, in bounded memory, and nobody else waits for it`, async () => {
+test(`T12: a transaction of ${(ROWS * KILOBYTES_A_ROW) / 1_000} MB is handed out whole, in bounded memory, and nobody else waits for it`, async () => {
   const run = await FaultRun.start({ seed: 1, postgres: 'newest', writers: 0, clients: 0 });
   try {
     await run.sql('CREATE TABLE large (n int PRIMARY KEY, filler text)');
@@ -45,7 +46,7 @@ test(`T12: a transaction of ${ROWS / 1_000} MB is handed out whole, in bounded m
     }, 50);
     try {
       await run.sql(
-        `INSERT INTO large SELECT n, repeat(md5(n::text), 32) FROM generate_series(1, ${ROWS}) n`,
+        `INSERT INTO large SELECT n, repeat(md5(n::text), ${32 * KILOBYTES_A_ROW}) FROM generate_series(1, ${ROWS}) n`,
       );
       await eventually(() => expect(received).toBe(ROWS), 300_000);
     } finally {

@@ -1,5 +1,5 @@
 import { appendFileSync } from 'node:fs';
-import type { PostgresVersion } from '../support/postgres-database.js';
+import type { PostgresVersion } from '../support/matrix.js';
 import type { Outcome } from './fault-run.js';
 
 /** What was done in a run, and what was seen. */

@@ -4,8 +4,9 @@ import type { WebSocket } from 'ws';
 import { eventually } from '../support/eventually.js';
 import { FaultRun } from './fault-run.js';
 
-/** More than may wait for members. */
-const ROWS = 90_000;
+/** More bytes than may wait for members. */
+const ROWS = 22_500;
+const KILOBYTES_A_ROW = 4;
 const SLOW_CONSUMER = 4409;
 
 /** Counts rows with the numbers from 1, each of which must come once and in order. */
@@ -42,7 +43,9 @@ test('T24: a client that does not read is cut off when it holds up others, who d
     await run.sql(`INSERT INTO large VALUES (1, 'the first')`);
     await eventually(() => expect(slow.last).toBe(1));
     stuck.pause();
-    await run.sql(`INSERT INTO large SELECT n, repeat(md5(n::text), 32) FROM generate_series(2, ${ROWS}) n`);
+    await run.sql(
+      `INSERT INTO large SELECT n, repeat(md5(n::text), ${32 * KILOBYTES_A_ROW}) FROM generate_series(2, ${ROWS}) n`,
+    );
     // Whoever is cut off has a moment to read why.
     await eventually(async () => expect(await run.slowConsumers()).toBe(1), 60_000);
     stuck.resume();

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { Random } from '../fuzz/random.js';
+import { IS_FULL } from './scale.js';
 
 export const LEDGER = `
   CREATE TABLE ledger (writer int, seq int, user_id uuid NOT NULL, filler text, PRIMARY KEY (writer, seq));
@@ -9,6 +10,11 @@ export const LEDGER = `
 
 /** After a lost connection, in ms. */
 const PAUSE_MS = 50;
+/**
+ * The longest pause between two transactions, in ms. In the full form writers write as fast as they can; in the short one
+ * what they wrote while nobody could read would take most of the time to deliver.
+ */
+const LONGEST_REST_MS = IS_FULL ? 0 : 20;
 
 /**
  * Writes rows with numbers without gaps, in transactions of random sizes, some of which are rolled back; changes and deletes
@@ -51,7 +57,10 @@ export class Writer {
           [this.#number],
         );
         let seq = Number(rows[0].seq);
-        while (!this.#isStopping) seq = await this.#transaction(client, seq);
+        while (!this.#isStopping) {
+          seq = await this.#transaction(client, seq);
+          if (LONGEST_REST_MS > 0) await delay(this.#random.below(LONGEST_REST_MS));
+        }
       } catch {
         await delay(PAUSE_MS);
       } finally {

@@ -18,7 +18,7 @@ import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-
 import { COLUMNS, type ExactWorld, exactWorld, TABLE } from './exact-world.js';
 
 /** `npm run test:fuzz -- --cases N --seed S` runs more, or others. A case is a row version and whoever asks for it. */
-const CASES = Number(process.env.FUZZ_CASES ?? 20_000);
+const CASES = Number(process.env.FUZZ_CASES ?? 3_000);
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_127);
 /** Cases of a world, on average. */
 const CASES_A_WORLD = 50;

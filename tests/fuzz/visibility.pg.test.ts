@@ -12,7 +12,7 @@ import { Random } from './random.js';
 import { FOUNDATION, makeWorld, type World } from './world.js';
 
 /** `npm run test:fuzz -- --cases N --seed S` runs more, or others. A case is a row version and whoever asks for it. */
-const CASES = Number(process.env.FUZZ_CASES ?? 5_000);
+const CASES = Number(process.env.FUZZ_CASES ?? 2_000);
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_126);
 
 /** What a SELECT of the row itself shows each context: inserted for real, behind real row level security. */

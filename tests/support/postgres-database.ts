@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
 import { inject } from 'vitest';
 import { eventually } from './eventually.js';
-import './postgres-setup.js';
+import type { PostgresVersion } from './matrix.js';
+import type { SharedServer } from './shared-postgres.js';
+import { sql } from './sql.js';
+
+export { sql } from './sql.js';
 
 export interface TestDatabase {
   readonly url: string;
@@ -11,30 +14,25 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** The PostgreSQLs that what must hold on every version is tested on: `describe.each(POSTGRES_VERSIONS)`. */
-export const POSTGRES_VERSIONS = ['newest', 'oldest'] as const;
-export type PostgresVersion = (typeof POSTGRES_VERSIONS)[number];
-
-/** An empty database of its own for a test file, on a PostgreSQL that all share (`oldest`: where there is one). */
-export async function createTestDatabase(version: PostgresVersion = 'newest'): Promise<TestDatabase> {
-  const old = version === 'oldest' ? inject('oldPostgresUrl') : '';
-  const server = old === '' ? inject('postgresUrl') : old;
+/** A database of its own for a test file, on a PostgreSQL that all share: an empty one, or one with our schema in it. */
+export async function createTestDatabase(
+  version: PostgresVersion = 'newest',
+  content: 'empty' | 'migrated' = 'empty',
+): Promise<TestDatabase> {
+  const { url: server, migrated } = await sharedPostgres(version);
   const name = `test_${randomBytes(8).toString('hex')}`;
-  await execute(server, `CREATE DATABASE ${name}`);
+  const template = content === 'migrated' ? migrated : 'template1';
+  await execute(server, `CREATE DATABASE ${name} TEMPLATE ${template}`);
   const url = new URL(server);
   url.pathname = `/${name}`;
   return { url: url.href, name, drop: () => execute(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
 }
 
-/** Runs statements on a connection of their own. Answers the rows of a single one. */
-export async function sql<Row extends object>(url: string, text: string): Promise<Row[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query<Row>(text)).rows ?? [];
-  } finally {
-    await client.end();
-  }
+/** The shared PostgreSQL of a version, which starts when it is first asked for. */
+async function sharedPostgres(version: PostgresVersion): Promise<SharedServer> {
+  const answer = await fetch(`${inject('sharedPostgres')}${version}`);
+  if (!answer.ok) throw new Error(`The shared PostgreSQL did not start: ${await answer.text()}`);
+  return (await answer.json()) as SharedServer;
 }
 
 /** Removes a replication slot, as soon as nobody reads it any more. */

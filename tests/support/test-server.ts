@@ -6,7 +6,8 @@ import { type Log, loadSettings, RealtimeServer, silentLog } from '@goforward/re
 import type { ErrorBody, PresenceMap } from '@goforward/realtime-protocol';
 import { expect } from 'vitest';
 import { eventually } from './eventually.js';
-import { createTestDatabase, dropSlot, type PostgresVersion } from './postgres-database.js';
+import type { PostgresVersion } from './matrix.js';
+import { createTestDatabase, dropSlot } from './postgres-database.js';
 
 const SECRET = 'a secret for tests, thirty-two bytes or more';
 
@@ -82,7 +83,7 @@ interface TestServerOptions {
 
 /**
  * Starts a server with these settings, by their variables, over the defaults; row changes are off. The database is
- * a fresh one, unless `DATABASE_URL` names one that the test keeps.
+ * a fresh one in which nothing but our schema is, unless `DATABASE_URL` names one that the test keeps.
  */
 export async function startTestServer(
   env: Readonly<Record<string, string>> = {},
@@ -91,7 +92,7 @@ export async function startTestServer(
   const kept = env.DATABASE_URL;
   const database =
     kept === undefined
-      ? await createTestDatabase(options.postgres)
+      ? await createTestDatabase(options.postgres, 'migrated')
       : { url: kept, drop: async () => undefined };
   const variables = {
     REALTIME_JWT_SECRET: SECRET,

@@ -1,12 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import {
-  createTestDatabase,
-  POSTGRES_VERSIONS,
-  sql,
-} from '../../../../../tests/support/postgres-database.js';
+import { postgresVersions } from '../../../../../tests/support/matrix.js';
+import { createTestDatabase, sql } from '../../../../../tests/support/postgres-database.js';
 import { FUNCTIONS, OPERATORS, TYPES, WITH_STABLE_VARIANTS } from './allow-list.js';
 
-describe.each(POSTGRES_VERSIONS)('the allow-list of conditions, on the %s PostgreSQL', (version) => {
+const VERSIONS = postgresVersions('newest', 'oldest');
+
+describe.each(VERSIONS)('the allow-list of conditions, on the %s PostgreSQL', (version) => {
   async function query<Row extends object>(text: string): Promise<Row[]> {
     const database = await createTestDatabase(version);
     try {

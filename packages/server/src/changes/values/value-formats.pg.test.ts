@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { postgresVersions } from '../../../../../tests/support/matrix.js';
 import {
   createTestDatabase,
-  POSTGRES_VERSIONS,
   sql,
   type TestDatabase,
 } from '../../../../../tests/support/postgres-database.js';
@@ -92,7 +92,9 @@ function withNumberRule(json: string): unknown {
   return JSON.parse(exact);
 }
 
-describe.each(POSTGRES_VERSIONS)('JSON of row values, on the %s PostgreSQL', (version) => {
+const VERSIONS = postgresVersions('newest', 'oldest');
+
+describe.each(VERSIONS)('JSON of row values, on the %s PostgreSQL', (version) => {
   let test: TestDatabase;
   let database: Database;
 

@@ -1,34 +1,22 @@
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { sql } from '../../../../../tests/support/postgres-database.js';
 import { collectingLog } from '../../../../../tests/support/postgres-log-lines.js';
-import { silentLog } from '../../lib/log.js';
+import { placePreparedCluster } from '../../../../../tests/support/prepared-cluster.js';
 import { StartupError } from '../../lib/startup-error.js';
 import { EmbeddedPostgres } from './embedded-postgres.js';
 
 const isRoot = process.getuid?.() === 0;
 
-/** A data folder after a first start and stop, to be copied: creating one takes a second. */
-let template: string;
 let folder: string;
 let dataDir: string;
 let running: EmbeddedPostgres[];
-
-beforeAll(async () => {
-  template = await mkdtemp(join(tmpdir(), 'goforward-embedded-'));
-  const postgres = new EmbeddedPostgres({ dataDir: template, log: silentLog });
-  await postgres.start();
-  await postgres.stop();
-});
-
-afterAll(() => rm(template, { recursive: true, force: true }));
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'goforward-embedded-'));
@@ -47,11 +35,6 @@ function embedded() {
   const postgres = new EmbeddedPostgres({ dataDir, log, caches: [join(folder, 'cache')] });
   running.push(postgres);
   return { postgres, log };
-}
-
-/** Fills the data folder as if a server had run there before. */
-async function copyTemplate(): Promise<void> {
-  await promisify(execFile)('cp', ['-a', template, dataDir]);
 }
 
 async function lineOf(starting: Promise<unknown>): Promise<string> {
@@ -100,7 +83,7 @@ describe('the embedded PostgreSQL', () => {
   });
 
   it('requires the password, which is in a file that only its owner can read', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const { url } = await embedded().postgres.start();
     const file = join(dataDir, 'postgres-password');
     expect((await stat(file)).mode & 0o777).toBe(0o600);
@@ -113,7 +96,7 @@ describe('the embedded PostgreSQL', () => {
   });
 
   it('gets a new password when the password file was lost', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const first = embedded().postgres;
     const { url } = await first.start();
     await first.stop();
@@ -124,7 +107,7 @@ describe('the embedded PostgreSQL', () => {
   });
 
   it('uses another port when another program has taken its own', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const first = embedded().postgres;
     const { url } = await first.start();
     await first.stop();
@@ -140,7 +123,7 @@ describe('the embedded PostgreSQL', () => {
   });
 
   it('is restarted on the same port after it was killed, with all committed data', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const { postgres, log } = embedded();
     const { url } = await postgres.start();
     await sql(url, 'CREATE TABLE kept AS SELECT 42 AS n');
@@ -156,7 +139,7 @@ describe('the embedded PostgreSQL', () => {
   });
 
   it('writes its own log to postgres.log', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const { url } = await embedded().postgres.start();
     await sql(url, 'SELECT 1/0').catch(() => undefined);
     const file = join(dataDir, 'postgres.log');
@@ -167,7 +150,7 @@ describe('the embedded PostgreSQL', () => {
 
 describe('a data folder that is in use', () => {
   it('is rejected with a one-line error that names the process', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     await embedded().postgres.start();
     const line = await lineOf(embedded().postgres.start());
     expect(line).toBe(
@@ -176,7 +159,7 @@ describe('a data folder that is in use', () => {
   });
 
   it('is free after a stop', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const { postgres } = embedded();
     await postgres.start();
     await postgres.stop();
@@ -198,7 +181,7 @@ describe('after a crash', () => {
   });
 
   it('the next start succeeds although other processes have the process IDs in the lock files', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const first = embedded().postgres;
     const { url } = await first.start();
     await first.stop();
@@ -261,7 +244,7 @@ describe('a folder that cannot be used', () => {
   });
 
   it("because PostgreSQL rejects its settings gives a one-line error with PostgreSQL's reason", async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const first = embedded().postgres;
     await first.start();
     await first.stop();
@@ -289,7 +272,7 @@ describe('a stop during the start', () => {
   it.each([0, 300])('that creates the cluster, after %i ms, leaves nothing behind', stopAfter);
 
   it.each([60, 150])('on an existing cluster, after %i ms, leaves nothing behind', async (ms) => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     await stopAfter(ms);
   });
 });

@@ -1,33 +1,26 @@
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { PostgresProgram } from '../../../../../tests/support/postgres-child.js';
 import { sql } from '../../../../../tests/support/postgres-database.js';
+import { placePreparedCluster } from '../../../../../tests/support/prepared-cluster.js';
 import { isAlive } from './process-start.js';
 
 const isRoot = process.getuid?.() === 0;
 const NOBODY = { uid: 65_534, gid: 65_534 };
 
 let program: PostgresProgram;
-/** A data folder after a first start and stop, to be copied. */
-let template: string;
 let folder: string;
 let dataDir: string;
 
 beforeAll(async () => {
   program = await PostgresProgram.build();
-  template = await mkdtemp(join(tmpdir(), 'goforward-processes-'));
-  await program.stop((await program.start({ dataDir: template })).process);
 });
 
-afterAll(async () => {
-  await program.remove();
-  await rm(template, { recursive: true, force: true });
-});
+afterAll(() => program.remove());
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'goforward-processes-'));
@@ -36,11 +29,6 @@ beforeEach(async () => {
 });
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
-
-/** Fills the data folder as if a server had run there before: creating a cluster takes a second. */
-async function copyTemplate(): Promise<void> {
-  await promisify(execFile)('cp', ['-a', template, dataDir]);
-}
 
 async function start(account?: typeof NOBODY) {
   const { process: child, answer } = await program.start(
@@ -61,7 +49,7 @@ async function postmasterOf(url: string): Promise<number> {
 
 describe('after a server was killed', () => {
   it('the next start stops its orphaned PostgreSQL and keeps the data', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const first = await start();
     await sql(first.url, 'CREATE TABLE kept AS SELECT 42 AS n');
     const orphan = await postmasterOf(first.url);
@@ -79,7 +67,7 @@ describe('after a server was killed', () => {
   it.runIf(process.platform === 'linux')(
     'the next start stops its orphaned PostgreSQL although postmaster.pid was deleted',
     async () => {
-      await copyTemplate();
+      await placePreparedCluster(dataDir);
       const first = await start();
       await sql(first.url, 'CREATE TABLE kept AS SELECT 42 AS n');
       const orphan = await postmasterOf(first.url);
@@ -96,7 +84,7 @@ describe('after a server was killed', () => {
   );
 
   it('together with its PostgreSQL, the next start succeeds', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const first = await start();
     const postmaster = await postmasterOf(first.url);
     first.child.kill('SIGKILL');
@@ -108,7 +96,7 @@ describe('after a server was killed', () => {
 });
 
 it('a start does not stop another program whose working directory is the cluster folder', async () => {
-  await copyTemplate();
+  await placePreparedCluster(dataDir);
   const cwd = join(dataDir, 'postgres');
   const { uid, gid } = await stat(cwd);
   const shell = spawn('sleep', ['60'], { cwd, ...(isRoot ? { uid, gid } : {}) });
@@ -123,7 +111,7 @@ it('a start does not stop another program whose working directory is the cluster
 });
 
 it('a second server on the folder fails with the process ID of the first, which keeps running', async () => {
-  await copyTemplate();
+  await placePreparedCluster(dataDir);
   const first = await start();
   const { answer } = await program.start({ dataDir });
   expect(answer).toEqual({
@@ -157,7 +145,7 @@ describe.skipIf(!isRoot)('as an ordinary user (needs root to become one)', () =>
   });
 
   it('a data folder of root gives a one-line error', async () => {
-    await copyTemplate();
+    await placePreparedCluster(dataDir);
     const { answer } = await program.start({ dataDir }, NOBODY);
     expect(answer).toMatchObject({ message: expect.stringContaining('(permission denied)') });
   });

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { eventually } from '../../../../../tests/support/eventually.js';
+import { postgresVersions } from '../../../../../tests/support/matrix.js';
 import {
   createTestDatabase,
   dropSlot,
-  POSTGRES_VERSIONS,
   sql,
   type TestDatabase,
 } from '../../../../../tests/support/postgres-database.js';
@@ -58,7 +58,9 @@ class Recorder implements ChangeSink {
   }
 }
 
-describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (version) => {
+const VERSIONS = postgresVersions('newest', 'oldest');
+
+describe.each(VERSIONS)('a replication source on the %s PostgreSQL', (version) => {
   let database: TestDatabase;
   let slot: string;
   let running: (() => Promise<void>)[];

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { eventually } from '../../../../../tests/support/eventually.js';
+import { postgresVersions } from '../../../../../tests/support/matrix.js';
 import {
   createTestDatabase,
   dropSlot,
-  POSTGRES_VERSIONS,
   sql,
   type TestDatabase,
 } from '../../../../../tests/support/postgres-database.js';
@@ -16,7 +16,9 @@ import { SlotWatch, type WalLimitAction } from './slot-watch.js';
 
 const LIMITS = { ms: 60_000, bytes: 1_000_000_000 };
 
-describe.each(POSTGRES_VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) => {
+const VERSIONS = postgresVersions('newest', 'oldest');
+
+describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) => {
   let test: TestDatabase;
   let database: Database;
   let slot: string;

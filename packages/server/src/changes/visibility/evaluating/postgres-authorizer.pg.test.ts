@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { connectedDatabase } from '../../../../../../tests/support/connected-database.js';
+import { postgresVersions } from '../../../../../../tests/support/matrix.js';
 import {
   createTestDatabase,
-  POSTGRES_VERSIONS,
   sql,
   type TestDatabase,
 } from '../../../../../../tests/support/postgres-database.js';
@@ -14,7 +14,9 @@ import { PostgresAuthorizer } from './postgres-authorizer.js';
 const ADA = '11111111-1111-4111-8111-111111111111';
 const BOB = '22222222-2222-4222-8222-222222222222';
 
-describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
+const VERSIONS = postgresVersions('oldest');
+
+describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
   let test: TestDatabase;
   let database: Database;
   let authorizer: PostgresAuthorizer;

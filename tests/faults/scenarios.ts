@@ -1,12 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
-import { POSTGRES_VERSIONS, type PostgresVersion } from '../support/postgres-database.js';
+import { type Cell, type ChangeSource, cells } from '../support/matrix.js';
 import { FaultRun, type FaultRunOptions, type Outcome } from './fault-run.js';
 import { report } from './report.js';
+import { patienceOf, SEED, times } from './scale.js';
 
-/** The seed of all random choices, and how much more is done than in the short form. */
-const SEED = Number(process.env.FAULT_SEED ?? 1);
-const SCALE = Number(process.env.FAULT_SCALE ?? 1);
 const MINUTE = 60_000;
 
 interface Scenario {
@@ -20,10 +18,6 @@ interface Scenario {
   readonly mayGap?: boolean;
 }
 
-async function times(count: number, work: (n: number) => Promise<void>): Promise<void> {
-  for (let n = 0; n < count * SCALE; n++) await work(n);
-}
-
 const SCENARIOS: readonly Scenario[] = [
   {
     id: 'T01',
@@ -31,7 +25,7 @@ const SCENARIOS: readonly Scenario[] = [
     what: 'the server is killed at random moments, clients die by themselves',
     options: { diesEvery: 400 },
     faults: (run) =>
-      times(4, async () => {
+      times(2, async () => {
         await run.commits(20 + run.random.below(200));
         await run.killServer();
       }),
@@ -54,7 +48,7 @@ const SCENARIOS: readonly Scenario[] = [
     alsoByTriggers: true,
     what: 'the connection that sends changes is ended again and again',
     faults: (run) =>
-      times(8, async () => {
+      times(4, async () => {
         await run.commits(5 + run.random.below(30));
         await run.sql(
           `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'goforward-realtime (replication|outbox)'`,
@@ -66,7 +60,7 @@ const SCENARIOS: readonly Scenario[] = [
     alsoByTriggers: true,
     what: 'the network between the server and PostgreSQL is cut, also after a few bytes',
     faults: (run) =>
-      times(6, async (n) => {
+      times(3, async (n) => {
         await run.commits(10 + run.random.below(50));
         if (n % 2 === 0) {
           await run.proxy.close();
@@ -144,7 +138,7 @@ const SCENARIOS: readonly Scenario[] = [
       await run.sql('ALTER SYSTEM SET max_prepared_transactions = 10');
       await run.signalPostgres('SIGINT');
       await eventually(() => run.streaming(), 30_000);
-      await times(20, async (n) => {
+      await times(10, async (n) => {
         const user = run.users[n % run.users.length] ?? '';
         const row = (seq: number) => `(100, ${10 * n + seq}, '${user}', 'a row')`;
         await run.sql(`
@@ -222,8 +216,7 @@ async function healed(run: FaultRun): Promise<void> {
 
 async function prove(
   { id, what, options, faults, mayGap = false }: Scenario,
-  source: 'logical' | 'trigger',
-  postgres: PostgresVersion,
+  { postgres, source }: Cell,
 ): Promise<void> {
   const run = await FaultRun.start({ seed: SEED, postgres, source, ...options });
   let outcome: Outcome;
@@ -241,18 +234,23 @@ async function prove(
   if (!mayGap) expect(outcome.gaps).toBe(0);
 }
 
-describe.each(POSTGRES_VERSIONS)(
-  'on the %s PostgreSQL, nothing is lost, doubled or out of order',
-  (postgres) => {
-    const patience = (1 + 2 * SCALE) * MINUTE;
-    test.each(SCENARIOS)('$id: $what', (scenario) => prove(scenario, 'logical', postgres), patience);
-
-    // The triggers are the same on every version: in the short form the newest one proves them.
-    const isProved = postgres === 'newest' || SCALE > 1;
-    test.each(SCENARIOS.filter(({ alsoByTriggers }) => isProved && alsoByTriggers))(
-      'by triggers, $id: $what',
-      (scenario) => prove(scenario, 'trigger', postgres),
-      patience,
+/**
+ * Runs every scenario that there is for a source of row changes. `npm test` does so on one PostgreSQL each: scenarios take
+ * turns, and one that runs on the oldest with the one source runs on the newest with the other.
+ */
+export function describeFaults(source: ChangeSource): void {
+  describe(`by the ${source} source, nothing is lost, doubled or out of order`, () => {
+    const scenarios = SCENARIOS.flatMap((scenario, n) => {
+      if (source === 'trigger' && scenario.alsoByTriggers !== true) return [];
+      const postgres = (n % 2 === 0) === (source === 'logical') ? 'oldest' : 'newest';
+      return cells({ postgres, source })
+        .filter((cell) => cell.source === source)
+        .map((cell) => ({ ...scenario, cell, postgres: cell.postgres }));
+    });
+    test.each(scenarios)(
+      '$id on the $postgres PostgreSQL: $what',
+      (scenario) => prove(scenario, scenario.cell),
+      patienceOf(MINUTE),
     );
-  },
-);
+  });
+}

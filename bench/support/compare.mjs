@@ -1,0 +1,47 @@
+import { median } from './statistics.mjs';
+import { figures, table } from './table.mjs';
+
+/**
+ * Measures two builds in turn, in the same run: each round measures both, and the order changes with the round.
+ * @param {{ measure(build: import('./build.mjs').Build, round: number): Promise<Record<string, number>> }} benchmark
+ * @param {readonly [import('./build.mjs').Build, import('./build.mjs').Build]} builds
+ * @param {number} rounds
+ * @returns {Promise<Map<import('./build.mjs').Build, Record<string, number>[]>>} what each round has measured
+ */
+export async function measureInTurn(benchmark, builds, rounds) {
+  /** @type {Map<import('./build.mjs').Build, Record<string, number>[]>} */
+  const measured = new Map(builds.map((build) => [build, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const build of round % 2 === 0 ? builds : builds.toReversed()) {
+      process.stdout.write(`  round ${round + 1}, ${build.name}\n`);
+      measured.get(build)?.push(await benchmark.measure(build, round));
+    }
+  }
+  return measured;
+}
+
+/**
+ * The medians of both builds for each metric, and the first divided by the second: the median of the rounds' ratios.
+ * @param {Map<import('./build.mjs').Build, Record<string, number>[]>} measured
+ */
+export function comparison(measured) {
+  const [[first, ours], [second, theirs]] = [...measured];
+  const rows = Object.keys(ours[0])
+    .filter((metric) => metric in theirs[0])
+    .map((metric) => {
+      const ratios = ours.map((values, round) => ratioOf(values[metric], theirs[round][metric]));
+      return [
+        metric,
+        figures(median(ours.map((values) => values[metric]))),
+        figures(median(theirs.map((values) => values[metric]))),
+        figures(median(ratios)),
+        ratios.map(figures).join(' '),
+      ];
+    });
+  return table(['metric', first.name, second.name, 'ratio', 'ratio of each round'], rows);
+}
+
+/** Two zeros are the same: a metric that counts what must not happen is 0 in both. */
+function ratioOf(first, second) {
+  return first === second ? 1 : first / second;
+}

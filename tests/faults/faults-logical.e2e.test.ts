@@ -1,0 +1,3 @@
+import { describeFaults } from './scenarios.js';
+
+describeFaults('logical');

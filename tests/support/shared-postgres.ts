@@ -1,0 +1,99 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import type { EmbeddedPostgres } from '../../packages/server/src/postgres/embedded/embedded-postgres.js';
+import { migrate } from '../../packages/server/src/postgres/migrations/migrations.js';
+import { isPostgresVersion, type PostgresVersion } from './matrix.js';
+import { startPreparedPostgres } from './prepared-cluster.js';
+import { sql } from './sql.js';
+
+/** A database of each shared PostgreSQL with our schema in it, to be copied. */
+const MIGRATED_DATABASE = 'migrated_template';
+
+/** What a test is told. */
+export interface SharedServer {
+  /** The superuser's connection string. */
+  readonly url: string;
+  /** The name of a database with our schema in it, for `CREATE DATABASE … TEMPLATE`. */
+  readonly migrated: string;
+}
+
+interface Running {
+  readonly server: SharedServer;
+  readonly stop: () => Promise<void>;
+}
+
+/**
+ * The PostgreSQLs that all test files of a run share: at most one of each version, started when a test first asks for it,
+ * by HTTP, since tests run in processes of their own. A run that needs none starts none.
+ */
+export class SharedPostgres {
+  readonly #running = new Map<PostgresVersion, Promise<Running>>();
+  /** Other users of the machine do not know it: the answer is a superuser's connection string. */
+  readonly #secret = randomBytes(16).toString('hex');
+  readonly #server = createServer((request, response) => {
+    const [, secret, version = ''] = (request.url ?? '').split('/');
+    if (secret !== this.#secret || !isPostgresVersion(version)) {
+      response.writeHead(404).end();
+      return;
+    }
+    this.#start(version).then(
+      ({ server }) => response.end(JSON.stringify(server)),
+      (error: unknown) => response.writeHead(500).end(String(error)),
+    );
+  });
+
+  /** Answers the URL to which a test adds the version that it needs. */
+  async listen(): Promise<string> {
+    this.#server.listen(0, '127.0.0.1');
+    await once(this.#server, 'listening');
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/${this.#secret}/`;
+  }
+
+  async stop(): Promise<void> {
+    this.#server.close();
+    this.#server.closeAllConnections();
+    const running = [...this.#running.values()];
+    // One that did not start has been stopped already, and the test that asked for it knows why.
+    await Promise.all(running.map(async (each) => (await each.catch(() => undefined))?.stop()));
+  }
+
+  #start(version: PostgresVersion): Promise<Running> {
+    const running = this.#running.get(version) ?? start(version);
+    this.#running.set(version, running);
+    return running;
+  }
+}
+
+async function start(version: PostgresVersion): Promise<Running> {
+  const folder = join(tmpdir(), `goforward-test-${randomBytes(6).toString('hex')}`);
+  let postgres: EmbeddedPostgres | undefined;
+  const stop = async () => {
+    await postgres?.stop();
+    await rm(folder, { recursive: true, force: true });
+  };
+  try {
+    const started = await startPreparedPostgres(folder, version);
+    postgres = started.postgres;
+    await createMigratedDatabase(started.url);
+    return { server: { url: started.url, migrated: MIGRATED_DATABASE }, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function createMigratedDatabase(url: string): Promise<void> {
+  await sql(url, `CREATE DATABASE ${MIGRATED_DATABASE}`);
+  const own = new URL(url);
+  own.pathname = `/${MIGRATED_DATABASE}`;
+  const client = new pg.Client({ connectionString: own.href });
+  await client.connect();
+  await migrate(client);
+  await client.end();
+}
