@@ -18,6 +18,15 @@ export interface EvaluationResult {
   readonly visible: ReadonlySet<number>;
   /** Those whose judgement raised an error or took too long: they are not visible. */
   readonly failed: ReadonlySet<number>;
+  /** The first error; missing where nothing failed. Never for clients: its text may hold values of the row. */
+  readonly error?: EvaluationError;
+}
+
+/** What PostgreSQL says of an expression that it could not evaluate. */
+export interface EvaluationError {
+  readonly sqlstate: string;
+  /** Its message, without DETAIL and CONTEXT. */
+  readonly message: string;
 }
 
 /** A condition that was checked when it was subscribed to (conditions/). */

@@ -1,6 +1,9 @@
-import { quoted } from '../../../postgres/sql/identifier.js';
+import { literal, quoted } from '../../../postgres/sql/identifier.js';
 import type { TableFacts } from '../../model/table-facts.js';
 import { fingerprintSql } from './catalog-fingerprint.js';
+
+/** How much of an error's message is read, in characters: it may hold values of the row. */
+const MAX_ERROR_LENGTH = 200;
 
 /** What a function judges for: a table in one state of the catalog, as one role. */
 export interface EvaluationScope {
@@ -51,6 +54,8 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
     item := "gf$i";
     visible := "gf$seen";
     failed := "gf$bad";
+    error_state := "gf$state";
+    error_text := "gf$text";
     RETURN NEXT;
   END LOOP;`;
   const parameters = '"gf$rows" text, "gf$users" text[], "gf$claims" text[], "gf$subsets" text[]';
@@ -69,6 +74,8 @@ export function conditionsFunction(
   item := "gf$i";
   visible := "gf$seen";
   failed := "gf$bad";
+  error_state := "gf$state";
+  error_text := "gf$text";
   RETURN NEXT;`,
   );
   const work = `
@@ -142,6 +149,8 @@ DECLARE
   "gf$seen" int[];
   "gf$bad" int[];
   "gf$holds" boolean;
+  "gf$state" text;
+  "gf$text" text;
   "gf$i" int;
 BEGIN
   IF ${fingerprintSql(String(facts.oid))} IS DISTINCT FROM ${literal(fingerprint)} THEN RETURN; END IF;
@@ -150,9 +159,9 @@ BEGIN
 END`;
   return {
     key: JSON.stringify([kind, facts.oid, fingerprint, role, ...predicates]),
-    columns: 'item, visible, failed',
+    columns: 'item, visible, failed, error_state, error_text',
     definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}(${parameters})
-      RETURNS TABLE (item int, visible int[], failed int[]) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
+      RETURNS TABLE (item int, visible int[], failed int[], error_state text, error_text text) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
   };
 }
 
@@ -199,6 +208,10 @@ function evaluationSql(predicate: string, { columns, name }: TableFacts): string
           RETURN NEXT;
           RETURN;
         WHEN OTHERS THEN
+          IF "gf$bad" IS NULL THEN
+            GET STACKED DIAGNOSTICS "gf$state" = RETURNED_SQLSTATE, "gf$text" = MESSAGE_TEXT;
+            "gf$text" := pg_catalog.left("gf$text", ${MAX_ERROR_LENGTH});
+          END IF;
           "gf$bad" := "gf$bad" || coalesce("gf$numbers"["gf$n"], "gf$n");
         END;
       END LOOP;
@@ -213,10 +226,6 @@ function withGeneratedColumns({ name, columns }: TableFacts, type: string): stri
   );
   return `"gf$all" := (SELECT pg_catalog.array_agg(ROW(${values.join(', ')})::${type})
     FROM pg_catalog.unnest("gf$all") AS ${quoted(name)});`;
-}
-
-function literal(text: string): string {
-  return ` E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
 }
 
 /** The text between dollar quotes that it does not contain. */

@@ -103,6 +103,27 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     ]);
   });
 
+  it('returns PostgreSQL’s message and SQLSTATE of the first row that failed, and none where no row did', async () => {
+    const { facts } = await table(
+      'id int PRIMARY KEY, body text',
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON ${name} USING (body::int > 0 AND current_setting('app.current_user_id') <> '')`,
+    );
+    const rows = [
+      ['1', '1'],
+      ['2', 'one'],
+      ['3', 'x'.repeat(500)],
+    ];
+    const asked = [[1, 2], [0], [2]].map((own) => ({ viewer: viewer(ADA), rows: own }));
+    const results = await steadily(async () => authorizer.evaluatePolicies(await facts(), rows, asked));
+    expect(results.map(({ failed, error }) => [[...failed], error])).toEqual([
+      [[1, 2], { sqlstate: '22P02', message: 'invalid input syntax for type integer: "one"' }],
+      [[], undefined],
+      [[2], { sqlstate: '22P02', message: expect.stringMatching(/^invalid input .*: "x{10,}$/) }],
+    ]);
+    expect(results[2]?.error?.message).toHaveLength(200);
+  });
+
   it('judges for each request only the rows that it asks for', async () => {
     const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const rows = [

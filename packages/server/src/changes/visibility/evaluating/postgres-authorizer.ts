@@ -9,6 +9,7 @@ import { rowArrayLiteral } from '../../values/row-literal.js';
 import {
   type Authorizer,
   type Condition,
+  type EvaluationError,
   type EvaluationRequest,
   type EvaluationResult,
   StaleFacts,
@@ -18,6 +19,7 @@ import type { Compilation, ParameterLeaf } from '../compiling/compiled-expressio
 import { NotCompilable } from '../compiling/not-compilable.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
+import type { EvaluationErrorLog } from './evaluation-error-log.js';
 import {
   conditionsFunction,
   type EvaluationFunction,
@@ -32,6 +34,8 @@ export interface PostgresAuthorizerOptions {
   /** False: policies are not applied; rights to tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
+  /** Where errors of policies and conditions are logged; missing: nowhere. */
+  readonly errorLog?: EvaluationErrorLog;
   /** SQL for whether all changes of the table `c` are told by the stream; missing: of none. */
   readonly isStreamed?: () => string;
 }
@@ -50,6 +54,9 @@ interface AnswerRow {
   readonly item: number;
   readonly visible: readonly number[] | null;
   readonly failed: readonly number[] | null;
+  /** Of the first row that failed; of an earlier item where none did. */
+  readonly error_state: string | null;
+  readonly error_text: string | null;
 }
 
 interface ParametersRow {
@@ -73,16 +80,18 @@ export class PostgresAuthorizer implements Authorizer {
   /** What slots hold that depends on the context alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #clock: Clock;
+  readonly #errorLog: EvaluationErrorLog | undefined;
   /** What was too slow, and until when it counts as failed. */
   readonly #suspended = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
 
   /** `beside`: one whose catalog is used, beside which this one judges in a session of its own. */
   constructor(
-    { database, enableRls, clock, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
+    { database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#clock = clock;
+    this.#errorLog = errorLog;
     this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
@@ -209,6 +218,7 @@ export class PostgresAuthorizer implements Authorizer {
       }));
       results.push(...evaluated);
     }
+    this.#report(table, DEFAULT_DB_ROLE, results);
     return results;
   }
 
@@ -221,7 +231,7 @@ export class PostgresAuthorizer implements Authorizer {
     if (role === undefined) return [];
     if (requests.some(({ viewer }) => viewer.role !== role)) throw new Error('contexts of several roles');
     const { fingerprint } = this.#catalog.of(table);
-    const { predicate } = await this.#catalog.privileges(table, role);
+    const { predicate, policies } = await this.#catalog.privileges(table, role);
     if (predicate === null) throw new Error('a role that is not judged');
     const evaluation = policiesFunction({ facts: table, fingerprint, role }, predicate);
     const literal = rowArrayLiteral(rows);
@@ -230,7 +240,7 @@ export class PostgresAuthorizer implements Authorizer {
       rows: own,
       viewer,
     }));
-    return this.#evaluate(table, items, (asked) => ({
+    const results = await this.#evaluate(table, items, (asked) => ({
       evaluation,
       values: [
         literal,
@@ -241,6 +251,24 @@ export class PostgresAuthorizer implements Authorizer {
         ),
       ],
     }));
+    this.#report(
+      table,
+      role,
+      results,
+      policies.map(({ name }) => name),
+    );
+    return results;
+  }
+
+  /** `policies`: of which the results are; missing: of conditions. */
+  #report(
+    table: TableFacts,
+    role: string,
+    results: readonly EvaluationResult[],
+    policies?: readonly string[],
+  ): void {
+    for (const { error } of results)
+      if (error !== undefined) this.#errorLog?.report({ table, role, error, policies });
   }
 
   /** Leaves out what was too slow of late, asks for the others, and puts the answers in the order of the items. */
@@ -255,9 +283,11 @@ export class PostgresAuthorizer implements Authorizer {
       this.#withoutSuspended(items),
       question,
       GROUP_TIMEOUT_MS,
-      (item, row) => answers.set(item, { visible: numbers(row.visible), failed: numbers(row.failed) }),
+      (item, row) => answers.set(item, resultOf(row)),
     );
-    return items.map((item) => answers.get(item) ?? { visible: new Set(), failed: new Set(item.rows) });
+    return items.map(
+      (item) => answers.get(item) ?? { visible: new Set(), failed: new Set(item.rows), error: TOO_SLOW },
+    );
   }
 
   /** Those that were not too slow of late. */
@@ -336,6 +366,23 @@ async function areVisible(sql: Sql, xids: readonly number[]): Promise<boolean> {
     [xids],
   );
   return row?.visible !== false;
+}
+
+/** What PostgreSQL says of a statement that it ended, which the functions do not pass on. */
+const TOO_SLOW: EvaluationError = {
+  sqlstate: '57014',
+  message: 'canceling statement due to statement timeout',
+};
+
+function resultOf({
+  visible,
+  failed,
+  error_state: sqlstate,
+  error_text: message,
+}: AnswerRow): EvaluationResult {
+  const result = { visible: numbers(visible), failed: numbers(failed) };
+  if (result.failed.size === 0 || sqlstate === null) return result;
+  return { ...result, error: { sqlstate, message: message ?? '' } };
 }
 
 /** Places from 0 of numbers from 1. */
