@@ -87,7 +87,10 @@ test('rights to the table and to columns', async () => {
   expect(denied).toMatchObject({
     visible: false,
     tier: 'CLOSED',
-    reasons: ['The role may not read the table.'],
+    reasons: [
+      'The role realtime_subscriber has no SELECT privilege on public.notes.',
+      'Run GRANT SELECT ON TABLE public.notes TO realtime_subscriber;',
+    ],
   });
 });
 

@@ -27,6 +27,7 @@ import { TableFilter } from './changes/tables/table-filter.js';
 import { TableRegistry } from './changes/tables/table-registry.js';
 import { ValueFormats } from './changes/values/value-formats.js';
 import { checkCondition } from './changes/visibility/check-condition.js';
+import { EvaluationErrorLog } from './changes/visibility/evaluating/evaluation-error-log.js';
 import { PostgresAuthorizer } from './changes/visibility/evaluating/postgres-authorizer.js';
 import type { ChannelRegistry } from './channels/channel-registry.js';
 import type { MessageEncoder } from './channels/message-encoder.js';
@@ -102,13 +103,16 @@ export class RowChangeServices {
     this.viewers = new Viewers(settings.dbRoles);
     const isStreamed = () =>
       this.sourceKind === 'trigger' ? hasOurTriggers(database.schema) : isPublished(settings.publicationName);
-    const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock, isStreamed });
+    const evaluation = {
+      database,
+      enableRls: settings.enableRls,
+      clock,
+      errorLog: new EvaluationErrorLog(log, clock),
+    };
+    const authorizer = new PostgresAuthorizer({ ...evaluation, isStreamed });
     this.#authorizer = authorizer;
     // Who catches up is judged beside what is live, so that the one does not wait for the other.
-    const replayAuthorizer = new PostgresAuthorizer(
-      { database, enableRls: settings.enableRls, clock },
-      authorizer,
-    );
+    const replayAuthorizer = new PostgresAuthorizer(evaluation, authorizer);
     this.#replayAuthorizer = replayAuthorizer;
     const ids = new IdSource();
     this.#windowFile = new WindowFile(join(resolve(settings.dataDir), 'resume-window'), ids.random(12));
@@ -118,10 +122,11 @@ export class RowChangeServices {
       publication: settings.publicationName,
       schema: database.schema,
       dbRoles: settings.dbRoles,
+      enableRls: settings.enableRls,
     });
     const choice = new SourceChoice({ wanted: settings.changeSource, database, names, log });
     this.#choice = choice;
-    this.tables = new TableRegistry(database, settings.publicationName, filter, choice);
+    this.tables = new TableRegistry(database, settings.publicationName, filter, choice, settings);
     this.#rivalRemains = new StaleSourceCleanup({
       database,
       slot: settings.replicationSlot,
@@ -168,6 +173,7 @@ export class RowChangeServices {
         epoch: () => this.stream.epoch,
       }),
       inspect: (schema, table) => this.tables.inspect(schema, table),
+      reachability: (oid) => this.tables.reachability(oid),
       checkCondition: (table, role, text) => checkCondition(database, table, role, text),
     });
     const changes = new ChangeLog({
@@ -223,6 +229,7 @@ export class RowChangeServices {
       slot: settings.replicationSlot,
       publication: settings.publicationName,
       dbRoles: settings.dbRoles,
+      enableRls: settings.enableRls,
       heartbeatMs: settings.heartbeatInterval,
       walLimitAction: settings.walLimitAction,
     });

@@ -128,15 +128,21 @@ function lines(answer: Answer): string[] {
     `${user} (as ${role}) ${answer.visible ? 'gets' : 'does not get'} ${what}${as}.`,
     ...answer.reasons.map((reason) => `  ${reason}`),
     ...(change === undefined ? [] : ['  So it is by rights, policies and memberships as they are now.']),
-    ...answer.policies.map(
-      ({ name, permissive, result, expression }) =>
-        `${permissive ? 'policy' : 'restrictive policy'} ${name}: ${result}   ${expression.replaceAll(/\s+/g, ' ')}`,
-    ),
-    ...(condition === undefined ? [] : [`condition: ${condition.holds}   ${condition.text}`]),
+    ...answer.policies.flatMap(({ name, permissive, result, expression, error }) => [
+      `${permissive ? 'policy' : 'restrictive policy'} ${name}: ${result}   ${expression.replaceAll(/\s+/g, ' ')}`,
+      ...errorLines(error),
+    ]),
+    ...(condition === undefined
+      ? []
+      : [`condition: ${condition.holds}   ${condition.text}`, ...errorLines(condition.error)]),
     ...(leftOut.length === 0 ? [] : [`columns left out: ${leftOut.join(', ')}`]),
     `judged: ${answer.tier}, ${answer.tier_reason}`,
     ...(listening === undefined ? [] : [`listening: ${listening} connection${listening === 1 ? '' : 's'}`]),
   ];
+}
+
+function errorLines(error: { readonly sqlstate: string; readonly message: string } | undefined): string[] {
+  return error === undefined ? [] : [`  ${error.sqlstate}: ${error.message.replaceAll(/\s+/g, ' ')}`];
 }
 
 function wrong(message: string): StartupError {

@@ -1,14 +1,17 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type Identity, identityOf } from '../../auth/identity.js';
+import { roleObstacles } from '../../postgres/preflight/reachability-advice.js';
+import type { TableReachability } from '../../postgres/preflight/table-reachability.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Viewer, Viewers } from '../model/viewer.js';
-import type { Authorizer, Condition } from '../visibility/authorizer.js';
+import type { Authorizer, Condition, EvaluationError } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
-import { ExplainedRows, type PolicyResult } from './explained-rows.js';
+import { ExplainedRows } from './explained-rows.js';
 import type { PastChange, PastChanges } from './past-changes.js';
+import type { PolicyResult } from './policy-evaluation.js';
 import { tierOf } from './tiers.js';
 
 export interface ExplainerParts {
@@ -17,6 +20,7 @@ export interface ExplainerParts {
   readonly viewers: Viewers;
   readonly past: PastChanges;
   readonly inspect: (schema: string, table: string) => Promise<{ readonly oid: number }>;
+  readonly reachability: (oid: number) => Promise<TableReachability | undefined>;
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
 }
 
@@ -43,7 +47,7 @@ interface Version {
   /** In sentences. */
   readonly reasons: readonly string[];
   readonly policies: readonly PolicyResult[];
-  readonly condition?: { readonly text: string; readonly holds: boolean };
+  readonly condition?: { readonly text: string; readonly holds: boolean; readonly error?: EvaluationError };
 }
 
 /** What the user gets of a change. */
@@ -65,6 +69,8 @@ interface Case {
   readonly facts: TableFacts;
   readonly privileges: RolePrivileges;
   readonly viewer: Viewer;
+  /** Why no row can reach the role at all, in sentences. */
+  readonly obstacles: readonly string[];
   readonly tierReason: string;
   readonly condition: Condition | undefined;
   /** As it was asked. */
@@ -107,12 +113,25 @@ export class Explainer {
       columns_left_out: facts.columns.flatMap(({ name }) => (privileges.columns.has(name) ? [] : [name])),
     };
     const condition = text === undefined ? undefined : await checkCondition(facts, viewer.role, text);
-    const own = { facts, privileges, viewer, tierReason: reason, condition, text };
+    const obstacles = await this.#obstacles(facts, privileges, viewer.role, reason);
+    const own = { facts, privileges, viewer, obstacles, tierReason: reason, condition, text };
     if (change !== undefined) return { ...(await this.#change(own, change, request.events)), ...about };
     const image = await this.#rows.find(facts, request);
     if (image === undefined)
       return { visible: false, reasons: ['There is no row with this key.'], policies: [], ...about };
     return { ...(await this.#version(own, image)), ...about };
+  }
+
+  async #obstacles(
+    { oid }: TableFacts,
+    { canSelect, rows }: RolePrivileges,
+    role: string,
+    tierReason: string,
+  ): Promise<readonly string[]> {
+    const reachability = await this.#parts.reachability(oid);
+    const found = reachability === undefined ? [] : roleObstacles(reachability, role);
+    const isClosed = !canSelect || rows === 'none';
+    return isClosed && found.length === 0 ? [sentence(tierReason)] : found;
   }
 
   async #change(
@@ -121,11 +140,10 @@ export class Explainer {
     events: readonly FilterEvent[] | undefined,
   ): Promise<Version & Pick<Explanation, 'change'>> {
     const event = kind.toUpperCase() as Uppercase<typeof kind>;
-    const nothing = (reason: string) =>
-      ({ visible: false, reasons: [reason], policies: [], change: { event, gets: 'nothing' } }) as const;
+    const nothing = (...reasons: readonly string[]) =>
+      ({ visible: false, reasons, policies: [], change: { event, gets: 'nothing' } }) as const;
     if (event === 'TRUNCATE') {
-      if (!own.privileges.canSelect || own.privileges.rows === 'none')
-        return nothing(sentence(own.tierReason));
+      if (own.obstacles.length > 0) return nothing(...own.obstacles);
       const reasons = ['A TRUNCATE goes to everybody who may read the table.'];
       return { visible: true, reasons, policies: [], change: { event, gets: event } };
     }
@@ -148,7 +166,8 @@ export class Explainer {
 
   async #version(own: Case, image: RowImage): Promise<Version> {
     const { authorizer } = this.#parts;
-    const { facts, privileges, viewer, condition, text } = own;
+    const { facts, privileges, viewer, obstacles, condition, text } = own;
+    if (obstacles.length > 0) return { visible: false, reasons: obstacles, policies: [] };
     const reads = [...privileges.reads, ...(condition?.columns ?? [])];
     const unknown = facts.columns.filter(
       ({ name, generated }, at) => reads.includes(name) && generated === null && image[at] === undefined,
@@ -166,20 +185,23 @@ export class Explainer {
     const [verdict] =
       condition === undefined ? [] : await authorizer.evaluateConditions(facts, [image], [condition]);
     const holds = verdict?.visible.has(0);
+    const error = verdict?.error;
     return {
       visible: passes && holds !== false,
       reasons: [
         ...reasonsOf(own, policies, passes),
-        ...(holds === false ? ['The condition is not true of the row.'] : []),
+        ...(holds === false && error === undefined ? ['The condition is not true of the row.'] : []),
+        ...(error === undefined ? [] : [`The condition raises an error: ${worded(error)}.`]),
       ],
       policies,
-      ...(text === undefined ? {} : { condition: { text, holds: holds === true } }),
+      ...(text === undefined
+        ? {}
+        : { condition: { text, holds: holds === true, ...(error === undefined ? {} : { error }) } }),
     };
   }
 
   /** Whether rights and policies let the version pass. */
   async #passes({ facts, privileges, viewer }: Case, image: RowImage): Promise<boolean> {
-    if (!privileges.canSelect || privileges.rows === 'none') return false;
     if (privileges.rows === 'all') return true;
     const [verdict] = await this.#parts.authorizer.evaluatePolicies(facts, [image], [{ viewer, rows: [0] }]);
     return verdict?.visible.has(0) === true;
@@ -199,11 +221,13 @@ function reasonsOf(
   policies: readonly PolicyResult[],
   passes: boolean,
 ): string[] {
-  if (!privileges.canSelect || privileges.rows !== 'filtered') return [sentence(tierReason)];
+  if (privileges.rows === 'all') return [sentence(tierReason)];
   const named = (isPermissive: boolean, isTrue: boolean) =>
     policies
       .filter(({ permissive, result }) => permissive === isPermissive && (result === 'true') === isTrue)
-      .map(({ name, result }) => `${name} (${result})`)
+      .map(
+        ({ name, result, error }) => `${name} (${error === undefined ? result : `error ${worded(error)}`})`,
+      )
       .join(', ');
   if (passes) return [`These policies let it pass: ${named(true, true)}.`];
   const [letting, holding] = [named(true, true), named(false, false)];
@@ -211,6 +235,10 @@ function reasonsOf(
     ...(letting === '' ? [`No policy lets it pass: ${named(true, false)}.`] : []),
     ...(holding === '' ? [] : [`These restrictive policies hold it back: ${holding}.`]),
   ];
+}
+
+function worded({ sqlstate, message }: EvaluationError): string {
+  return `${sqlstate}: ${message}`;
 }
 
 function sentence(text: string): string {

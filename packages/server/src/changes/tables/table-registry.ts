@@ -1,6 +1,8 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { SourceChoice, SourceKind } from '../../postgres/choice/source-choice.js';
+import { unreachableWarning } from '../../postgres/preflight/reachability-advice.js';
 import { ensureSubscriberRole } from '../../postgres/preflight/subscriber-role.js';
+import { readReachability, type TableReachability } from '../../postgres/preflight/table-reachability.js';
 import { ensurePublication } from '../../postgres/replication/slot.js';
 import { qualified, quoted } from '../../postgres/sql/identifier.js';
 import type { Sql } from '../../postgres/sql/sql.js';
@@ -41,6 +43,12 @@ export interface EnableResult {
   readonly warnings: readonly string[];
 }
 
+/** The settings that decide what subscribers can be evaluated as. */
+interface Subscribers {
+  readonly dbRoles: readonly string[];
+  readonly enableRls: boolean;
+}
+
 export type TableListener = (table: EnabledTable, event: 'enabled' | 'disabled') => void;
 
 /** How long a change waits for a table that others use, in ms; while it waits, others wait behind it. */
@@ -56,15 +64,18 @@ export class TableRegistry {
   readonly #tables = new Map<number, EnabledTable>();
   readonly #listeners: TableListener[] = [];
   readonly #sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>;
+  readonly #subscribers: Subscribers;
 
-  /** `choice`: how changes are read, which a table is made ready for. */
+  /** `sourceChoice`: how changes are read, which a table is made ready for. */
   constructor(
     database: TableDatabase,
     publication: string,
     filter: TableFilter,
     sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>,
+    { dbRoles, enableRls }: Subscribers,
   ) {
     this.#sourceChoice = sourceChoice;
+    this.#subscribers = { dbRoles, enableRls };
     this.#database = database;
     this.#publication = publication;
     this.#filter = filter;
@@ -116,6 +127,19 @@ export class TableRegistry {
     return found;
   }
 
+  /** What roles and policies let subscribers see of a table; undefined where it is no more. */
+  async reachability(oid: number, sql: Sql = this.#database): Promise<TableReachability | undefined> {
+    const [found] = await readReachability(sql, { oids: '$1', ...this.#subscribers }, [oid]);
+    return found;
+  }
+
+  /** Why no subscriber can see a row of the table, with the statements that change that. */
+  async unreachableWarnings(oid: number, sql: Sql = this.#database): Promise<string[]> {
+    const found = await this.reachability(oid, sql);
+    const warning = found === undefined ? undefined : unreachableWarning(found);
+    return warning === undefined ? [] : [warning];
+  }
+
   /** Opts a table in; once more changes nothing. Throws TABLE_NOT_FOUND, TABLE_NOT_ALLOWED or DATABASE_UNAVAILABLE. */
   async enable(
     schema: string,
@@ -128,21 +152,26 @@ export class TableRegistry {
       });
     const keepsIdentity = options.identity === 'keep';
     const kind = await this.#prepareSource();
-    const { inspected, enabledAt, isCustom } = await this.#change(async (sql) => {
+    const { inspected, enabledAt, warnings } = await this.#change(async (sql) => {
       const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
       const found = await inspectTable(sql, names);
       if (found === undefined) throw notFound(schema, table);
       requireStreamable(found, keepsIdentity, this.#database.schema);
       const isCustom = kind === 'trigger' && (await this.#createTriggers(sql, found)) === 'custom';
       if (kind === 'logical') await this.#publish(sql, found, keepsIdentity);
-      return { inspected: found, isCustom, enabledAt: await this.#grantAccess(sql, found) };
+      const enabledAt = await this.#grantAccess(sql, found);
+      const warnings = [
+        ...warningsFor(found, kind, keepsIdentity, isCustom),
+        ...(await this.unreachableWarnings(found.oid, sql)),
+      ];
+      return { inspected: found, enabledAt, warnings };
     });
     const { oid, name } = inspected;
     const isNew = !this.#tables.has(oid);
     const entry: EnabledTable = { oid, schema: inspected.schema, name, enabledAt, active: true };
     this.#tables.set(oid, entry);
     if (isNew) this.#notify(entry, 'enabled');
-    return { table: entry, isNew, warnings: warningsFor(inspected, kind, keepsIdentity, isCustom) };
+    return { table: entry, isNew, warnings };
   }
 
   /** Takes a table out and puts back what was found. Throws TABLE_NOT_FOUND or TRIGGER_NOT_FOUND. */
@@ -310,10 +339,6 @@ function warningsFor(
   if (!table.hasRowSecurity)
     warnings.push(
       'Row level security is off for this table: every member of a subscribed channel sees all of its rows.',
-    );
-  if (!table.mayRoleUseSchema && !table.maySchemaBeGranted)
-    warnings.push(
-      `The schema belongs to another role. Nobody sees changes until its owner runs: GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`,
     );
   return warnings;
 }

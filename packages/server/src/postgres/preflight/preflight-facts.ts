@@ -1,5 +1,6 @@
 import type { Sql } from '../sql/sql.js';
 import { SUBSCRIBER_ROLE } from './subscriber-role.js';
+import { readReachability, SET_PRIVILEGE, type TableReachability } from './table-reachability.js';
 import { hasOurTriggers, isMadeByHand } from './trigger-conditions.js';
 
 /** What PostgreSQL says that matters to the reading of row changes. */
@@ -33,6 +34,8 @@ export interface PreflightFacts {
   readonly owned: readonly string[];
   /** Tables whose policies do not apply to our login for the same reason; none where no policies apply to it at all. */
   readonly ownedByLogin: readonly string[];
+  /** What subscribers can see of each table that was opted in. */
+  readonly reachability: readonly TableReachability[];
   /** Published tables without any replica identity: the application's own UPDATE and DELETE fail on them. */
   readonly unidentified: readonly string[];
 }
@@ -62,25 +65,26 @@ export interface PreflightNames {
   readonly schema: string;
   /** The roles of REALTIME_DB_ROLES. */
   readonly dbRoles: readonly string[];
+  /** REALTIME_ENABLE_RLS */
+  readonly enableRls: boolean;
 }
 
-/** Reads the facts in one query. */
+/** Reads the facts in two queries. */
 export async function preflightFacts(
   sql: Sql,
-  { slot, publication, schema, dbRoles }: PreflightNames,
+  { slot, publication, schema, dbRoles, enableRls }: PreflightNames,
 ): Promise<PreflightFacts> {
-  const [row] = await sql.query<{ facts: PreflightFacts }>(FACTS(schema), [
+  const [row] = await sql.query<{ facts: Omit<PreflightFacts, 'reachability'> }>(FACTS(schema), [
     slot,
     publication,
     SUBSCRIBER_ROLE,
     dbRoles,
   ]);
   if (row === undefined) throw new Error('PostgreSQL answered nothing');
-  return row.facts;
+  const oids = `SELECT t.oid FROM ${schema}.tables t`;
+  return { ...row.facts, reachability: await readReachability(sql, { oids, dbRoles, enableRls }) };
 }
 
-/** The right to become a role. */
-const MAY_SET = `CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END`;
 /** Whether the policies of the table `c` do not apply to its owner. */
 const IS_UNFORCED = 'c.relrowsecurity AND NOT c.relforcerowsecurity';
 
@@ -92,7 +96,7 @@ const FACTS = (schema: string) => `
     'user', current_user,
     'database', current_database(),
     'mayReplicate', me.rolreplication OR me.rolsuper,
-    'maySetRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND pg_has_role(me.oid, r.oid, ${MAY_SET})),
+    'maySetRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND pg_has_role(me.oid, r.oid, ${SET_PRIVILEGE})),
     'mayCreateRole', me.rolcreaterole OR me.rolsuper,
     'hasSubscriberRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3),
     'mayCreate', has_database_privilege(current_database(), 'CREATE'),
@@ -132,7 +136,7 @@ const FACTS = (schema: string) => `
       FROM unnest($4::text[]) AS given(name) LEFT JOIN pg_roles r ON r.rolname = given.name,
         LATERAL (SELECT CASE WHEN r.oid IS NULL THEN 'does not exist'
           WHEN r.rolsuper OR r.rolbypassrls THEN 'is a superuser or has BYPASSRLS'
-          WHEN NOT pg_has_role(me.oid, r.oid, ${MAY_SET}) THEN format('is not granted to %I', current_user) END) AS q(why)
+          WHEN NOT pg_has_role(me.oid, r.oid, ${SET_PRIVILEGE}) THEN format('is not granted to %I', current_user) END) AS q(why)
       WHERE why IS NOT NULL),
     'owned', (
       SELECT coalesce(json_agg(format('%I on %I.%I', r.rolname, n.nspname, c.relname)), '[]')

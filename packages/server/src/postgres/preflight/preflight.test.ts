@@ -1,9 +1,21 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { findingsOf, logicalDecodingObstacle, POOLER_FINDING, triggerFindingsOf } from './preflight.js';
+import {
+  findingsOf,
+  logicalDecodingObstacle,
+  POOLER_FINDING,
+  policyErrorFinding,
+  triggerFindingsOf,
+} from './preflight.js';
 import type { PreflightFacts } from './preflight-facts.js';
 
-const NAMES = { slot: 'realtime_slot', publication: 'realtime_publication', schema: 'realtime', dbRoles: [] };
+const NAMES = {
+  slot: 'realtime_slot',
+  publication: 'realtime_publication',
+  schema: 'realtime',
+  dbRoles: [],
+  enableRls: true,
+};
 const SLOT = {
   plugin: 'pgoutput',
   type: 'logical',
@@ -33,6 +45,7 @@ const READY: PreflightFacts = {
   slot: SLOT,
   publication: PUBLICATION,
   unpublished: [],
+  reachability: [],
   unidentified: [],
   byHand: [],
   untriggered: [],
@@ -104,6 +117,43 @@ describe('what stands in the way of row changes', () => {
     ]);
   });
 
+  it('GF127 lists the tables that no usable role sees, for both change sources', () => {
+    const role = {
+      name: 'realtime_subscriber',
+      rawName: 'realtime_subscriber',
+      exists: true,
+      bypassesPolicies: false,
+      isGranted: true,
+      canUseSchema: true,
+      canSelect: false,
+      passesPolicies: true,
+    };
+    const table = {
+      oid: 1,
+      table: 'public.notes',
+      schema: 'public',
+      login: 'app',
+      serverVersion: 180_000,
+      policies: [],
+    };
+    const hidden = { ...READY, reachability: [{ ...table, roles: [role] }] };
+    const found = [
+      {
+        code: 'GF127',
+        severity: 'warning',
+        title: 'no subscriber can see a row of 1 table',
+        advice: expect.stringMatching(/GRANT SELECT ON TABLE public\.notes TO realtime_subscriber;$/),
+      },
+    ];
+    expect(findingsOf(hidden, NAMES)).toEqual(found);
+    expect(triggerFindingsOf(hidden, NAMES)).toEqual(found);
+    const seen = { ...role, name: 'authenticated', rawName: 'authenticated', canSelect: true };
+    expect(findingsOf({ ...READY, reachability: [{ ...table, roles: [role, seen] }] }, NAMES)).toEqual([]);
+    // The role has a finding of its own.
+    const bypassing = { ...role, bypassesPolicies: true };
+    expect(findingsOf({ ...READY, reachability: [{ ...table, roles: [bypassing] }] }, NAMES)).toEqual([]);
+  });
+
   it('all of it is told at once', () => {
     const facts = { ...READY, walLevel: 'replica', mayReplicate: false, mayMakeTemporary: false };
     expect(findingsOf(facts, NAMES).map(({ code }) => code)).toEqual(['GF101', 'GF104', 'GF117']);
@@ -150,8 +200,9 @@ describe('what stands in the way of row changes', () => {
 
   it('has a line for each number in the guide', () => {
     const guide = readFileSync(new URL('../../../../../docs/guides/postgres.md', import.meta.url), 'utf8');
-    const numbers = Array.from({ length: 22 }, (_, n) => `GF${101 + n}`);
+    const numbers = Array.from({ length: 28 }, (_, n) => `GF${101 + n}`);
     expect(numbers).toContain(POOLER_FINDING.code);
+    expect(numbers.at(-1)).toBe(policyErrorFinding([]).code);
     for (const number of numbers) expect(guide).toContain(`| ${number} |`);
   });
 });

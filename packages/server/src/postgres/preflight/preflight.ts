@@ -1,7 +1,9 @@
 import type { Finding } from '../source/change-source.js';
 import { quoted } from '../sql/identifier.js';
 import type { PreflightFacts, PreflightNames } from './preflight-facts.js';
+import { unreachableWarning } from './reachability-advice.js';
 import { SUBSCRIBER_ROLE } from './subscriber-role.js';
+import { isUsable } from './table-reachability.js';
 
 /** How much a slot may keep where PostgreSQL sets no limit, in bytes. */
 export const WAL_BUDGET_BYTES = 4 * 1024 ** 3;
@@ -252,6 +254,21 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
             `Subscribers are judged as another role, and are not concerned; whatever else logs in as ${quoted(user)} sees every row of ${ownedByLogin.join(', ')}. ALTER TABLE … FORCE ROW LEVEL SECURITY; or give the server a login of its own.`,
           ),
   ],
+  [
+    'GF127',
+    ({ reachability }) => {
+      // Where no role is usable at all, the findings about the roles say so.
+      const warnings = reachability
+        .filter(({ roles }) => roles.some(isUsable))
+        .flatMap((table) => unreachableWarning(table) ?? []);
+      return warnings.length === 0
+        ? undefined
+        : warning(
+            `no subscriber can see a row of ${warnings.length === 1 ? '1 table' : `${warnings.length} tables`}`,
+            warnings.join('\n  '),
+          );
+    },
+  ],
 ];
 
 /** The number of what only an attempt can show: something between us and PostgreSQL does not speak the replication protocol. */
@@ -262,6 +279,18 @@ export const POOLER_FINDING: Finding = {
     'The replication protocol needs a direct connection to PostgreSQL. Let DATABASE_URL name PostgreSQL itself (Supabase: the direct connection, port 5432; Neon: the host without -pooler), not PgBouncer or another pooler.',
   ),
 };
+
+/** The number of what only evaluating the policies can show. `errors`: a sentence for each policy. */
+export function policyErrorFinding(errors: readonly string[]): Finding {
+  const title = errors.length === 1 ? '1 policy raises an error' : `${errors.length} policies raise an error`;
+  return {
+    code: 'GF128',
+    ...warning(
+      title,
+      `A row whose policies raise an error is not sent. ${errors.join(' ')} Change the policy (current_setting('…', true) gives NULL where a setting is missing), or the function that it calls.`,
+    ),
+  };
+}
 
 /** What matters only where changes are read by triggers. */
 const TRIGGER_ONLY_CODES: ReadonlySet<string> = new Set(['GF122', 'GF123']);
@@ -276,6 +305,7 @@ const TRIGGER_CODES: ReadonlySet<string> = new Set([
   'GF124',
   'GF125',
   'GF126',
+  'GF127',
   ...TRIGGER_ONLY_CODES,
 ]);
 /** What makes logical decoding impossible, and may not be for the operator to mend. */

@@ -89,6 +89,7 @@ describe.each(POSTGRES_VERSIONS)('a replication source on the %s PostgreSQL', (v
       slot,
       publication: 'test_publication',
       dbRoles: [],
+      enableRls: true,
       heartbeatMs: 60_000,
       window: { ms: 0, bytes: 0 },
       walLimitAction: 'keep',

@@ -26,6 +26,8 @@ export interface ReplicationSourceOptions {
   readonly publication: string;
   /** The roles of REALTIME_DB_ROLES. */
   readonly dbRoles: readonly string[];
+  /** REALTIME_ENABLE_RLS */
+  readonly enableRls: boolean;
   readonly heartbeatMs: number;
   /** How much stays readable after it was handed out. */
   readonly window: WindowLimits;
@@ -130,11 +132,12 @@ export class ReplicationSource implements ChangeSource {
       slot,
       publication,
       dbRoles,
+      enableRls,
       newEpoch,
       log,
       applicationName = 'goforward-realtime',
     } = this.#options;
-    const names: PreflightNames = { slot, publication, schema: database.schema, dbRoles };
+    const names: PreflightNames = { slot, publication, schema: database.schema, dbRoles, enableRls };
     await ensureSubscriberRole(database);
     this.#retry.requireNoErrors(findingsOf(await preflightFacts(database, names), names));
     await this.observe();
