@@ -13,7 +13,7 @@ type Database = Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<
 /** Values by column. */
 type Values = Readonly<Record<string, unknown>>;
 
-/** The rows that are asked about, and what policies come to on them, one by one. */
+/** Reads the rows that an explanation is about, and evaluates policies on them one by one. */
 export class ExplainedRows {
   readonly #database: Database;
 
@@ -21,7 +21,10 @@ export class ExplainedRows {
     this.#database = database;
   }
 
-  /** The row with these values, or of these; undefined: there is none. Throws DB_SUBSCRIPTION_FAILED. */
+  /**
+   * Reads the row with this key, or makes one of these values; undefined if no row has the key. Throws
+   * DB_SUBSCRIPTION_FAILED.
+   */
   async find(facts: TableFacts, { key, row }: { key?: Values; row?: Values }): Promise<RowImage | undefined> {
     const [found] =
       row === undefined
@@ -34,7 +37,7 @@ export class ExplainedRows {
     return found === undefined ? undefined : recordFields(found.record);
   }
 
-  /** What each policy comes to for a user. */
+  /** Evaluates each policy for a user. */
   async policies(
     facts: TableFacts,
     policies: readonly Policy[],
@@ -67,7 +70,7 @@ export class ExplainedRows {
       return await this.#database.query<{ record: string }>(text, values);
     } catch (error) {
       if (error instanceof ProtocolError) throw error;
-      throw failed(`This is no row of '${facts.name}'`);
+      throw failed(`The values are not a row of '${facts.name}'`);
     }
   }
 }

@@ -24,47 +24,50 @@ export interface ExplainerParts {
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
 }
 
-/** Whom and what it is asked about. */
+/** The user and the row, change or subscription to explain. */
 export interface ExplainRequest {
   readonly schema: string;
-  /** May be missing with `at`. */
+  /** Can be missing with `at`. */
   readonly table?: string;
   readonly condition?: string;
-  /** The events that are subscribed to; missing: all. */
+  /** The subscribed events; missing: all. */
   readonly events?: readonly FilterEvent[];
   /** The claims of the user's token. */
   readonly user: Readonly<Record<string, unknown>>;
-  /** Values by column: of a row that is there, or the row itself. */
+  /** Values by column: the key of a row in the table, or a whole row. */
   readonly key?: Readonly<Record<string, unknown>>;
   readonly row?: Readonly<Record<string, unknown>>;
-  /** The cursor of a change: its row versions. */
+  /** The cursor of a change, to explain its row versions. */
   readonly at?: string;
 }
 
-/** What becomes of one row version, and why. */
+/** Whether the user gets one row version, and why. */
 interface Version {
   readonly visible: boolean;
-  /** In sentences. */
+  /** Sentences. */
   readonly reasons: readonly string[];
   readonly policies: readonly PolicyResult[];
   readonly condition?: { readonly text: string; readonly holds: boolean; readonly error?: EvaluationError };
 }
 
-/** What the user gets of a change. */
+/** What the user gets of a change; `gained`, `lost`: the visibility of an UPDATE. */
 type Gets = 'INSERT' | 'UPDATE' | 'DELETE' | 'TRUNCATE' | 'gained' | 'lost' | 'nothing';
 
-/** The answer; about a change it is that of the new version (of a DELETE the old one), and the other one is beside it. */
+/**
+ * The answer. For a change it is about the new version (of a DELETE the old one); `old_version` is about the
+ * other.
+ */
 export interface Explanation extends Version {
   readonly user_id: string;
   readonly role: string;
   readonly tier: string;
   readonly tier_reason: string;
-  /** Columns that the role may not read. */
+  /** Columns that the role cannot read. */
   readonly columns_left_out: readonly string[];
   readonly change?: { readonly event: string; readonly gets: Gets; readonly old_version?: Version };
 }
 
-/** Whom it is about, and by which rights and condition they are judged. */
+/** The user's viewer, with the privileges and the condition that decide. */
 interface Case {
   readonly facts: TableFacts;
   readonly privileges: RolePrivileges;
@@ -73,11 +76,11 @@ interface Case {
   readonly obstacles: readonly string[];
   readonly tierReason: string;
   readonly condition: Condition | undefined;
-  /** As it was asked. */
+  /** The condition as it was given. */
   readonly text: string | undefined;
 }
 
-/** Tells why a user gets a version of a row, or does not. */
+/** Explains why a user gets a row version, or does not. */
 export class Explainer {
   readonly #parts: ExplainerParts;
   readonly #rows: ExplainedRows;
@@ -88,8 +91,9 @@ export class Explainer {
   }
 
   /**
-   * As rights, policies and memberships are now. Throws TABLE_NOT_FOUND, VALIDATION_FAILED for claims that name no user
-   * and a cursor of no change, and DB_SUBSCRIPTION_FAILED for a row that is none.
+   * Explains by the present privileges, policies and memberships. Throws TABLE_NOT_FOUND, VALIDATION_FAILED
+   * for claims without a user or a cursor without a change, and DB_SUBSCRIPTION_FAILED for values that are
+   * not a row.
    */
   async explain(request: ExplainRequest): Promise<Explanation> {
     const { authorizer, viewers, past, inspect, checkCondition } = this.#parts;
@@ -100,7 +104,7 @@ export class Explainer {
     if (change === undefined && table === undefined) throw failed('A table is needed');
     const asked = table === undefined ? undefined : await inspect(schema, table);
     if (asked !== undefined && change !== undefined && asked.oid !== change.facts.oid)
-      throw failed(`The change is one of '${change.facts.name}', not of '${table}'`);
+      throw failed(`The change is of '${change.facts.name}', not of '${table}'`);
     const facts = await authorizer.current(asked?.oid ?? change?.facts.oid ?? 0);
     if (facts === undefined) throw new ProtocolError('TABLE_NOT_FOUND');
     const privileges = await authorizer.privileges(facts, viewer.role);
@@ -144,17 +148,17 @@ export class Explainer {
       ({ visible: false, reasons, policies: [], change: { event, gets: 'nothing' } }) as const;
     if (event === 'TRUNCATE') {
       if (own.obstacles.length > 0) return nothing(...own.obstacles);
-      const reasons = ['A TRUNCATE goes to everybody who may read the table.'];
+      const reasons = ['A TRUNCATE is sent to every subscriber that can read the table.'];
       return { visible: true, reasons, policies: [], change: { event, gets: event } };
     }
     if (events?.includes(event) === false) return nothing(`The subscription is not for ${event}.`);
     const now = newImage === undefined ? undefined : await this.#version(own, newImage);
     const before = oldImage === undefined ? undefined : await this.#version(own, oldImage);
-    const told = now ?? before;
-    if (told === undefined) return nothing('The log does not have the version of the row.');
+    const explained = now ?? before;
+    if (explained === undefined) return nothing('The change does not contain this version of the row.');
     const gets = getsOf(event, now?.visible === true, before?.visible);
     return {
-      ...told,
+      ...explained,
       visible: gets !== 'nothing',
       reasons: [
         ...(now?.reasons ?? []).map((text) => (before === undefined ? text : `New version: ${text}`)),
@@ -176,7 +180,7 @@ export class Explainer {
       const names = unknown.map(({ name }) => name).join(', ');
       return {
         visible: false,
-        reasons: [`The log does not have what is read of it: ${names}.`],
+        reasons: [`The change does not contain columns that policies or the condition read: ${names}.`],
         policies: [],
       };
     }
@@ -200,7 +204,7 @@ export class Explainer {
     };
   }
 
-  /** Whether rights and policies let the version pass. */
+  /** Whether privileges and policies let the version pass. */
   async #passes({ facts, privileges, viewer }: Case, image: RowImage): Promise<boolean> {
     if (privileges.rows === 'all') return true;
     const [verdict] = await this.#parts.authorizer.evaluatePolicies(facts, [image], [{ viewer, rows: [0] }]);
@@ -208,7 +212,7 @@ export class Explainer {
   }
 }
 
-/** `before`: undefined where the old version is not known. */
+/** `before`: undefined if the old version is not known. */
 function getsOf(event: 'INSERT' | 'UPDATE' | 'DELETE', now: boolean, before: boolean | undefined): Gets {
   if (event === 'INSERT') return now ? event : 'nothing';
   if (event === 'DELETE') return before === true ? event : 'nothing';
@@ -248,7 +252,7 @@ function sentence(text: string): string {
 function userOf(claims: Readonly<Record<string, unknown>>): Identity {
   const identity = identityOf(claims);
   if (identity === null)
-    throw new ProtocolError('VALIDATION_FAILED', { details: 'The claims name no user: sub or user_id' });
+    throw new ProtocolError('VALIDATION_FAILED', { details: 'The claims have no user: sub or user_id' });
   return identity;
 }
 

@@ -9,17 +9,23 @@ import { evaluateEach, rowVersionSql } from './policy-evaluation.js';
 
 type Database = Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
 
-/** User ids of made-up users: a policy that casts the id to the application's type raises an error for one of them only. */
+/**
+ * User ids of made-up users: a policy that casts the id to the application's type raises an error for one of
+ * them only.
+ */
 const USER_IDS = ['00000000-0000-4000-8000-000000000000', '1'];
 const LOCK_TIMEOUT_MS = 200;
-/** What does not come from the policy: time limits, the read-only transaction, resources, PostgreSQL itself. */
+/**
+ * What does not come from the policy: time limits, the read-only transaction, resources, PostgreSQL itself.
+ */
 const NOT_OF_POLICY = /^(?:25|53|55|57|58|XX)/;
 const MAX_MESSAGE_LENGTH = 200;
 
 /**
- * Finds policies that raise an error whatever the row and the user id are, as sentences. Evaluates each for made-up
- * users, whose tokens have `sub` and `role` alone, over a row of NULLs, in a read-only transaction that is rolled
- * back. Policies that call a VOLATILE function are left out: what that does outside the transaction stays.
+ * Finds policies that raise an error whatever the row and the user id are, as sentences. Evaluates each for
+ * made-up users, whose tokens have `sub` and `role` alone, over a row of NULLs, in a read-only transaction
+ * that is rolled back. Policies that call a VOLATILE function are left out: what that does outside the
+ * transaction stays.
  */
 export async function findPolicyErrors(
   database: Database,

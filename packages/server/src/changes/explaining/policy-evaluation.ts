@@ -18,7 +18,10 @@ export interface PolicyResult extends Policy {
 const TIMEOUT_MS = 1_000;
 const STATEMENT = 'goforward_policy';
 
-/** Evaluates policies one by one for a viewer and a row, within a transaction. Effects of their functions are rolled back. */
+/**
+ * Evaluates policies one by one for a viewer and a row, within a transaction. Effects of their functions are
+ * rolled back.
+ */
 export async function evaluateEach(
   sql: Sql,
   facts: TableFacts,
@@ -73,7 +76,10 @@ export function evaluationErrorOf(error: unknown): EvaluationError {
   return { sqlstate: String(error.code), message: error.message };
 }
 
-/** The row version in `$1`, an array of one, under the table's name; the WAL does not carry generated columns: they are computed. */
+/**
+ * The row version in `$1`, an array of one, under the table's name; the WAL does not carry generated columns:
+ * they are computed.
+ */
 export function rowVersionSql(facts: TableFacts): string {
   const name = quoted(facts.name);
   const version = `pg_catalog.unnest($1::${qualified(facts)}[]) AS ${name}`;

@@ -12,24 +12,24 @@ import { createTriggers, dropTriggers, type TriggerState } from './change-trigge
 import type { TableFilter } from './table-filter.js';
 import { type InspectedTable, inspectTable, requireStreamable, type TablePart } from './table-inspection.js';
 
-/** The database as far as the registry needs it. */
+/** The part of the database that the registry uses. */
 export interface TableDatabase extends Sql {
   /** The schema of our own tables. */
   readonly schema: string;
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
 }
 
-/** A table that was opted in. */
+/** A table whose row changes are streamed. */
 export interface EnabledTable {
   readonly oid: number;
   readonly schema: string;
   readonly name: string;
   readonly enabledAt: Date;
-  /** False: the table is no more. */
+  /** False if the table has been dropped. */
   readonly active: boolean;
 }
 
-/** What was there before the table was opted in, and is put back. */
+/** The state of a table before it was enabled, which disabling restores. */
 interface PreviousState {
   readonly published: boolean;
   readonly select: boolean;
@@ -51,12 +51,12 @@ interface Subscribers {
 
 export type TableListener = (table: EnabledTable, event: 'enabled' | 'disabled') => void;
 
-/** How long a change waits for a table that others use, in ms; while it waits, others wait behind it. */
+/** How long enabling waits for a lock on the table, in ms; statements of the application queue behind it. */
 const LOCK_TIMEOUT_MS = 5_000;
 
 const IDENTITIES = { d: 'DEFAULT', n: 'NOTHING', f: 'FULL' } as const;
 
-/** The tables whose row changes are streamed: opting in publishes a table and readies it, opting out puts back what was found. */
+/** Enables and disables tables for row changes. Disabling a table restores its previous state. */
 export class TableRegistry {
   readonly #database: TableDatabase;
   readonly #publication: string;
@@ -66,7 +66,7 @@ export class TableRegistry {
   readonly #sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>;
   readonly #subscribers: Subscribers;
 
-  /** `sourceChoice`: how changes are read, which a table is made ready for. */
+  /** `sourceChoice`: the change source, for which tables are prepared. */
   constructor(
     database: TableDatabase,
     publication: string,
@@ -81,7 +81,7 @@ export class TableRegistry {
     this.#filter = filter;
   }
 
-  /** Triggers tell old rows whole, whatever the replica identity. */
+  /** Whether old rows are complete whatever the replica identity is: triggers record them so. */
   get hasWholeOldRows(): boolean {
     return this.#sourceChoice.kind === 'trigger';
   }
@@ -90,7 +90,7 @@ export class TableRegistry {
     this.#listeners.push(listener);
   }
 
-  /** Reads what was kept; called each time that the database is there (again). */
+  /** Reads the enabled tables; called each time that the database connection is established. */
   async load(): Promise<void> {
     const rows = await this.#database.query<{
       oid: number;
@@ -109,7 +109,7 @@ export class TableRegistry {
       this.#tables.set(oid, { oid, schema, name, enabledAt, active });
   }
 
-  /** By schema and name. */
+  /** Returns the enabled tables, sorted by schema and name. */
   list(): readonly EnabledTable[] {
     const sortKey = ({ schema, name }: EnabledTable) => `${schema}\0${name}`;
     return [...this.#tables.values()].sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
@@ -119,7 +119,7 @@ export class TableRegistry {
     return this.#tables.has(oid);
   }
 
-  /** The table as it is now, whether opted in or not. Throws TABLE_NOT_FOUND. */
+  /** Reads the table's present facts, whether it is enabled or not. Throws TABLE_NOT_FOUND. */
   async inspect(schema: string, table: string): Promise<InspectedTable> {
     const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
     const found = await inspectTable(this.#database, names);
@@ -127,20 +127,23 @@ export class TableRegistry {
     return found;
   }
 
-  /** What roles and policies let subscribers see of a table; undefined where it is no more. */
+  /** Reads which subscriber roles can see rows of a table; undefined if it has been dropped. */
   async reachability(oid: number, sql: Sql = this.#database): Promise<TableReachability | undefined> {
     const [found] = await readReachability(sql, { oids: '$1', ...this.#subscribers }, [oid]);
     return found;
   }
 
-  /** Why no subscriber can see a row of the table, with the statements that change that. */
+  /** Says why no subscriber can see a row of the table and which statements change that; empty if one can. */
   async unreachableWarnings(oid: number, sql: Sql = this.#database): Promise<string[]> {
     const found = await this.reachability(oid, sql);
     const warning = found === undefined ? undefined : unreachableWarning(found);
     return warning === undefined ? [] : [warning];
   }
 
-  /** Opts a table in; once more changes nothing. Throws TABLE_NOT_FOUND, TABLE_NOT_ALLOWED or DATABASE_UNAVAILABLE. */
+  /**
+   * Enables a table; repeating it changes nothing. Throws TABLE_NOT_FOUND, TABLE_NOT_ALLOWED or
+   * DATABASE_UNAVAILABLE.
+   */
   async enable(
     schema: string,
     table: string,
@@ -148,7 +151,7 @@ export class TableRegistry {
   ): Promise<EnableResult> {
     if (!this.#filter.allows(schema, table))
       throw new ProtocolError('TABLE_NOT_ALLOWED', {
-        details: `The settings of this server leave ${schema}.${table} out`,
+        details: `REALTIME_FILTER_TABLES or REALTIME_EXCLUDE_TABLES excludes ${schema}.${table}`,
       });
     const keepsIdentity = options.identity === 'keep';
     const kind = await this.#prepareSource();
@@ -174,7 +177,7 @@ export class TableRegistry {
     return { table: entry, isNew, warnings };
   }
 
-  /** Takes a table out and puts back what was found. Throws TABLE_NOT_FOUND or TRIGGER_NOT_FOUND. */
+  /** Disables a table and restores its previous state. Throws TABLE_NOT_FOUND or TRIGGER_NOT_FOUND. */
   async disable(schema: string, table: string): Promise<void> {
     const entry = this.list().find((known) => known.schema === schema && known.name === table);
     if (entry === undefined) {
@@ -194,7 +197,9 @@ export class TableRegistry {
     this.#notify(entry, 'disabled');
   }
 
-  /** New partitions of opted-in tables are given the identity of the others; triggers they get by themselves. */
+  /**
+   * Gives new partitions of enabled tables REPLICA IDENTITY FULL; PostgreSQL itself gives them the triggers.
+   */
   async setPartitionIdentities(): Promise<void> {
     if (this.#sourceChoice.kind !== 'logical') return;
     const rows = await this.#database.query<{ schema: string; name: string }>(
@@ -209,8 +214,8 @@ export class TableRegistry {
   }
 
   /**
-   * Readies the tables for the way in which changes are read from now on, and takes away what the other way needs.
-   * Answers whether some were not ready: their changes have been missed.
+   * Prepares the enabled tables for a change source and removes what the other one needs. Returns whether
+   * some were not prepared: their changes have been missed.
    */
   async switchSource(kind: SourceKind): Promise<boolean> {
     await this.#prepareSource();
@@ -234,7 +239,7 @@ export class TableRegistry {
     return hasMissedChanges;
   }
 
-  /** With the columns that the table has from now on: rows are told by them. */
+  /** Creates the triggers and records the table's columns, by which the outbox is decoded. */
   async #createTriggers(sql: Sql, table: InspectedTable): Promise<TriggerState> {
     const { schema } = this.#database;
     const state = await createTriggers(sql, schema, table);
@@ -251,16 +256,16 @@ export class TableRegistry {
       if (part.identity !== 'f') await sql.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY FULL`);
   }
 
-  /** Everything in one transaction: the row of ours comes last, and with it what was found. */
+  /** Grants access and records the table with its previous state, in the caller's transaction. */
   async #grantAccess(sql: Sql, table: InspectedTable): Promise<Date> {
     const name = qualified(table);
-    if (!table.mayRoleSelect) await sql.query(`GRANT SELECT ON TABLE ${name} TO ${DEFAULT_DB_ROLE}`);
-    if (!table.mayRoleUseSchema && table.maySchemaBeGranted)
+    if (!table.canRoleSelect) await sql.query(`GRANT SELECT ON TABLE ${name} TO ${DEFAULT_DB_ROLE}`);
+    if (!table.canRoleUseSchema && table.canGrantSchema)
       await sql.query(`GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`);
     const found: PreviousState = {
       published: table.isPublished,
-      select: table.mayRoleSelect,
-      usage: table.mayRoleUseSchema,
+      select: table.canRoleSelect,
+      usage: table.canRoleUseSchema,
       identities: table.parts,
     };
     const [row] = await sql.query<{ opted_in_at: Date }>(
@@ -291,11 +296,13 @@ export class TableRegistry {
       `SELECT count(*)::int AS count FROM ${this.#database.schema}.tables WHERE schema_name = $1`,
       [table.schema],
     );
-    if (!found.usage && table.maySchemaBeGranted && others?.count === 0)
+    if (!found.usage && table.canGrantSchema && others?.count === 0)
       await sql.query(`REVOKE USAGE ON SCHEMA ${quoted(table.schema)} FROM ${DEFAULT_DB_ROLE}`);
   }
 
-  /** The stream makes both as well, but may not have come so far. */
+  /**
+   * Creates the subscriber role and the publication: the stream does so too, but may not have started yet.
+   */
   async #prepareSource(): Promise<SourceKind> {
     try {
       const kind = await this.#sourceChoice.decide();
@@ -307,7 +314,10 @@ export class TableRegistry {
     }
   }
 
-  /** A transaction of its own, one at a time: what one finds must not be what another has just made. */
+  /**
+   * Runs one change at a time in a transaction: the previous state must not be another change's unfinished
+   * one.
+   */
   async #change<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
     try {
       return await this.#database.transaction(async (sql) => {
@@ -334,7 +344,7 @@ function warningsFor(
   const warnings = kind === 'logical' ? identityWarnings(table, keepsIdentity) : [];
   if (isCustom)
     warnings.push(
-      'The table carries a trigger that was made by hand. Its changes come by NOTIFY: at most 8,000 bytes each, beyond which the INSERT itself fails; lost while no server listens; and any login can forge them. DROP TRIGGER on it and POST again makes one that loses nothing.',
+      'The table has a hand-made trigger. Its changes arrive by NOTIFY: a change over 8,000 bytes makes the INSERT itself fail, changes are lost while no server listens, and any login can forge them. Run DROP TRIGGER and POST again: the new trigger loses nothing.',
     );
   if (!table.hasRowSecurity)
     warnings.push(
@@ -347,21 +357,23 @@ function identityWarnings(table: InspectedTable, keepsIdentity: boolean): string
   const warnings: string[] = [];
   if (!keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
     warnings.push(
-      'REPLICA IDENTITY FULL was set: each UPDATE and DELETE writes the whole old row to the log, large values too. {"identity": "keep"} leaves it as it is.',
+      'REPLICA IDENTITY FULL was set: each UPDATE and DELETE writes the whole old row to the WAL, large values too. {"identity": "keep"} leaves the replica identity unchanged.',
     );
   if (keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
     warnings.push(
-      'Without REPLICA IDENTITY FULL an old row is known by its key alone: updates do not tell what a row came from or that it went out of view, and a DELETE is sent only where policies and conditions read key columns alone.',
+      'Without REPLICA IDENTITY FULL only the key of an old row is known: an UPDATE has no old values and does not report that a row left the view, and a DELETE is sent only if policies and conditions read key columns alone.',
     );
   return warnings;
 }
 
-/** What PostgreSQL refuses is told in its own words, which name nothing but what the server admin has named or owns. */
+/**
+ * Passes on PostgreSQL's message of a refusal: it names only objects that the server admin has named or owns.
+ */
 function asProtocolError(error: unknown): unknown {
   if (!(error instanceof Error && 'severity' in error && 'code' in error)) return error;
   if (error.code === '55P03') {
     return new ProtocolError('DATABASE_UNAVAILABLE', {
-      details: 'A transaction holds the table locked',
+      details: 'Another transaction holds a lock on the table',
       fields: { retry_after: 5 },
     });
   }

@@ -7,7 +7,10 @@ import {
   type TableReachability,
 } from './table-reachability.js';
 
-/** Says why no subscriber can see a row of the table, and which statements change that; undefined where one can. */
+/**
+ * Says why no subscriber can see a row of the table, and which statements change that; undefined where one
+ * can.
+ */
 export function unreachableWarning(table: TableReachability): string | undefined {
   if (table.roles.some(canSee)) return undefined;
   const reasons = table.roles.flatMap((role) => obstaclesOf(table, role));
@@ -129,8 +132,8 @@ function namedRoleAdvice(table: TableReachability): string | undefined {
 }
 
 /**
- * Adds the role to one permissive policy: to all of them it would get the rows of every role. With it goes every
- * restrictive policy, since the permissive one is written to be narrowed by them.
+ * Adds the role to one permissive policy: to all of them it would get the rows of every role. With it goes
+ * every restrictive policy, since the permissive one is written to be narrowed by them.
  */
 function widenedPolicies({ table, policies }: TableReachability, { name: target }: SubscriberRole): string[] {
   const permissive = policies.filter((policy) => policy.permissive);

@@ -19,7 +19,10 @@ export interface TableReachability {
 export interface RoleAccess {
   readonly name: string;
   readonly exists: boolean;
-  /** A superuser, or a role with BYPASSRLS: no subscriber is evaluated as one. Of a policy's role, the owner too. */
+  /**
+   * A superuser, or a role with BYPASSRLS: no subscriber is evaluated as one. Of a policy's role, the owner
+   * too.
+   */
   readonly bypassesPolicies: boolean;
   /** Whether the server's login can SET ROLE to it. */
   readonly isGranted: boolean;
@@ -81,7 +84,9 @@ export function isUsable({ exists, bypassesPolicies, isGranted }: RoleAccess): b
 /** The privilege type of `pg_has_role` for SET ROLE. */
 export const SET_PRIVILEGE = `CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END`;
 
-/** Whether policies do not apply to the role `r`, since it has the privileges of the owner of the table `c`. */
+/**
+ * Whether policies do not apply to the role `r`, since it has the privileges of the owner of the table `c`.
+ */
 const OWNS = `NOT c.relforcerowsecurity AND coalesce(pg_has_role(r.oid, c.relowner, 'USAGE'), false)`;
 
 /** The fields of RoleAccess for the role `r` (NULL: missing) called `name`. */

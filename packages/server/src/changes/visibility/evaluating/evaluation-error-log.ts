@@ -6,7 +6,7 @@ export interface ReportedError {
   readonly table: { readonly schema: string; readonly name: string };
   readonly role: string;
   readonly error: EvaluationError;
-  /** The policies that were evaluated, one of which raised it; undefined: a condition did. */
+  /** The evaluated policies, one of which raised the error; undefined if a condition did. */
   readonly policies?: readonly string[] | undefined;
 }
 

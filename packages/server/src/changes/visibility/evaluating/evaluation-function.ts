@@ -2,37 +2,38 @@ import { literal, quoted } from '../../../postgres/sql/identifier.js';
 import type { TableFacts } from '../../model/table-facts.js';
 import { fingerprintSql } from './catalog-fingerprint.js';
 
-/** How much of an error's message is read, in characters: it may hold values of the row. */
+/** How much of an error's message is returned, in characters: it can hold values of the row. */
 const MAX_ERROR_LENGTH = 200;
 
-/** What a function judges for: a table in one state of the catalog, as one role. */
+/** What a function is made for: a table in one state of the catalog, and a role. */
 export interface EvaluationScope {
   readonly facts: TableFacts;
   readonly fingerprint: string;
   readonly role: string;
 }
 
-/** A temporary function's text; `key` is equal for equal ones. */
+/** A temporary function; equal functions have equal keys. */
 export interface EvaluationFunction {
   readonly key: string;
-  /** What it answers with, as a list of columns. */
+  /** The columns of its result, comma-separated. */
   readonly columns: string;
-  /** The statement that makes it. */
+  /** The statement that creates it. */
   definition(name: string): string;
 }
 
 /**
- * Judges the contexts of one role on rows of one table. The function takes texts alone: one that named the table's
- * type would keep the table from being dropped.
+ * Evaluates the policies of a table on rows for viewers of one role. The parameters are texts alone: a
+ * parameter of the table's type would prevent the table from being dropped.
  *
- * It takes the rows as an array of composite literals, and for each context its settings and the rows to judge
- * (their numbers from 1; none: all). It answers for each context, by its number from 1, which rows are visible, and
- * on which the predicate failed. Nothing is answered when the fingerprint is another one. Where the time ran out, the
- * last answer has the number of the context that it ran out on, negated.
+ * Parameters: the rows as an array of composite literals, and for each viewer its settings and the rows to
+ * evaluate (their numbers from 1; NULL: all). Returns for each viewer, by its number from 1, which rows are
+ * visible, on which the predicate raised an error, and the first of these errors. Returns nothing if the
+ * fingerprint has changed. After a timeout the last item is the negated number of the viewer that was being
+ * evaluated.
  */
 export function policiesFunction(scope: EvaluationScope, predicate: string): EvaluationFunction {
-  // The round 0 has no rows and runs as our own login: there the names in the policies are looked up, to which the
-  // role may have no right, as it needs none in a SELECT.
+  // Round 0 has no rows and runs as our own login, to look up the names in the policies: the role may lack
+  // USAGE on their schemas, which a SELECT does not need.
   const work = `
   FOR "gf$i" IN 0 .. cardinality("gf$users") LOOP
     "gf$some" := '{}';
@@ -62,7 +63,10 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
   return functionOf('policies', scope, [predicate], parameters, work);
 }
 
-/** Judges conditions, which are the same for everybody, on rows of one table. Answers for each, by its number from 1. */
+/**
+ * Evaluates conditions, which do not depend on the viewer, on rows of a table. Returns as above, by the
+ * condition's number from 1.
+ */
 export function conditionsFunction(
   scope: EvaluationScope,
   conditions: readonly string[],
@@ -86,15 +90,16 @@ export function conditionsFunction(
 }
 
 /**
- * Evaluates expressions that are the same for all rows, for each context. Answers by the context's number from 1 the
- * JSON array of their values and of the snapshot that they were read with, or NULL where one of them raised an error.
- * Where the time ran out, the last answer has the number of the context that it ran out on, negated.
+ * Evaluates expressions that are the same for all rows, for each viewer. Returns by the viewer's number from
+ * 1 a JSON array of their values and of the snapshot that they were read in, or NULL if one raised an error:
+ * the policies are then evaluated on rows, which gives the error. After a timeout the last item is the
+ * negated number of the viewer that was being evaluated.
  */
 export function parametersFunction(
   { facts, fingerprint, role }: EvaluationScope,
   values: readonly string[],
 ): EvaluationFunction {
-  // As in the contexts function, names are looked up as our own login, in a round that evaluates nothing.
+  // Round 0 looks up names as our own login, as in the policies function, and evaluates nothing.
   const body = `
 #variable_conflict use_column
 DECLARE
@@ -168,14 +173,16 @@ END`;
 function setRoleSql(role: string, when: string): string {
   return `IF ${when} THEN
         PERFORM pg_catalog.set_config('role', ${literal(role)}, true);
-        IF CURRENT_USER <> ${literal(role)} THEN RAISE EXCEPTION 'the role was not taken'; END IF;
+        IF CURRENT_USER <> ${literal(role)} THEN RAISE EXCEPTION 'SET ROLE had no effect'; END IF;
       END IF;`;
 }
 
-/** Asks the predicate of "gf$some", for number "gf$i": all rows at once, and, where that fails, one by one. */
+/**
+ * Evaluates the predicate on "gf$some", for item "gf$i": on all rows at once and, after an error, one by one.
+ */
 function evaluationSql(predicate: string, { columns, name }: TableFacts): string {
   const alias = quoted(name);
-  // Numbered rows have one column more: a predicate that takes the row as a whole must not see it.
+  // WITH ORDINALITY adds a column, which a predicate over the whole row must not see.
   const isNumbered = !predicate.includes('.*') && columns.every((column) => column.name !== 'ordinality');
   const select = isNumbered
     ? `SELECT pg_catalog.array_agg("ordinality"::int) INTO "gf$seen"
@@ -218,7 +225,7 @@ function evaluationSql(predicate: string, { columns, name }: TableFacts): string
     END;`;
 }
 
-/** The log does not carry generated columns: they are made of the row by their own expressions. */
+/** Computes generated columns, which the WAL does not carry, by their own expressions. */
 function withGeneratedColumns({ name, columns }: TableFacts, type: string): string {
   if (columns.every(({ generated }) => generated === null)) return '';
   const values = columns.map((column) =>
@@ -228,7 +235,7 @@ function withGeneratedColumns({ name, columns }: TableFacts, type: string): stri
     FROM pg_catalog.unnest("gf$all") AS ${quoted(name)});`;
 }
 
-/** The text between dollar quotes that it does not contain. */
+/** Quotes the text with dollar quotes that it does not contain. */
 function dollarQuoted(text: string): string {
   let tag = '$gf$';
   for (let n = 0; text.includes(tag); n++) tag = `$gf${n}$`;

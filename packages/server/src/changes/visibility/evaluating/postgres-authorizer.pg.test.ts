@@ -38,7 +38,10 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
 
   let tables = 0;
 
-  /** A table with these columns, made fresh, which the default role may read; `statements` run after it with `t` as its name. */
+  /**
+   * Creates a table with these columns that the default role can read; runs `statements`, of its name, after
+   * that.
+   */
   async function table(columns: string, statements: (name: string) => string = () => '') {
     const name = `t${tables++}`;
     await sql(
@@ -61,7 +64,9 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     return { key: `${role} ${userId} ${json}`, role, userId, claims: json };
   }
 
-  /** Asks again when the catalog has changed: roles belong to the whole PostgreSQL, and other tests make some. */
+  /**
+   * Retries when the catalog has changed: roles belong to the whole PostgreSQL, and other tests create some.
+   */
   async function steadily<T>(ask: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
@@ -86,7 +91,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
   const OWN = (name: string) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON ${name} FOR SELECT USING (user_id = current_setting('app.current_user_id')::uuid)`;
 
-  it('lets each context see its own rows, and says on which the policy failed', async () => {
+  it('lets each viewer see its own rows, and returns the rows on which the policy raised an error', async () => {
     const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const privileges = await authorizer.privileges(await facts(), DEFAULT_DB_ROLE);
     expect(privileges).toMatchObject({ canSelect: true, rows: 'filtered', reads: new Set(['user_id']) });
@@ -124,7 +129,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     expect(results[2]?.error?.message).toHaveLength(200);
   });
 
-  it('judges for each request only the rows that it asks for', async () => {
+  it('evaluates for each request only the rows that it lists', async () => {
     const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const rows = [
       ['1', ADA],
@@ -138,7 +143,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     expect(oid).toBeGreaterThan(0);
   });
 
-  it('sees a policy that was altered, and a right that was revoked, at the very next question', async () => {
+  it('notices an altered policy and a revoked privilege at the next call', async () => {
     const { name, oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const before = await facts();
     await seen(oid, [['1', ADA]], [viewer(ADA)]);
@@ -156,14 +161,14 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     expect(await authorizer.privileges(await facts(), DEFAULT_DB_ROLE)).toMatchObject({ canSelect: false });
   });
 
-  it('does not keep a table from being altered or dropped', async () => {
+  it('does not prevent a table from being altered or dropped', async () => {
     const { name, oid } = await table('id int PRIMARY KEY, user_id uuid, x int', OWN);
     await seen(oid, [['1', ADA, null]], [viewer(ADA)]);
     await sql(test.url, `ALTER TABLE ${name} DROP COLUMN x; DROP TABLE ${name}`);
     expect(await authorizer.current(oid)).toBeUndefined();
   });
 
-  it('cuts off a policy that takes too long, and the others are judged', async () => {
+  it('cancels a policy that takes too long, and evaluates the other viewers', async () => {
     const { oid } = await table(
       'id int PRIMARY KEY, user_id text',
       (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
@@ -185,7 +190,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     expect((await seen(oid, rows, [viewer('slow'), viewer('ada')]))[1]).toEqual([[1], []]);
   }, 60_000);
 
-  it('a list of memberships that takes too long is asked for alone, and the others are there', async () => {
+  it('reads a list of memberships that takes too long alone, and returns the others', async () => {
     const all = new PostgresAuthorizer({
       database,
       enableRls: true,
@@ -210,15 +215,15 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     );
     try {
       const users = [viewer('ada'), viewer('slow'), viewer('bob')];
-      const slots = await steadily(async () => {
+      const parameters = await steadily(async () => {
         const facts = await all.facts(oid);
         if (facts === undefined) throw new Error('no such table');
         expect((await all.privileges(facts, DEFAULT_DB_ROLE)).policyCompilation).toHaveProperty('compiled');
         return all.evaluateParameters(facts, DEFAULT_DB_ROLE, users);
       });
-      const rooms = slots.map((own) =>
-        own?.parameters.flatMap((slot) =>
-          slot !== null && typeof slot === 'object' ? [...slot.values] : [],
+      const rooms = parameters.map((own) =>
+        own?.parameters.flatMap((parameter) =>
+          parameter !== null && typeof parameter === 'object' ? [...parameter.values] : [],
         ),
       );
       expect(rooms).toEqual([['1'], undefined, ['2']]);
@@ -229,9 +234,9 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
 
   it('computes generated columns from the row', async () => {
     const { oid } = await table(
-      `id int PRIMARY KEY, owner text, folded text GENERATED ALWAYS AS (lower(owner)) STORED`,
+      `id int PRIMARY KEY, owner text, lowered text GENERATED ALWAYS AS (lower(owner)) STORED`,
       (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
-        CREATE POLICY own ON ${name} USING (folded = current_setting('app.current_user_id'))`,
+        CREATE POLICY own ON ${name} USING (lowered = current_setting('app.current_user_id'))`,
     );
     const rows = [
       ['1', 'ADA', null],
@@ -240,7 +245,7 @@ describe.each(POSTGRES_VERSIONS)('the authorizer on the %s PostgreSQL', (version
     expect(await seen(oid, rows, [viewer('ada')])).toEqual([[[0], []]]);
   });
 
-  it('asks conditions of all rows, and tells on which one fails', async () => {
+  it('evaluates conditions on all rows, and returns the rows on which one raised an error', async () => {
     const { facts } = await table('id int PRIMARY KEY, n int');
     const conditions = ['("n" > 1)', '((10 / "n") = 5)', '("n" IS NULL)'].map((text) => ({
       sql: text,

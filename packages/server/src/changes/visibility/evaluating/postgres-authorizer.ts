@@ -31,21 +31,21 @@ import { TableCatalog } from './table-catalog.js';
 
 export interface PostgresAuthorizerOptions {
   readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
-  /** False: policies are not applied; rights to tables and columns are. */
+  /** False: policies are not applied; privileges on tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
   /** Where errors of policies and conditions are logged; missing: nowhere. */
   readonly errorLog?: EvaluationErrorLog;
-  /** SQL for whether all changes of the table `c` are told by the stream; missing: of none. */
+  /** SQL for whether the stream has all changes of the table `c`; missing: of no table. */
   readonly isStreamed?: () => string;
 }
 
-/** How long a judgement may take: of many contexts at once, and of one that was too slow among others, in ms. */
+/** Time limits of an evaluation: of a group, and of one item that was too slow in a group, in ms. */
 const GROUP_TIMEOUT_MS = 2_000;
 const SINGLE_TIMEOUT_MS = 1_000;
-/** What was too slow alone is not asked again for so long, in ms. */
+/** How long an item that was too slow alone is not evaluated again, in ms. */
 const SUSPENDED_MS = 30_000;
-/** How often the catalog is looked at, in ms; judgements look at it themselves. */
+/** How often the catalog is checked for changes, in ms; evaluations check it themselves. */
 const CATALOG_CHECK_MS = 2_000;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
@@ -61,31 +61,34 @@ interface AnswerRow {
 
 interface ParametersRow {
   readonly item: number;
-  /** The values, and behind them the snapshot that they were read with. */
+  /** The values, followed by the snapshot that they were read in. */
   readonly parameters: readonly (string | readonly (string | null)[] | null)[] | null;
 }
 
-/** One thing that is judged: a context, or a condition. */
+/** A viewer or a condition to evaluate. */
 interface Item {
-  /** Equal for what is equally slow. */
+  /** Equal items are equally slow. */
   readonly key: string;
   readonly rows: readonly number[];
 }
 
-/** Has PostgreSQL judge the rows as the log has them, many contexts and rows at once: right for every policy. */
+/**
+ * Has PostgreSQL evaluate policies and conditions on row images, many viewers and rows at once: correct for
+ * every policy.
+ */
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
   readonly #database: Sql;
-  /** What slots hold that depends on the context alone. */
+  /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #clock: Clock;
   readonly #errorLog: EvaluationErrorLog | undefined;
-  /** What was too slow, and until when it counts as failed. */
+  /** The items that were too slow, with the time until which they count as failed. */
   readonly #suspended = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
 
-  /** `beside`: one whose catalog is used, beside which this one judges in a session of its own. */
+  /** `sharesCatalogWith`: an authorizer whose catalog this one uses; it evaluates in a session of its own. */
   constructor(
     { database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
@@ -131,7 +134,7 @@ export class PostgresAuthorizer implements Authorizer {
     this.#catalog.forgetAll();
   }
 
-  /** Whether what was read from this table is relied on: then its changes must come. */
+  /** Whether memberships were read from this table: then its changes must be streamed. */
   isMembershipTable(oid: number): boolean {
     return this.#catalog.membershipTables.has(oid);
   }
@@ -139,7 +142,7 @@ export class PostgresAuthorizer implements Authorizer {
   async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
     if (!(await areVisible(this.#database, xids))) throw new StaleFacts();
     if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
-    // What is known by now may be of a later state than these facts.
+    // The catalog may have been read again since, in a later state than these facts.
     for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
   }
 
@@ -149,10 +152,10 @@ export class PostgresAuthorizer implements Authorizer {
     viewers: readonly Viewer[],
   ): Promise<readonly (ViewerParameters | undefined)[]> {
     const { policyCompilation } = await this.#catalog.privileges(table, role);
-    if (!('compiled' in policyCompilation)) throw new Error('policies that are not compiled');
+    if (!('compiled' in policyCompilation)) throw new Error('the policies are not compiled');
     const { parameters, memberships } = policyCompilation.compiled;
     if (parameters.length === 0) return viewers.map(() => NO_PARAMETERS);
-    // What is read from tables is another thing each time.
+    // Memberships are read from tables, which change.
     if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers);
     const known =
       this.#parameters.get(policyCompilation) ?? new WeakMap<Viewer, ViewerParameters | undefined>();
@@ -172,13 +175,13 @@ export class PostgresAuthorizer implements Authorizer {
     const { fingerprint } = this.#catalog.of(table);
     const values = parameters.map(({ leaf }) => jsonOf(leaf));
     const evaluation = parametersFunction({ facts: table, fingerprint, role }, values);
-    const folded = new Map<Viewer, ViewerParameters | undefined>();
+    const evaluated = new Map<Viewer, ViewerParameters | undefined>();
     const snapshots = new Map<string, RowSnapshot>();
     const items = viewers.map((viewer) => ({
       key: JSON.stringify([table.oid, 'parameters', viewer.key]),
       viewer,
     }));
-    const question = (asked: readonly (typeof items)[number][]) => ({
+    const callFor = (asked: readonly (typeof items)[number][]) => ({
       evaluation,
       values: [asked.map(({ viewer }) => viewer.userId), asked.map(({ viewer }) => viewer.claims)],
     });
@@ -187,13 +190,13 @@ export class PostgresAuthorizer implements Authorizer {
       await this.#ask<(typeof items)[number], ParametersRow>(
         table,
         asked,
-        question,
+        callFor,
         GROUP_TIMEOUT_MS,
-        ({ viewer }, row) => folded.set(viewer, parametersOf(row, parameters, snapshots)),
+        ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
       );
     }
-    // PostgreSQL judges those for whom it takes too long.
-    return viewers.map((viewer) => folded.get(viewer));
+    // A viewer whose parameters take too long has none: PostgreSQL evaluates its policies.
+    return viewers.map((viewer) => evaluated.get(viewer));
   }
 
   async evaluateConditions(
@@ -229,10 +232,11 @@ export class PostgresAuthorizer implements Authorizer {
   ): Promise<EvaluationResult[]> {
     const role = requests[0]?.viewer.role;
     if (role === undefined) return [];
-    if (requests.some(({ viewer }) => viewer.role !== role)) throw new Error('contexts of several roles');
+    if (requests.some(({ viewer }) => viewer.role !== role))
+      throw new Error('the viewers have several roles');
     const { fingerprint } = this.#catalog.of(table);
     const { predicate, policies } = await this.#catalog.privileges(table, role);
-    if (predicate === null) throw new Error('a role that is not judged');
+    if (predicate === null) throw new Error('the role has no policies to evaluate');
     const evaluation = policiesFunction({ facts: table, fingerprint, role }, predicate);
     const literal = rowArrayLiteral(rows);
     const items = requests.map(({ viewer, rows: own }) => ({
@@ -260,7 +264,10 @@ export class PostgresAuthorizer implements Authorizer {
     return results;
   }
 
-  /** `policies`: of which the results are; missing: of conditions. */
+  /**
+   * Logs the errors of results. `policies`: the names of the evaluated policies; missing: conditions were
+   * evaluated.
+   */
   #report(
     table: TableFacts,
     role: string,
@@ -271,17 +278,17 @@ export class PostgresAuthorizer implements Authorizer {
       if (error !== undefined) this.#errorLog?.report({ table, role, error, policies });
   }
 
-  /** Leaves out what was too slow of late, asks for the others, and puts the answers in the order of the items. */
+  /** Evaluates the items that are not suspended; returns the results in the order of the items. */
   async #evaluate<T extends Item>(
     table: TableFacts,
     items: readonly T[],
-    question: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
+    callFor: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
   ): Promise<EvaluationResult[]> {
     const answers = new Map<T, EvaluationResult>();
     await this.#ask<T, AnswerRow>(
       table,
       this.#withoutSuspended(items),
-      question,
+      callFor,
       GROUP_TIMEOUT_MS,
       (item, row) => answers.set(item, resultOf(row)),
     );
@@ -290,26 +297,29 @@ export class PostgresAuthorizer implements Authorizer {
     );
   }
 
-  /** Those that were not too slow of late. */
+  /** The items that have not been too slow recently. */
   #withoutSuspended<T extends { readonly key: string }>(items: readonly T[]): T[] {
     const now = this.#clock();
     return items.filter(({ key }) => (this.#suspended.get(key) ?? 0) <= now);
   }
 
-  /** One question; what it takes too long on is asked alone, and the rest after it. */
+  /**
+   * Evaluates items in one call; an item that takes too long is evaluated again alone, and those after it in
+   * another call.
+   */
   async #ask<T extends { readonly key: string }, Row extends { readonly item: number }>(
     table: TableFacts,
     asked: readonly T[],
-    question: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
+    callFor: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
     timeoutMs: number,
-    answered: (item: T, row: Row) => void,
+    onRow: (item: T, row: Row) => void,
   ): Promise<void> {
     if (asked.length === 0) return;
-    const { evaluation, values } = question(asked);
+    const { evaluation, values } = callFor(asked);
     const rows = await this.#session.call<Row>(evaluation, values, timeoutMs);
     for (const row of rows) {
       const item = asked[row.item - 1];
-      if (item !== undefined) answered(item, row);
+      if (item !== undefined) onRow(item, row);
     }
     const last = rows.at(-1)?.item ?? 0;
     if (last === asked.length) return;
@@ -321,8 +331,8 @@ export class PostgresAuthorizer implements Authorizer {
     const rest = asked.slice(-last);
     const [slowItem] = slow;
     if (slowItem !== undefined && asked.length === 1) this.#suspend(slowItem.key);
-    else await this.#ask(table, slow, question, SINGLE_TIMEOUT_MS, answered);
-    await this.#ask(table, rest, question, GROUP_TIMEOUT_MS, answered);
+    else await this.#ask(table, slow, callFor, SINGLE_TIMEOUT_MS, onRow);
+    await this.#ask(table, rest, callFor, GROUP_TIMEOUT_MS, onRow);
   }
 
   #suspend(key: string): void {
@@ -332,10 +342,10 @@ export class PostgresAuthorizer implements Authorizer {
   }
 }
 
-/** What is the same for everybody. */
+/** The parameters of policies without any. */
 const NO_PARAMETERS: ViewerParameters = { parameters: [], asOf: new RowSnapshot('0:0:') };
 
-/** `snapshots`: those that were read already, which are few. */
+/** `snapshots`: the snapshots parsed so far, by their text, since most viewers share one. */
 function parametersOf(
   { parameters: values }: ParametersRow,
   parameters: readonly ParameterLeaf[],
@@ -354,8 +364,8 @@ function parametersOf(
 }
 
 /**
- * A commit is in the log a moment before others see what it did: whether everybody sees these transactions, by the
- * lower halves of their numbers.
+ * Whether other transactions see the effects of these: a commit is in the WAL a moment before that. `xids`:
+ * the lower 32 bits.
  */
 async function areVisible(sql: Sql, xids: readonly number[]): Promise<boolean> {
   if (xids.length === 0) return true;
@@ -368,7 +378,7 @@ async function areVisible(sql: Sql, xids: readonly number[]): Promise<boolean> {
   return row?.visible !== false;
 }
 
-/** What PostgreSQL says of a statement that it ended, which the functions do not pass on. */
+/** PostgreSQL's error for a statement that it cancelled, which the functions do not return. */
 const TOO_SLOW: EvaluationError = {
   sqlstate: '57014',
   message: 'canceling statement due to statement timeout',
@@ -385,7 +395,7 @@ function resultOf({
   return { ...result, error: { sqlstate, message: message ?? '' } };
 }
 
-/** Places from 0 of numbers from 1. */
+/** Converts numbers from 1 to indexes from 0. */
 function numbers(from: readonly number[] | null): ReadonlySet<number> {
   return new Set((from ?? []).map((row) => row - 1));
 }
