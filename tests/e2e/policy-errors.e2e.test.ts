@@ -81,10 +81,11 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
       {
         table: 'public.notes',
         role: 'realtime_subscriber',
+        raised_by: 'policy',
         policies: ['by_tenant'],
         sqlstate: '42704',
         error: MISSING,
-        text: 'A policy raised an error; the row was not sent',
+        text: 'A policy or condition raised an error; rows were not sent',
       },
     ]);
     expect(await explain({})).toMatchObject({
@@ -121,7 +122,7 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
         table: 'public.notes',
         sqlstate: '22012',
         error: 'division by zero',
-        text: 'A condition raised an error; the row was not sent',
+        raised_by: 'condition',
       }),
     ]);
     const question = { table: undefined, subscription_id: id };
@@ -130,6 +131,31 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
       reasons: [expect.anything(), 'The condition raises an error: 22012: division by zero.'],
       condition: { holds: false, error: { sqlstate: '22012', message: 'division by zero' } },
     });
+  });
+
+  test('in a snapshot is logged, and its text, which can hold values of hidden rows, is not sent', async () => {
+    await run(
+      server,
+      `ALTER POLICY by_tenant ON notes USING (body::int > 0); INSERT INTO notes VALUES (1, 'x', 'a secret')`,
+    );
+    const ada = await join(server, 'lobby', ADA);
+    ada.send({
+      type: 'subscribe',
+      event: 'database_changes',
+      ref: 1,
+      payload: { table: 'notes', snapshot: true },
+    });
+    const { payload } = await ada.next('reply', 'error');
+    expect(payload.code).toBe('DB_SUBSCRIPTION_FAILED');
+    expect(JSON.stringify(payload)).not.toMatch(/secret|22P02|by_tenant/);
+    expect(log.ofErrors).toEqual([
+      expect.objectContaining({
+        raised_by: 'policy',
+        policies: ['by_tenant'],
+        sqlstate: '22P02',
+        error: 'invalid input syntax for type integer: "a secret"',
+      }),
+    ]);
   });
 
   test('that every user gets is found by doctor, which evaluates policies without rows and without effects', async () => {

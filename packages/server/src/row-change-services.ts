@@ -270,6 +270,7 @@ export class RowChangeServices {
       reader: new SnapshotReader({
         database,
         enableRls: settings.enableRls,
+        errorLog: evaluation.errorLog,
         isRead: (xid) => changes.hasRead(xid),
       }),
       delivery,

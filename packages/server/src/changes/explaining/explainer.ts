@@ -146,8 +146,8 @@ export class Explainer {
     const event = kind.toUpperCase() as Uppercase<typeof kind>;
     const nothing = (...reasons: readonly string[]) =>
       ({ visible: false, reasons, policies: [], change: { event, gets: 'nothing' } }) as const;
+    if (own.obstacles.length > 0) return nothing(...own.obstacles);
     if (event === 'TRUNCATE') {
-      if (own.obstacles.length > 0) return nothing(...own.obstacles);
       const reasons = ['A TRUNCATE is sent to every subscriber that can read the table.'];
       return { visible: true, reasons, policies: [], change: { event, gets: event } };
     }

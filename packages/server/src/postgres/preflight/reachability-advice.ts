@@ -1,3 +1,4 @@
+import { SUBSCRIBER_ROLE } from './subscriber-role.js';
 import {
   canSee,
   isUsable,
@@ -65,6 +66,12 @@ function policyObstacle(policies: readonly SelectPolicy[], role: string): string
 
 /** What to do about it, in sentences that end with statements. `target`: the role that is to see rows. */
 function advice(table: TableReachability, target: SubscriberRole): string[] {
+  if (target.bypassesPolicies)
+    return [
+      target.name === SUBSCRIBER_ROLE
+        ? `Run ALTER ROLE ${target.name} NOSUPERUSER NOBYPASSRLS;`
+        : `Remove ${target.name} from REALTIME_DB_ROLES.`,
+    ];
   const grants = [...roleStatements(table, target), ...privilegeStatements(table, target)];
   const own = grants.length === 0 ? [] : [`Run ${grants.join(' ')}`];
   if (target.passesPolicies) return own;
@@ -82,7 +89,6 @@ function advice(table: TableReachability, target: SubscriberRole): string[] {
 
 /** Makes the role one that subscribers can be evaluated as. */
 function roleStatements({ login, serverVersion }: TableReachability, role: RoleAccess): string[] {
-  if (role.bypassesPolicies) return [`ALTER ROLE ${role.name} NOSUPERUSER NOBYPASSRLS;`];
   if (role.isGranted) return [];
   // The login needs to become the role, not to have its privileges.
   const options = serverVersion >= 160_000 ? ' WITH INHERIT FALSE, SET TRUE' : '';
@@ -105,7 +111,11 @@ function newPolicyAdvice({ table }: TableReachability, { name }: SubscriberRole)
   return `Say who sees which row, in place of …: ${statement('…')} Or show each row to every subscriber: ${statement('true')}`;
 }
 
-/** Evaluates users as the roles that permissive policies name: what each of them sees in the application. */
+/**
+ * Evaluates users as the roles that permissive policies name, so that each sees what it sees in the application.
+ * Granting such a role to realtime_subscriber instead does not work, since that is NOINHERIT; with INHERIT it
+ * would get the privileges to write as well.
+ */
 function namedRoleAdvice(table: TableReachability): string | undefined {
   const named = new Map<string, RoleAccess>();
   for (const { permissive, roles } of table.policies)

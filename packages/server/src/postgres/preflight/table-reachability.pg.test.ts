@@ -100,6 +100,15 @@ describe.each(POSTGRES_VERSIONS)('what subscribers can see of tables, on the %s 
     );
   });
 
+  it('a role that bypasses policies is to be removed from the setting, and never altered', async () => {
+    const [login] = await sql<{ name: string }>(test.url, 'SELECT current_user::text AS name');
+    const superuser = login?.name ?? '';
+    const { table, warning } = await warningFor(() => '', { dbRoles: [superuser] });
+    expect(roleObstacles(table, superuser).at(-1)).toBe(`Remove ${superuser} from REALTIME_DB_ROLES.`);
+    expect(warning).toContain(`the role ${superuser} is a superuser or has BYPASSRLS`);
+    expect(warning).not.toContain('ALTER ROLE');
+  });
+
   it('nobody is advised to evaluate users as the owner, to whom policies do not apply', async () => {
     const { warning } = await warningFor(
       (t) => `ALTER TABLE ${t} OWNER TO ${owner}; CREATE POLICY p ON ${t} TO ${owner} USING (id = 1)`,

@@ -116,7 +116,8 @@ const reachabilitySql = (oids: string, roles: string, enableRls: string) => `
         'isAlwaysTrue', pg_get_expr(p.polqual, p.polrelid) = 'true',
         'appliesTo', (SELECT coalesce(json_agg(quote_ident(r.rolname)), '[]') FROM pg_roles r
           WHERE r.rolname = ANY (${roles}) AND ${APPLIES}),
-        'roles', (SELECT json_agg(CASE WHEN named.oid = 0 THEN json_build_object('name', 'PUBLIC', 'exists', false)
+        'roles', (SELECT json_agg(CASE WHEN named.oid = 0 THEN json_build_object('name', 'PUBLIC', 'exists', false,
+              'bypassesPolicies', false, 'isGranted', false, 'canUseSchema', false, 'canSelect', false)
             ELSE json_build_object(${accessSql('r.rolname', `r.rolsuper OR r.rolbypassrls OR ${OWNS}`)}) END ORDER BY r.rolname)
           FROM unnest(p.polroles) AS named(oid) LEFT JOIN pg_roles r ON r.oid = named.oid)
       ) ORDER BY p.polname), '[]')

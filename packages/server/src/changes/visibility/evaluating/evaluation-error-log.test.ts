@@ -18,29 +18,45 @@ describe('the log of evaluation errors', () => {
   });
 
   const report = (message: string, role = 'realtime_subscriber', table = TABLE) =>
-    errors.report({ table, role, error: { sqlstate: '22P02', message }, policies: ['own'] });
+    errors.report({
+      table,
+      role,
+      error: { sqlstate: '22P02', message },
+      raisedBy: 'policy',
+      policies: ['own'],
+    });
 
-  it('names the table, the role, the policies and PostgreSQL’s message', () => {
+  it('names the table, the role, the policies and the first 200 characters of PostgreSQL’s message', () => {
     report('invalid input');
-    errors.report({ table: TABLE, role: 'r', error: { sqlstate: '22012', message: 'division by zero' } });
+    const condition = { sqlstate: '22012', message: `division by zero${'!'.repeat(500)}` };
+    const failed = {
+      table: TABLE,
+      role: 'r',
+      error: condition,
+      raisedBy: 'condition',
+      policies: [],
+    } as const;
+    errors.report(failed);
     now = MINUTE;
-    errors.report({ table: TABLE, role: 'r', error: { sqlstate: '22012', message: 'division by zero' } });
+    errors.report(failed);
     expect(lines).toEqual([
       {
         table: 'public.notes',
         role: 'realtime_subscriber',
+        raised_by: 'policy',
         policies: ['own'],
         sqlstate: '22P02',
         error: 'invalid input',
-        text: 'A policy raised an error; the row was not sent',
+        text: 'A policy or condition raised an error; rows were not sent',
       },
       {
         table: 'public.notes',
         role: 'r',
+        raised_by: 'condition',
         sqlstate: '22012',
-        error: 'division by zero',
+        error: condition.message.slice(0, 200),
         suppressed: 1,
-        text: 'A condition raised an error; the row was not sent',
+        text: 'A policy or condition raised an error; rows were not sent',
       },
     ]);
   });

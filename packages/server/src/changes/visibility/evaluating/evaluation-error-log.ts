@@ -6,12 +6,16 @@ export interface ReportedError {
   readonly table: { readonly schema: string; readonly name: string };
   readonly role: string;
   readonly error: EvaluationError;
-  /** The evaluated policies, one of which raised the error; undefined if a condition did. */
-  readonly policies?: readonly string[] | undefined;
+  /** What was evaluated; in a snapshot it is not known which raised the error. */
+  readonly raisedBy: 'policy' | 'condition' | 'policy or condition';
+  /** The names of the evaluated policies. */
+  readonly policies: readonly string[];
 }
 
 /** At most one line in this time, in ms: an error's text can differ for each user and row. */
 const INTERVAL_MS = 60_000;
+/** The message can hold values of rows: no more of it is logged, in characters. */
+const MAX_MESSAGE_LENGTH = 200;
 /** How many logged errors are remembered; the oldest are forgotten, and can be logged again. */
 const MAX_REMEMBERED = 1_000;
 
@@ -28,10 +32,11 @@ export class EvaluationErrorLog {
     this.#clock = clock;
   }
 
-  report({ table: { schema, name }, role, error, policies }: ReportedError): void {
+  report({ table: { schema, name }, role, error, raisedBy, policies }: ReportedError): void {
     const table = `${schema}.${name}`;
-    const kind = policies === undefined ? 'condition' : 'policy';
-    const key = JSON.stringify([kind, table, role, error.sqlstate, error.message]);
+    const { sqlstate } = error;
+    const message = error.message.slice(0, MAX_MESSAGE_LENGTH);
+    const key = JSON.stringify([raisedBy, table, role, sqlstate, message]);
     if (this.#logged.has(key)) return;
     const now = this.#clock();
     if (now < this.#nextAt) {
@@ -40,19 +45,17 @@ export class EvaluationErrorLog {
     }
     this.#nextAt = now + INTERVAL_MS;
     this.#remember(key);
-    const { sqlstate, message } = error;
     this.#log.warn(
       {
         table,
         role,
-        ...(policies === undefined ? {} : { policies }),
+        raised_by: raisedBy,
+        ...(policies.length === 0 ? {} : { policies }),
         sqlstate,
         error: message,
         ...(this.#suppressed === 0 ? {} : { suppressed: this.#suppressed }),
       },
-      kind === 'policy'
-        ? 'A policy raised an error; the row was not sent'
-        : 'A condition raised an error; the row was not sent',
+      'A policy or condition raised an error; rows were not sent',
     );
     this.#suppressed = 0;
   }

@@ -221,7 +221,7 @@ export class PostgresAuthorizer implements Authorizer {
       }));
       results.push(...evaluated);
     }
-    this.#report(table, DEFAULT_DB_ROLE, results);
+    this.#report(table, DEFAULT_DB_ROLE, results, []);
     return results;
   }
 
@@ -265,17 +265,18 @@ export class PostgresAuthorizer implements Authorizer {
   }
 
   /**
-   * Logs the errors of results. `policies`: the names of the evaluated policies; missing: conditions were
+   * Logs the errors of results. `policies`: the names of the evaluated policies; empty: conditions were
    * evaluated.
    */
   #report(
     table: TableFacts,
     role: string,
     results: readonly EvaluationResult[],
-    policies?: readonly string[],
+    policies: readonly string[],
   ): void {
+    const raisedBy = policies.length === 0 ? 'condition' : 'policy';
     for (const { error } of results)
-      if (error !== undefined) this.#errorLog?.report({ table, role, error, policies });
+      if (error !== undefined) this.#errorLog?.report({ table, role, error, raisedBy, policies });
   }
 
   /** Evaluates the items that are not suspended; returns the results in the order of the items. */
