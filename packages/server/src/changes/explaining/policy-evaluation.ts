@@ -71,7 +71,7 @@ async function evaluate(
 }
 
 /** What PostgreSQL says; throws what is no error of the statement. */
-export function evaluationErrorOf(error: unknown): EvaluationError {
+function evaluationErrorOf(error: unknown): EvaluationError {
   if (!(error instanceof Error) || error instanceof ProtocolError || !('code' in error)) throw error;
   return { sqlstate: String(error.code), message: error.message };
 }

@@ -11,6 +11,7 @@ import { DEFAULT_DB_ROLE } from '../model/viewer.js';
 import { createTriggers, dropTriggers, type TriggerState } from './change-triggers.js';
 import type { TableFilter } from './table-filter.js';
 import { type InspectedTable, inspectTable, requireStreamable, type TablePart } from './table-inspection.js';
+import { warningsFor } from './table-warnings.js';
 
 /** The part of the database that the registry uses. */
 export interface TableDatabase extends Sql {
@@ -333,37 +334,6 @@ export class TableRegistry {
   #notify(table: EnabledTable, event: 'enabled' | 'disabled'): void {
     for (const listener of this.#listeners) listener(table, event);
   }
-}
-
-function warningsFor(
-  table: InspectedTable,
-  kind: SourceKind,
-  keepsIdentity: boolean,
-  isCustom: boolean,
-): string[] {
-  const warnings = kind === 'logical' ? identityWarnings(table, keepsIdentity) : [];
-  if (isCustom)
-    warnings.push(
-      'The table has a hand-made trigger. Its changes arrive by NOTIFY: a change over 8,000 bytes makes the INSERT itself fail, changes are lost while no server listens, and any login can forge them. Run DROP TRIGGER and POST again: the new trigger loses nothing.',
-    );
-  if (!table.hasRowSecurity)
-    warnings.push(
-      'Row level security is off for this table: every member of a subscribed channel sees all of its rows.',
-    );
-  return warnings;
-}
-
-function identityWarnings(table: InspectedTable, keepsIdentity: boolean): string[] {
-  const warnings: string[] = [];
-  if (!keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
-    warnings.push(
-      'REPLICA IDENTITY FULL was set: each UPDATE and DELETE writes the whole old row to the WAL, large values too. {"identity": "keep"} leaves the replica identity unchanged.',
-    );
-  if (keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
-    warnings.push(
-      'Without REPLICA IDENTITY FULL only the key of an old row is known: an UPDATE has no old values and does not report that a row left the view, and a DELETE is sent only if policies and conditions read key columns alone.',
-    );
-  return warnings;
 }
 
 /**
