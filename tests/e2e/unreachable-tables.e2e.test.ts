@@ -149,7 +149,7 @@ describe.each(CASES)(
       const running = await start(dbRoles);
       expect(await setUp(running)).toEqual([]);
       expect((await doctor(dbRoles)).stdout).not.toContain('GF127');
-      // Who has no such role is told so by explain alone.
+      // Only explain reports a single role that cannot see rows.
       expect((await explain(running)).reasons.join()).toContain(
         `Users whose token names another role can see rows: "${members}"`,
       );
