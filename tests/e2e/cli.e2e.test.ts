@@ -321,12 +321,14 @@ describe('doctor', () => {
       const auto = await run(['doctor'], { DATABASE_URL: url.href });
       expect([auto.code, auto.stdout]).toEqual([
         0,
-        'Row changes are read by triggers: no right to replicate.\nNo problems found.\n',
+        'Row changes are read by triggers: the login is not allowed to replicate.\nNo problems found.\n',
       ]);
       const ill = await run(['doctor', '--change-source', 'logical'], { DATABASE_URL: url.href });
       expect([ill.code, ill.stdout]).toEqual([
         1,
-        expect.stringContaining(`GF104 error: no right to replicate\n  ALTER ROLE "${login}" REPLICATION;`),
+        expect.stringContaining(
+          `GF104 error: the login is not allowed to replicate\n  ALTER ROLE "${login}" REPLICATION;`,
+        ),
       ]);
     } finally {
       await sql(database.url, `DROP OWNED BY ${login}; DROP ROLE ${login}`);

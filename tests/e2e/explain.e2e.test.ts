@@ -87,7 +87,10 @@ test('rights to the table and to columns', async () => {
   expect(denied).toMatchObject({
     visible: false,
     tier: 'CLOSED',
-    reasons: ['The role may not read the table.'],
+    reasons: [
+      'The role realtime_subscriber has no SELECT privilege on public.notes.',
+      'Run GRANT SELECT ON TABLE public.notes TO realtime_subscriber;',
+    ],
   });
 });
 
@@ -174,7 +177,7 @@ describe('a change, by its cursor', () => {
     await run(server, 'CREATE TABLE others (id int PRIMARY KEY)');
     expect(await ask(at, { table: 'others' })).toMatchObject({
       status: 400,
-      details: "The change is one of 'notes', not of 'others'",
+      details: "The change is of 'notes', not of 'others'",
     });
     const [epoch, lsn] = [at.slice(0, at.indexOf(':')), at.slice(at.indexOf(':') + 1)];
     for (const wrong of ['x', `none:${lsn}`, `${epoch}:0/1/0`, `${epoch}:FF/FF/0`])

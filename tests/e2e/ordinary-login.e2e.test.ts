@@ -106,7 +106,7 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
   test('that may not replicate is told with the number of the finding, and goes on when it may', async () => {
     await asAdmin(`ALTER ROLE ${login} NOREPLICATION`);
     await start(false);
-    await isRefused('GF104 no right to replicate');
+    await isRefused('GF104 the login is not allowed to replicate');
     await asAdmin(`ALTER ROLE ${login} REPLICATION`);
     await isStreaming();
   });
@@ -122,7 +122,7 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
     await asAdmin(
       `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '${slot}'`,
     );
-    await isRefused('GF104 no right to replicate');
+    await isRefused('GF104 the login is not allowed to replicate');
     await ada.next('system', 'database_down');
     await asLogin('INSERT INTO notes VALUES (2)');
     await asAdmin(`ALTER ROLE ${login} REPLICATION`);

@@ -53,8 +53,8 @@ test.each([
   [`owner = (SELECT uid())`, 'INDEXED', 'rows are looked up by owner', [true, false]],
   [`owner = uid() AND rank < 5`, 'INDEXED', 'rows are looked up by owner', [true, false]],
   [`owner = uid() OR body = 'public'`, 'INDEXED', 'rows are looked up by owner', [true, false]],
-  [`true`, 'INDEXED', 'the policies do not compare the row with who asks', [true, true]],
-  [`owner <> uid()`, 'COMPILED', 'no column has to be equal to something of who asks', [false, true]],
+  [`true`, 'INDEXED', 'the policies do not compare the row with the user', [true, true]],
+  [`owner <> uid()`, 'COMPILED', 'no column must equal a value of the user', [false, true]],
   [`owner = uid() AND body ~ '^x'`, 'POSTGRES', 'policy p: it has the operator ~', [true, false]],
   [`owner = uid() AND lower(body) = 'x'`, 'POSTGRES', 'policy p: it computes with columns', [true, false]],
   [
@@ -99,7 +99,7 @@ test.each([
   [
     'roles',
     `USING (((SELECT auth.jwt()) ->> 'sub') = '${ADA}')`,
-    'the policies do not compare the row with who asks',
+    'the policies do not compare the row with the user',
     [true, false],
   ],
   [
@@ -149,7 +149,7 @@ test.each(['BYPASSRLS', 'SUPERUSER'])('nobody is judged as a role with %s', asyn
     const token = await other.token('root', 'admin');
     const { body } = await other.call('GET', '/realtime/triggers', { token });
     expect(JSON.stringify(body.triggers)).toContain(
-      `{"role":"${role}","tier":"CLOSED","reason":"the role is a superuser or has BYPASSRLS, and nobody is judged as such a role"}`,
+      `{"role":"${role}","tier":"CLOSED","reason":"the role is a superuser or has BYPASSRLS, and no subscriber is evaluated as such a role"}`,
     );
   } finally {
     await other.stop();

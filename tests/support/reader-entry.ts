@@ -83,6 +83,7 @@ const source = new ReplicationSource({
   slot,
   publication: 'test_publication',
   dbRoles: [],
+  enableRls: true,
   heartbeatMs: 200,
   window: { ms: 0, bytes: 0 },
   walLimitAction: 'keep',

@@ -1,8 +1,14 @@
+import { findPolicyErrors } from '../changes/explaining/policy-errors.js';
 import { type RoleTier, tiersOf } from '../changes/explaining/tiers.js';
 import { PostgresAuthorizer } from '../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Settings } from '../config/settings-table.js';
 import type { Database } from '../postgres/connection/database.js';
-import { findingsOf, logicalDecodingObstacle, triggerFindingsOf } from '../postgres/preflight/preflight.js';
+import {
+  findingsOf,
+  logicalDecodingObstacle,
+  policyErrorFinding,
+  triggerFindingsOf,
+} from '../postgres/preflight/preflight.js';
 import { preflightFacts } from '../postgres/preflight/preflight-facts.js';
 import { ensureSubscriberRole } from '../postgres/preflight/subscriber-role.js';
 import type { Finding } from '../postgres/source/change-source.js';
@@ -53,24 +59,35 @@ function inspectDatabase(settings: Settings): Promise<Inspection> {
       publication: settings.publicationName,
       schema: database.schema,
       dbRoles: settings.dbRoles,
+      enableRls: settings.enableRls,
     };
     const facts = await preflightFacts(database, names);
-    const tables = await tablesOf(database, settings);
+    const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock: Date.now });
+    const tables = await tablesOf(database, authorizer, settings);
+    const policyErrors = await findPolicyErrors(
+      database,
+      authorizer,
+      facts.reachability,
+      settings.claimSettings.map(({ name }) => name),
+    );
+    const found = policyErrors.length === 0 ? [] : [policyErrorFinding(policyErrors)];
     const { changeSource } = settings;
     const reason = changeSource === 'auto' ? logicalDecodingObstacle(facts, names) : undefined;
     return changeSource === 'trigger' || reason !== undefined
-      ? { source: 'trigger', reason, findings: triggerFindingsOf(facts, names), tables }
-      : { source: 'logical', findings: findingsOf(facts, names), tables };
+      ? { source: 'trigger', reason, findings: [...triggerFindingsOf(facts, names), ...found], tables }
+      : { source: 'logical', findings: [...findingsOf(facts, names), ...found], tables };
   });
 }
 
-async function tablesOf(database: Database, settings: Settings): Promise<Inspection['tables']> {
-  const { enableRls, dbRoles } = settings;
+async function tablesOf(
+  database: Database,
+  authorizer: PostgresAuthorizer,
+  { dbRoles }: Settings,
+): Promise<Inspection['tables']> {
   const [kept] = await database.query<{ is: boolean }>('SELECT to_regclass($1) IS NOT NULL AS is', [
     `${database.schema}.tables`,
   ]);
   if (kept?.is !== true) return [];
-  const authorizer = new PostgresAuthorizer({ database, enableRls, clock: Date.now });
   const rows = await database.query<{ oid: number; name: string }>(
     `SELECT c.oid::int8::float8 AS oid, n.nspname || '.' || c.relname AS name
      FROM ${database.schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY 2`,

@@ -140,15 +140,21 @@ function lines(answer: Answer): string[] {
     `${user} (as ${role}) ${answer.visible ? 'receives' : 'does not receive'} ${what}${as}.`,
     ...answer.reasons.map((reason) => `  ${reason}`),
     ...(change === undefined ? [] : ['  Evaluated with the current privileges, policies and memberships.']),
-    ...answer.policies.map(
-      ({ name, permissive, result, expression }) =>
-        `${permissive ? 'policy' : 'restrictive policy'} ${name}: ${result}   ${expression.replaceAll(/\s+/g, ' ')}`,
-    ),
-    ...(condition === undefined ? [] : [`condition: ${condition.holds}   ${condition.text}`]),
+    ...answer.policies.flatMap(({ name, permissive, result, expression, error }) => [
+      `${permissive ? 'policy' : 'restrictive policy'} ${name}: ${result}   ${expression.replaceAll(/\s+/g, ' ')}`,
+      ...errorLines(error),
+    ]),
+    ...(condition === undefined
+      ? []
+      : [`condition: ${condition.holds}   ${condition.text}`, ...errorLines(condition.error)]),
     ...(leftOut.length === 0 ? [] : [`columns left out: ${leftOut.join(', ')}`]),
     `evaluated: ${answer.tier}, ${answer.tier_reason}`,
     ...(listening === undefined ? [] : [`connections: ${listening}`]),
   ];
+}
+
+function errorLines(error: { readonly sqlstate: string; readonly message: string } | undefined): string[] {
+  return error === undefined ? [] : [`  ${error.sqlstate}: ${error.message.replaceAll(/\s+/g, ' ')}`];
 }
 
 function invalid(message: string): StartupError {

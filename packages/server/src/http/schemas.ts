@@ -131,6 +131,11 @@ export const ExplainQuestion = Type.Object(
   CLOSED,
 );
 
+const PostgresError = Type.Object(
+  { sqlstate: Type.String(), message: Type.String() },
+  { description: 'what PostgreSQL says' },
+);
+
 const explainedVersion = {
   visible: Type.Boolean({ description: 'whether the user gets it, where somebody listens' }),
   reasons: Type.Array(Type.String()),
@@ -140,9 +145,12 @@ const explainedVersion = {
       permissive: Type.Boolean(),
       expression: Type.String(),
       result: Type.String({ description: 'true, false, null or error' }),
+      error: Type.Optional(PostgresError),
     }),
   ),
-  condition: Type.Optional(Type.Object({ text: Type.String(), holds: Type.Boolean() })),
+  condition: Type.Optional(
+    Type.Object({ text: Type.String(), holds: Type.Boolean(), error: Type.Optional(PostgresError) }),
+  ),
 };
 
 export const Explained = Type.Object({

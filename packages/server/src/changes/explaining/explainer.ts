@@ -1,14 +1,17 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type Identity, identityOf } from '../../auth/identity.js';
+import { roleObstacles } from '../../postgres/preflight/reachability-advice.js';
+import type { TableReachability } from '../../postgres/preflight/table-reachability.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Viewer, Viewers } from '../model/viewer.js';
-import type { Authorizer, Condition } from '../visibility/authorizer.js';
+import type { Authorizer, Condition, EvaluationError } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
-import { ExplainedRows, type PolicyResult } from './explained-rows.js';
+import { ExplainedRows } from './explained-rows.js';
 import type { PastChange, PastChanges } from './past-changes.js';
+import type { PolicyResult } from './policy-evaluation.js';
 import { tierOf } from './tiers.js';
 
 export interface ExplainerParts {
@@ -17,61 +20,67 @@ export interface ExplainerParts {
   readonly viewers: Viewers;
   readonly past: PastChanges;
   readonly inspect: (schema: string, table: string) => Promise<{ readonly oid: number }>;
+  readonly reachability: (oid: number) => Promise<TableReachability | undefined>;
   readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
 }
 
-/** Whom and what it is asked about. */
+/** The user and the row, change or subscription to explain. */
 export interface ExplainRequest {
   readonly schema: string;
-  /** May be missing with `at`. */
+  /** Can be missing with `at`. */
   readonly table?: string;
   readonly condition?: string;
-  /** The events that are subscribed to; missing: all. */
+  /** The subscribed events; missing: all. */
   readonly events?: readonly FilterEvent[];
   /** The claims of the user's token. */
   readonly user: Readonly<Record<string, unknown>>;
-  /** Values by column: of a row that is there, or the row itself. */
+  /** Values by column: the key of a row in the table, or a whole row. */
   readonly key?: Readonly<Record<string, unknown>>;
   readonly row?: Readonly<Record<string, unknown>>;
-  /** The cursor of a change: its row versions. */
+  /** The cursor of a change, to explain its row versions. */
   readonly at?: string;
 }
 
-/** What becomes of one row version, and why. */
+/** Whether the user gets one row version, and why. */
 interface Version {
   readonly visible: boolean;
-  /** In sentences. */
+  /** Sentences. */
   readonly reasons: readonly string[];
   readonly policies: readonly PolicyResult[];
-  readonly condition?: { readonly text: string; readonly holds: boolean };
+  readonly condition?: { readonly text: string; readonly holds: boolean; readonly error?: EvaluationError };
 }
 
-/** What the user gets of a change. */
+/** What the user gets of a change; `gained`, `lost`: the visibility of an UPDATE. */
 type Gets = 'INSERT' | 'UPDATE' | 'DELETE' | 'TRUNCATE' | 'gained' | 'lost' | 'nothing';
 
-/** The answer; about a change it is that of the new version (of a DELETE the old one), and the other one is beside it. */
+/**
+ * The answer. For a change it is about the new version (of a DELETE the old one); `old_version` is about the
+ * other.
+ */
 export interface Explanation extends Version {
   readonly user_id: string;
   readonly role: string;
   readonly tier: string;
   readonly tier_reason: string;
-  /** Columns that the role may not read. */
+  /** Columns that the role cannot read. */
   readonly columns_left_out: readonly string[];
   readonly change?: { readonly event: string; readonly gets: Gets; readonly old_version?: Version };
 }
 
-/** Whom it is about, and by which rights and condition they are judged. */
+/** The user's viewer, with the privileges and the condition that decide. */
 interface Case {
   readonly facts: TableFacts;
   readonly privileges: RolePrivileges;
   readonly viewer: Viewer;
+  /** Why no row can reach the role at all, in sentences. */
+  readonly obstacles: readonly string[];
   readonly tierReason: string;
   readonly condition: Condition | undefined;
-  /** As it was asked. */
+  /** The condition as it was given. */
   readonly text: string | undefined;
 }
 
-/** Tells why a user gets a version of a row, or does not. */
+/** Explains why a user gets a row version, or does not. */
 export class Explainer {
   readonly #parts: ExplainerParts;
   readonly #rows: ExplainedRows;
@@ -82,19 +91,20 @@ export class Explainer {
   }
 
   /**
-   * As rights, policies and memberships are now. Throws TABLE_NOT_FOUND, VALIDATION_FAILED for claims that name no user
-   * and a cursor of no change, and DB_SUBSCRIPTION_FAILED for a row that is none.
+   * Explains by the present privileges, policies and memberships. Throws TABLE_NOT_FOUND, VALIDATION_FAILED
+   * for claims without a user or a cursor without a change, and DB_SUBSCRIPTION_FAILED for values that are
+   * not a row.
    */
   async explain(request: ExplainRequest): Promise<Explanation> {
     const { authorizer, viewers, past, inspect, checkCondition } = this.#parts;
     const identity = userOf(request.user);
     const viewer = viewers.of(identity);
     const { schema, table, at, condition: text } = request;
-    const change = at === undefined ? undefined : await past.at(at);
+    const change = at === undefined ? undefined : await past.find(at);
     if (change === undefined && table === undefined) throw failed('A table is needed');
     const asked = table === undefined ? undefined : await inspect(schema, table);
     if (asked !== undefined && change !== undefined && asked.oid !== change.facts.oid)
-      throw failed(`The change is one of '${change.facts.name}', not of '${table}'`);
+      throw failed(`The change is of '${change.facts.name}', not of '${table}'`);
     const facts = await authorizer.current(asked?.oid ?? change?.facts.oid ?? 0);
     if (facts === undefined) throw new ProtocolError('TABLE_NOT_FOUND');
     const privileges = await authorizer.privileges(facts, viewer.role);
@@ -107,12 +117,25 @@ export class Explainer {
       columns_left_out: facts.columns.flatMap(({ name }) => (privileges.columns.has(name) ? [] : [name])),
     };
     const condition = text === undefined ? undefined : await checkCondition(facts, viewer.role, text);
-    const own = { facts, privileges, viewer, tierReason: reason, condition, text };
+    const obstacles = await this.#obstacles(facts, privileges, viewer.role, reason);
+    const own = { facts, privileges, viewer, obstacles, tierReason: reason, condition, text };
     if (change !== undefined) return { ...(await this.#change(own, change, request.events)), ...about };
     const image = await this.#rows.find(facts, request);
     if (image === undefined)
       return { visible: false, reasons: ['There is no row with this key.'], policies: [], ...about };
     return { ...(await this.#version(own, image)), ...about };
+  }
+
+  async #obstacles(
+    { oid }: TableFacts,
+    { canSelect, rows }: RolePrivileges,
+    role: string,
+    tierReason: string,
+  ): Promise<readonly string[]> {
+    const reachability = await this.#parts.reachability(oid);
+    const found = reachability === undefined ? [] : roleObstacles(reachability, role);
+    const isClosed = !canSelect || rows === 'none';
+    return isClosed && found.length === 0 ? [sentence(tierReason)] : found;
   }
 
   async #change(
@@ -121,22 +144,21 @@ export class Explainer {
     events: readonly FilterEvent[] | undefined,
   ): Promise<Version & Pick<Explanation, 'change'>> {
     const event = kind.toUpperCase() as Uppercase<typeof kind>;
-    const nothing = (reason: string) =>
-      ({ visible: false, reasons: [reason], policies: [], change: { event, gets: 'nothing' } }) as const;
+    const nothing = (...reasons: readonly string[]) =>
+      ({ visible: false, reasons, policies: [], change: { event, gets: 'nothing' } }) as const;
+    if (own.obstacles.length > 0) return nothing(...own.obstacles);
     if (event === 'TRUNCATE') {
-      if (!own.privileges.canSelect || own.privileges.rows === 'none')
-        return nothing(sentence(own.tierReason));
-      const reasons = ['A TRUNCATE goes to everybody who may read the table.'];
+      const reasons = ['A TRUNCATE is sent to every subscriber that can read the table.'];
       return { visible: true, reasons, policies: [], change: { event, gets: event } };
     }
     if (events?.includes(event) === false) return nothing(`The subscription is not for ${event}.`);
     const now = newImage === undefined ? undefined : await this.#version(own, newImage);
     const before = oldImage === undefined ? undefined : await this.#version(own, oldImage);
-    const told = now ?? before;
-    if (told === undefined) return nothing('The log does not have the version of the row.');
+    const explained = now ?? before;
+    if (explained === undefined) return nothing('The change does not contain this version of the row.');
     const gets = getsOf(event, now?.visible === true, before?.visible);
     return {
-      ...told,
+      ...explained,
       visible: gets !== 'nothing',
       reasons: [
         ...(now?.reasons ?? []).map((text) => (before === undefined ? text : `New version: ${text}`)),
@@ -148,7 +170,8 @@ export class Explainer {
 
   async #version(own: Case, image: RowImage): Promise<Version> {
     const { authorizer } = this.#parts;
-    const { facts, privileges, viewer, condition, text } = own;
+    const { facts, privileges, viewer, obstacles, condition, text } = own;
+    if (obstacles.length > 0) return { visible: false, reasons: obstacles, policies: [] };
     const reads = [...privileges.reads, ...(condition?.columns ?? [])];
     const unknown = facts.columns.filter(
       ({ name, generated }, at) => reads.includes(name) && generated === null && image[at] === undefined,
@@ -157,7 +180,7 @@ export class Explainer {
       const names = unknown.map(({ name }) => name).join(', ');
       return {
         visible: false,
-        reasons: [`The log does not have what is read of it: ${names}.`],
+        reasons: [`The change does not contain columns that policies or the condition read: ${names}.`],
         policies: [],
       };
     }
@@ -166,27 +189,30 @@ export class Explainer {
     const [verdict] =
       condition === undefined ? [] : await authorizer.evaluateConditions(facts, [image], [condition]);
     const holds = verdict?.visible.has(0);
+    const error = verdict?.error;
     return {
       visible: passes && holds !== false,
       reasons: [
         ...reasonsOf(own, policies, passes),
-        ...(holds === false ? ['The condition is not true of the row.'] : []),
+        ...(holds === false && error === undefined ? ['The condition is not true of the row.'] : []),
+        ...(error === undefined ? [] : [`The condition raises an error: ${worded(error)}.`]),
       ],
       policies,
-      ...(text === undefined ? {} : { condition: { text, holds: holds === true } }),
+      ...(text === undefined
+        ? {}
+        : { condition: { text, holds: holds === true, ...(error === undefined ? {} : { error }) } }),
     };
   }
 
-  /** Whether rights and policies let the version pass. */
+  /** Whether privileges and policies let the version pass. */
   async #passes({ facts, privileges, viewer }: Case, image: RowImage): Promise<boolean> {
-    if (!privileges.canSelect || privileges.rows === 'none') return false;
     if (privileges.rows === 'all') return true;
     const [verdict] = await this.#parts.authorizer.evaluatePolicies(facts, [image], [{ viewer, rows: [0] }]);
     return verdict?.visible.has(0) === true;
   }
 }
 
-/** `before`: undefined where the old version is not known. */
+/** `before`: undefined if the old version is not known. */
 function getsOf(event: 'INSERT' | 'UPDATE' | 'DELETE', now: boolean, before: boolean | undefined): Gets {
   if (event === 'INSERT') return now ? event : 'nothing';
   if (event === 'DELETE') return before === true ? event : 'nothing';
@@ -199,11 +225,13 @@ function reasonsOf(
   policies: readonly PolicyResult[],
   passes: boolean,
 ): string[] {
-  if (!privileges.canSelect || privileges.rows !== 'filtered') return [sentence(tierReason)];
+  if (privileges.rows === 'all') return [sentence(tierReason)];
   const named = (isPermissive: boolean, isTrue: boolean) =>
     policies
       .filter(({ permissive, result }) => permissive === isPermissive && (result === 'true') === isTrue)
-      .map(({ name, result }) => `${name} (${result})`)
+      .map(
+        ({ name, result, error }) => `${name} (${error === undefined ? result : `error ${worded(error)}`})`,
+      )
       .join(', ');
   if (passes) return [`These policies let it pass: ${named(true, true)}.`];
   const [letting, holding] = [named(true, true), named(false, false)];
@@ -213,6 +241,10 @@ function reasonsOf(
   ];
 }
 
+function worded({ sqlstate, message }: EvaluationError): string {
+  return `${sqlstate}: ${message}`;
+}
+
 function sentence(text: string): string {
   return `${text[0]?.toUpperCase()}${text.slice(1)}.`;
 }
@@ -220,7 +252,7 @@ function sentence(text: string): string {
 function userOf(claims: Readonly<Record<string, unknown>>): Identity {
   const identity = identityOf(claims);
   if (identity === null)
-    throw new ProtocolError('VALIDATION_FAILED', { details: 'The claims name no user: sub or user_id' });
+    throw new ProtocolError('VALIDATION_FAILED', { details: 'The claims have no user: sub or user_id' });
   return identity;
 }
 

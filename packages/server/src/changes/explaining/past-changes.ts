@@ -11,11 +11,11 @@ export interface PastChangesParts {
   readonly resumeLog: Pick<ResumeLog, 'read'>;
   readonly authorizer: Pick<Authorizer, 'current'>;
   readonly layouts: TableLayouts;
-  /** The history that is handed out at the moment. */
+  /** The change epoch that is delivered at present. */
   readonly epoch: () => string;
 }
 
-/** A change that was handed out, its row versions in the order of the catalog's columns. */
+/** A delivered change, its row versions in the order of the catalog's columns. */
 export interface PastChange {
   readonly facts: TableFacts;
   readonly kind: 'insert' | 'update' | 'delete' | 'truncate';
@@ -23,7 +23,7 @@ export interface PastChange {
   readonly new: RowImage | undefined;
 }
 
-/** Finds changes of the resume window by the cursor of their message. */
+/** Finds changes in the resume window by the cursors of their messages. */
 export class PastChanges {
   readonly #parts: PastChangesParts;
 
@@ -31,12 +31,12 @@ export class PastChanges {
     this.#parts = parts;
   }
 
-  /** Throws VALIDATION_FAILED where there is none. */
-  async at(text: string): Promise<PastChange> {
+  /** Returns the change at a cursor. Throws VALIDATION_FAILED if there is none. */
+  async find(text: string): Promise<PastChange> {
     const { resumeLog, authorizer, layouts, epoch } = this.#parts;
     const cursor = parseCursor(text);
-    if (cursor === undefined) throw none('is no cursor');
-    if (cursor.epoch !== epoch()) throw none('is of another history of the changes');
+    if (cursor === undefined) throw invalid('is not a cursor');
+    if (cursor.epoch !== epoch()) throw invalid('is of another change epoch');
     const { position } = cursor;
     const { commitLsn, index } = position;
     const page = await resumeLog.read({ commitLsn, index: index - 1 });
@@ -44,12 +44,11 @@ export class PastChanges {
       (found) =>
         comparePositions({ commitLsn: found.transaction.commitLsn, index: found.index }, position) === 0,
     );
-    if (change === undefined) throw none('is of no change in the resume window');
-    if (change.kind === 'message')
-      throw none('is of a message that was sent by SQL, which goes to everybody');
+    if (change === undefined) throw invalid('no change in the resume window has this cursor');
+    if (change.kind === 'message') throw invalid('is of an SQL message, which policies do not apply to');
     await authorizer.current(change.relation.oid);
     const layout = await layouts.of(change.relation);
-    if (layout === undefined) throw none('is of a change of a table that is no more');
+    if (layout === undefined) throw invalid('is of a change of a table that has been dropped');
     const { facts } = layout;
     if (change.kind === 'truncate') return { facts, kind: 'truncate', old: undefined, new: undefined };
     const read = readChange(change.bytes, change.relation, change.start, change.end);
@@ -59,6 +58,6 @@ export class PastChanges {
   }
 }
 
-function none(problem: string): ProtocolError {
+function invalid(problem: string): ProtocolError {
   return new ProtocolError('VALIDATION_FAILED', { details: `at: ${problem}`, fields: { field: 'at' } });
 }

@@ -6,20 +6,20 @@ import type { Subscription } from '../subscriptions/subscription.js';
 
 export interface SubscriptionReport {
   readonly subscription: Subscription;
-  /** The connection whose own it is; undefined: it is of a channel. */
+  /** The connection of a personal subscription; undefined for a channel's. */
   readonly owner: Subscriber | undefined;
-  /** What became of the changes of its table and events; `condition`: those that its condition did not want. */
+  /** The changes of its table and events, by outcome; `condition`: those that did not match its condition. */
   readonly counts: Readonly<Record<Outcome | 'condition', number>> & { readonly since: Date };
 }
 
 interface SubscriptionReportParts {
-  /** Those of channels. */
+  /** Subscriptions of channels. */
   readonly shared: { find(id: string): Subscription | undefined };
   readonly personal: Pick<PersonalSubscriptions, 'find'>;
   readonly counts: Pick<ChangeCounts, 'filteredOut'>;
 }
 
-/** What can be told of a subscription, of a channel or of a connection. */
+/** Reports on subscriptions of channels and connections. */
 export class SubscriptionReports {
   readonly #parts: SubscriptionReportParts;
 
@@ -27,15 +27,15 @@ export class SubscriptionReports {
     this.#parts = parts;
   }
 
-  /** Throws SUBSCRIPTION_NOT_FOUND. */
-  of(id: string): SubscriptionReport {
+  /** Reports on a subscription by its id. Throws SUBSCRIPTION_NOT_FOUND. */
+  report(id: string): SubscriptionReport {
     const { shared, personal, counts } = this.#parts;
-    const own = personal.find(id);
-    const subscription = own?.subscription ?? shared.find(id);
+    const found = personal.find(id);
+    const subscription = found?.subscription ?? shared.find(id);
     if (subscription === undefined)
       throw new ProtocolError('SUBSCRIPTION_NOT_FOUND', { error: `subscription ${id} not found` });
     const { since, outcomes } = subscription.counts;
     const condition = subscription.condition === null ? 0 : counts.filteredOut(subscription);
-    return { subscription, owner: own?.owner, counts: { since, ...outcomes, condition } };
+    return { subscription, owner: found?.owner, counts: { since, ...outcomes, condition } };
   }
 }

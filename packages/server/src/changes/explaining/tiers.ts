@@ -5,8 +5,9 @@ import { candidateKeys } from '../visibility/compiling/candidate-keys.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
 /**
- * How rows of a table are judged for a role. OPEN: row level security does not apply; CLOSED: no row reaches it;
- * INDEXED: a row is looked up; COMPILED: everybody is held against a row, in process; POSTGRES: PostgreSQL judges.
+ * How the policies of a table are evaluated for a role. OPEN: row level security does not apply; CLOSED: no
+ * row reaches the role; INDEXED: the viewers of a row are looked up; COMPILED: each viewer is evaluated in
+ * process; POSTGRES: PostgreSQL evaluates.
  */
 export type Tier = (typeof TIERS)[number];
 
@@ -15,11 +16,11 @@ export const TIERS = ['OPEN', 'CLOSED', 'INDEXED', 'COMPILED', 'POSTGRES'] as co
 export interface RoleTier {
   readonly role: string;
   readonly tier: Tier;
-  /** Why, in a few words. */
+  /** Why, as the end of a sentence. */
   readonly reason: string;
 }
 
-/** The tier of each role that rows are judged as; empty where the table is no more. */
+/** Returns the tier of each subscriber role; empty if the table has been dropped. */
 export async function tiersOf(
   authorizer: Pick<Authorizer, 'facts' | 'privileges'>,
   oid: number,
@@ -41,14 +42,13 @@ export function tierOf(facts: TableFacts, privileges: RolePrivileges): Omit<Role
   if (privileges.rows === 'all') return { tier: 'OPEN', reason: 'row level security does not apply' };
   if ('reason' in policyCompilation) return { tier: 'POSTGRES', reason: policyCompilation.reason };
   const keys = candidateKeys(policyCompilation.compiled.predicate);
-  if (keys === undefined)
-    return { tier: 'COMPILED', reason: 'no column has to be equal to something of who asks' };
+  if (keys === undefined) return { tier: 'COMPILED', reason: 'no column must equal a value of the user' };
   const columns = keys.flatMap((key) =>
     key.kind === 'equal' ? [facts.columns[key.column.columnIndex]?.name] : [],
   );
   const reason =
     columns.length === 0
-      ? 'the policies do not compare the row with who asks'
+      ? 'the policies do not compare the row with the user'
       : `rows are looked up by ${[...new Set(columns)].join(', ')}`;
   return { tier: 'INDEXED', reason };
 }

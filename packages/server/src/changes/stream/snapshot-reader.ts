@@ -9,12 +9,14 @@ import { RecordWriter } from '../values/record-writer.js';
 import { ValueFormats } from '../values/value-formats.js';
 import type { Condition } from '../visibility/authorizer.js';
 import { asConditionError } from '../visibility/check-condition.js';
+import type { EvaluationErrorLog } from '../visibility/evaluating/evaluation-error-log.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
 export interface SnapshotReaderParts {
   readonly database: Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
   /** False: policies are not applied. */
   readonly enableRls: boolean;
+  readonly errorLog: EvaluationErrorLog;
   /**
    * Whether a transaction has been read from the stream already. `xid`: the 32-bit xid, as the WAL has it.
    */
@@ -75,11 +77,25 @@ export class SnapshotReader {
       }
       throw new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: 1 } });
     } catch (error) {
-      throw asConditionError(error);
+      throw this.#asRefusal(query, error);
     } finally {
       this.#running -= 1;
       this.#waiting.shift()?.();
     }
+  }
+
+  /** Logs what a policy or the condition raised. Its text can hold values of hidden rows, and stays here. */
+  #asRefusal({ table, privileges, viewer, condition }: SnapshotQuery, error: unknown): unknown {
+    if (asConditionError(error) === error || !(error instanceof Error && 'code' in error)) return error;
+    this.#parts.errorLog.report({
+      table,
+      role: viewer.role,
+      error: { sqlstate: String(error.code), message: error.message },
+      raisedBy: condition === null ? 'policy' : 'policy or condition',
+      policies: privileges.policies.map(({ name }) => name),
+    });
+    const details = 'The rows cannot be read: a policy or the condition raised an error or took too long';
+    return new ProtocolError('DB_SUBSCRIPTION_FAILED', { details });
   }
 
   async #acquire(): Promise<void> {

@@ -17,6 +17,8 @@ export interface SubscriptionPreparationParts {
     enable(schema: string, table: string): Promise<EnableResult>;
     isEnabled(oid: number): boolean;
     inspect(schema: string, table: string): Promise<{ readonly oid: number }>;
+    /** Why no subscriber can see a row of the table; names roles and policies. */
+    unreachableWarnings(oid: number): Promise<readonly string[]>;
     /** Whether old rows are complete with any replica identity, because they do not come from the WAL. */
     readonly hasWholeOldRows: boolean;
   };
@@ -52,6 +54,7 @@ export class SubscriptionPreparation {
       warnings.push(...(await withSubscriptionErrors(tables.enable(schema, table))).warnings);
     }
     const prepared = await this.#check(oid, filter, role, true);
+    if (isServerAdmin) warnings.push(...(await tables.unreachableWarnings(oid)));
     return { ...prepared, warnings: [...new Set([...warnings, ...prepared.warnings])] };
   }
 

@@ -1,4 +1,4 @@
-import { hasOurTriggers, isMadeByHand } from '../../postgres/preflight/trigger-conditions.js';
+import { hasOurTriggers, isHandMade } from '../../postgres/preflight/trigger-conditions.js';
 import { qualified, quoted } from '../../postgres/sql/identifier.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 
@@ -10,18 +10,18 @@ interface Names {
 
 export type TriggerState = 'created' | 'present' | 'custom';
 
-/** The longest name that PostgreSQL keeps, in bytes. */
+/** The longest name in PostgreSQL, in bytes. */
 const NAME_BYTES = 63;
 
-/** Gives a table the triggers that tell of its changes, unless it carries one that somebody made by hand. */
+/** Creates the triggers that record a table's changes in the outbox, unless the table has a hand-made one. */
 export async function createTriggers(sql: Sql, ownSchema: string, table: Names): Promise<TriggerState> {
-  const [found] = await sql.query<{ by_hand: boolean; complete: boolean }>(
-    `SELECT ${isMadeByHand(ownSchema)} AS by_hand, ${hasOurTriggers(ownSchema)} AS complete
+  const [found] = await sql.query<{ is_hand_made: boolean; complete: boolean }>(
+    `SELECT ${isHandMade(ownSchema)} AS is_hand_made, ${hasOurTriggers(ownSchema)} AS complete
      FROM pg_class c WHERE c.oid = $1`,
     [table.oid],
   );
   if (found === undefined) return 'present';
-  if (found.by_hand) return 'custom';
+  if (found.is_hand_made) return 'custom';
   if (found.complete) return 'present';
   await dropTriggers(sql, ownSchema, table);
   const name = qualified(table);
@@ -33,13 +33,13 @@ export async function createTriggers(sql: Sql, ownSchema: string, table: Names):
     await sql.query(
       `CREATE TRIGGER ${trigger} AFTER ${events.replace('?', () => name)} EXECUTE FUNCTION ${ownSchema}.notify_table_changes()`,
     );
-    // Rows that come by logical replication are changes too.
+    // Rows that logical replication applies are changes too.
     await sql.query(`ALTER TABLE ${name} ENABLE ALWAYS TRIGGER ${trigger}`);
   }
   return 'created';
 }
 
-/** Takes our triggers away; false where there are none. */
+/** Drops our triggers; returns false if there are none. */
 export async function dropTriggers(sql: Sql, ownSchema: string, table: Names): Promise<boolean> {
   const rows = await sql.query<{ name: string }>(`SELECT t.tgname::text AS name ${ours(ownSchema)}`, [
     table.oid,
@@ -48,7 +48,7 @@ export async function dropTriggers(sql: Sql, ownSchema: string, table: Names): P
   return rows.length > 0;
 }
 
-/** `<table>_changes_trigger`, cut to what PostgreSQL keeps. */
+/** `<table>_changes_trigger`, cut to the length of a PostgreSQL name. */
 function triggerName(table: string, suffix: string): string {
   let end = table.length;
   while (Buffer.byteLength(table.slice(0, end)) > NAME_BYTES - suffix.length) end -= 1;

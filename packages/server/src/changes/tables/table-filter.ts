@@ -1,9 +1,9 @@
-/** Which tables may be opted in, by REALTIME_FILTER_TABLES and REALTIME_EXCLUDE_TABLES. */
+/** Decides which tables can be enabled, by REALTIME_FILTER_TABLES and REALTIME_EXCLUDE_TABLES. */
 export class TableFilter {
   readonly #only: readonly string[];
   readonly #never: readonly string[];
 
-  /** Lists of `table`, in whatever schema, or `schema.table`. An empty `only` is any table; `never` wins. */
+  /** Lists of `table`, in any schema, or `schema.table`. An empty `only` allows any table; `never` wins. */
   constructor(only: readonly string[], never: readonly string[]) {
     this.#only = only;
     this.#never = never;

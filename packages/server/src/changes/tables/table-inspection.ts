@@ -1,7 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Sql } from '../../postgres/sql/sql.js';
 
-/** What must be known of a table before it is opted in. */
+/** The catalog's facts about a table that decide whether and how it can be enabled. */
 export interface InspectedTable {
   readonly oid: number;
   readonly schema: string;
@@ -10,21 +10,21 @@ export interface InspectedTable {
   readonly persistence: string;
   readonly isSystem: boolean;
   readonly isPartition: boolean;
-  /** The topmost table of a partition, qualified. */
+  /** The root table of a partition, qualified. */
   readonly root: string | null;
   readonly isOwn: boolean;
   readonly owner: string;
   readonly hasPrimaryKey: boolean;
   readonly hasRowSecurity: boolean;
   readonly isPublished: boolean;
-  readonly mayRoleSelect: boolean;
-  readonly mayRoleUseSchema: boolean;
-  readonly maySchemaBeGranted: boolean;
-  /** The table itself, or the leaves of a partitioned one and itself, with their replica identities. */
+  readonly canRoleSelect: boolean;
+  readonly canRoleUseSchema: boolean;
+  readonly canGrantSchema: boolean;
+  /** The table itself and, if it is partitioned, its partitions. */
   readonly parts: readonly TablePart[];
 }
 
-/** A table that holds rows (or the root of some), and its replica identity; `index`: of USING INDEX. */
+/** A table or partition with its replica identity; `index`: the index of REPLICA IDENTITY USING INDEX. */
 export interface TablePart {
   readonly oid: number;
   readonly schema: string;
@@ -48,9 +48,9 @@ const INSPECT = `
       WHERE p.pubname = $3 AND pr.prrelid = c.oid)
       OR EXISTS (SELECT FROM pg_publication p WHERE p.pubname = $3 AND p.puballtables) AS "isPublished",
     EXISTS (SELECT FROM aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
-      WHERE r.rolname = $4 AND a.privilege_type = 'SELECT') AS "mayRoleSelect",
-    coalesce((SELECT has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = $4), false) AS "mayRoleUseSchema",
-    pg_has_role(n.nspowner, 'USAGE') OR has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION') AS "maySchemaBeGranted",
+      WHERE r.rolname = $4 AND a.privilege_type = 'SELECT') AS "canRoleSelect",
+    coalesce((SELECT has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = $4), false) AS "canRoleUseSchema",
+    pg_has_role(n.nspowner, 'USAGE') OR has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION') AS "canGrantSchema",
     (SELECT json_agg(json_build_object('oid', pc.oid::int8, 'schema', pn.nspname, 'name', pc.relname,
         'identity', pc.relreplident, 'index', (
           SELECT ic.relname FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid
@@ -61,7 +61,7 @@ const INSPECT = `
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind NOT IN ('i', 'I', 't', 'c')`;
 
-/** Looks a table up by its exact names; undefined where there is nothing of that name. */
+/** Reads the facts of a table by its exact names; undefined if there is none. */
 export async function inspectTable(
   sql: Sql,
   names: {
@@ -83,11 +83,11 @@ export async function inspectTable(
 const KINDS: Readonly<Record<string, string>> = {
   v: 'is a view, which has no changes of its own',
   m: 'is a materialized view, which has no changes of its own',
-  f: 'is a foreign table, whose changes are not in the log of this database',
+  f: 'is a foreign table, whose changes are not in the WAL of this database',
   S: 'is a sequence',
 };
 
-/** Throws TABLE_NOT_ALLOWED, with the reason, for what cannot be streamed. */
+/** Throws TABLE_NOT_ALLOWED, with the reason, for a table whose changes cannot be streamed. */
 export function requireStreamable(table: InspectedTable, keepsIdentity: boolean, ownSchema: string): void {
   const problem = problemOf(table, keepsIdentity, ownSchema);
   if (problem === undefined) return;
@@ -100,20 +100,20 @@ function problemOf(table: InspectedTable, keepsIdentity: boolean, ownSchema: str
   if (table.schema === ownSchema) return 'belongs to this server itself';
   const ofKind = KINDS[kind];
   if (ofKind !== undefined) return ofKind;
-  if (kind !== 'r' && kind !== 'p') return 'is no table';
-  if (persistence === 't') return 'is a temporary table, whose changes are not in the log';
+  if (kind !== 'r' && kind !== 'p') return 'is not a table';
+  if (persistence === 't') return 'is a temporary table, whose changes are not in the WAL';
   if (persistence === 'u')
-    return 'is an unlogged table, whose changes are not in the log. ALTER TABLE … SET LOGGED makes it one that is';
+    return 'is an unlogged table, whose changes are not in the WAL. Run ALTER TABLE … SET LOGGED';
   if (table.isPartition)
-    return `is a partition. Opt ${table.root ?? 'its root'} in: a partitioned table streams under its own name`;
+    return `is a partition. Enable ${table.root ?? 'its root table'} instead: changes of partitions are streamed under the root's name`;
   if (!table.isOwn)
-    return `belongs to the role ${table.owner}, and only its owner can publish it. GRANT that role to the server's login, or ALTER TABLE … OWNER TO it`;
+    return `belongs to the role ${table.owner}, and only the owner can publish it. GRANT that role to the server's login, or change the owner with ALTER TABLE … OWNER TO`;
   if (kind === 'p' && !table.hasPrimaryKey)
-    return 'is partitioned and has no primary key: the UPDATE and DELETE of the application would fail on new partitions. Add a primary key';
+    return 'is partitioned and has no primary key: UPDATE and DELETE of the application would fail on new partitions. Add a primary key';
   const isUnidentified = table.parts.some(
     ({ identity }) => identity === 'n' || (identity === 'd' && !table.hasPrimaryKey),
   );
   if (keepsIdentity && isUnidentified)
-    return 'has no key, and published with the identity that it has, the UPDATE and DELETE of the application would fail. Leave "identity": "keep" out, or add a primary key';
+    return 'has no key: published with its present replica identity, UPDATE and DELETE of the application would fail. Omit "identity": "keep", or add a primary key';
   return undefined;
 }

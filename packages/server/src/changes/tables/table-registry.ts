@@ -1,6 +1,8 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { SourceChoice, SourceKind } from '../../postgres/choice/source-choice.js';
+import { unreachableWarning } from '../../postgres/preflight/reachability-advice.js';
 import { ensureSubscriberRole } from '../../postgres/preflight/subscriber-role.js';
+import { readReachability, type TableReachability } from '../../postgres/preflight/table-reachability.js';
 import { ensurePublication } from '../../postgres/replication/slot.js';
 import { qualified, quoted } from '../../postgres/sql/identifier.js';
 import type { Sql } from '../../postgres/sql/sql.js';
@@ -9,25 +11,26 @@ import { DEFAULT_DB_ROLE } from '../model/viewer.js';
 import { createTriggers, dropTriggers, type TriggerState } from './change-triggers.js';
 import type { TableFilter } from './table-filter.js';
 import { type InspectedTable, inspectTable, requireStreamable, type TablePart } from './table-inspection.js';
+import { warningsFor } from './table-warnings.js';
 
-/** The database as far as the registry needs it. */
+/** The part of the database that the registry uses. */
 export interface TableDatabase extends Sql {
   /** The schema of our own tables. */
   readonly schema: string;
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
 }
 
-/** A table that was opted in. */
+/** A table whose row changes are streamed. */
 export interface EnabledTable {
   readonly oid: number;
   readonly schema: string;
   readonly name: string;
   readonly enabledAt: Date;
-  /** False: the table is no more. */
+  /** False if the table has been dropped. */
   readonly active: boolean;
 }
 
-/** What was there before the table was opted in, and is put back. */
+/** The state of a table before it was enabled, which disabling restores. */
 interface PreviousState {
   readonly published: boolean;
   readonly select: boolean;
@@ -41,14 +44,20 @@ export interface EnableResult {
   readonly warnings: readonly string[];
 }
 
+/** The settings that decide what subscribers can be evaluated as. */
+interface Subscribers {
+  readonly dbRoles: readonly string[];
+  readonly enableRls: boolean;
+}
+
 export type TableListener = (table: EnabledTable, event: 'enabled' | 'disabled') => void;
 
-/** How long a change waits for a table that others use, in ms; while it waits, others wait behind it. */
+/** How long enabling waits for a lock on the table, in ms; statements of the application queue behind it. */
 const LOCK_TIMEOUT_MS = 5_000;
 
 const IDENTITIES = { d: 'DEFAULT', n: 'NOTHING', f: 'FULL' } as const;
 
-/** The tables whose row changes are streamed: opting in publishes a table and readies it, opting out puts back what was found. */
+/** Enables and disables tables for row changes. Disabling a table restores its previous state. */
 export class TableRegistry {
   readonly #database: TableDatabase;
   readonly #publication: string;
@@ -56,21 +65,24 @@ export class TableRegistry {
   readonly #tables = new Map<number, EnabledTable>();
   readonly #listeners: TableListener[] = [];
   readonly #sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>;
+  readonly #subscribers: Subscribers;
 
-  /** `choice`: how changes are read, which a table is made ready for. */
+  /** `sourceChoice`: the change source, for which tables are prepared. */
   constructor(
     database: TableDatabase,
     publication: string,
     filter: TableFilter,
     sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>,
+    { dbRoles, enableRls }: Subscribers,
   ) {
     this.#sourceChoice = sourceChoice;
+    this.#subscribers = { dbRoles, enableRls };
     this.#database = database;
     this.#publication = publication;
     this.#filter = filter;
   }
 
-  /** Triggers tell old rows whole, whatever the replica identity. */
+  /** Whether old rows are complete whatever the replica identity is: triggers record them so. */
   get hasWholeOldRows(): boolean {
     return this.#sourceChoice.kind === 'trigger';
   }
@@ -79,7 +91,7 @@ export class TableRegistry {
     this.#listeners.push(listener);
   }
 
-  /** Reads what was kept; called each time that the database is there (again). */
+  /** Reads the enabled tables; called each time that the database connection is established. */
   async load(): Promise<void> {
     const rows = await this.#database.query<{
       oid: number;
@@ -98,7 +110,7 @@ export class TableRegistry {
       this.#tables.set(oid, { oid, schema, name, enabledAt, active });
   }
 
-  /** By schema and name. */
+  /** Returns the enabled tables, sorted by schema and name. */
   list(): readonly EnabledTable[] {
     const sortKey = ({ schema, name }: EnabledTable) => `${schema}\0${name}`;
     return [...this.#tables.values()].sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
@@ -108,7 +120,7 @@ export class TableRegistry {
     return this.#tables.has(oid);
   }
 
-  /** The table as it is now, whether opted in or not. Throws TABLE_NOT_FOUND. */
+  /** Reads the table's present facts, whether it is enabled or not. Throws TABLE_NOT_FOUND. */
   async inspect(schema: string, table: string): Promise<InspectedTable> {
     const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
     const found = await inspectTable(this.#database, names);
@@ -116,7 +128,23 @@ export class TableRegistry {
     return found;
   }
 
-  /** Opts a table in; once more changes nothing. Throws TABLE_NOT_FOUND, TABLE_NOT_ALLOWED or DATABASE_UNAVAILABLE. */
+  /** Reads which subscriber roles can see rows of a table; undefined if it has been dropped. */
+  async reachability(oid: number, sql: Sql = this.#database): Promise<TableReachability | undefined> {
+    const [found] = await readReachability(sql, { oids: '$1', ...this.#subscribers }, [oid]);
+    return found;
+  }
+
+  /** Says why no subscriber can see a row of the table and which statements change that; empty if one can. */
+  async unreachableWarnings(oid: number, sql: Sql = this.#database): Promise<string[]> {
+    const found = await this.reachability(oid, sql);
+    const warning = found === undefined ? undefined : unreachableWarning(found);
+    return warning === undefined ? [] : [warning];
+  }
+
+  /**
+   * Enables a table; repeating it changes nothing. Throws TABLE_NOT_FOUND, TABLE_NOT_ALLOWED or
+   * DATABASE_UNAVAILABLE.
+   */
   async enable(
     schema: string,
     table: string,
@@ -124,28 +152,33 @@ export class TableRegistry {
   ): Promise<EnableResult> {
     if (!this.#filter.allows(schema, table))
       throw new ProtocolError('TABLE_NOT_ALLOWED', {
-        details: `The settings of this server leave ${schema}.${table} out`,
+        details: `REALTIME_FILTER_TABLES or REALTIME_EXCLUDE_TABLES excludes ${schema}.${table}`,
       });
     const keepsIdentity = options.identity === 'keep';
     const kind = await this.#prepareSource();
-    const { inspected, enabledAt, isCustom } = await this.#change(async (sql) => {
+    const { inspected, enabledAt, warnings } = await this.#change(async (sql) => {
       const names = { schema, table, publication: this.#publication, role: DEFAULT_DB_ROLE };
       const found = await inspectTable(sql, names);
       if (found === undefined) throw notFound(schema, table);
       requireStreamable(found, keepsIdentity, this.#database.schema);
       const isCustom = kind === 'trigger' && (await this.#createTriggers(sql, found)) === 'custom';
       if (kind === 'logical') await this.#publish(sql, found, keepsIdentity);
-      return { inspected: found, isCustom, enabledAt: await this.#grantAccess(sql, found) };
+      const enabledAt = await this.#grantAccess(sql, found);
+      const warnings = [
+        ...warningsFor(found, kind, keepsIdentity, isCustom),
+        ...(await this.unreachableWarnings(found.oid, sql)),
+      ];
+      return { inspected: found, enabledAt, warnings };
     });
     const { oid, name } = inspected;
     const isNew = !this.#tables.has(oid);
     const entry: EnabledTable = { oid, schema: inspected.schema, name, enabledAt, active: true };
     this.#tables.set(oid, entry);
     if (isNew) this.#notify(entry, 'enabled');
-    return { table: entry, isNew, warnings: warningsFor(inspected, kind, keepsIdentity, isCustom) };
+    return { table: entry, isNew, warnings };
   }
 
-  /** Takes a table out and puts back what was found. Throws TABLE_NOT_FOUND or TRIGGER_NOT_FOUND. */
+  /** Disables a table and restores its previous state. Throws TABLE_NOT_FOUND or TRIGGER_NOT_FOUND. */
   async disable(schema: string, table: string): Promise<void> {
     const entry = this.list().find((known) => known.schema === schema && known.name === table);
     if (entry === undefined) {
@@ -165,7 +198,9 @@ export class TableRegistry {
     this.#notify(entry, 'disabled');
   }
 
-  /** New partitions of opted-in tables are given the identity of the others; triggers they get by themselves. */
+  /**
+   * Gives new partitions of enabled tables REPLICA IDENTITY FULL; PostgreSQL itself gives them the triggers.
+   */
   async setPartitionIdentities(): Promise<void> {
     if (this.#sourceChoice.kind !== 'logical') return;
     const rows = await this.#database.query<{ schema: string; name: string }>(
@@ -180,8 +215,8 @@ export class TableRegistry {
   }
 
   /**
-   * Readies the tables for the way in which changes are read from now on, and takes away what the other way needs.
-   * Answers whether some were not ready: their changes have been missed.
+   * Prepares the enabled tables for a change source and removes what the other one needs. Returns whether
+   * some were not prepared: their changes have been missed.
    */
   async switchSource(kind: SourceKind): Promise<boolean> {
     await this.#prepareSource();
@@ -205,7 +240,7 @@ export class TableRegistry {
     return hasMissedChanges;
   }
 
-  /** With the columns that the table has from now on: rows are told by them. */
+  /** Creates the triggers and records the table's columns, by which the outbox is decoded. */
   async #createTriggers(sql: Sql, table: InspectedTable): Promise<TriggerState> {
     const { schema } = this.#database;
     const state = await createTriggers(sql, schema, table);
@@ -222,16 +257,16 @@ export class TableRegistry {
       if (part.identity !== 'f') await sql.query(`ALTER TABLE ${qualified(part)} REPLICA IDENTITY FULL`);
   }
 
-  /** Everything in one transaction: the row of ours comes last, and with it what was found. */
+  /** Grants access and records the table with its previous state, in the caller's transaction. */
   async #grantAccess(sql: Sql, table: InspectedTable): Promise<Date> {
     const name = qualified(table);
-    if (!table.mayRoleSelect) await sql.query(`GRANT SELECT ON TABLE ${name} TO ${DEFAULT_DB_ROLE}`);
-    if (!table.mayRoleUseSchema && table.maySchemaBeGranted)
+    if (!table.canRoleSelect) await sql.query(`GRANT SELECT ON TABLE ${name} TO ${DEFAULT_DB_ROLE}`);
+    if (!table.canRoleUseSchema && table.canGrantSchema)
       await sql.query(`GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`);
     const found: PreviousState = {
       published: table.isPublished,
-      select: table.mayRoleSelect,
-      usage: table.mayRoleUseSchema,
+      select: table.canRoleSelect,
+      usage: table.canRoleUseSchema,
       identities: table.parts,
     };
     const [row] = await sql.query<{ opted_in_at: Date }>(
@@ -262,11 +297,13 @@ export class TableRegistry {
       `SELECT count(*)::int AS count FROM ${this.#database.schema}.tables WHERE schema_name = $1`,
       [table.schema],
     );
-    if (!found.usage && table.maySchemaBeGranted && others?.count === 0)
+    if (!found.usage && table.canGrantSchema && others?.count === 0)
       await sql.query(`REVOKE USAGE ON SCHEMA ${quoted(table.schema)} FROM ${DEFAULT_DB_ROLE}`);
   }
 
-  /** The stream makes both as well, but may not have come so far. */
+  /**
+   * Creates the subscriber role and the publication: the stream does so too, but may not have started yet.
+   */
   async #prepareSource(): Promise<SourceKind> {
     try {
       const kind = await this.#sourceChoice.decide();
@@ -278,7 +315,10 @@ export class TableRegistry {
     }
   }
 
-  /** A transaction of its own, one at a time: what one finds must not be what another has just made. */
+  /**
+   * Runs one change at a time in a transaction: the previous state must not be another change's unfinished
+   * one.
+   */
   async #change<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
     try {
       return await this.#database.transaction(async (sql) => {
@@ -296,47 +336,14 @@ export class TableRegistry {
   }
 }
 
-function warningsFor(
-  table: InspectedTable,
-  kind: SourceKind,
-  keepsIdentity: boolean,
-  isCustom: boolean,
-): string[] {
-  const warnings = kind === 'logical' ? identityWarnings(table, keepsIdentity) : [];
-  if (isCustom)
-    warnings.push(
-      'The table carries a trigger that was made by hand. Its changes come by NOTIFY: at most 8,000 bytes each, beyond which the INSERT itself fails; lost while no server listens; and any login can forge them. DROP TRIGGER on it and POST again makes one that loses nothing.',
-    );
-  if (!table.hasRowSecurity)
-    warnings.push(
-      'Row level security is off for this table: every member of a subscribed channel sees all of its rows.',
-    );
-  if (!table.mayRoleUseSchema && !table.maySchemaBeGranted)
-    warnings.push(
-      `The schema belongs to another role. Nobody sees changes until its owner runs: GRANT USAGE ON SCHEMA ${quoted(table.schema)} TO ${DEFAULT_DB_ROLE}`,
-    );
-  return warnings;
-}
-
-function identityWarnings(table: InspectedTable, keepsIdentity: boolean): string[] {
-  const warnings: string[] = [];
-  if (!keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
-    warnings.push(
-      'REPLICA IDENTITY FULL was set: each UPDATE and DELETE writes the whole old row to the log, large values too. {"identity": "keep"} leaves it as it is.',
-    );
-  if (keepsIdentity && table.parts.some(({ identity }) => identity !== 'f'))
-    warnings.push(
-      'Without REPLICA IDENTITY FULL an old row is known by its key alone: updates do not tell what a row came from or that it went out of view, and a DELETE is sent only where policies and conditions read key columns alone.',
-    );
-  return warnings;
-}
-
-/** What PostgreSQL refuses is told in its own words, which name nothing but what the server admin has named or owns. */
+/**
+ * Passes on PostgreSQL's message of a refusal: it names only objects that the server admin has named or owns.
+ */
 function asProtocolError(error: unknown): unknown {
   if (!(error instanceof Error && 'severity' in error && 'code' in error)) return error;
   if (error.code === '55P03') {
     return new ProtocolError('DATABASE_UNAVAILABLE', {
-      details: 'A transaction holds the table locked',
+      details: 'Another transaction holds a lock on the table',
       fields: { retry_after: 5 },
     });
   }

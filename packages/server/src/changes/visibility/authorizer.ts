@@ -18,6 +18,15 @@ export interface EvaluationResult {
   readonly visible: ReadonlySet<number>;
   /** Rows whose evaluation raised an error or took too long. They are not visible. */
   readonly failed: ReadonlySet<number>;
+  /** The first error; missing where nothing failed. Never for clients: its text may hold values of the row. */
+  readonly error?: EvaluationError;
+}
+
+/** What PostgreSQL says of an expression that it could not evaluate. */
+export interface EvaluationError {
+  readonly sqlstate: string;
+  /** Its message, without DETAIL and CONTEXT. */
+  readonly message: string;
 }
 
 /** A condition of a subscription, after it was checked (`checkCondition`). */

@@ -133,7 +133,7 @@ function explainRoute(app: App, { channels, rowChanges }: ChangeRouteParts): voi
     async (request) => {
       const changes = enabled(rowChanges);
       const { subscription_id: id, ...asked } = request.body;
-      const report = id === undefined ? undefined : changes.reports.of(id);
+      const report = id === undefined ? undefined : changes.reports.report(id);
       const explanation = await changes.explain({
         schema: 'public',
         ...asked,
@@ -210,7 +210,7 @@ function subscriptionRoutes(app: App, parts: ChangeRouteParts): void {
     '/realtime/subscriptions/:id',
     route(telling, { params: SubscriptionParams }, { 200: ReportedSubscription }),
     async (request) => {
-      const { subscription, owner, counts } = enabled(rowChanges).reports.of(request.params.id);
+      const { subscription, owner, counts } = enabled(rowChanges).reports.report(request.params.id);
       const { since, ...numbers } = counts;
       return {
         ...described(subscription),

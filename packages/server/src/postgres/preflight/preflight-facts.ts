@@ -1,39 +1,48 @@
 import type { Sql } from '../sql/sql.js';
 import { SUBSCRIBER_ROLE } from './subscriber-role.js';
-import { hasOurTriggers, isMadeByHand } from './trigger-conditions.js';
+import { readReachability, SET_PRIVILEGE, type TableReachability } from './table-reachability.js';
+import { hasOurTriggers, isHandMade } from './trigger-conditions.js';
 
-/** What PostgreSQL says that matters to the reading of row changes. */
+/** The facts about PostgreSQL that decide whether row changes can be read. */
 export interface PreflightFacts {
   readonly version: number;
   readonly walLevel: string;
   readonly isStandby: boolean;
   readonly user: string;
   readonly database: string;
-  readonly mayReplicate: boolean;
-  readonly maySetRole: boolean;
-  readonly mayCreateRole: boolean;
+  readonly canReplicate: boolean;
+  readonly canSetRole: boolean;
+  readonly canCreateRole: boolean;
   readonly hasSubscriberRole: boolean;
-  readonly mayCreate: boolean;
-  readonly mayMakeTemporary: boolean;
-  /** Whether policies do not apply to the role that rows are judged as. */
+  readonly canCreate: boolean;
+  readonly canCreateTemporary: boolean;
+  /** Whether policies do not apply to the default subscriber role. */
   readonly subscriberBypassesRls: boolean;
   readonly slots: { readonly used: number; readonly max: number };
   readonly senders: { readonly used: number; readonly max: number };
   readonly slot: SlotRow | null;
   readonly publication: PublicationRow | null;
-  /** Tables that were opted in and are not in the publication. */
+  /** Enabled tables that are not in the publication. */
   readonly unpublished: readonly string[];
-  /** Tables that were opted in and carry a trigger that somebody made by hand from the specification's SQL. */
-  readonly byHand: readonly string[];
-  /** Tables that were opted in while triggers are the source, and lack one of theirs. */
+  /** Enabled tables with a hand-made trigger, from the specification's SQL. */
+  readonly handMade: readonly string[];
+  /** With the trigger source: enabled tables that lack one of its triggers. */
   readonly untriggered: readonly string[];
-  /** Roles of REALTIME_DB_ROLES that nobody can be judged as, and why. */
+  /** Roles of REALTIME_DB_ROLES that no subscriber can be evaluated as, each with the reason. */
   readonly unusableRoles: readonly string[];
-  /** Tables whose policies do not apply to a role that is judged, since it may do what their owner may: `<role> on <table>`. */
+  /**
+   * Subscriber roles with the privileges of a table's owner, to which its policies do not apply: `<role> on
+   * <table>`.
+   */
   readonly owned: readonly string[];
-  /** Tables whose policies do not apply to our login for the same reason; none where no policies apply to it at all. */
+  /**
+   * Tables whose policies do not apply to our login for the same reason; empty if no policies apply to it at
+   * all.
+   */
   readonly ownedByLogin: readonly string[];
-  /** Published tables without any replica identity: the application's own UPDATE and DELETE fail on them. */
+  /** Which subscriber roles can see rows of each enabled table. */
+  readonly reachability: readonly TableReachability[];
+  /** Enabled tables without a replica identity: UPDATE and DELETE of the application fail on them. */
   readonly unidentified: readonly string[];
 }
 
@@ -43,7 +52,7 @@ interface SlotRow {
   readonly database: string | null;
   readonly walStatus: string | null;
   readonly isTemporary: boolean;
-  /** Bytes of log that it keeps, and that it may keep in addition (null: without limit). */
+  /** Bytes of WAL that the slot retains, and that it may retain in addition (null: no limit). */
   readonly retained: number | null;
   readonly safe: number | null;
 }
@@ -62,25 +71,26 @@ export interface PreflightNames {
   readonly schema: string;
   /** The roles of REALTIME_DB_ROLES. */
   readonly dbRoles: readonly string[];
+  /** REALTIME_ENABLE_RLS */
+  readonly enableRls: boolean;
 }
 
-/** Reads the facts in one query. */
+/** Reads the facts in two queries. */
 export async function preflightFacts(
   sql: Sql,
-  { slot, publication, schema, dbRoles }: PreflightNames,
+  { slot, publication, schema, dbRoles, enableRls }: PreflightNames,
 ): Promise<PreflightFacts> {
-  const [row] = await sql.query<{ facts: PreflightFacts }>(FACTS(schema), [
+  const [row] = await sql.query<{ facts: Omit<PreflightFacts, 'reachability'> }>(FACTS(schema), [
     slot,
     publication,
     SUBSCRIBER_ROLE,
     dbRoles,
   ]);
   if (row === undefined) throw new Error('PostgreSQL answered nothing');
-  return row.facts;
+  const oids = `SELECT t.oid FROM ${schema}.tables t`;
+  return { ...row.facts, reachability: await readReachability(sql, { oids, dbRoles, enableRls }) };
 }
 
-/** The right to become a role. */
-const MAY_SET = `CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END`;
 /** Whether the policies of the table `c` do not apply to its owner. */
 const IS_UNFORCED = 'c.relrowsecurity AND NOT c.relforcerowsecurity';
 
@@ -91,12 +101,12 @@ const FACTS = (schema: string) => `
     'isStandby', pg_is_in_recovery(),
     'user', current_user,
     'database', current_database(),
-    'mayReplicate', me.rolreplication OR me.rolsuper,
-    'maySetRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND pg_has_role(me.oid, r.oid, ${MAY_SET})),
-    'mayCreateRole', me.rolcreaterole OR me.rolsuper,
+    'canReplicate', me.rolreplication OR me.rolsuper,
+    'canSetRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND pg_has_role(me.oid, r.oid, ${SET_PRIVILEGE})),
+    'canCreateRole', me.rolcreaterole OR me.rolsuper,
     'hasSubscriberRole', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3),
-    'mayCreate', has_database_privilege(current_database(), 'CREATE'),
-    'mayMakeTemporary', has_database_privilege(current_database(), 'TEMPORARY'),
+    'canCreate', has_database_privilege(current_database(), 'CREATE'),
+    'canCreateTemporary', has_database_privilege(current_database(), 'TEMPORARY'),
     'subscriberBypassesRls', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND (r.rolbypassrls OR r.rolsuper)),
     'slots', json_build_object(
       'used', (SELECT count(*) FROM pg_replication_slots),
@@ -121,18 +131,18 @@ const FACTS = (schema: string) => `
         WHERE p.pubname = $2 AND pr.prrelid = c.oid)
       AND NOT EXISTS (SELECT FROM pg_publication p WHERE p.pubname = $2 AND p.puballtables)`,
     )},
-    'byHand', ${tablesWhere(schema, isMadeByHand(schema))},
+    'handMade', ${tablesWhere(schema, isHandMade(schema))},
     'untriggered', ${tablesWhere(
       schema,
       `EXISTS (SELECT FROM ${schema}.change_source WHERE name = 'trigger')
-      AND NOT ${isMadeByHand(schema)} AND NOT ${hasOurTriggers(schema)}`,
+      AND NOT ${isHandMade(schema)} AND NOT ${hasOurTriggers(schema)}`,
     )},
     'unusableRoles', (
       SELECT coalesce(json_agg(format('%I %s', given.name, why)), '[]')
       FROM unnest($4::text[]) AS given(name) LEFT JOIN pg_roles r ON r.rolname = given.name,
         LATERAL (SELECT CASE WHEN r.oid IS NULL THEN 'does not exist'
           WHEN r.rolsuper OR r.rolbypassrls THEN 'is a superuser or has BYPASSRLS'
-          WHEN NOT pg_has_role(me.oid, r.oid, ${MAY_SET}) THEN format('is not granted to %I', current_user) END) AS q(why)
+          WHEN NOT pg_has_role(me.oid, r.oid, ${SET_PRIVILEGE}) THEN format('is not granted to %I', current_user) END) AS q(why)
       WHERE why IS NOT NULL),
     'owned', (
       SELECT coalesce(json_agg(format('%I on %I.%I', r.rolname, n.nspname, c.relname)), '[]')
@@ -151,7 +161,7 @@ const FACTS = (schema: string) => `
   ) AS facts
   FROM pg_roles me WHERE me.rolname = current_user`;
 
-/** The names of the tables `c` that were opted in and fulfil a condition. */
+/** SQL for the names of the enabled tables `c` that meet a condition. */
 function tablesWhere(schema: string, condition: string): string {
   return `(
       SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')

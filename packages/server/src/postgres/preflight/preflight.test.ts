@@ -1,9 +1,21 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { findingsOf, logicalDecodingObstacle, POOLER_FINDING, triggerFindingsOf } from './preflight.js';
+import {
+  findingsOf,
+  logicalDecodingObstacle,
+  POOLER_FINDING,
+  policyErrorFinding,
+  triggerFindingsOf,
+} from './preflight.js';
 import type { PreflightFacts } from './preflight-facts.js';
 
-const NAMES = { slot: 'realtime_slot', publication: 'realtime_publication', schema: 'realtime', dbRoles: [] };
+const NAMES = {
+  slot: 'realtime_slot',
+  publication: 'realtime_publication',
+  schema: 'realtime',
+  dbRoles: [],
+  enableRls: true,
+};
 const SLOT = {
   plugin: 'pgoutput',
   type: 'logical',
@@ -14,46 +26,47 @@ const SLOT = {
   safe: null,
 };
 const PUBLICATION = { isOurs: true, owner: 'app', viaRoot: true, isComplete: true };
-/** A database in which nothing is wrong and everything is made. */
+/** A database in which everything exists and nothing is wrong. */
 const READY: PreflightFacts = {
   version: 180_000,
   walLevel: 'logical',
   isStandby: false,
   user: 'app',
   database: 'app',
-  mayReplicate: true,
-  maySetRole: true,
-  mayCreateRole: false,
+  canReplicate: true,
+  canSetRole: true,
+  canCreateRole: false,
   hasSubscriberRole: true,
-  mayCreate: true,
-  mayMakeTemporary: true,
+  canCreate: true,
+  canCreateTemporary: true,
   subscriberBypassesRls: false,
   slots: { used: 1, max: 10 },
   senders: { used: 1, max: 10 },
   slot: SLOT,
   publication: PUBLICATION,
   unpublished: [],
+  reachability: [],
   unidentified: [],
-  byHand: [],
+  handMade: [],
   untriggered: [],
   unusableRoles: [],
   owned: [],
   ownedByLogin: [],
 };
 
-describe('what stands in the way of row changes', () => {
-  it('is nothing where all is made, and where all may be made', () => {
+describe('preflight findings', () => {
+  it('are none where everything exists, and where the login can create it', () => {
     expect(findingsOf(READY, NAMES)).toEqual([]);
-    const fresh = { ...READY, slot: null, publication: null, hasSubscriberRole: false, maySetRole: false };
-    expect(findingsOf({ ...fresh, mayCreateRole: true }, NAMES)).toEqual([]);
+    const fresh = { ...READY, slot: null, publication: null, hasSubscriberRole: false, canSetRole: false };
+    expect(findingsOf({ ...fresh, canCreateRole: true }, NAMES)).toEqual([]);
   });
 
-  it.each<[code: string, severity: string, facts: Partial<PreflightFacts>, mends: string]>([
+  it.each<[code: string, severity: string, facts: Partial<PreflightFacts>, fix: string]>([
     ['GF101', 'error', { walLevel: 'replica' }, "SET wal_level = 'logical'"],
     ['GF102', 'error', { version: 130_022 }, 'PostgreSQL 14'],
     ['GF103', 'error', { isStandby: true }, 'the primary'],
-    ['GF104', 'error', { mayReplicate: false, user: 'we"ird' }, 'ALTER ROLE "we""ird" REPLICATION'],
-    ['GF105', 'error', { publication: null, mayCreate: false }, 'GRANT CREATE ON DATABASE "app" TO "app"'],
+    ['GF104', 'error', { canReplicate: false, user: 'we"ird' }, 'ALTER ROLE "we""ird" REPLICATION'],
+    ['GF105', 'error', { publication: null, canCreate: false }, 'GRANT CREATE ON DATABASE "app" TO "app"'],
     ['GF106', 'error', { publication: { ...PUBLICATION, isOurs: false } }, 'OWNER TO "app"'],
     ['GF107', 'warning', { unpublished: ['public.notes'] }, 'ADD TABLE public.notes'],
     [
@@ -71,10 +84,10 @@ describe('what stands in the way of row changes', () => {
     ['GF112', 'warning', { slot: { ...SLOT, walStatus: 'unreserved' } }, 'max_slot_wal_keep_size'],
     ['GF113', 'error', { slot: null, slots: { used: 10, max: 10 } }, 'max_replication_slots'],
     ['GF114', 'warning', { senders: { used: 10, max: 10 } }, 'max_wal_senders'],
-    ['GF115', 'error', { hasSubscriberRole: false, maySetRole: false }, 'CREATE ROLE realtime_subscriber'],
-    ['GF116', 'error', { maySetRole: false }, 'GRANT realtime_subscriber TO "app" WITH SET TRUE'],
-    ['GF116', 'error', { maySetRole: false, version: 140_000 }, 'GRANT realtime_subscriber TO "app";'],
-    ['GF117', 'error', { mayMakeTemporary: false }, 'GRANT TEMPORARY ON DATABASE "app" TO "app"'],
+    ['GF115', 'error', { hasSubscriberRole: false, canSetRole: false }, 'CREATE ROLE realtime_subscriber'],
+    ['GF116', 'error', { canSetRole: false }, 'GRANT realtime_subscriber TO "app" WITH SET TRUE'],
+    ['GF116', 'error', { canSetRole: false, version: 140_000 }, 'GRANT realtime_subscriber TO "app";'],
+    ['GF117', 'error', { canCreateTemporary: false }, 'GRANT TEMPORARY ON DATABASE "app" TO "app"'],
     [
       'GF118',
       'warning',
@@ -97,24 +110,61 @@ describe('what stands in the way of row changes', () => {
       { slot: { ...SLOT, retained: 60_000_000, safe: 50_000_000 } },
       'max_slot_wal_keep_size',
     ],
-  ])('%s is told as %s, with what mends it', (code, severity, facts, mends) => {
+  ])('%s is reported as %s, with its fix', (code, severity, facts, fix) => {
     const found = findingsOf({ ...READY, ...facts }, NAMES);
     expect(found).toEqual([
-      { code, severity, title: expect.any(String), advice: expect.stringContaining(mends) },
+      { code, severity, title: expect.any(String), advice: expect.stringContaining(fix) },
     ]);
   });
 
-  it('all of it is told at once', () => {
-    const facts = { ...READY, walLevel: 'replica', mayReplicate: false, mayMakeTemporary: false };
+  it('GF127 lists the tables that no usable role sees, for both change sources', () => {
+    const role = {
+      name: 'realtime_subscriber',
+      rawName: 'realtime_subscriber',
+      exists: true,
+      bypassesPolicies: false,
+      isGranted: true,
+      canUseSchema: true,
+      canSelect: false,
+      passesPolicies: true,
+    };
+    const table = {
+      oid: 1,
+      table: 'public.notes',
+      schema: 'public',
+      login: 'app',
+      serverVersion: 180_000,
+      policies: [],
+    };
+    const hidden = { ...READY, reachability: [{ ...table, roles: [role] }] };
+    const found = [
+      {
+        code: 'GF127',
+        severity: 'warning',
+        title: 'no subscriber can see a row of 1 table',
+        advice: expect.stringMatching(/GRANT SELECT ON TABLE public\.notes TO realtime_subscriber;$/),
+      },
+    ];
+    expect(findingsOf(hidden, NAMES)).toEqual(found);
+    expect(triggerFindingsOf(hidden, NAMES)).toEqual(found);
+    const seen = { ...role, name: 'authenticated', rawName: 'authenticated', canSelect: true };
+    expect(findingsOf({ ...READY, reachability: [{ ...table, roles: [role, seen] }] }, NAMES)).toEqual([]);
+    // The role has a finding of its own.
+    const bypassing = { ...role, bypassesPolicies: true };
+    expect(findingsOf({ ...READY, reachability: [{ ...table, roles: [bypassing] }] }, NAMES)).toEqual([]);
+  });
+
+  it('are all reported at once', () => {
+    const facts = { ...READY, walLevel: 'replica', canReplicate: false, canCreateTemporary: false };
     expect(findingsOf(facts, NAMES).map(({ code }) => code)).toEqual(['GF101', 'GF104', 'GF117']);
   });
 
-  it('is less where triggers are read, and hand-made ones are told', () => {
+  it('are fewer for the trigger source, and report hand-made triggers', () => {
     const facts = {
       ...READY,
       walLevel: 'replica',
-      mayReplicate: false,
-      byHand: ['public.notes'],
+      canReplicate: false,
+      handMade: ['public.notes'],
       untriggered: ['public.rooms'],
       publication: null,
     };
@@ -129,29 +179,30 @@ describe('what stands in the way of row changes', () => {
       {
         code: 'GF123',
         severity: 'warning',
-        title: '1 tables lack a trigger that tells of their changes',
+        title: '1 tables lack the trigger that records their changes',
         advice: expect.stringContaining('public.rooms'),
       },
     ]);
-    expect(triggerFindingsOf({ ...READY, mayMakeTemporary: false }, NAMES).map(({ code }) => code)).toEqual([
-      'GF117',
-    ]);
+    expect(triggerFindingsOf({ ...READY, canCreateTemporary: false }, NAMES).map(({ code }) => code)).toEqual(
+      ['GF117'],
+    );
   });
 
-  it('is reason enough to read triggers where logical decoding cannot be had', () => {
+  it('name the obstacle where logical decoding is unavailable', () => {
     expect(logicalDecodingObstacle(READY, NAMES)).toBeUndefined();
     expect(
       logicalDecodingObstacle({ ...READY, slot: null, slots: { used: 9, max: 9 } }, NAMES),
     ).toBeUndefined();
-    expect(logicalDecodingObstacle({ ...READY, walLevel: 'replica', mayReplicate: false }, NAMES)).toBe(
-      'wal_level is replica, not logical; no right to replicate',
+    expect(logicalDecodingObstacle({ ...READY, walLevel: 'replica', canReplicate: false }, NAMES)).toBe(
+      'wal_level is replica, not logical; the login is not allowed to replicate',
     );
   });
 
-  it('has a line for each number in the guide', () => {
+  it('each have a row in the guide', () => {
     const guide = readFileSync(new URL('../../../../../docs/guides/postgres.md', import.meta.url), 'utf8');
-    const numbers = Array.from({ length: 22 }, (_, n) => `GF${101 + n}`);
+    const numbers = Array.from({ length: 28 }, (_, n) => `GF${101 + n}`);
     expect(numbers).toContain(POOLER_FINDING.code);
+    expect(numbers.at(-1)).toBe(policyErrorFinding([]).code);
     for (const number of numbers) expect(guide).toContain(`| ${number} |`);
   });
 });

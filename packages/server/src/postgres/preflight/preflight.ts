@@ -2,14 +2,16 @@ import { programName } from '../../lib/program-name.js';
 import type { Finding } from '../source/change-source.js';
 import { quoted } from '../sql/identifier.js';
 import type { PreflightFacts, PreflightNames } from './preflight-facts.js';
+import { unreachableWarning } from './reachability-advice.js';
 import { SUBSCRIBER_ROLE } from './subscriber-role.js';
+import { isUsable } from './table-reachability.js';
 
-/** How much a slot may keep where PostgreSQL sets no limit, in bytes. */
+/** The WAL budget of a slot where max_slot_wal_keep_size sets no limit, in bytes. */
 export const WAL_BUDGET_BYTES = 4 * 1024 ** 3;
 
 type Check = (facts: PreflightFacts, names: PreflightNames) => Omit<Finding, 'code'> | undefined;
 
-/** Every finding has its number for ever: documents and people refer to it. */
+/** The numbers of findings never change: documents and people refer to them. */
 const CHECKS: readonly (readonly [code: string, check: Check])[] = [
   [
     'GF101',
@@ -29,25 +31,25 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
   [
     'GF103',
     ({ isStandby }) =>
-      isStandby ? error('PostgreSQL is a standby', 'Let DATABASE_URL name the primary server.') : undefined,
+      isStandby ? error('PostgreSQL is a standby', 'Point DATABASE_URL at the primary server.') : undefined,
   ],
   [
     'GF104',
-    ({ mayReplicate, user }) =>
-      mayReplicate
+    ({ canReplicate, user }) =>
+      canReplicate
         ? undefined
         : error(
-            'no right to replicate',
+            'the login is not allowed to replicate',
             `ALTER ROLE ${quoted(user)} REPLICATION; as a superuser. RDS: GRANT rds_replication TO ${quoted(user)}. Cloud SQL and Azure: ALTER USER ${quoted(user)} WITH REPLICATION.`,
           ),
   ],
   [
     'GF105',
-    ({ publication, mayCreate, user, database }) =>
-      publication !== null || mayCreate
+    ({ publication, canCreate, user, database }) =>
+      publication !== null || canCreate
         ? undefined
         : error(
-            'no right to make the publication',
+            'the login is not allowed to create the publication',
             `GRANT CREATE ON DATABASE ${quoted(database)} TO ${quoted(user)};`,
           ),
   ],
@@ -58,7 +60,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
         ? undefined
         : error(
             'the publication belongs to another role',
-            `ALTER PUBLICATION ${quoted(names.publication)} OWNER TO ${quoted(user)}; or name another with REALTIME_PUBLICATION_NAME.`,
+            `ALTER PUBLICATION ${quoted(names.publication)} OWNER TO ${quoted(user)}; or set REALTIME_PUBLICATION_NAME to another name.`,
           ),
   ],
   [
@@ -67,7 +69,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       unpublished.length === 0
         ? undefined
         : warning(
-            `${unpublished.length} tables that are opted in are not in the publication`,
+            `${unpublished.length} enabled tables are not in the publication`,
             `ALTER PUBLICATION ${quoted(names.publication)} ADD TABLE ${unpublished.join(', ')};`,
           ),
   ],
@@ -77,7 +79,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       publication === null || (publication.viaRoot && publication.isComplete)
         ? undefined
         : warning(
-            'the publication leaves changes out or names partitions',
+            'the publication omits changes, or publishes partitions under their own names',
             `ALTER PUBLICATION ${quoted(names.publication)} SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);`,
           ),
   ],
@@ -87,8 +89,8 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       slot === null || (slot.type === 'logical' && slot.plugin === 'pgoutput' && !slot.isTemporary)
         ? undefined
         : error(
-            `the replication slot is of another kind`,
-            `The slot ${names.slot} is ${slot.isTemporary ? 'temporary' : `${slot.type}, plugin ${slot.plugin ?? 'none'}`}. Name another with REALTIME_REPLICATION_SLOT, or drop it: SELECT pg_drop_replication_slot('${names.slot}');`,
+            'the replication slot is not a permanent pgoutput slot',
+            `The slot ${names.slot} is ${slot.isTemporary ? 'temporary' : `${slot.type}, plugin ${slot.plugin ?? 'none'}`}. Set REALTIME_REPLICATION_SLOT to another name, or drop the slot: SELECT pg_drop_replication_slot('${names.slot}');`,
           ),
   ],
   [
@@ -98,7 +100,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
         ? undefined
         : error(
             'the replication slot belongs to another database',
-            `Slots belong to the whole PostgreSQL server, and ${names.slot} is of database ${quoted(slot.database)}. Give each server a slot of its own with REALTIME_REPLICATION_SLOT.`,
+            `Slot names are shared by all databases of a PostgreSQL server, and ${names.slot} belongs to database ${quoted(slot.database)}. Set another REALTIME_REPLICATION_SLOT for each realtime server.`,
           ),
   ],
   [
@@ -107,7 +109,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       slot?.walStatus === 'lost'
         ? warning(
             'the replication slot has lost its WAL',
-            `PostgreSQL removed WAL that ${names.slot} needed (max_slot_wal_keep_size). The server makes the slot anew and tells its clients of the gap.`,
+            `PostgreSQL removed WAL that ${names.slot} needed (max_slot_wal_keep_size). The server recreates the slot and sends its clients a gap. Raise max_slot_wal_keep_size.`,
           )
         : undefined,
   ],
@@ -117,7 +119,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       slot?.walStatus === 'unreserved'
         ? warning(
             'the replication slot is about to lose its WAL',
-            `${names.slot} is further behind than max_slot_wal_keep_size. Raise it, or find out why changes are not read.`,
+            `${names.slot} is further behind than max_slot_wal_keep_size. Raise it, or find out why the server does not read changes.`,
           )
         : undefined,
   ],
@@ -128,7 +130,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
         ? undefined
         : error(
             'no free replication slot',
-            `All ${slots.max} slots are taken. Drop one that nobody needs (SELECT slot_name, active FROM pg_replication_slots), or raise max_replication_slots and restart PostgreSQL.`,
+            `All ${slots.max} slots are taken. Drop one that is not needed (SELECT slot_name, active FROM pg_replication_slots), or raise max_replication_slots and restart PostgreSQL.`,
           ),
   ],
   [
@@ -143,18 +145,18 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
   ],
   [
     'GF115',
-    ({ hasSubscriberRole, mayCreateRole, user }) =>
-      hasSubscriberRole || mayCreateRole
+    ({ hasSubscriberRole, canCreateRole, user }) =>
+      hasSubscriberRole || canCreateRole
         ? undefined
         : error(
             `the role ${SUBSCRIBER_ROLE} is missing`,
-            `CREATE ROLE ${SUBSCRIBER_ROLE} NOLOGIN; GRANT ${SUBSCRIBER_ROLE} TO ${quoted(user)}; as a role that may create roles.`,
+            `Run as a role with CREATEROLE: CREATE ROLE ${SUBSCRIBER_ROLE} NOLOGIN; GRANT ${SUBSCRIBER_ROLE} TO ${quoted(user)};`,
           ),
   ],
   [
     'GF116',
-    ({ hasSubscriberRole, maySetRole, mayCreateRole, user, version }) =>
-      !hasSubscriberRole || maySetRole || mayCreateRole
+    ({ hasSubscriberRole, canSetRole, canCreateRole, user, version }) =>
+      !hasSubscriberRole || canSetRole || canCreateRole
         ? undefined
         : error(
             `the role ${SUBSCRIBER_ROLE} is not granted to the server's login`,
@@ -163,12 +165,12 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
   ],
   [
     'GF117',
-    ({ mayMakeTemporary, user, database }) =>
-      mayMakeTemporary
+    ({ canCreateTemporary, user, database }) =>
+      canCreateTemporary
         ? undefined
         : error(
-            'no right to make temporary objects',
-            `GRANT TEMPORARY ON DATABASE ${quoted(database)} TO ${quoted(user)}; row level security is judged by temporary functions.`,
+            'the login is not allowed to create temporary objects',
+            `GRANT TEMPORARY ON DATABASE ${quoted(database)} TO ${quoted(user)}; the server evaluates row level security in temporary functions.`,
           ),
   ],
   [
@@ -187,7 +189,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       subscriberBypassesRls
         ? warning(
             `row level security does not apply to ${SUBSCRIBER_ROLE}`,
-            `Nobody is judged as such a role: no row change reaches anybody. ALTER ROLE ${SUBSCRIBER_ROLE} NOSUPERUSER NOBYPASSRLS;`,
+            `No subscriber is evaluated as such a role, so no row change reaches anybody. ALTER ROLE ${SUBSCRIBER_ROLE} NOSUPERUSER NOBYPASSRLS;`,
           )
         : undefined,
   ],
@@ -198,19 +200,19 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       const budget = slot.safe === null ? WAL_BUDGET_BYTES : slot.retained + Math.max(0, slot.safe);
       if (slot.retained < budget / 2) return undefined;
       return warning(
-        'the replication slot keeps more than half of the log that it may',
-        `${names.slot} keeps ${Math.round(slot.retained / 1024 ** 2)} MB. Find out why changes are not read, or what transaction stays open (SELECT pid, xact_start FROM pg_stat_activity ORDER BY 2); raise max_slot_wal_keep_size, or give what was not read up: ${programName()} slot reset.`,
+        'the replication slot retains more than half of its WAL budget',
+        `${names.slot} retains ${Math.round(slot.retained / 1024 ** 2)} MB. Find out why the server does not read changes, or which transaction stays open (SELECT pid, xact_start FROM pg_stat_activity ORDER BY 2); raise max_slot_wal_keep_size, or discard the unread changes: ${programName()} slot reset.`,
       );
     },
   ],
   [
     'GF122',
-    ({ byHand }) =>
-      byHand.length === 0
+    ({ handMade }) =>
+      handMade.length === 0
         ? undefined
         : warning(
-            `${byHand.length} tables carry a trigger that was made by hand`,
-            `Changes of ${byHand.join(', ')} come by NOTIFY: at most 8,000 bytes each, beyond which the INSERT itself fails, lost while no server listens, and any login can forge them. DROP TRIGGER on them, and POST /realtime/triggers/:table makes one that loses nothing.`,
+            `${handMade.length} tables have a hand-made trigger`,
+            `Changes of ${handMade.join(', ')} arrive by NOTIFY: a change over 8,000 bytes makes the INSERT itself fail, changes are lost while no server listens, and any login can forge them. Run DROP TRIGGER, then POST /realtime/triggers/:table: the new trigger loses nothing.`,
           ),
   ],
   [
@@ -219,8 +221,8 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       untriggered.length === 0
         ? undefined
         : warning(
-            `${untriggered.length} tables lack a trigger that tells of their changes`,
-            `Somebody dropped or disabled it: changes of ${untriggered.join(', ')} reach nobody. Start the server again: it makes them anew, and tells its clients of the gap.`,
+            `${untriggered.length} tables lack the trigger that records their changes`,
+            `It was dropped or disabled, so changes of ${untriggered.join(', ')} reach nobody. Restart the server: it recreates the triggers and sends its clients a gap.`,
           ),
   ],
   [
@@ -230,7 +232,7 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
         ? undefined
         : warning(
             `${unusableRoles.length} roles of REALTIME_DB_ROLES cannot be used`,
-            `No row change reaches a user whose token chooses one of them: ${unusableRoles.join('; ')}.`,
+            `No row change reaches users whose token chooses one of them: ${unusableRoles.join('; ')}.`,
           ),
   ],
   [
@@ -239,8 +241,8 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
       owned.length === 0
         ? undefined
         : warning(
-            'row level security does not apply to roles that may do what the owner of a table may',
-            `Users that are judged as such a role get every row: ${owned.join(', ')}. ALTER TABLE … FORCE ROW LEVEL SECURITY; or let another role own the table.`,
+            'row level security does not apply to roles with the privileges of a table owner',
+            `Users that are evaluated as such a role get every row: ${owned.join(', ')}. ALTER TABLE … FORCE ROW LEVEL SECURITY; or let another role own the table.`,
           ),
   ],
   [
@@ -250,23 +252,53 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
         ? undefined
         : warning(
             "row level security does not apply to the server's login on tables that it owns",
-            `Subscribers are judged as another role, and are not concerned; whatever else logs in as ${quoted(user)} sees every row of ${ownedByLogin.join(', ')}. ALTER TABLE … FORCE ROW LEVEL SECURITY; or give the server a login of its own.`,
+            `Subscribers are not affected, since they are evaluated as another role; any other program that logs in as ${quoted(user)} sees every row of ${ownedByLogin.join(', ')}. ALTER TABLE … FORCE ROW LEVEL SECURITY; or use a separate login for the server.`,
           ),
+  ],
+  [
+    'GF127',
+    ({ reachability }) => {
+      // Where no role is usable at all, the findings about the roles say so.
+      const warnings = reachability
+        .filter(({ roles }) => roles.some(isUsable))
+        .flatMap((table) => unreachableWarning(table) ?? []);
+      return warnings.length === 0
+        ? undefined
+        : warning(
+            `no subscriber can see a row of ${warnings.length === 1 ? '1 table' : `${warnings.length} tables`}`,
+            warnings.join('\n  '),
+          );
+    },
   ],
 ];
 
-/** The number of what only an attempt can show: something between us and PostgreSQL does not speak the replication protocol. */
+/**
+ * Found only when connecting: something between the server and PostgreSQL does not speak the replication
+ * protocol.
+ */
 export const POOLER_FINDING: Finding = {
   code: 'GF119',
   ...error(
-    'a connection pooler is in between',
-    'The replication protocol needs a direct connection to PostgreSQL. Let DATABASE_URL name PostgreSQL itself (Supabase: the direct connection, port 5432; Neon: the host without -pooler), not PgBouncer or another pooler.',
+    'a connection pooler is between the server and PostgreSQL',
+    'The replication protocol needs a direct connection to PostgreSQL. Point DATABASE_URL at PostgreSQL itself (Supabase: the direct connection, port 5432; Neon: the host without -pooler), not PgBouncer or another pooler.',
   ),
 };
 
-/** What matters only where changes are read by triggers. */
+/** Found only by evaluating the policies. `errors`: a sentence for each policy that raises one. */
+export function policyErrorFinding(errors: readonly string[]): Finding {
+  const title = errors.length === 1 ? '1 policy raises an error' : `${errors.length} policies raise an error`;
+  return {
+    code: 'GF128',
+    ...warning(
+      title,
+      `A row whose policies raise an error is not sent. ${errors.join(' ')} Change the policy (current_setting('…', true) gives NULL where a setting is missing), or the function that it calls.`,
+    ),
+  };
+}
+
+/** Findings that apply to the trigger source alone. */
 const TRIGGER_ONLY_CODES: ReadonlySet<string> = new Set(['GF122', 'GF123']);
-/** What matters where changes are read by triggers as well. */
+/** All findings that apply to the trigger source. */
 const TRIGGER_CODES: ReadonlySet<string> = new Set([
   'GF102',
   'GF103',
@@ -277,23 +309,24 @@ const TRIGGER_CODES: ReadonlySet<string> = new Set([
   'GF124',
   'GF125',
   'GF126',
+  'GF127',
   ...TRIGGER_ONLY_CODES,
 ]);
-/** What makes logical decoding impossible, and may not be for the operator to mend. */
+/** Findings that make logical decoding impossible and that the operator may not be able to fix. */
 const IMPOSSIBLE_CODES: ReadonlySet<string> = new Set(['GF101', 'GF104', 'GF105']);
 
-/** What stands in the way of reading row changes by triggers, and what will. */
+/** Returns the findings for the trigger source. */
 export function triggerFindingsOf(facts: PreflightFacts, names: PreflightNames): Finding[] {
   return allFindings(facts, names).filter(({ code }) => TRIGGER_CODES.has(code));
 }
 
-/** Why logical decoding cannot be had, in a few words; undefined where it can. */
+/** Says in a few words why logical decoding is unavailable; undefined if it is available. */
 export function logicalDecodingObstacle(facts: PreflightFacts, names: PreflightNames): string | undefined {
   const reasons = allFindings(facts, names).filter(({ code }) => IMPOSSIBLE_CODES.has(code));
   return reasons.length === 0 ? undefined : reasons.map(({ title }) => title).join('; ');
 }
 
-/** What stands in the way of reading row changes by logical decoding, and what will. */
+/** Returns the findings for logical decoding. */
 export function findingsOf(facts: PreflightFacts, names: PreflightNames): Finding[] {
   return allFindings(facts, names).filter(({ code }) => !TRIGGER_ONLY_CODES.has(code));
 }

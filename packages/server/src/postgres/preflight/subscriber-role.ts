@@ -1,12 +1,13 @@
 import { idempotent } from '../sql/idempotent.js';
 import type { Sql } from '../sql/sql.js';
 
-/** The role that rows are judged as, where a token chooses no other. */
+/** The role that subscribers are evaluated as, unless their token chooses one of REALTIME_DB_ROLES. */
 export const SUBSCRIBER_ROLE = 'realtime_subscriber';
 
 /**
- * Makes the role where it is missing and our login may, and grants it to our login, which must be able to become it.
- * From PostgreSQL 16 on whoever makes a role may grant it, but is no member that can SET ROLE.
+ * Creates the role if it is missing and our login has CREATEROLE, and grants it to our login, which must be
+ * able to SET ROLE to it. From PostgreSQL 16 on the creator of a role can grant it, but is not itself a
+ * member with SET.
  */
 export async function ensureSubscriberRole(sql: Sql): Promise<void> {
   const [state] = await sql.query<{

@@ -91,6 +91,7 @@ describe.each(VERSIONS)('a replication source on the %s PostgreSQL', (version) =
       slot,
       publication: 'test_publication',
       dbRoles: [],
+      enableRls: true,
       heartbeatMs: 60_000,
       window: { ms: 0, bytes: 0 },
       walLimitAction: 'keep',

@@ -26,6 +26,8 @@ export interface ReplicationSourceOptions {
   readonly publication: string;
   /** The roles of REALTIME_DB_ROLES. */
   readonly dbRoles: readonly string[];
+  /** REALTIME_ENABLE_RLS */
+  readonly enableRls: boolean;
   readonly heartbeatMs: number;
   /** The resume window: how much stays readable after it was delivered. */
   readonly window: WindowLimits;
@@ -142,9 +144,10 @@ export class ReplicationSource implements ChangeSource {
       slot,
       publication,
       dbRoles,
+      enableRls,
       applicationName = 'goforward-realtime',
     } = this.#options;
-    const names: PreflightNames = { slot, publication, schema: database.schema, dbRoles };
+    const names: PreflightNames = { slot, publication, schema: database.schema, dbRoles, enableRls };
     await ensureSubscriberRole(database);
     this.#retry.requireNoErrors(findingsOf(await preflightFacts(database, names), names));
     await this.observe();

@@ -1,4 +1,4 @@
-import { isMadeByHand } from '../preflight/trigger-conditions.js';
+import { isHandMade } from '../preflight/trigger-conditions.js';
 import { qualified } from '../sql/identifier.js';
 import type { Sql } from '../sql/sql.js';
 
@@ -22,7 +22,7 @@ export async function storeNotification(sql: Sql, schema: string, payload: strin
   if (notification === undefined) return false;
   const [table] = await sql.query<{ oid: number }>(
     `SELECT c.oid FROM ${schema}.tables t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = $1 AND c.relname = $2 AND ${isMadeByHand(schema)}`,
+     WHERE n.nspname = $1 AND c.relname = $2 AND ${isHandMade(schema)}`,
     [notification.schema, notification.table],
   );
   if (table === undefined) return false;

@@ -31,6 +31,7 @@ export function createExplainer({
     viewers: visibility.viewers,
     past: new PastChanges({ resumeLog, authorizer, layouts, epoch }),
     inspect: (schema, table) => tables.inspect(schema, table),
+    reachability: (oid) => tables.reachability(oid),
     checkCondition: visibility.checkCondition,
   });
 }

@@ -28,6 +28,7 @@ export function preflightNames(settings: Settings, database: Pick<Database, 'sch
     publication: settings.publicationName,
     schema: database.schema,
     dbRoles: settings.dbRoles,
+    enableRls: settings.enableRls,
   };
 }
 
@@ -47,6 +48,7 @@ export function createSource(options: SourceOptions): { source: ChosenSource; cl
     slot: settings.replicationSlot,
     publication: settings.publicationName,
     dbRoles: settings.dbRoles,
+    enableRls: settings.enableRls,
     heartbeatMs: settings.heartbeatInterval,
     walLimitAction: settings.walLimitAction,
   });

@@ -101,7 +101,12 @@ export function createPersonalChanges(options: PersonalChangesOptions): Personal
     counts,
     authorizer: visibility.live,
     viewers: visibility.viewers,
-    reader: new SnapshotReader({ database, enableRls: settings.enableRls, isRead }),
+    reader: new SnapshotReader({
+      database,
+      enableRls: settings.enableRls,
+      errorLog: visibility.errorLog,
+      isRead,
+    }),
     delivery: stream.delivery,
     encoder,
     stream: stream.stream,

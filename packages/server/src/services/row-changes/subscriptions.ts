@@ -13,7 +13,10 @@ import type { Database } from '../../postgres/connection/database.js';
 import type { Visibility } from './visibility.js';
 
 export interface SubscriptionOptions {
-  readonly settings: Pick<Settings, 'publicationName' | 'filterTables' | 'excludeTables'>;
+  readonly settings: Pick<
+    Settings,
+    'publicationName' | 'filterTables' | 'excludeTables' | 'dbRoles' | 'enableRls'
+  >;
   readonly database: Database;
   readonly choice: SourceChoice;
   readonly visibility: Visibility;
@@ -27,7 +30,7 @@ export type Subscriptions = ReturnType<typeof createSubscriptions>;
 export function createSubscriptions(options: SubscriptionOptions) {
   const { settings, database, choice, visibility, clock, log } = options;
   const filter = new TableFilter(settings.filterTables, settings.excludeTables);
-  const tables = new TableRegistry(database, settings.publicationName, filter, choice);
+  const tables = new TableRegistry(database, settings.publicationName, filter, choice, settings);
   const preparation = new SubscriptionPreparation({
     tables,
     authorizer: visibility.live,

@@ -1,8 +1,10 @@
 import { Viewers } from '../../changes/model/viewer.js';
 import { checkCondition } from '../../changes/visibility/check-condition.js';
+import { EvaluationErrorLog } from '../../changes/visibility/evaluating/evaluation-error-log.js';
 import { PostgresAuthorizer } from '../../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Settings } from '../../config/settings-table.js';
 import type { Clock } from '../../lib/clock.js';
+import type { Log } from '../../lib/log.js';
 import type { SourceKind } from '../../postgres/choice/source-choice.js';
 import type { Database } from '../../postgres/connection/database.js';
 import { hasOurTriggers } from '../../postgres/preflight/trigger-conditions.js';
@@ -13,21 +15,25 @@ export interface VisibilityOptions {
   readonly database: Database;
   readonly sourceKind: () => SourceKind;
   readonly clock: Clock;
+  readonly log: Log;
 }
 
 /** Row level security: viewers, and the authorizers that evaluate policies and conditions for them. */
 export type Visibility = ReturnType<typeof createVisibility>;
 
-export function createVisibility({ settings, database, sourceKind, clock }: VisibilityOptions) {
+export function createVisibility({ settings, database, sourceKind, clock, log }: VisibilityOptions) {
   const { enableRls, dbRoles, publicationName } = settings;
   const isStreamed = () =>
     sourceKind() === 'trigger' ? hasOurTriggers(database.schema) : isPublishedCondition(publicationName);
-  const live = new PostgresAuthorizer({ database, enableRls, clock, isStreamed });
+  const errorLog = new EvaluationErrorLog(log, clock);
+  const evaluation = { database, enableRls, clock, errorLog };
+  const live = new PostgresAuthorizer({ ...evaluation, isStreamed });
   return {
     viewers: new Viewers(dbRoles, settings.claimSettings),
     live,
     /** For replays and explanations: it has a session of its own, so that live changes do not wait for them. */
-    replay: new PostgresAuthorizer({ database, enableRls, clock }, live),
+    replay: new PostgresAuthorizer(evaluation, live),
+    errorLog,
     checkCondition: checkCondition.bind(undefined, database),
   };
 }

@@ -1,7 +1,7 @@
 /**
- * SQL for one text that differs whenever something differs that facts of a table and rights to it come from: the
- * table, its columns, keys, policies, publications, triggers and schema, the roles and memberships of the cluster, and the functions and
- * enums that somebody made. `oid`: SQL of the table's oid.
+ * SQL for a text that changes whenever the sources of a table's facts and privileges change. These are the
+ * table, its columns, keys, policies, publications, triggers and schema; the roles and role memberships of
+ * the cluster; and all functions and enums that are not PostgreSQL's own. `oid`: SQL for the table's oid.
  */
 export function fingerprintSql(oid: string): string {
   return `(

@@ -13,13 +13,16 @@ import {
   ViewerExpressionPrinter,
 } from '../compiling/viewer-expression-printer.js';
 
-/** Functions that call functions that call functions: not further than this. */
+/** How deep calls of functions by functions are followed. */
 const MAX_CALLS_DEEP = 5;
 
-/** The table that a sub-select is of, or why it cannot be evaluated in process: the end of a sentence about it. */
+/**
+ * Returns the table of a sub-select, or why it cannot be evaluated in process: the end of a sentence about
+ * it.
+ */
 export type MembershipTables = (schema: string, name: string) => Promise<MembershipTable | string>;
 
-/** Compiles an expression over a table's row, as `pg_get_expr` or our own printer wrote it. */
+/** Compiles an expression over a table's row, in the form of `pg_get_expr` or of our own printer. */
 export async function compileExpression(
   sql: Sql,
   table: TableFacts,
@@ -47,7 +50,7 @@ async function answersFor(sql: Sql, leaves: readonly Leaf[]): Promise<readonly L
 
 async function answersOfPostgres(sql: Sql, leaves: readonly Leaf[]): Promise<readonly LeafAnswer[]> {
   const texts = leaves.map(({ sql: text, isList, isConstant }) => {
-    // A sub-select without rows has the type of its expression, which nobody evaluates.
+    // A sub-select without rows gives the type of its expression without evaluating it.
     const type = `(SELECT pg_catalog.pg_typeof((SELECT ${text} WHERE false))::oid)`;
     const own = isList ? `(SELECT typelem FROM pg_catalog.pg_type WHERE oid = ${type})` : type;
     const value = isConstant ? jsonOf({ sql: text, isList }) : 'NULL';
@@ -60,24 +63,27 @@ async function answersOfPostgres(sql: Sql, leaves: readonly Leaf[]): Promise<rea
     return row?.answers ?? [];
   } catch (error) {
     if (isExpressionError(error))
-      throw new NotCompilable('what it compares with cannot be evaluated beforehand');
+      throw new NotCompilable('what it compares with cannot be evaluated in advance');
     throw error;
   }
 }
 
-/** A leaf's value as JSON: texts, as PostgreSQL writes the values. */
+/** SQL for a leaf's value as JSON: texts, in PostgreSQL's output format. */
 export function jsonOf({ sql, isList }: Pick<Leaf, 'sql' | 'isList'>): string {
   return isList ? `pg_catalog.to_json((${sql})::text[])` : `pg_catalog.to_json((${sql})::text)`;
 }
 
-/** Not the connection's end, or a server that stops. */
+/** Whether the expression raised the error, and not the connection, the server or its resources. */
 function isExpressionError(error: unknown): boolean {
   return error instanceof Error && 'code' in error && !/^(?:08|53|57|58|XX)/.test(String(error.code));
 }
 
 const NO_NAMES: KnownNames = { functions: new Set(), enums: new Set(), tables: new Map() };
 
-/** Of the functions and types that an expression names, those that are known to be the context's alone. */
+/**
+ * Finds which functions, enums and tables named in an expression have a value or content that is known per
+ * viewer.
+ */
 async function knownNames(sql: Sql, tree: Node, membershipTables: MembershipTables): Promise<KnownNames> {
   const named = namesIn(tree);
   if (named.functions.length + named.types.length + named.tables.length === 0) return NO_NAMES;
@@ -94,7 +100,10 @@ async function knownNames(sql: Sql, tree: Node, membershipTables: MembershipTabl
   return { functions, enums: new Set(enums.map(({ name }) => name)), tables };
 }
 
-/** A function is known by its definition: an expression of settings, constants and functions of the same kind. */
+/**
+ * Adds functions whose value depends on the viewer alone, by their definition: an expression of settings,
+ * constants and such functions.
+ */
 async function addViewerFunctions(
   sql: Sql,
   names: readonly string[],

@@ -1,8 +1,11 @@
-import { quoted } from '../../../postgres/sql/identifier.js';
+import { literal, quoted } from '../../../postgres/sql/identifier.js';
 import type { TableFacts } from '../../model/table-facts.js';
 import { fingerprintSql } from './catalog-fingerprint.js';
 
-/** What a function judges for: a table in one state of the catalog, as one role. */
+/** How much of an error's message is returned, in characters: it can hold values of the row. */
+const MAX_ERROR_LENGTH = 200;
+
+/** What a function is made for: a table in one state of the catalog, and a role. */
 export interface EvaluationScope {
   readonly facts: TableFacts;
   readonly fingerprint: string;
@@ -11,27 +14,28 @@ export interface EvaluationScope {
   readonly settingNames: readonly string[];
 }
 
-/** A temporary function's text; `key` is equal for equal ones. */
+/** A temporary function; equal functions have equal keys. */
 export interface EvaluationFunction {
   readonly key: string;
-  /** What it answers with, as a list of columns. */
+  /** The columns of its result, comma-separated. */
   readonly columns: string;
-  /** The statement that makes it. */
+  /** The statement that creates it. */
   definition(name: string): string;
 }
 
 /**
- * Judges the contexts of one role on rows of one table. The function takes texts alone: one that named the table's
- * type would keep the table from being dropped.
+ * Evaluates the policies of a table on rows for viewers of one role. The parameters are texts alone: a
+ * parameter of the table's type would prevent the table from being dropped.
  *
- * It takes the rows as an array of composite literals, for each context the rows to judge (their numbers from 1; none:
- * all), and of each setting its values in the contexts. It answers for each context, by its number from 1, which rows are visible, and
- * on which the predicate failed. Nothing is answered when the fingerprint is another one. Where the time ran out, the
- * last answer has the number of the context that it ran out on, negated.
+ * Parameters: the rows as an array of composite literals, for each viewer the rows to evaluate (their numbers from 1;
+ * NULL: all), and for each setting its values of all viewers. Returns for each viewer, by its number from 1, which rows are
+ * visible, on which the predicate raised an error, and the first of these errors. Returns nothing if the
+ * fingerprint has changed. After a timeout the last item is the negated number of the viewer that was being
+ * evaluated.
  */
 export function policiesFunction(scope: EvaluationScope, predicate: string): EvaluationFunction {
-  // The round 0 has no rows and runs as our own login: there the names in the policies are looked up, to which the
-  // role may have no right, as it needs none in a SELECT.
+  // Round 0 has no rows and runs as our own login, to look up the names in the policies: the role may lack
+  // USAGE on their schemas, which a SELECT does not need.
   const work = `
   FOR "gf$i" IN 0 .. cardinality("gf$s0") LOOP
     "gf$some" := '{}';
@@ -52,13 +56,18 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
     item := "gf$i";
     visible := "gf$seen";
     failed := "gf$bad";
+    error_state := "gf$state";
+    error_text := "gf$text";
     RETURN NEXT;
   END LOOP;`;
   const parameters = `"gf$rows" text, "gf$subsets" text[], ${settingParameters(scope.settingNames)}`;
   return functionOf('policies', scope, [predicate], parameters, work);
 }
 
-/** Judges conditions, which are the same for everybody, on rows of one table. Answers for each, by its number from 1. */
+/**
+ * Evaluates conditions, which do not depend on the viewer, on rows of a table. Returns as above, by the
+ * condition's number from 1.
+ */
 export function conditionsFunction(
   scope: EvaluationScope,
   conditions: readonly string[],
@@ -70,6 +79,8 @@ export function conditionsFunction(
   item := "gf$i";
   visible := "gf$seen";
   failed := "gf$bad";
+  error_state := "gf$state";
+  error_text := "gf$text";
   RETURN NEXT;`,
   );
   const work = `
@@ -80,15 +91,16 @@ export function conditionsFunction(
 }
 
 /**
- * Evaluates expressions that are the same for all rows, for each context. Answers by the context's number from 1 the
- * JSON array of their values and of the snapshot that they were read with, or NULL where one of them raised an error.
- * Where the time ran out, the last answer has the number of the context that it ran out on, negated.
+ * Evaluates expressions that are the same for all rows, for each viewer. Returns by the viewer's number from
+ * 1 a JSON array of their values and of the snapshot that they were read in, or NULL if one raised an error:
+ * the policies are then evaluated on rows, which gives the error. After a timeout the last item is the
+ * negated number of the viewer that was being evaluated.
  */
 export function parametersFunction(
   { facts, fingerprint, role, settingNames }: EvaluationScope,
   values: readonly string[],
 ): EvaluationFunction {
-  // As in the contexts function, names are looked up as our own login, in a round that evaluates nothing.
+  // Round 0 looks up names as our own login, as in the policies function, and evaluates nothing.
   const body = `
 #variable_conflict use_column
 DECLARE
@@ -142,6 +154,8 @@ DECLARE
   "gf$seen" int[];
   "gf$bad" int[];
   "gf$holds" boolean;
+  "gf$state" text;
+  "gf$text" text;
   "gf$i" int;
 BEGIN
   IF ${fingerprintSql(String(facts.oid))} IS DISTINCT FROM ${literal(fingerprint)} THEN RETURN; END IF;
@@ -150,9 +164,9 @@ BEGIN
 END`;
   return {
     key: JSON.stringify([kind, facts.oid, fingerprint, role, settingNames, ...predicates]),
-    columns: 'item, visible, failed',
+    columns: 'item, visible, failed, error_state, error_text',
     definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}(${parameters})
-      RETURNS TABLE (item int, visible int[], failed int[]) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
+      RETURNS TABLE (item int, visible int[], failed int[], error_state text, error_text text) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
   };
 }
 
@@ -170,14 +184,16 @@ function setting(names: readonly string[]): string {
 function setRoleSql(role: string, when: string): string {
   return `IF ${when} THEN
         PERFORM pg_catalog.set_config('role', ${literal(role)}, true);
-        IF CURRENT_USER <> ${literal(role)} THEN RAISE EXCEPTION 'the role was not taken'; END IF;
+        IF CURRENT_USER <> ${literal(role)} THEN RAISE EXCEPTION 'SET ROLE had no effect'; END IF;
       END IF;`;
 }
 
-/** Asks the predicate of "gf$some", for number "gf$i": all rows at once, and, where that fails, one by one. */
+/**
+ * Evaluates the predicate on "gf$some", for item "gf$i": on all rows at once and, after an error, one by one.
+ */
 function evaluationSql(predicate: string, { columns, name }: TableFacts): string {
   const alias = quoted(name);
-  // Numbered rows have one column more: a predicate that takes the row as a whole must not see it.
+  // WITH ORDINALITY adds a column, which a predicate over the whole row must not see.
   const isNumbered = !predicate.includes('.*') && columns.every((column) => column.name !== 'ordinality');
   const select = isNumbered
     ? `SELECT pg_catalog.array_agg("ordinality"::int) INTO "gf$seen"
@@ -210,13 +226,17 @@ function evaluationSql(predicate: string, { columns, name }: TableFacts): string
           RETURN NEXT;
           RETURN;
         WHEN OTHERS THEN
+          IF "gf$bad" IS NULL THEN
+            GET STACKED DIAGNOSTICS "gf$state" = RETURNED_SQLSTATE, "gf$text" = MESSAGE_TEXT;
+            "gf$text" := pg_catalog.left("gf$text", ${MAX_ERROR_LENGTH});
+          END IF;
           "gf$bad" := "gf$bad" || coalesce("gf$numbers"["gf$n"], "gf$n");
         END;
       END LOOP;
     END;`;
 }
 
-/** The log does not carry generated columns: they are made of the row by their own expressions. */
+/** Computes generated columns, which the WAL does not carry, by their own expressions. */
 function withGeneratedColumns({ name, columns }: TableFacts, type: string): string {
   if (columns.every(({ generated }) => generated === null)) return '';
   const values = columns.map((column) =>
@@ -226,11 +246,7 @@ function withGeneratedColumns({ name, columns }: TableFacts, type: string): stri
     FROM pg_catalog.unnest("gf$all") AS ${quoted(name)});`;
 }
 
-function literal(text: string): string {
-  return ` E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
-}
-
-/** The text between dollar quotes that it does not contain. */
+/** Quotes the text with dollar quotes that it does not contain. */
 function dollarQuoted(text: string): string {
   let tag = '$gf$';
   for (let n = 0; text.includes(tag); n++) tag = `$gf${n}$`;

@@ -1,17 +1,20 @@
 import type { SqlSession } from '../../../postgres/connection/sql-session.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 
-/** Above so many functions a session is given up for a new one, which has none. */
+/** A session with this many functions is replaced by a new one, without any. */
 const MAX_FUNCTIONS = 500;
-/** The functions' statements are planned once: their tables have no statistics that a value could matter to. */
+/** The functions' statements are planned once: arrays of rows have no statistics by which values could matter. */
 const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
 
-/** Where rows are judged: a connection of its own, with the functions that were made there; a lost one is replaced. */
+/**
+ * Runs evaluation functions on a connection of its own, creates them there on first use, and replaces a lost
+ * connection.
+ */
 export class EvaluationSession {
   readonly #open: () => Promise<SqlSession>;
   #session: SqlSession | undefined;
   #names = new Map<string, string>();
-  #made = 0;
+  #created = 0;
   #timeoutMs = 0;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
@@ -20,7 +23,7 @@ export class EvaluationSession {
     this.#open = open;
   }
 
-  /** What the function answers, after all calls before it, within so many ms. */
+  /** Calls a function once earlier calls are done, with a statement_timeout in ms; returns its rows. */
   call<Row extends object>(
     evaluation: EvaluationFunction,
     values: readonly unknown[],
@@ -48,16 +51,16 @@ export class EvaluationSession {
     }
     let name = this.#names.get(evaluation.key);
     if (name === undefined) {
-      name = `evaluate_${this.#made++}`;
+      name = `evaluate_${this.#created++}`;
       await session.query(evaluation.definition(name));
       this.#names.set(evaluation.key, name);
     }
-    const places = values.map((_, n) => `$${n + 1}`).join(', ');
-    return session.query<Row>(`SELECT ${evaluation.columns} FROM pg_temp."${name}"(${places})`, values);
+    const placeholders = values.map((_, n) => `$${n + 1}`).join(', ');
+    return session.query<Row>(`SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`, values);
   }
 
   async #ready(): Promise<SqlSession> {
-    if (this.#isClosed) throw new Error('the session is closed');
+    if (this.#isClosed) throw new Error('the evaluation session is closed');
     if (this.#session !== undefined && !this.#session.isLost && this.#names.size < MAX_FUNCTIONS)
       return this.#session;
     this.#session?.close();

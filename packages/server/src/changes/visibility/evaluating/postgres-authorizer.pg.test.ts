@@ -40,7 +40,10 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
 
   let tables = 0;
 
-  /** A table with these columns, made fresh, which the default role may read; `statements` run after it with `t` as its name. */
+  /**
+   * Creates a table with these columns that the default role can read; runs `statements`, of its name, after
+   * that.
+   */
   async function table(columns: string, statements: (name: string) => string = () => '') {
     const name = `t${tables++}`;
     await sql(
@@ -63,7 +66,9 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     return { key: `${role} ${userId} ${json}`, role, userId, claims: json, settings: [] };
   }
 
-  /** Asks again when the catalog has changed: roles belong to the whole PostgreSQL, and other tests make some. */
+  /**
+   * Retries when the catalog has changed: roles belong to the whole PostgreSQL, and other tests create some.
+   */
   async function steadily<T>(ask: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
@@ -88,7 +93,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
   const OWN = (name: string) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON ${name} FOR SELECT USING (user_id = current_setting('app.current_user_id')::uuid)`;
 
-  it('lets each context see its own rows, and says on which the policy failed', async () => {
+  it('lets each viewer see its own rows, and returns the rows on which the policy raised an error', async () => {
     const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const privileges = await authorizer.privileges(await facts(), DEFAULT_DB_ROLE);
     expect(privileges).toMatchObject({ canSelect: true, rows: 'filtered', reads: new Set(['user_id']) });
@@ -105,7 +110,28 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     ]);
   });
 
-  it('judges for each request only the rows that it asks for', async () => {
+  it('returns PostgreSQL’s message and SQLSTATE of the first row that failed, and none where no row did', async () => {
+    const { facts } = await table(
+      'id int PRIMARY KEY, body text',
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON ${name} USING (body::int > 0 AND current_setting('app.current_user_id') <> '')`,
+    );
+    const rows = [
+      ['1', '1'],
+      ['2', 'one'],
+      ['3', 'x'.repeat(500)],
+    ];
+    const asked = [[1, 2], [0], [2]].map((own) => ({ viewer: viewer(ADA), rows: own }));
+    const results = await steadily(async () => authorizer.evaluatePolicies(await facts(), rows, asked));
+    expect(results.map(({ failed, error }) => [[...failed], error])).toEqual([
+      [[1, 2], { sqlstate: '22P02', message: 'invalid input syntax for type integer: "one"' }],
+      [[], undefined],
+      [[2], { sqlstate: '22P02', message: expect.stringMatching(/^invalid input .*: "x{10,}$/) }],
+    ]);
+    expect(results[2]?.error?.message).toHaveLength(200);
+  });
+
+  it('evaluates for each request only the rows that it lists', async () => {
     const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const rows = [
       ['1', ADA],
@@ -119,7 +145,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     expect(oid).toBeGreaterThan(0);
   });
 
-  it('sees a policy that was altered, and a right that was revoked, at the very next question', async () => {
+  it('notices an altered policy and a revoked privilege at the next call', async () => {
     const { name, oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const before = await facts();
     await seen(oid, [['1', ADA]], [viewer(ADA)]);
@@ -137,14 +163,14 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     expect(await authorizer.privileges(await facts(), DEFAULT_DB_ROLE)).toMatchObject({ canSelect: false });
   });
 
-  it('does not keep a table from being altered or dropped', async () => {
+  it('does not prevent a table from being altered or dropped', async () => {
     const { name, oid } = await table('id int PRIMARY KEY, user_id uuid, x int', OWN);
     await seen(oid, [['1', ADA, null]], [viewer(ADA)]);
     await sql(test.url, `ALTER TABLE ${name} DROP COLUMN x; DROP TABLE ${name}`);
     expect(await authorizer.current(oid)).toBeUndefined();
   });
 
-  it('cuts off a policy that takes too long, and the others are judged', async () => {
+  it('cancels a policy that takes too long, and evaluates the other viewers', async () => {
     const { oid } = await table(
       'id int PRIMARY KEY, user_id text',
       (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
@@ -166,7 +192,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     expect((await seen(oid, rows, [viewer('slow'), viewer('ada')]))[1]).toEqual([[1], []]);
   }, 60_000);
 
-  it('a list of memberships that takes too long is asked for alone, and the others are there', async () => {
+  it('reads a list of memberships that takes too long alone, and returns the others', async () => {
     const all = new PostgresAuthorizer({
       database,
       enableRls: true,
@@ -191,15 +217,15 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     );
     try {
       const users = [viewer('ada'), viewer('slow'), viewer('bob')];
-      const slots = await steadily(async () => {
+      const parameters = await steadily(async () => {
         const facts = await all.facts(oid);
         if (facts === undefined) throw new Error('no such table');
         expect((await all.privileges(facts, DEFAULT_DB_ROLE)).policyCompilation).toHaveProperty('compiled');
         return all.evaluateParameters(facts, DEFAULT_DB_ROLE, users);
       });
-      const rooms = slots.map((own) =>
-        own?.parameters.flatMap((slot) =>
-          slot !== null && typeof slot === 'object' ? [...slot.values] : [],
+      const rooms = parameters.map((own) =>
+        own?.parameters.flatMap((parameter) =>
+          parameter !== null && typeof parameter === 'object' ? [...parameter.values] : [],
         ),
       );
       expect(rooms).toEqual([['1'], undefined, ['2']]);
@@ -210,9 +236,9 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
 
   it('computes generated columns from the row', async () => {
     const { oid } = await table(
-      `id int PRIMARY KEY, owner text, folded text GENERATED ALWAYS AS (lower(owner)) STORED`,
+      `id int PRIMARY KEY, owner text, lowered text GENERATED ALWAYS AS (lower(owner)) STORED`,
       (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
-        CREATE POLICY own ON ${name} USING (folded = current_setting('app.current_user_id'))`,
+        CREATE POLICY own ON ${name} USING (lowered = current_setting('app.current_user_id'))`,
     );
     const rows = [
       ['1', 'ADA', null],
@@ -221,7 +247,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     expect(await seen(oid, rows, [viewer('ada')])).toEqual([[[0], []]]);
   });
 
-  it('asks conditions of all rows, and tells on which one fails', async () => {
+  it('evaluates conditions on all rows, and returns the rows on which one raised an error', async () => {
     const { facts } = await table('id int PRIMARY KEY, n int');
     const conditions = ['("n" > 1)', '((10 / "n") = 5)', '("n" IS NULL)'].map((text) => ({
       sql: text,

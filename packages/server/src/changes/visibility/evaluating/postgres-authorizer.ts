@@ -9,6 +9,7 @@ import { rowArrayLiteral } from '../../values/row-literal.js';
 import {
   type Authorizer,
   type Condition,
+  type EvaluationError,
   type EvaluationRequest,
   type EvaluationResult,
   StaleFacts,
@@ -18,6 +19,7 @@ import type { Compilation, ParameterLeaf } from '../compiling/compiled-expressio
 import { NotCompilable } from '../compiling/not-compilable.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
+import type { EvaluationErrorLog } from './evaluation-error-log.js';
 import {
   conditionsFunction,
   type EvaluationFunction,
@@ -26,22 +28,25 @@ import {
 } from './evaluation-function.js';
 import { EvaluationSession } from './evaluation-session.js';
 import { TableCatalog } from './table-catalog.js';
+import { areVisible } from './visible-transactions.js';
 
 export interface PostgresAuthorizerOptions {
   readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
-  /** False: policies are not applied; rights to tables and columns are. */
+  /** False: policies are not applied; privileges on tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
-  /** SQL for whether all changes of the table `c` are told by the stream; missing: of none. */
+  /** Where errors of policies and conditions are logged; missing: nowhere. */
+  readonly errorLog?: EvaluationErrorLog;
+  /** SQL for whether the stream has all changes of the table `c`; missing: of no table. */
   readonly isStreamed?: () => string;
 }
 
-/** How long a judgement may take: of many contexts at once, and of one that was too slow among others, in ms. */
+/** Time limits of an evaluation: of a group, and of one item that was too slow in a group, in ms. */
 const GROUP_TIMEOUT_MS = 2_000;
 const SINGLE_TIMEOUT_MS = 1_000;
-/** What was too slow alone is not asked again for so long, in ms. */
+/** How long an item that was too slow alone is not evaluated again, in ms. */
 const SUSPENDED_MS = 30_000;
-/** How often the catalog is looked at, in ms; judgements look at it themselves. */
+/** How often the catalog is checked for changes, in ms; evaluations check it themselves. */
 const CATALOG_CHECK_MS = 2_000;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
@@ -50,39 +55,47 @@ interface AnswerRow {
   readonly item: number;
   readonly visible: readonly number[] | null;
   readonly failed: readonly number[] | null;
+  /** Of the first row that failed; of an earlier item where none did. */
+  readonly error_state: string | null;
+  readonly error_text: string | null;
 }
 
 interface ParametersRow {
   readonly item: number;
-  /** The values, and behind them the snapshot that they were read with. */
+  /** The values, followed by the snapshot that they were read in. */
   readonly parameters: readonly (string | readonly (string | null)[] | null)[] | null;
 }
 
-/** One thing that is judged: a context, or a condition. */
+/** A viewer or a condition to evaluate. */
 interface Item {
-  /** Equal for what is equally slow. */
+  /** Equal items are equally slow. */
   readonly key: string;
   readonly rows: readonly number[];
 }
 
-/** Has PostgreSQL judge the rows as the log has them, many contexts and rows at once: right for every policy. */
+/**
+ * Has PostgreSQL evaluate policies and conditions on row images, many viewers and rows at once: correct for
+ * every policy.
+ */
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
   readonly #database: Sql;
-  /** What slots hold that depends on the context alone. */
+  /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #clock: Clock;
-  /** What was too slow, and until when it counts as failed. */
+  readonly #errorLog: EvaluationErrorLog | undefined;
+  /** The items that were too slow, with the time until which they count as failed. */
   readonly #suspended = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
 
-  /** `beside`: one whose catalog is used, beside which this one judges in a session of its own. */
+  /** `sharesCatalogWith`: an authorizer whose catalog this one uses; it evaluates in a session of its own. */
   constructor(
-    { database, enableRls, clock, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
+    { database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#clock = clock;
+    this.#errorLog = errorLog;
     this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
@@ -115,14 +128,14 @@ export class PostgresAuthorizer implements Authorizer {
   }
 
   compileCondition(table: TableFacts, { sql }: Condition): Promise<Compilation> {
-    return this.#catalog.condition(table, sql);
+    return this.#catalog.compileCondition(table, sql);
   }
 
   forgetAll(): void {
     this.#catalog.forgetAll();
   }
 
-  /** Whether what was read from this table is relied on: then its changes must come. */
+  /** Whether memberships were read from this table: then its changes must be streamed. */
   isMembershipTable(oid: number): boolean {
     return this.#catalog.membershipTables.has(oid);
   }
@@ -130,7 +143,7 @@ export class PostgresAuthorizer implements Authorizer {
   async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
     if (!(await areVisible(this.#database, xids))) throw new StaleFacts();
     if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
-    // What is known by now may be of a later state than these facts.
+    // The catalog may have been read again since, in a later state than these facts.
     for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
   }
 
@@ -140,10 +153,10 @@ export class PostgresAuthorizer implements Authorizer {
     viewers: readonly Viewer[],
   ): Promise<readonly (ViewerParameters | undefined)[]> {
     const { policyCompilation } = await this.#catalog.privileges(table, role);
-    if (!('compiled' in policyCompilation)) throw new Error('policies that are not compiled');
+    if (!('compiled' in policyCompilation)) throw new Error('the policies are not compiled');
     const { parameters, memberships } = policyCompilation.compiled;
     if (parameters.length === 0) return viewers.map(() => NO_PARAMETERS);
-    // What is read from tables is another thing each time.
+    // Memberships are read from tables, which change.
     if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers);
     const known =
       this.#parameters.get(policyCompilation) ?? new WeakMap<Viewer, ViewerParameters | undefined>();
@@ -160,17 +173,17 @@ export class PostgresAuthorizer implements Authorizer {
     parameters: readonly ParameterLeaf[],
     viewers: readonly Viewer[],
   ): Promise<readonly (ViewerParameters | undefined)[]> {
-    const { fingerprint } = this.#catalog.of(table);
+    const { fingerprint } = this.#catalog.known(table);
     const values = parameters.map(({ leaf }) => jsonOf(leaf));
     const settingNames = settingNamesOf(viewers);
     const evaluation = parametersFunction({ facts: table, fingerprint, role, settingNames }, values);
-    const folded = new Map<Viewer, ViewerParameters | undefined>();
+    const evaluated = new Map<Viewer, ViewerParameters | undefined>();
     const snapshots = new Map<string, RowSnapshot>();
     const items = viewers.map((viewer) => ({
       key: JSON.stringify([table.oid, 'parameters', viewer.key]),
       viewer,
     }));
-    const question = (asked: readonly (typeof items)[number][]) => ({
+    const callFor = (asked: readonly (typeof items)[number][]) => ({
       evaluation,
       values: settingValuesOf(asked.map(({ viewer }) => viewer)),
     });
@@ -179,13 +192,13 @@ export class PostgresAuthorizer implements Authorizer {
       await this.#ask<(typeof items)[number], ParametersRow>(
         table,
         asked,
-        question,
+        callFor,
         GROUP_TIMEOUT_MS,
-        ({ viewer }, row) => folded.set(viewer, parametersOf(row, parameters, snapshots)),
+        ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
       );
     }
-    // PostgreSQL judges those for whom it takes too long.
-    return viewers.map((viewer) => folded.get(viewer));
+    // A viewer whose parameters take too long has none: PostgreSQL evaluates its policies.
+    return viewers.map((viewer) => evaluated.get(viewer));
   }
 
   async evaluateConditions(
@@ -193,7 +206,7 @@ export class PostgresAuthorizer implements Authorizer {
     rows: readonly RowImage[],
     conditions: readonly Condition[],
   ): Promise<EvaluationResult[]> {
-    const { fingerprint } = this.#catalog.of(table);
+    const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
     const all = rows.map((_, n) => n);
     const literal = rowArrayLiteral(rows);
@@ -210,6 +223,7 @@ export class PostgresAuthorizer implements Authorizer {
       }));
       results.push(...evaluated);
     }
+    this.#report(table, DEFAULT_DB_ROLE, results, []);
     return results;
   }
 
@@ -220,10 +234,11 @@ export class PostgresAuthorizer implements Authorizer {
   ): Promise<EvaluationResult[]> {
     const role = requests[0]?.viewer.role;
     if (role === undefined) return [];
-    if (requests.some(({ viewer }) => viewer.role !== role)) throw new Error('contexts of several roles');
-    const { fingerprint } = this.#catalog.of(table);
-    const { predicate } = await this.#catalog.privileges(table, role);
-    if (predicate === null) throw new Error('a role that is not judged');
+    if (requests.some(({ viewer }) => viewer.role !== role))
+      throw new Error('the viewers have several roles');
+    const { fingerprint } = this.#catalog.known(table);
+    const { predicate, policies } = await this.#catalog.privileges(table, role);
+    if (predicate === null) throw new Error('the role has no policies to evaluate');
     const settingNames = settingNamesOf(requests.map(({ viewer }) => viewer));
     const evaluation = policiesFunction({ facts: table, fingerprint, role, settingNames }, predicate);
     const literal = rowArrayLiteral(rows);
@@ -232,7 +247,7 @@ export class PostgresAuthorizer implements Authorizer {
       rows: own,
       viewer,
     }));
-    return this.#evaluate(table, items, (asked) => ({
+    const results = await this.#evaluate(table, items, (asked) => ({
       evaluation,
       values: [
         literal,
@@ -242,45 +257,72 @@ export class PostgresAuthorizer implements Authorizer {
         ...settingValuesOf(asked.map(({ viewer }) => viewer)),
       ],
     }));
+    this.#report(
+      table,
+      role,
+      results,
+      policies.map(({ name }) => name),
+    );
+    return results;
   }
 
-  /** Leaves out what was too slow of late, asks for the others, and puts the answers in the order of the items. */
+  /**
+   * Logs the errors of results. `policies`: the names of the evaluated policies; empty: conditions were
+   * evaluated.
+   */
+  #report(
+    table: TableFacts,
+    role: string,
+    results: readonly EvaluationResult[],
+    policies: readonly string[],
+  ): void {
+    const raisedBy = policies.length === 0 ? 'condition' : 'policy';
+    for (const { error } of results)
+      if (error !== undefined) this.#errorLog?.report({ table, role, error, raisedBy, policies });
+  }
+
+  /** Evaluates the items that are not suspended; returns the results in the order of the items. */
   async #evaluate<T extends Item>(
     table: TableFacts,
     items: readonly T[],
-    question: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
+    callFor: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
   ): Promise<EvaluationResult[]> {
     const answers = new Map<T, EvaluationResult>();
     await this.#ask<T, AnswerRow>(
       table,
       this.#withoutSuspended(items),
-      question,
+      callFor,
       GROUP_TIMEOUT_MS,
-      (item, row) => answers.set(item, { visible: numbers(row.visible), failed: numbers(row.failed) }),
+      (item, row) => answers.set(item, resultOf(row)),
     );
-    return items.map((item) => answers.get(item) ?? { visible: new Set(), failed: new Set(item.rows) });
+    return items.map(
+      (item) => answers.get(item) ?? { visible: new Set(), failed: new Set(item.rows), error: TOO_SLOW },
+    );
   }
 
-  /** Those that were not too slow of late. */
+  /** The items that have not been too slow recently. */
   #withoutSuspended<T extends { readonly key: string }>(items: readonly T[]): T[] {
     const now = this.#clock();
     return items.filter(({ key }) => (this.#suspended.get(key) ?? 0) <= now);
   }
 
-  /** One question; what it takes too long on is asked alone, and the rest after it. */
+  /**
+   * Evaluates items in one call; an item that takes too long is evaluated again alone, and those after it in
+   * another call.
+   */
   async #ask<T extends { readonly key: string }, Row extends { readonly item: number }>(
     table: TableFacts,
     asked: readonly T[],
-    question: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
+    callFor: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
     timeoutMs: number,
-    answered: (item: T, row: Row) => void,
+    onRow: (item: T, row: Row) => void,
   ): Promise<void> {
     if (asked.length === 0) return;
-    const { evaluation, values } = question(asked);
+    const { evaluation, values } = callFor(asked);
     const rows = await this.#session.call<Row>(evaluation, values, timeoutMs);
     for (const row of rows) {
       const item = asked[row.item - 1];
-      if (item !== undefined) answered(item, row);
+      if (item !== undefined) onRow(item, row);
     }
     const last = rows.at(-1)?.item ?? 0;
     if (last === asked.length) return;
@@ -292,8 +334,8 @@ export class PostgresAuthorizer implements Authorizer {
     const rest = asked.slice(-last);
     const [slowItem] = slow;
     if (slowItem !== undefined && asked.length === 1) this.#suspend(slowItem.key);
-    else await this.#ask(table, slow, question, SINGLE_TIMEOUT_MS, answered);
-    await this.#ask(table, rest, question, GROUP_TIMEOUT_MS, answered);
+    else await this.#ask(table, slow, callFor, SINGLE_TIMEOUT_MS, onRow);
+    await this.#ask(table, rest, callFor, GROUP_TIMEOUT_MS, onRow);
   }
 
   #suspend(key: string): void {
@@ -303,21 +345,21 @@ export class PostgresAuthorizer implements Authorizer {
   }
 }
 
-/** The settings of contexts, which are the same in all of them. */
+/** Returns the names of the settings of viewers, which are the same for all. */
 function settingNamesOf([first]: readonly Viewer[]): string[] {
   return first === undefined ? [] : settingsOf(first).map(({ name }) => name);
 }
 
-/** Of each setting, its values in the contexts. */
+/** Returns for each setting its values of all viewers. */
 function settingValuesOf(viewers: readonly Viewer[]): string[][] {
   const values = viewers.map((viewer) => settingsOf(viewer));
   return (values[0] ?? []).map((_, n) => values.map((settings) => settings[n]?.value ?? ''));
 }
 
-/** What is the same for everybody. */
+/** The parameters of policies without any. */
 const NO_PARAMETERS: ViewerParameters = { parameters: [], asOf: new RowSnapshot('0:0:') };
 
-/** `snapshots`: those that were read already, which are few. */
+/** `snapshots`: the snapshots parsed so far, by their text, since most viewers share one. */
 function parametersOf(
   { parameters: values }: ParametersRow,
   parameters: readonly ParameterLeaf[],
@@ -335,22 +377,24 @@ function parametersOf(
   }
 }
 
-/**
- * A commit is in the log a moment before others see what it did: whether everybody sees these transactions, by the
- * lower halves of their numbers.
- */
-async function areVisible(sql: Sql, xids: readonly number[]): Promise<boolean> {
-  if (xids.length === 0) return true;
-  const [row] = await sql.query<{ visible: boolean }>(
-    `SELECT bool_and(pg_catalog.pg_visible_in_snapshot((newest.xid - (newest.xid - given.xid) % 4294967296)::text::xid8, newest.snapshot)) AS visible
-     FROM (SELECT s AS snapshot, pg_catalog.pg_snapshot_xmax(s)::text::numeric AS xid FROM pg_catalog.pg_current_snapshot() s) newest,
-       unnest($1::numeric[]) AS given(xid) WHERE given.xid <= newest.xid`,
-    [xids],
-  );
-  return row?.visible !== false;
+/** PostgreSQL's error for a statement that it cancelled, which the functions do not return. */
+const TOO_SLOW: EvaluationError = {
+  sqlstate: '57014',
+  message: 'canceling statement due to statement timeout',
+};
+
+function resultOf({
+  visible,
+  failed,
+  error_state: sqlstate,
+  error_text: message,
+}: AnswerRow): EvaluationResult {
+  const result = { visible: numbers(visible), failed: numbers(failed) };
+  if (result.failed.size === 0 || sqlstate === null) return result;
+  return { ...result, error: { sqlstate, message: message ?? '' } };
 }
 
-/** Places from 0 of numbers from 1. */
+/** Converts numbers from 1 to indexes from 0. */
 function numbers(from: readonly number[] | null): ReadonlySet<number> {
   return new Set((from ?? []).map((row) => row - 1));
 }

@@ -5,19 +5,19 @@ import type { Policy, RolePrivileges } from '../role-privileges.js';
 import { compileExpression, type MembershipTables } from './compile-expression.js';
 import { callsWithoutArguments, withSubSelects } from './policy-text.js';
 
-/** The rights of a role with the expression that its policies come to. */
+/** The privileges of a role with the expression that its policies amount to. */
 export interface CompiledPrivileges extends RolePrivileges {
-  /** SQL over a row of the table under its own name; null unless judged. */
+  /** SQL over a row of the table under its own name; null unless rows are filtered. */
   readonly predicate: string | null;
 }
 
 interface PrivilegesRow {
   readonly may_use_schema: boolean;
   readonly may_select: boolean;
-  readonly is_beyond_policies: boolean;
+  readonly is_superuser_or_bypassrls: boolean;
   readonly columns: readonly string[];
-  /** Row level security is off for the table, or this role passes it by. */
-  readonly passes_by: boolean;
+  /** Row level security is off for the table, or does not apply to the role. */
+  readonly bypasses_policies: boolean;
   readonly policies: readonly Policy[];
   readonly reads: readonly string[];
 }
@@ -30,17 +30,17 @@ const DENIED: CompiledPrivileges = {
   reads: NO_COLUMNS,
   predicate: null,
   policies: [],
-  policyCompilation: { reason: 'the role may not read the table' },
+  policyCompilation: { reason: 'the role has no privilege to read the table' },
 };
-/** Nobody subscribes as a role to which no policy applies, by an oversight least of all. */
+/** No subscriber is evaluated as a role that bypasses policies, so that a wrong setting exposes nothing. */
 const BYPASSES_POLICIES: CompiledPrivileges = {
   ...DENIED,
   policyCompilation: {
-    reason: 'the role is a superuser or has BYPASSRLS, and nobody is judged as such a role',
+    reason: 'the role is a superuser or has BYPASSRLS, and no subscriber is evaluated as such a role',
   },
 };
 
-/** Reads what the role may do with the table. A role that does not exist may do nothing. */
+/** Reads the privileges of a role on a table. A role that does not exist has none. */
 export async function readPrivileges(
   sql: Sql,
   facts: TableFacts,
@@ -50,9 +50,9 @@ export async function readPrivileges(
 ): Promise<CompiledPrivileges> {
   const [row] = await sql.query<PrivilegesRow>(PRIVILEGES, [facts.oid, role]);
   if (row === undefined || !row.may_use_schema || !(row.may_select || row.columns.length > 0)) return DENIED;
-  if (row.is_beyond_policies && applyPolicies) return BYPASSES_POLICIES;
+  if (row.is_superuser_or_bypassrls && applyPolicies) return BYPASSES_POLICIES;
   const seen = { ...DENIED, canSelect: true, columns: new Set(row.columns) };
-  if (row.passes_by || !applyPolicies) return { ...seen, rows: 'all' };
+  if (row.bypasses_policies || !applyPolicies) return { ...seen, rows: 'all' };
   const { policies } = row;
   const predicate = composed(policies);
   if (predicate === null) return { ...seen, policies, rows: 'none' };
@@ -66,7 +66,7 @@ export async function readPrivileges(
   };
 }
 
-/** In process where each policy is exact there. The reason names the first that is not. */
+/** Compiles the policies if each is compilable; the reason names the first that is not. */
 async function compilationOf(
   sql: Sql,
   facts: TableFacts,
@@ -84,8 +84,8 @@ async function compilationOf(
 }
 
 /**
- * What all policies come to (PostgreSQL manual, "Row Security Policies"): one of the permissive ones and all of the
- * restrictive ones; null without a permissive one. Those that have no expression do not count.
+ * Combines the policies (PostgreSQL manual, "Row Security Policies"): at least one permissive and all
+ * restrictive ones must be true; null without a permissive one. Policies without an expression do not count.
  */
 function composed(policies: PrivilegesRow['policies']): string | null {
   const permissive = policies
@@ -98,7 +98,10 @@ function composed(policies: PrivilegesRow['policies']): string | null {
   return [...restrictive, `(${permissive.join(' OR ')})`].join(' AND ');
 }
 
-/** The columns that the policies read; all of them where a policy takes the row as a whole, or a generated column. */
+/**
+ * Returns the columns that the policies read: all of them if a policy reads the whole row or a generated
+ * column.
+ */
 function columnsRead(facts: TableFacts, { reads }: PrivilegesRow, predicate: string): ReadonlySet<string> {
   const takesAll =
     predicate.includes('.*') ||
@@ -131,9 +134,9 @@ const PRIVILEGES = `
     (SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
        AND pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT')) AS columns,
-    r.rolsuper OR r.rolbypassrls AS is_beyond_policies,
+    r.rolsuper OR r.rolbypassrls AS is_superuser_or_bypassrls,
     NOT c.relrowsecurity
-      OR NOT c.relforcerowsecurity AND pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE') AS passes_by,
+      OR NOT c.relforcerowsecurity AND pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE') AS bypasses_policies,
     (SELECT coalesce(json_agg(json_build_object('name', p.polname, 'permissive', p.polpermissive,
         'expression', pg_catalog.pg_get_expr(p.polqual, p.polrelid)) ORDER BY p.polname), '[]')
      FROM applied p) AS policies,

@@ -6,23 +6,29 @@ import { fingerprintSql } from './catalog-fingerprint.js';
 import { compileExpression, type MembershipTables } from './compile-expression.js';
 import { type CompiledPrivileges, readPrivileges } from './privilege-reader.js';
 
-/** What is known of one table: as of one state of the catalog, which the fingerprint names. */
+/**
+ * The facts about one table, its privileges and conditions, in the state of the catalog that the fingerprint
+ * identifies.
+ */
 export interface KnownTable {
   readonly facts: TableFacts;
   readonly fingerprint: string;
   readonly privileges: Map<string, Promise<CompiledPrivileges>>;
-  /** By their SQL. */
+  /** Compiled conditions, by their SQL. */
   readonly conditions: Map<string, Promise<Compilation>>;
-  /** The tables that compiled policies look into, by oid, and what their fingerprints were. */
+  /** The fingerprints of the tables that compiled policies read, by oid. */
   readonly memberships: Map<number, string>;
 }
 
-/** What `pg_class` and its kin say of a table; undefined where there is none. */
+/** A row of FACTS. */
 interface TableRow extends TableFacts {
   readonly fingerprint: string;
 }
 
-/** Tables, roles' rights to them and policies, read when they are first asked for and again when they have changed. */
+/**
+ * Caches facts about tables, roles' privileges on them and policies; reads them again when the catalog has
+ * changed.
+ */
 export class TableCatalog {
   readonly #sql: Sql;
   readonly #applyPolicies: boolean;
@@ -32,8 +38,8 @@ export class TableCatalog {
   readonly #isStreamed: () => string;
 
   /**
-   * `applyPolicies` false: row level security is left out of the rights. `isStreamed`: SQL for whether all changes of the
-   * table `c` are told by the stream.
+   * `applyPolicies` false: row level security is not part of the privileges. `isStreamed`: SQL for whether
+   * the stream has all changes of the table `c`.
    */
   constructor(sql: Sql, applyPolicies: boolean, isStreamed: () => string) {
     this.#sql = sql;
@@ -41,7 +47,7 @@ export class TableCatalog {
     this.#isStreamed = isStreamed;
   }
 
-  /** The tables whose changes must be heard of, since what was read from them is relied on. */
+  /** The tables that memberships were read from, whose changes must therefore be streamed. */
   get membershipTables(): ReadonlySet<number> {
     return this.#membershipTables;
   }
@@ -56,15 +62,15 @@ export class TableCatalog {
     return table;
   }
 
-  /** What is known of the table that these facts are of. */
-  of(facts: TableFacts): KnownTable {
+  /** The table that these facts belong to. */
+  known(facts: TableFacts): KnownTable {
     const known = this.#known.get(facts);
-    if (known === undefined) throw new Error('facts that the catalog has not given');
+    if (known === undefined) throw new Error('the facts are not of this catalog');
     return known;
   }
 
   privileges(facts: TableFacts, role: string): Promise<CompiledPrivileges> {
-    const { privileges } = this.of(facts);
+    const { privileges } = this.known(facts);
     let compiled = privileges.get(role);
     if (compiled === undefined) {
       compiled = this.#readPrivileges(facts, role);
@@ -74,9 +80,9 @@ export class TableCatalog {
     return compiled;
   }
 
-  /** Whether a condition is evaluated in process. */
-  condition(facts: TableFacts, sql: string): Promise<Compilation> {
-    const { conditions } = this.of(facts);
+  /** Compiles a condition, or returns why it is not compilable. */
+  compileCondition(facts: TableFacts, sql: string): Promise<Compilation> {
+    const { conditions } = this.known(facts);
     let compiled = conditions.get(sql);
     if (compiled === undefined) {
       compiled = compileExpression(this.#sql, facts, sql, NO_TABLES);
@@ -90,12 +96,17 @@ export class TableCatalog {
     this.#tables.delete(oid);
   }
 
-  /** Another table is streamed, or no more. */
+  /**
+   * Called when a table has been enabled or disabled: compiled policies depend on which tables are streamed.
+   */
   forgetAll(): void {
     this.#tables.clear();
   }
 
-  /** Forgets every table (of these; missing: of all) whose catalog entries have changed. False: some have. */
+  /**
+   * Forgets those of these tables (missing: of all) whose catalog entries have changed. Returns false if some
+   * have.
+   */
   async check(oids: readonly number[] = [...this.#tables.keys()]): Promise<boolean> {
     const dependents = new Map<number, KnownTable[]>();
     for (const oid of oids) {
@@ -128,7 +139,7 @@ export class TableCatalog {
   }
 
   async #readPrivileges(facts: TableFacts, role: string): Promise<CompiledPrivileges> {
-    const { memberships } = this.of(facts);
+    const { memberships } = this.known(facts);
     const dependents: MembershipTables = async (schema, name) => {
       const dependent = await this.#membershipTable(schema, name, role);
       if (typeof dependent === 'string') return dependent;
@@ -143,7 +154,10 @@ export class TableCatalog {
     return privileges;
   }
 
-  /** A table that memberships can be read from, or why not. What of it a role sees must depend on its rows alone. */
+  /**
+   * Returns a table that memberships can be read from, or why not. The rows that a role sees must depend on
+   * its own rows alone.
+   */
   async #membershipTable(
     schema: string,
     name: string,
@@ -158,14 +172,14 @@ export class TableCatalog {
        WHERE n.nspname = $1 AND c.relname = $2`,
       [schema, name],
     );
-    if (row?.plain !== true) return 'is no table of its own';
+    if (row?.plain !== true) return 'is not an ordinary table';
     if (!row.streamed) return 'is not set up for row changes';
     const known = await this.#read(row.oid);
-    if (known === undefined) return 'is no table of its own';
+    if (known === undefined) return 'is not an ordinary table';
     const privileges = await readPrivileges(this.#sql, known.facts, role, this.#applyPolicies, NO_TABLES);
-    if (!privileges.canSelect || privileges.rows === 'none') return 'the role may not read';
+    if (!privileges.canSelect || privileges.rows === 'none') return 'the role cannot read';
     if (privileges.rows === 'filtered' && 'reason' in privileges.policyCompilation)
-      return 'has policies that only PostgreSQL can judge';
+      return 'has policies that only PostgreSQL can evaluate';
     return { known, isOpen: privileges.rows === 'all' };
   }
 
@@ -196,7 +210,7 @@ const COLUMN: Record<keyof ColumnFacts, string> = {
   family: familySql('a.atttypid', 'a.attcollation'),
 };
 
-/** Names and expressions come out qualified, since the session's search path is empty. */
+/** Names and expressions are qualified, since the session's search path is empty. */
 const FACTS = `
   WITH t AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident
