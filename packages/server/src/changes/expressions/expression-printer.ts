@@ -215,11 +215,11 @@ export class ExpressionPrinter {
 
   #subscript({ arg, indirection }: Node): string {
     const parts = asList(indirection).map((step) => {
-      const { is_slice: isSlice, lidx, uidx, ...others } = asNode(asNode(step).A_Indices);
+      const { is_slice: isRange, lidx, uidx, ...others } = asNode(asNode(step).A_Indices);
       if (asNode(step).A_Indices === undefined || Object.keys(others).length > 0)
         throw refusal('A condition cannot read fields of composite values');
       const upper = uidx === undefined ? '' : this.print(uidx);
-      if (isSlice !== true) return `[${upper}]`;
+      if (isRange !== true) return `[${upper}]`;
       return `[${lidx === undefined ? '' : this.print(lidx)}:${upper}]`;
     });
     return `(${this.print(arg)})${parts.join('')}`;
