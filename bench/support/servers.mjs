@@ -2,8 +2,10 @@ import { fork, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { signToken } from './token.mjs';
 import { VoidRun } from './void-run.mjs';
@@ -21,10 +23,10 @@ import { VoidRun } from './void-run.mjs';
 const MAIN = 'packages/server/dist/cli/main.js';
 
 const START_MS = 120_000;
+const POLL_MS = 50;
 
 /** Everything is on; only the limits that ten thousand connections of one machine would meet are raised. */
 const SETTINGS = {
-  REALTIME_PORT: '0',
   REALTIME_MAX_CONNECTIONS: '100000',
   REALTIME_MAX_CONNECTIONS_PER_IP: '100000',
   REALTIME_CONNECTION_RATE: '100000/s, burst 100000',
@@ -46,6 +48,7 @@ export async function startOurs(
 ) {
   const dataDir = await mkdtemp(join(tmpdir(), 'goforward-bench-'));
   const secret = randomBytes(32).toString('hex');
+  const port = await freePort();
   const inherited = Object.entries(process.env).filter(
     ([name]) => !name.startsWith('REALTIME_') && name !== 'DATABASE_URL',
   );
@@ -53,11 +56,12 @@ export async function startOurs(
     process.execPath,
     [...nodeOptions.split(' ').filter(Boolean), join(root, MAIN), 'start'],
     {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'ignore', 'inherit'],
       env: {
         ...Object.fromEntries(inherited),
         ...SETTINGS,
         ...env,
+        REALTIME_PORT: String(port),
         REALTIME_DATA_DIR: dataDir,
         REALTIME_JWT_SECRET: secret,
       },
@@ -74,10 +78,9 @@ export async function startOurs(
     await rm(dataDir, { recursive: true, force: true });
   };
   try {
-    const port = await portOfGreeting(child);
     const token = (/** @type {{ userId: string, role: string }} */ user) => signToken(secret, user);
     const path = (channel, user) => `/realtime/channels/${channel}/ws?token=${token(user)}`;
-    await streaming(port);
+    await streaming(child, port);
     const [at, password] = await Promise.all(
       ['postgres-port', 'postgres-password'].map((name) => readFile(join(dataDir, name), 'utf8')),
     );
@@ -89,13 +92,31 @@ export async function startOurs(
   }
 }
 
-/** Resolves when row changes are read: what is written before is not told. @param {number} port */
-async function streaming(port) {
-  for (;;) {
-    const answer = await fetch(`http://127.0.0.1:${port}/readyz`);
-    const { parts } = await answer.json();
-    if (parts.row_changes.status === 'streaming') return;
+/**
+ * Resolves when row changes are read: what is written before would not be sent. Asks until then, since what a server
+ * prints at start differs between versions.
+ * @param {import('node:child_process').ChildProcess} child
+ * @param {number} port
+ */
+async function streaming(child, port) {
+  const deadline = Date.now() + START_MS;
+  while (child.exitCode === null && Date.now() < deadline) {
+    const answer = await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined);
+    const { parts } = (await answer?.json()) ?? {};
+    if (parts?.row_changes?.status === 'streaming') return;
+    await delay(POLL_MS);
   }
+  throw new VoidRun(`Our server did not start (exit ${child.exitCode}).`);
+}
+
+/** @returns {Promise<number>} */
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 /** @returns {Promise<BenchServer>} */
@@ -113,18 +134,4 @@ export async function startNaive() {
       await ended;
     },
   };
-}
-
-/** @param {import('node:child_process').ChildProcess} child */
-function portOfGreeting(child) {
-  return new Promise((resolve, reject) => {
-    let output = '';
-    child.stdout?.setEncoding('utf8').on('data', (text) => {
-      output += text;
-      const port = /ws:\/\/[^/\s]+:(\d+)\//.exec(output)?.[1];
-      if (port !== undefined) resolve(Number(port));
-    });
-    child.once('exit', (code) => reject(new VoidRun(`Our server did not start (exit ${code}). ${output}`)));
-    setTimeout(() => reject(new VoidRun(`Our server did not start in time. ${output}`)), START_MS).unref();
-  });
 }

@@ -101,12 +101,17 @@ test(
   3 * STEP_MS,
 );
 
-/** All terminals share the environment that a new user would set nothing in: only the port and folder are others. */
+/** Returns a terminal of a new user, who has set nothing: only the port, the folder and the log differ. */
 function terminalOf(name: string): Terminal {
   const known = terminals.get(name);
   if (known !== undefined) return known;
   const { DATABASE_URL: _, NODE_ENV: __, ...rest } = process.env;
-  const own = { REALTIME_PORT: String(port), REALTIME_DATA_DIR: join(folder, 'data') };
+  const own = {
+    REALTIME_PORT: String(port),
+    REALTIME_DATA_DIR: join(folder, 'data'),
+    // What `auto` is on a terminal.
+    REALTIME_LOG_FORMAT: 'pretty',
+  };
   const terminal = new Terminal({ ...rest, ...own, npm_config_update_notifier: 'false' });
   terminals.set(name, terminal);
   return terminal;

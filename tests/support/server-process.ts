@@ -50,26 +50,33 @@ export class ServerProcess {
     return this.#child.pid;
   }
 
-  /** Waits until the startup banner is printed. */
+  /** Waits until the startup banner is printed, or, with JSON logs, the record in its place is logged. */
   async started(): Promise<void> {
     const patience = AbortSignal.timeout(START_PATIENCE_MS);
     let ended = false;
     void this.#exited.then(() => {
       ended = true;
     });
-    while (!this.stdout.includes('Ctrl-C stops the server')) {
+    const { stdout, stderr } = this.#child;
+    if (stdout === null || stderr === null) throw new Error('no output');
+    while (this.#record === undefined && !this.stdout.includes('Ctrl-C stops the server')) {
       if (ended || patience.aborted)
         throw new Error(`the server did not start:\n${this.stdout}\n${this.stderr}`);
-      const stream = this.#child.stdout;
-      if (stream === null) throw new Error('no output');
-      await Promise.race([once(stream, 'data'), this.#exited, once(patience, 'abort')]);
+      await Promise.race([once(stdout, 'data'), once(stderr, 'data'), this.#exited, once(patience, 'abort')]);
     }
+  }
+
+  /** What a JSON log has instead of the startup banner. */
+  get #record(): Readonly<Record<string, string>> | undefined {
+    const line = this.stderr.split('\n').find((text) => text.includes('"msg":"Server started"'));
+    return line?.endsWith('}') ? (JSON.parse(line) as Record<string, string>) : undefined;
   }
 
   /** A line of the startup banner, by its name. */
   line(name: string): string {
-    const value = new RegExp(`^ *${name} +(.+)$`, 'm').exec(this.stdout)?.[1];
-    if (value === undefined) throw new Error(`no line "${name}" in:\n${this.stdout}`);
+    const value =
+      this.#record?.[name.toLowerCase()] ?? new RegExp(`^ *${name} +(.+)$`, 'm').exec(this.stdout)?.[1];
+    if (value === undefined) throw new Error(`no line "${name}" in:\n${this.stdout}\n${this.stderr}`);
     return value;
   }
 
