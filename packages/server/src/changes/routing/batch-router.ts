@@ -1,9 +1,7 @@
 import type { Channel } from '../../channels/channel.js';
-import type { WalRelation } from '../../postgres/source/change-source.js';
 import type { StreamedChange, StreamedMessage } from '../log/packed-changes.js';
 import type { SqlMessages } from '../log/sql-messages.js';
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
-import type { TableFacts } from '../model/table-facts.js';
 import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -11,18 +9,20 @@ import type { ValueFormats } from '../values/value-formats.js';
 import type { Authorizer, EvaluationResult } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import { BatchOutcomes, type UndeliveredReason } from './batch-outcomes.js';
+import { segmentsOf } from './batch-segments.js';
 import type { ChangeEncoder } from './change-encoder.js';
 import { ChangeFrames } from './change-frames.js';
 import { FilterMatches, isSubscribedTo } from './filter-matches.js';
 import { GroupDeliveries, type GroupDelivery } from './group-deliveries.js';
+import { IndexedSubscriptions } from './indexed-subscriptions.js';
 import { type DeliveredChanges, MessageListBuilder } from './message-list-builder.js';
 import type { Recipients, TableRecipients } from './recipients.js';
 import type { EvaluateParameters, RoleRecipients } from './role-recipients.js';
 import { RowVisibility } from './row-visibility.js';
-import { TableBatch } from './table-batch.js';
+import type { TableBatch } from './table-batch.js';
 import type { TableLayout } from './table-layout.js';
 import type { TableLayouts } from './table-layouts.js';
-import { type SubscriptionEntry, TableSubscriptions } from './table-subscriptions.js';
+import type { SubscriptionEntry, TableSubscriptions } from './table-subscriptions.js';
 
 /** Counts evaluated rows, filtered changes and errors; read when metrics are scraped. */
 interface RoutingCounters {
@@ -61,16 +61,6 @@ interface BatchResult {
   readonly outcomes: BatchOutcomes;
 }
 
-/** The indexed subscriptions of a table, and the inputs that they were made of. */
-interface PreparedSubscriptions {
-  readonly facts: TableFacts;
-  /** The subscriptions of channels. */
-  readonly shared: readonly Subscription[];
-  /** The version of the personal subscriptions. */
-  readonly version: number;
-  readonly subscriptions: TableSubscriptions;
-}
-
 /**
  * Routes a batch of changes to recipient groups. A group gets a change if a subscription and its condition
  * match, the role has the privileges, and the policies of row level security show the row to the group's
@@ -78,10 +68,11 @@ interface PreparedSubscriptions {
  */
 export class BatchRouter {
   readonly #parts: BatchRouterParts;
-  readonly #preparedByTable = new Map<number, PreparedSubscriptions>();
+  readonly #subscriptions: IndexedSubscriptions;
 
   constructor(parts: BatchRouterParts) {
     this.#parts = parts;
+    this.#subscriptions = new IndexedSubscriptions(parts);
   }
 
   /** Returns the messages of each recipient group. Throws StaleFacts if the catalog has changed meanwhile. */
@@ -90,14 +81,14 @@ export class BatchRouter {
     changes: readonly StreamedChange[],
     recipients: Recipients,
   ): Promise<RoutedBatch> {
-    const { authorizer, encoder } = this.#parts;
+    const { authorizer, encoder, layouts, formats } = this.#parts;
     const result: BatchResult = {
       deliveries: new GroupDeliveries(),
       delivered: new Map(),
       outcomes: new BatchOutcomes(),
     };
     const { deliveries, delivered, outcomes } = result;
-    const segments = await this.#segments(changes, recipients);
+    const segments = await segmentsOf(changes, recipients, layouts, formats);
     const tableBatches = segments.flat();
     const hasRecipients = ({ layout: { facts } }: TableBatch) =>
       recipients.ofTable(facts.oid).byRole.size > 0;
@@ -167,42 +158,6 @@ export class BatchRouter {
       deliveries.of(group).lists.push([{ batchIndex, frame }]);
   }
 
-  /**
-   * Decodes the changes of a batch and groups them by table. A transaction that changes memberships begins a
-   * new segment: its membership changes apply to itself and later transactions, not to those before. Dropped
-   * tables are left out.
-   */
-  async #segments(changes: readonly StreamedChange[], recipients: Recipients): Promise<TableBatch[][]> {
-    const segmentStarts = new Set<bigint>();
-    for (const change of changes)
-      if (change.kind !== 'message' && recipients.tracksMemberships(change.relation.oid))
-        segmentStarts.add(change.transaction.commitLsn);
-    const segments: Map<WalRelation, TableBatch | undefined>[] = [new Map()];
-    let last: bigint | undefined;
-    for (const [batchIndex, change] of changes.entries()) {
-      const { commitLsn } = change.transaction;
-      if (commitLsn !== last && segmentStarts.has(commitLsn)) segments.push(new Map());
-      last = commitLsn;
-      if (change.kind === 'message') continue;
-      const { relation } = change;
-      const tableBatches = segments.at(-1);
-      if (tableBatches?.has(relation) === false) {
-        const layout = await this.#parts.layouts.of(relation);
-        tableBatches.set(relation, layout === undefined ? undefined : new TableBatch(layout));
-      }
-      tableBatches?.get(relation)?.add(change, batchIndex);
-    }
-    const decoded = segments.map((tableBatches) =>
-      [...tableBatches.values()].filter((tableBatch) => tableBatch !== undefined),
-    );
-    this.#parts.formats.beginRows();
-    for (const { layout, changes: tableChanges } of decoded.flat()) {
-      const rows = tableChanges.flatMap((change) => [change.old, change.new]);
-      await this.#parts.formats.convert(layout.relation, rows);
-    }
-    return decoded;
-  }
-
   async #routeTable(
     tableBatch: TableBatch,
     tableRecipients: TableRecipients,
@@ -211,7 +166,7 @@ export class BatchRouter {
   ): Promise<void> {
     const { authorizer, counters } = this.#parts;
     const { facts } = tableBatch.layout;
-    const subscriptions = await this.#subscriptionsOf(facts);
+    const subscriptions = await this.#subscriptions.of(facts);
     if (subscriptions.isEmpty) return;
     const conditionResults = await this.#evaluateConditions(
       tableBatch,
@@ -236,26 +191,6 @@ export class BatchRouter {
       else await this.#routeByPolicies(tableBatch, matches, recipients, privileges, lists, result);
     }
     result.outcomes.add(tableBatch, subscriptions, all, (entry) => undeliveredReasonOf(entry, roles));
-  }
-
-  /** Returns the indexed subscriptions to a table, of channels and of connections. */
-  async #subscriptionsOf(facts: TableFacts): Promise<TableSubscriptions> {
-    const { authorizer, personal, subscriptions: registry } = this.#parts;
-    const shared = registry.byTable(facts.oid);
-    const { version } = personal;
-    const known = this.#preparedByTable.get(facts.oid);
-    if (known?.facts === facts && known.shared === shared && known.version === version)
-      return known.subscriptions;
-    const all: [SubscriptionTarget, Subscription][] = [];
-    for (const subscription of shared)
-      if (subscription.active) all.push([subscription.channelName, subscription]);
-    for (const [owner, some] of personal.byTable(facts.oid))
-      for (const subscription of some) all.push([owner, subscription]);
-    const subscriptions =
-      known?.facts === facts ? known.subscriptions : new TableSubscriptions(authorizer, facts);
-    await subscriptions.update(all);
-    this.#preparedByTable.set(facts.oid, { facts, shared, version, subscriptions });
-    return subscriptions;
   }
 
   /**

@@ -9,17 +9,16 @@ import type { MemberFeeds } from '../delivery/member-feeds.js';
 import { MemberPositions } from '../delivery/member-positions.js';
 import type { ChangeBatch, EpochStart, StreamEvent } from '../log/change-batch.js';
 import type { ChangeLog } from '../log/change-log.js';
+import { forgottenOf, memoOf } from '../log/forgotten-memo.js';
 import { MESSAGES_OID } from '../log/packed-changes.js';
-import type { Forgotten, ResumeLog } from '../log/resume-log.js';
+import type { ResumeLog } from '../log/resume-log.js';
 import {
   type Cursor,
   comparePositions,
   formatCursor,
-  formatPosition,
   laterPosition,
   type Position,
   parseCursor,
-  parsePosition,
   positionBefore,
 } from '../model/position.js';
 import type { BatchRouter } from '../routing/batch-router.js';
@@ -28,6 +27,7 @@ import { ViewerPreparation } from '../routing/viewer-preparation.js';
 import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
+import { EventAnnouncer } from './event-announcer.js';
 import type { Replays } from './replays.js';
 import { retry } from './retry.js';
 
@@ -107,6 +107,7 @@ export class RowChangeStream {
   /** The batch that is being routed. */
   #currentBatch: ChangeBatch | undefined;
   readonly #preparation: ViewerPreparation;
+  readonly #announcer: EventAnnouncer;
   #resolveOpened: (() => void) | undefined;
   readonly #whenOpened = new Promise<void>((resolve) => {
     this.#resolveOpened = resolve;
@@ -117,6 +118,7 @@ export class RowChangeStream {
   constructor(parts: RowChangeStreamParts) {
     this.#parts = parts;
     this.#preparation = new ViewerPreparation(parts.router, parts.recipients);
+    this.#announcer = new EventAnnouncer(parts);
   }
 
   get source(): Pick<ChangeSource, 'state' | 'stats'> {
@@ -307,7 +309,7 @@ export class RowChangeStream {
     const { changes, replays } = this.#parts;
     for (let batch = await changes.next(); batch !== undefined; batch = await changes.next()) {
       if (batch.epochStart !== undefined) this.#beginEpoch(batch, batch.epochStart);
-      else if (batch.streamEvent !== undefined) this.#announce(batch, batch.streamEvent);
+      else if (batch.streamEvent !== undefined) this.#announcer.announce(batch, batch.streamEvent);
       else await this.#deliver(batch);
       batch.release();
       replays.advanced();
@@ -349,7 +351,7 @@ export class RowChangeStream {
       }
     }
     this.#pendingJoins.clear();
-    if (gap !== undefined) this.#announce(batch, gapEvent(gap));
+    if (gap !== undefined) this.#announcer.announce(batch, gapEvent(gap));
     this.#resolveOpened?.();
   }
 
@@ -399,29 +401,7 @@ export class RowChangeStream {
     // Its changes to memberships were not applied.
     this.#parts.recipients.invalidateMemberships();
     const tables = [...new Set(batch.changes.relations.map(({ oid }) => oid))];
-    this.#announce(batch, { ...gapEvent('changes could not be evaluated'), tables });
-  }
-
-  #announce(batch: ChangeBatch, { event, payload, tables }: StreamEvent): void {
-    const { delivery, feeds, personal } = this.#parts;
-    const bytes = delivery.systemMessage(event, payload);
-    const members = new Set<Subscriber>(personal.owners(tables));
-    for (const channel of this.#subscribedChannels(tables)) {
-      for (const member of channel.audience.members()) members.add(member);
-    }
-    for (const member of members) feeds.deliver(member, [bytes], batch);
-  }
-
-  /** Returns the channels that are subscribed to one of these tables; missing: to any table. */
-  #subscribedChannels(tables?: readonly number[]): ReadonlySet<Channel> {
-    const { subscriptions, channel: find } = this.#parts;
-    const channels = new Set<Channel>();
-    for (const { channelName, tableOid } of subscriptions.list()) {
-      if (tables !== undefined && (tableOid === undefined || !tables.includes(tableOid))) continue;
-      const channel = find(channelName);
-      if (channel !== undefined) channels.add(channel);
-    }
-    return channels;
+    this.#announcer.announce(batch, { ...gapEvent('changes could not be evaluated'), tables });
   }
 }
 
@@ -432,14 +412,4 @@ function gapEvent(reason: string): StreamEvent {
 /** Returns the last change of a batch; `otherwise` for a batch without changes. */
 function lastOf({ changes }: ChangeBatch, otherwise: Position): Position {
   return changes.count === 0 ? otherwise : changes.last;
-}
-
-/** Writes what the resume log has forgotten as JSON: the newest position by table oid. */
-function memoOf(forgotten: Forgotten): SinkMemo {
-  return Object.fromEntries([...forgotten].map(([oid, position]) => [String(oid), formatPosition(position)]));
-}
-
-/** Reads the memo of `memoOf`. */
-function forgottenOf(memo: SinkMemo): Forgotten {
-  return new Map(Object.entries(memo).map(([oid, text]) => [Number(oid), parsePosition(text)]));
 }

@@ -13,6 +13,7 @@ import { SourceRefusedError, SourceRetry } from '../source/source-retry.js';
 import { type StreamState, StreamStateStore } from '../source/stream-state.js';
 import { storeNotification } from './notification.js';
 import { Outbox, type OutboxBatch } from './outbox.js';
+import { continuation } from './outbox-continuation.js';
 import { OutboxDecoder } from './outbox-decoder.js';
 import { PollInterval } from './poll-interval.js';
 
@@ -33,8 +34,6 @@ export interface TriggerSourceOptions {
 
 /** The key of this stream's state in `streams`, instead of a slot's name. No slot can have this name. */
 export const OUTBOX_STREAM = '(outbox)';
-/** The position at which the first epoch starts. Not 0, so that there is a position before it. */
-const FIRST_POSITION = 1n;
 /** How often a follower tries to become the leader, in ms. */
 const FOLLOW_MS = 1_000;
 /**
@@ -174,7 +173,8 @@ export class TriggerSource implements ChangeSource {
     if (await prepareTables()) this.#gapReason ??= 'triggers of tables were missing';
     const store = new StreamStateStore(database, database.schema, OUTBOX_STREAM, newEpoch());
     const outbox = new Outbox(session, database.schema);
-    const { state, gap } = await this.#continuation(session, store, outbox);
+    const { state, gap } = await continuation(session, store, outbox, newEpoch, this.#gapReason);
+    this.#gapReason = undefined;
     await store.write(state);
     const stored = await outbox.batches();
     // Transactions committed by now come before `end`: members that join from now on read their rows
@@ -284,51 +284,6 @@ export class TriggerSource implements ChangeSource {
       clearTimeout(timer);
       await this.#session?.query('SELECT 1');
     }
-  }
-
-  /** Decides whether the stored epoch continues; otherwise empties the outbox and starts a new one. */
-  async #continuation(
-    session: SqlSession,
-    store: StreamStateStore,
-    outbox: Outbox,
-  ): Promise<{ readonly state: StreamState; readonly gap?: string }> {
-    const { newEpoch } = this.#options;
-    const [system] = await session.query<{ id: string; timeline: number }>(
-      `SELECT (SELECT system_identifier::text FROM pg_control_system()) AS id, (SELECT timeline_id FROM pg_control_checkpoint()) AS timeline`,
-    );
-    const { id: systemId, timeline } = system ?? { id: '', timeline: 0 };
-    const stored = await store.read();
-    const last = (await outbox.batches()).at(-1);
-    const gap = stored === undefined ? undefined : this.#gapOf(stored, last, systemId, timeline);
-    if (stored !== undefined && gap === undefined) return { state: stored };
-    const acknowledged = stored?.acknowledged ?? FIRST_POSITION;
-    const position = last === undefined || last.end < acknowledged ? acknowledged : last.end;
-    await outbox.clear(position);
-    this.#gapReason = undefined;
-    const generation = (stored?.generation ?? 0) + 1;
-    const memo = {};
-    const state = {
-      epoch: newEpoch(),
-      generation,
-      systemId,
-      timeline,
-      acknowledged: position,
-      publication: null,
-      memo,
-    };
-    return { state, ...(gap === undefined ? {} : { gap }) };
-  }
-
-  #gapOf(
-    stored: StreamState,
-    last: OutboxBatch | undefined,
-    systemId: string,
-    timeline: number,
-  ): string | undefined {
-    if (stored.systemId !== systemId) return 'the database cluster was replaced';
-    if (stored.timeline !== timeline) return 'the database was restored or failed over';
-    if (last === undefined || last.end < stored.acknowledged) return 'the outbox was emptied';
-    return this.#gapReason;
   }
 
   #acknowledgementOf(store: StreamStateStore, state: StreamState, sink: ChangeSink): Acknowledgement {
