@@ -27,22 +27,22 @@ async function restart(): Promise<void> {
 
 const create = (body: object | string) => server.call('POST', '/realtime/channels', { token: admin, body });
 
-async function names(): Promise<string[]> {
+async function channelNames(): Promise<string[]> {
   const { body } = await server.call('GET', '/realtime/channels', { token: admin });
   return body.channels.map(({ name }) => name).sort();
 }
 
-test('channels made by HTTP are there after a restart, automatic ones are not', async () => {
+test('a restart keeps channels created over HTTP and drops automatic ones', async () => {
   await create({ name: 'kept' });
   const client = await join(server, 'automatic', 'ada');
-  expect(await names()).toEqual(['automatic', 'kept']);
+  expect(await channelNames()).toEqual(['automatic', 'kept']);
   await restart();
   expect((await client.closed).code).toBe(1012);
-  expect(await names()).toEqual(['kept']);
+  expect(await channelNames()).toEqual(['kept']);
   expect((await create({ name: 'kept' })).status).toBe(409);
 });
 
-test('their limits and lists hold after a restart as before', async () => {
+test('limits and permission lists of a channel survive a restart', async () => {
   await create({
     name: 'guarded',
     max_subscribers: 1,
@@ -67,7 +67,7 @@ test('their limits and lists hold after a restart as before', async () => {
   expect((await server.call('DELETE', path, { token: spy })).status).toBe(200);
 });
 
-test('a deleted channel stays deleted after a restart, whichever kind it was', async () => {
+test('a deleted channel stays deleted after a restart, whether created over HTTP or automatic', async () => {
   await create({ name: 'made' });
   const client = await join(server, 'automatic', 'ada');
   for (const name of ['made', 'automatic']) {
@@ -75,7 +75,7 @@ test('a deleted channel stays deleted after a restart, whichever kind it was', a
   }
   await client.closed;
   await restart();
-  expect(await names()).toEqual([]);
+  expect(await channelNames()).toEqual([]);
   for (const name of ['made', 'automatic']) {
     const refused = dial(server, name, { token: admin });
     expect((await refused.next('system', 'error')).payload.code).toBe('CHANNEL_NOT_FOUND');
@@ -83,26 +83,26 @@ test('a deleted channel stays deleted after a restart, whichever kind it was', a
   }
 });
 
-test('one that was created again after its deletion is there after a restart, as it was made last', async () => {
+test('a channel that was deleted and created again has its last configuration after a restart', async () => {
   await create({ name: 'again', permissions: { read: ['spy'] } });
   await server.call('DELETE', '/realtime/channels/again', { token: admin });
   await create({ name: 'again' });
   await restart();
   await (await join(server, 'again', 'ada')).close();
-  expect(await names()).toEqual(['again']);
+  expect(await channelNames()).toEqual(['again']);
 });
 
-test('names and metadata of any kind survive a restart', async () => {
+test('unusual names and metadata survive a restart', async () => {
   const odd = ['__proto__', 'constructor', ':'.repeat(100), 'a.b:c-d_e'];
   for (const name of odd) {
     const metadata = '{"text":"\\u0000 \\ud800 \\u00e9","__proto__":{"a":1},"z":1.7976931348623157e308}';
     expect((await create(`{"name":"${name}","metadata":${metadata}}`)).status).toBe(201);
   }
   await restart();
-  expect(await names()).toEqual([...odd].sort());
+  expect(await channelNames()).toEqual([...odd].sort());
 });
 
-test('a restart loses none of many channels that are made and deleted at once', async () => {
+test('a restart restores the channels that many concurrent creations and deletions leave', async () => {
   const all = Array.from({ length: 60 }, (_, n) => `many-${String(n).padStart(2, '0')}`);
   await Promise.all(all.map((name) => create({ name })));
   const deleted = all.filter((_, n) => n % 3 === 0);
@@ -110,5 +110,5 @@ test('a restart loses none of many channels that are made and deleted at once', 
     deleted.map((name) => server.call('DELETE', `/realtime/channels/${name}`, { token: admin })),
   );
   await restart();
-  expect(await names()).toEqual(all.filter((name) => !deleted.includes(name)));
+  expect(await channelNames()).toEqual(all.filter((name) => !deleted.includes(name)));
 });

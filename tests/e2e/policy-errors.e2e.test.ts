@@ -9,7 +9,7 @@ import { startRowChangeServer, type TestServer } from '../support/test-server.js
 
 const MISSING = 'unrecognized configuration parameter "app.tenant"';
 
-/** A log that keeps the fields of warnings. */
+/** Keeps warnings with their fields. */
 class WarningLog implements Log {
   readonly warnings: (Record<string, unknown> & { readonly text: string })[] = [];
 
@@ -33,13 +33,13 @@ class WarningLog implements Log {
     return this;
   }
 
-  /** The warnings about policies and conditions. */
-  get ofErrors() {
+  /** Returns the warnings about policies and conditions that raised an error. */
+  get policyErrors() {
     return this.warnings.filter(({ text }) => /raised an error/.test(text));
   }
 }
 
-describe.each(['logical', 'trigger'])('an error of a policy or condition, change source %s', (source) => {
+describe.each(['logical', 'trigger'])('an error in a policy or condition, change source %s', (source) => {
   let server: TestServer;
   let log: WarningLog;
   beforeEach(async () => {
@@ -69,7 +69,7 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
     return (await runCli([command, ...args], { cwd: tmpdir(), env })).stdout;
   }
 
-  test('has PostgreSQL’s message in the log once and in explain, and no text for the client', async () => {
+  test('is logged once and explained with PostgreSQL’s message, which no client receives', async () => {
     const ada = await join(server, 'lobby', ADA);
     await run(server, `INSERT INTO notes VALUES (1, 'x', 'x')`);
     const { payload } = await ada.next('system', 'error');
@@ -77,7 +77,7 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
     expect(JSON.stringify(payload)).not.toMatch(/app\.tenant|42704|by_tenant/);
     await run(server, `INSERT INTO notes VALUES (2, 'x', 'x'); SELECT realtime.send('lobby', 'end', '{}')`);
     await ada.next('message', 'end');
-    expect(log.ofErrors).toEqual([
+    expect(log.policyErrors).toEqual([
       {
         table: 'public.notes',
         role: 'realtime_subscriber',
@@ -99,25 +99,25 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
     expect(await cli('explain', ...args)).toContain(`\n  42704: ${MISSING}\n`);
   });
 
-  test('that depends on the row is logged without more than the first 200 characters of the message', async () => {
+  test('that depends on the row is logged with at most 200 characters of its message', async () => {
     await run(server, `ALTER POLICY by_tenant ON notes USING (body::int > 0)`);
     const ada = await join(server, 'lobby', ADA);
     await run(server, `INSERT INTO notes VALUES (1, 'x', repeat('secret ', 100))`);
     await ada.next('system', 'error');
-    const [line] = log.ofErrors;
+    const [line] = log.policyErrors;
     expect(line).toMatchObject({ sqlstate: '22P02' });
     expect(String(line?.error)).toHaveLength(200);
     expect(String(line?.error)).toMatch(/^invalid input syntax for type integer: "secret /);
     expect(JSON.stringify(line).length).toBeLessThan(500);
   });
 
-  test('of a condition is logged and explained likewise', async () => {
+  test('of a condition is logged and explained too', async () => {
     await run(server, `ALTER POLICY by_tenant ON notes USING (true)`);
     const id = await subscribe(server, 'sums', { table: 'notes', condition: '10 / (id - 1) > 0' });
     const ada = await join(server, 'sums', ADA);
     await run(server, `INSERT INTO notes VALUES (1, 'x', 'x')`);
     expect((await ada.next('system', 'error')).payload.code).toBe('POLICY_ERROR');
-    expect(log.ofErrors).toEqual([
+    expect(log.policyErrors).toEqual([
       expect.objectContaining({
         table: 'public.notes',
         sqlstate: '22012',
@@ -125,15 +125,15 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
         raised_by: 'condition',
       }),
     ]);
-    const question = { table: undefined, subscription_id: id };
-    expect(await explain(question)).toMatchObject({
+    const request = { table: undefined, subscription_id: id };
+    expect(await explain(request)).toMatchObject({
       visible: false,
       reasons: [expect.anything(), 'The condition raises an error: 22012: division by zero.'],
       condition: { holds: false, error: { sqlstate: '22012', message: 'division by zero' } },
     });
   });
 
-  test('in a snapshot is logged, and its text, which can hold values of hidden rows, is not sent', async () => {
+  test('in a snapshot is logged, but its text is not sent, because it can contain values of hidden rows', async () => {
     await run(
       server,
       `ALTER POLICY by_tenant ON notes USING (body::int > 0); INSERT INTO notes VALUES (1, 'x', 'a secret')`,
@@ -148,7 +148,7 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
     const { payload } = await ada.next('reply', 'error');
     expect(payload.code).toBe('DB_SUBSCRIPTION_FAILED');
     expect(JSON.stringify(payload)).not.toMatch(/secret|22P02|by_tenant/);
-    expect(log.ofErrors).toEqual([
+    expect(log.policyErrors).toEqual([
       expect.objectContaining({
         raised_by: 'policy',
         policies: ['by_tenant'],
@@ -158,7 +158,7 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
     ]);
   });
 
-  test('that every user gets is found by doctor, which evaluates policies without rows and without effects', async () => {
+  test('for every user is reported by doctor, which evaluates policies without rows and without side effects', async () => {
     await run(
       server,
       `CREATE TABLE effects (n int); GRANT ALL ON effects TO PUBLIC;
@@ -174,13 +174,13 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
     expect(out).toContain(
       `GF128 warning: 1 policy raises an error\n  A row whose policies raise an error is not sent. Policy by_tenant of public.notes: 42704, ${MISSING}.`,
     );
-    expect(out).not.toContain('Nothing keeps row changes');
+    expect(out).not.toContain('No problems found');
     expect(await run(server, 'SELECT * FROM effects')).toEqual([]);
     await run(server, `ALTER POLICY by_tenant ON notes USING (tenant = current_setting('app.tenant', true))`);
     expect(await cli('doctor')).not.toContain('GF128');
   });
 
-  test('is none where a policy calls a function of a schema that the role may not use', async () => {
+  test('does not occur where a policy calls a function in a schema that the role may not use', async () => {
     await run(
       server,
       `CREATE SCHEMA private;
@@ -195,6 +195,6 @@ describe.each(['logical', 'trigger'])('an error of a policy or condition, change
     const ada = await join(server, 'lobby', ADA);
     await run(server, `INSERT INTO notes VALUES (1, '${ADA}', 'x')`);
     expect((await nextChange(ada)).new_record?.id).toBe(1);
-    await eventually(async () => expect(log.ofErrors).toEqual([]));
+    await eventually(async () => expect(log.policyErrors).toEqual([]));
   });
 });

@@ -19,15 +19,15 @@ function update(client: TestClient, state: unknown): void {
   client.send({ type: 'presence', event: 'update', payload: { state } });
 }
 
-/** Sets a user's presence by HTTP. */
-async function post(at: TestServer, channel: string, userId: string, state: object): Promise<void> {
+/** Sets a user's presence over HTTP. */
+async function postPresence(at: TestServer, channel: string, userId: string, state: object): Promise<void> {
   const options = { token: await at.token(userId), body: { state } };
   const { status, body } = await at.call('POST', `/realtime/channels/${channel}/presence`, options);
   expect({ status, body }).toEqual({ status: 200, body: { message: 'presence updated successfully' } });
 }
 
-describe('what a new connection is told', () => {
-  test('with each: a join for every listed user right after connected, its own too', async () => {
+describe('presence on a new connection', () => {
+  test('presence=each sends a join for every listed user right after `connected`, its own included', async () => {
     const [alice, bob] = [await join(server, 'room', 'alice'), await join(server, 'room', 'bob')];
     update(alice, { mood: 'good' });
     await bob.next('presence', 'update');
@@ -44,9 +44,9 @@ describe('what a new connection is told', () => {
     await Promise.all([alice, bob, carol].map((client) => client.close()));
   });
 
-  test('with each: at most 200 joins, and presence_count tells the total', async () => {
+  test('presence=each sends at most 200 joins, and presence_count is the total', async () => {
     const first = await join(server, 'crowd', 'first', { query: 'presence=none' });
-    for (let i = 0; i < 204; i++) await post(server, 'crowd', `user-${i}`, { i });
+    for (let i = 0; i < 204; i++) await postPresence(server, 'crowd', `user-${i}`, { i });
     const late = await join(server, 'crowd', 'late');
     await late.settle();
     expect(late.received[0]?.payload).toMatchObject({ presence_count: 205, subscriber_count: 2 });
@@ -55,7 +55,7 @@ describe('what a new connection is told', () => {
     await Promise.all([first.close(), late.close()]);
   });
 
-  test('with diff: the map in connected, then only what changes, merged', async () => {
+  test('presence=diff sends the presence map in `connected`, then merged changes only', async () => {
     const alice = await join(server, 'diff', 'alice');
     const watcher = await join(server, 'diff', 'watcher', { query: 'presence=diff' });
     const online = { status: 'online', last_seen: expect.any(String) };
@@ -84,7 +84,7 @@ describe('what a new connection is told', () => {
     await Promise.all([alice.close(), watcher.close()]);
   });
 
-  test('with none: nothing, neither at first nor later', async () => {
+  test('presence=none sends no presence, neither at first nor later', async () => {
     const quiet = await join(server, 'quiet', 'quiet', { query: 'presence=none' });
     const alice = await join(server, 'quiet', 'alice');
     update(alice, { n: 1 });
@@ -97,33 +97,33 @@ describe('what a new connection is told', () => {
   });
 });
 
-describe('presence by HTTP', () => {
-  let leasing: TestServer;
+describe('presence set over HTTP', () => {
+  let shortLease: TestServer;
   beforeAll(async () => {
-    leasing = await startTestServer({
+    shortLease = await startTestServer({
       REALTIME_PING_INTERVAL: `${PING_MS}ms`,
       REALTIME_CONNECTION_TIMEOUT: `${LEASE_MS}ms`,
     });
   });
-  afterAll(() => leasing.stop());
+  afterAll(() => shortLease.stop());
 
-  /** The server's pings are the clock here: one comes each 300 ms. */
-  async function pinged(client: TestClient, times: number): Promise<void> {
+  /** Waits for pings, which the server sends every 300 ms. */
+  async function awaitPings(client: TestClient, times: number): Promise<void> {
     for (let i = 0; i < times; i++) await once(client.socket, 'ping');
   }
   const about = (userId: string) => (message: { payload: { user_id: string } }) =>
     message.payload.user_id === userId;
 
-  test('lists a user without a connection for the connection timeout, renewed by each call', async () => {
-    const bob = await join(leasing, 'lease', 'bob');
-    await post(leasing, 'lease', 'alice', { via: 'http' });
+  test('lists a user without a connection until the connection timeout has passed since the last call', async () => {
+    const bob = await join(shortLease, 'lease', 'bob');
+    await postPresence(shortLease, 'lease', 'alice', { via: 'http' });
     const { payload } = await bob.next('presence', 'join', about('alice'));
     expect(payload.state).toMatchObject({ status: 'online', via: 'http' });
     let renewed = 0;
     for (let n = 1; n <= 3; n++) {
-      await pinged(bob, 2);
+      await awaitPings(bob, 2);
       renewed = Date.now();
-      await post(leasing, 'lease', 'alice', { n });
+      await postPresence(shortLease, 'lease', 'alice', { n });
       expect((await bob.next('presence', 'update', about('alice'))).payload.state).toMatchObject({ n });
     }
     await bob.next('presence', 'leave', about('alice'));
@@ -132,18 +132,16 @@ describe('presence by HTTP', () => {
     expect(lasted).toBeLessThan(LEASE_MS + 1_000);
     expect(bob.all('presence', 'join').filter(about('alice'))).toHaveLength(1);
     const path = '/realtime/channels/lease/presence';
-    expect((await leasing.call('GET', path, { token: await leasing.token('bob') })).body).toMatchObject({
-      presence: { bob: {} },
-      total_users: 1,
-    });
+    const { body } = await shortLease.call('GET', path, { token: await shortLease.token('bob') });
+    expect(body).toMatchObject({ presence: { bob: {} }, total_users: 1 });
     await bob.close();
   });
 
-  test('of a user with a connection is that state, and lasts as long as the connection', async () => {
-    const [alice, bob] = [await join(leasing, 'both', 'alice'), await join(leasing, 'both', 'bob')];
-    await post(leasing, 'both', 'alice', { via: 'http' });
+  test('updates the state of a connected user, and lasts as long as the connection', async () => {
+    const [alice, bob] = [await join(shortLease, 'both', 'alice'), await join(shortLease, 'both', 'bob')];
+    await postPresence(shortLease, 'both', 'alice', { via: 'http' });
     expect((await alice.next('presence', 'update')).payload.state).toMatchObject({ via: 'http' });
-    await pinged(alice, 6);
+    await awaitPings(alice, 6);
     await bob.settle();
     expect(bob.all('presence', 'leave')).toEqual([]);
     await alice.close();
@@ -151,10 +149,10 @@ describe('presence by HTTP', () => {
     await bob.close();
   });
 
-  test('is taken over by a connection that comes, whose end is the leave', async () => {
-    const bob = await join(leasing, 'taken', 'bob');
-    await post(leasing, 'taken', 'alice', { via: 'http' });
-    const alice = await join(leasing, 'taken', 'alice');
+  test('is taken over by a connection that joins later, and ends when that connection closes', async () => {
+    const bob = await join(shortLease, 'taken', 'bob');
+    await postPresence(shortLease, 'taken', 'alice', { via: 'http' });
+    const alice = await join(shortLease, 'taken', 'alice');
     expect((await alice.next('presence', 'join', about('alice'))).payload.state).toMatchObject({
       via: 'http',
     });

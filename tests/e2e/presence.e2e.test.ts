@@ -21,7 +21,7 @@ function update(client: TestClient, state: unknown): void {
   client.send({ type: 'presence', event: 'update', payload: { state } });
 }
 
-async function listed(channel: string): Promise<PresenceMap> {
+async function presenceOf(channel: string): Promise<PresenceMap> {
   const { status, body } = await server.call('GET', `/realtime/channels/${channel}/presence`, {
     token: admin,
   });
@@ -32,7 +32,7 @@ async function listed(channel: string): Promise<PresenceMap> {
 const about = (userId: string) => (message: { payload: { user_id: string } }) =>
   message.payload.user_id === userId;
 
-test('what a user says comes after the presence that the same user told before', async () => {
+test('messages and presence updates of a user arrive in the order in which they were sent', async () => {
   const [speaker, listener] = [
     await join(server, 'order', 'speaker'),
     await join(server, 'order', 'listener'),
@@ -52,8 +52,8 @@ test('what a user says comes after the presence that the same user told before',
   await Promise.all([speaker.close(), listener.close()]);
 });
 
-describe('who is listed', () => {
-  test('a writer is, a reader is not, presence=none is not; all three are connected', async () => {
+describe('the presence list', () => {
+  test('contains writers, but neither readers nor connections with presence=none', async () => {
     const permissions = { write: ['speaker'] };
     await server.call('POST', '/realtime/channels', { token: admin, body: { name: 'stage', permissions } });
     const clients = await Promise.all([
@@ -69,7 +69,7 @@ describe('who is listed', () => {
     await Promise.all(clients.map((client) => client.close()));
   });
 
-  test('who joined with presence=none is listed by an update, and tells no presence to it', async () => {
+  test('contains a connection with presence=none after its first update, and still sends it no presence', async () => {
     const hidden = await join(server, 'shy', 'hidden', { query: 'presence=none' });
     const bob = await join(server, 'shy', 'bob');
     update(hidden, { status: 'here' });
@@ -84,7 +84,7 @@ describe('who is listed', () => {
 });
 
 describe('join, update and leave', () => {
-  test('reach each member, the one they are about too, with the whole state', async () => {
+  test('reach every member with the whole state, including the member they are about', async () => {
     const alice = await join(server, 'room', 'alice');
     const bob = await join(server, 'room', 'bob');
     for (const client of [alice, bob]) {
@@ -114,14 +114,14 @@ describe('join, update and leave', () => {
     }
     bob.send({ type: 'message', event: 'still-connected', payload: {} });
     await alice.next('message', 'still-connected');
-    expect(Object.keys(await listed('room'))).toEqual(['alice']);
+    expect(Object.keys(await presenceOf('room'))).toEqual(['alice']);
     update(bob, {});
     await alice.next('presence', 'join', about('bob'));
-    expect(await listed('room')).toMatchObject({ bob: { status: 'online' } });
+    expect(await presenceOf('room')).toMatchObject({ bob: { status: 'online' } });
     await Promise.all([alice.close(), bob.close()]);
   });
 
-  test('an update is merged key by key at the top, null removes a key, last_seen is the server’s', async () => {
+  test('an update is merged by top-level key, null removes a key, and the server sets last_seen', async () => {
     const alice = await join(server, 'merge', 'alice');
     update(alice, { a: { deep: 1 }, b: 2, last_seen: '1999-01-01T00:00:00.000Z' });
     await alice.next('presence', 'update');
@@ -138,9 +138,9 @@ describe('join, update and leave', () => {
     await alice.close();
   });
 
-  test('a message moves last_seen without a presence message', async () => {
+  test('a message advances last_seen without a presence message', async () => {
     const alice = await join(server, 'seen', 'alice');
-    const seen = async () => Date.parse((await listed('seen')).alice?.last_seen ?? '');
+    const seen = async () => Date.parse((await presenceOf('seen')).alice?.last_seen ?? '');
     const before = await seen();
     alice.send({ type: 'message', event: 'm', payload: {} });
     const { timestamp } = await alice.next('message', 'm');
@@ -149,11 +149,11 @@ describe('join, update and leave', () => {
     await alice.close();
   });
 
-  test('several connections of a user are one join, one state, and one leave at the last', async () => {
+  test('several connections of a user share one join, one state, and one leave when the last one closes', async () => {
     const bob = await join(server, 'tabs', 'bob');
     const tabs = [await join(server, 'tabs', 'alice'), await join(server, 'tabs', 'alice')];
     const [first, second] = tabs;
-    if (first === undefined || second === undefined) throw new Error('two tabs');
+    if (first === undefined || second === undefined) throw new Error('two tabs expected');
     update(second, { tab: 2 });
     await first.next('presence', 'update', about('alice'));
     update(first, { other: 1 });
@@ -177,14 +177,14 @@ describe('join, update and leave', () => {
     await bob.close();
   });
 
-  test('a socket that is torn off is a leave', async () => {
+  test('a terminated socket causes a leave', async () => {
     const [alice, bob] = [await join(server, 'torn', 'alice'), await join(server, 'torn', 'bob')];
     alice.socket.terminate();
     expect((await bob.next('presence', 'leave')).payload).toMatchObject({ user_id: 'alice' });
     await bob.close();
   });
 
-  test('updates of one turn cost few messages, and the last state wins', async () => {
+  test('updates of one tick are merged into few messages, and the last state wins', async () => {
     const bob = await join(server, 'merged', 'bob');
     const alice = await RawWebSocket.open(server, 'merged', { token: await server.token('alice') });
     await alice.next('presence', 'join');
@@ -201,8 +201,8 @@ describe('join, update and leave', () => {
   });
 });
 
-describe('the state', () => {
-  test('of more than 8192 bytes is MESSAGE_TOO_LARGE, the sum of updates counts, and the old one stays', async () => {
+describe('a presence state', () => {
+  test('over 8192 bytes after merging is refused with MESSAGE_TOO_LARGE, and the previous state stays', async () => {
     const alice = await join(server, 'large', 'alice');
     update(alice, { a: 'x'.repeat(5_000) });
     await alice.next('presence', 'update');
@@ -213,7 +213,7 @@ describe('the state', () => {
         max_bytes: 8192,
       });
     }
-    expect(Object.keys((await listed('large')).alice ?? {}).sort()).toEqual(['a', 'last_seen', 'status']);
+    expect(Object.keys((await presenceOf('large')).alice ?? {}).sort()).toEqual(['a', 'last_seen', 'status']);
     const fits = 8192 - JSON.stringify({ status: 'online', a: '' }).length;
     update(alice, { a: 'y'.repeat(fits) });
     await alice.next('presence', 'update');
@@ -223,7 +223,7 @@ describe('the state', () => {
   });
 
   test.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty'])(
-    'may have a key %s, which is one like any other',
+    'may have the key %s like any other',
     async (key) => {
       const alice = await join(server, 'proto', 'alice');
       const text = `{"type":"presence","event":"update","payload":{"state":{"${key}":{"polluted":true}}}}`;
@@ -240,19 +240,16 @@ describe('the state', () => {
     },
   );
 
-  test.each(['__proto__', 'constructor', '0'])(
-    'belongs to a user named %s like to any other',
-    async (userId) => {
-      const [watcher, one] = [
-        await join(server, 'names', 'watcher', { query: 'presence=diff' }),
-        await join(server, 'names', userId),
-      ];
-      const diff = await watcher.next('presence', 'diff');
-      expect(Object.keys(diff.payload.joins)).toEqual([userId]);
-      expect(JSON.stringify(await listed('names'))).toContain(`"${userId}":{"status":"online"`);
-      await one.close();
-      await watcher.next('presence', 'diff', ({ payload }) => Object.hasOwn(payload.leaves, userId));
-      await watcher.close();
-    },
-  );
+  test.each(['__proto__', 'constructor', '0'])('may belong to a user named %s', async (userId) => {
+    const [watcher, one] = [
+      await join(server, 'names', 'watcher', { query: 'presence=diff' }),
+      await join(server, 'names', userId),
+    ];
+    const diff = await watcher.next('presence', 'diff');
+    expect(Object.keys(diff.payload.joins)).toEqual([userId]);
+    expect(JSON.stringify(await presenceOf('names'))).toContain(`"${userId}":{"status":"online"`);
+    await one.close();
+    await watcher.next('presence', 'diff', ({ payload }) => Object.hasOwn(payload.leaves, userId));
+    await watcher.close();
+  });
 });

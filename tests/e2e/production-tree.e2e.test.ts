@@ -17,7 +17,7 @@ import { Clone } from '../support/clone.js';
 import { ServerProcess } from '../support/server-process.js';
 import { call } from '../support/test-server.js';
 
-/** The compiler may have to run first, on a busy machine. */
+/** Allows for a compilation on a busy machine. */
 const TIMEOUT_MS = 180_000;
 
 let clone: Clone;
@@ -50,7 +50,7 @@ function prepare(args: readonly string[] = [], { cwd = clone.folder, path = proc
   return { status, stderr };
 }
 
-/** Prepares with a recorder in place of npm, and returns what npm would have been asked for. */
+/** Prepares with a fake npm. Returns the arguments of the npm call, or undefined without one. */
 function npmCallOf(args: readonly string[]): string | undefined {
   rmSync(join(fakeNpm, 'arguments'), { force: true });
   prepare(args, { path: `${fakeNpm}:${process.env.PATH}` });
@@ -69,7 +69,7 @@ describe('a built tree after npm prune --omit=dev', () => {
     expect(await server.exited).toBe(0);
   });
 
-  test('is still current as a copy at another path with other times', () => {
+  test('stays current when it is copied to another path with other timestamps', () => {
     const copy = join(fakeNpm, 'copy');
     mkdirSync(copy);
     const parts = [
@@ -86,12 +86,12 @@ describe('a built tree after npm prune --omit=dev', () => {
     expect(prepare([], { cwd: copy })).toEqual({ status: 0, stderr: '' });
   });
 
-  test('gets dev dependencies only for what needs them', () => {
+  test('installs dev dependencies only where they are needed', () => {
     expect(npmCallOf([])).toBeUndefined();
     expect(npmCallOf(['--dev'])).toBe('ci --no-audit --no-fund --include=dev');
   });
 
-  test('stays without them when a dependency is out of date', () => {
+  test('installs without dev dependencies when a dependency is out of date', () => {
     const file = join(clone.folder, 'package-lock.json');
     const lock = readFileSync(file, 'utf8');
     const changed = JSON.parse(lock) as { packages: Record<string, { integrity: string }> };
@@ -104,7 +104,7 @@ describe('a built tree after npm prune --omit=dev', () => {
     writeFileSync(file, lock);
   });
 
-  test('says in one line how to rebuild when its build is missing or stale', () => {
+  test('explains in one line how to rebuild when its build is missing or stale', () => {
     const problemOf = () => {
       const { status, stderr } = prepare();
       return [status, stderr.trim().split('. Run: npm ci --include=dev && npm run build')[0]];

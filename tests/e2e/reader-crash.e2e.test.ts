@@ -13,9 +13,9 @@ import { buildProgram, type Program } from '../support/program.js';
 import type { ReaderOptions } from '../support/reader-entry.js';
 
 const TRANSACTIONS = 1_000;
-/** Before these transactions the reader is killed when it has caught up, and another one started. */
+/** Before these transactions the reader is killed and replaced, after it has caught up. */
 const KILLS = [40, 170, 333, 480, 600, 750, 850, 990];
-/** Before these it is killed while it starts. */
+/** Before these transactions the reader is killed while it starts. */
 const KILLS_AT_START = [1, 41, 334, 335];
 
 let program: Program;
@@ -34,7 +34,7 @@ afterAll(async () => {
 const VERSIONS = postgresVersions('oldest');
 
 describe.each(VERSIONS)('a reader on the %s PostgreSQL', (version) => {
-  it('that is killed within a thousand transactions reads again what was not acknowledged, and skips nothing', async () => {
+  it('that is killed during a thousand transactions reads unacknowledged changes again and skips none', async () => {
     const database = await createTestDatabase(version);
     const slot = `test_${randomBytes(6).toString('hex')}`;
     const file = join(folder, version);
@@ -48,7 +48,7 @@ describe.each(VERSIONS)('a reader on the %s PostgreSQL', (version) => {
         ALTER PUBLICATION test_publication ADD TABLE numbers`);
       const written: number[] = [];
       const caughtUp = () =>
-        eventually(async () => expect((await readLog(file)).ids.at(-1)).toBe(written.at(-1)), 20_000);
+        eventually(async () => expect((await readOutput(file)).ids.at(-1)).toBe(written.at(-1)), 20_000);
       for (let n = 0; n < TRANSACTIONS; n++) {
         if (KILLS.includes(n)) {
           await caughtUp();
@@ -57,7 +57,7 @@ describe.each(VERSIONS)('a reader on the %s PostgreSQL', (version) => {
           await kill(reader);
           reader = startReader({ url: database.url, slot, file });
         }
-        // Of one to three rows; every tenth is rolled back.
+        // One to three rows for each transaction; every tenth transaction is rolled back.
         const ids = Array.from({ length: 1 + (n % 3) }, (_, i) => n * 10 + i);
         await client.query('BEGIN');
         await client.query('INSERT INTO numbers SELECT unnest($1::int[])', [ids]);
@@ -65,11 +65,11 @@ describe.each(VERSIONS)('a reader on the %s PostgreSQL', (version) => {
         if (n % 10 !== 7) written.push(...ids);
       }
       await caughtUp();
-      const { ids, epochs, repeated, gaps } = await readLog(file);
+      const { ids, epochs, repeated, gaps } = await readOutput(file);
       expect(ids).toEqual(written);
       expect(epochs).toBe(1);
       expect(gaps).toBe(0);
-      // Were nothing read again, no kill would have come before an acknowledgement.
+      // Otherwise every kill came after the acknowledgement, and this test shows nothing.
       expect(repeated).toBeGreaterThan(0);
     } finally {
       await kill(reader);
@@ -93,12 +93,15 @@ async function kill(reader: ChildProcess): Promise<void> {
   await exited;
 }
 
-/** What the readers wrote: the changes in the order in which each came first, and how many came again. */
-async function readLog(
+/**
+ * Returns what the readers wrote: row ids in the order in which each change came first, the numbers of epochs and
+ * gaps, and how many changes were repeated.
+ */
+async function readOutput(
   file: string,
 ): Promise<{ ids: number[]; epochs: number; gaps: number; repeated: number }> {
   const text = await readFile(file, 'utf8');
-  // The last line of a killed reader may be cut; then the next reader's stands on it, and the change comes again.
+  // A killed reader may leave its last line cut off. The next reader appends to that line and repeats the change.
   const lines = text.split('\n').filter((line) => line !== '');
   const first = new Map<string, number>();
   const epochs = new Set<string>();
@@ -113,7 +116,7 @@ async function readLog(
     const known = first.get(cursor);
     if (known === undefined) first.set(cursor, Number(id));
     else {
-      // The same place in the log has always the same change.
+      // A position in the WAL always has the same change.
       expect(Number(id)).toBe(known);
       repeated += 1;
     }

@@ -8,10 +8,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** The preparation before `npm start` may build. */
+/** Allows for a build, which `npm start` may do first. */
 const STEP_MS = 60_000;
 
-/** A terminal as the README names them: commands are typed into one after the other, as if pasted. */
+/** Runs a shell for one of the terminals that the README names. Commands are pasted one after the other. */
 class Terminal {
   output = '';
   readonly #shell: ChildProcess;
@@ -28,12 +28,12 @@ class Terminal {
     this.#shell.stdin?.write(`${commands}\n`);
   }
 
-  /** Waits until the terminal has printed this. */
+  /** Waits until the terminal has printed the text. */
   async shows(text: string): Promise<void> {
     await eventually(() => expect(this.output).toContain(text), STEP_MS);
   }
 
-  /** Ends what runs in it, as Ctrl-C and closing the window do. */
+  /** Ends the shell and its commands, as Ctrl-C and closing the window do. */
   async close(): Promise<void> {
     const { pid, exitCode } = this.#shell;
     if (pid === undefined || exitCode !== null) return;
@@ -44,7 +44,7 @@ class Terminal {
   }
 }
 
-/** The commands of the README in their order, each with the terminal that the text before it names. */
+/** Returns the commands of the README in order, each with the terminal that the text before it names. */
 function commands(): { terminal: string; text: string }[] {
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
   const firstSteps = readme.slice(0, readme.indexOf('## Use your PostgreSQL'));
@@ -71,7 +71,7 @@ afterAll(async () => {
 });
 
 test(
-  'every command of the README works in the terminal that it names, up to the first row change',
+  'every command of the README works in its terminal, up to the first row change',
   async () => {
     const steps = commands();
     expect(steps.map(({ terminal }) => terminal)).toEqual([
@@ -122,6 +122,6 @@ async function freePort(): Promise<number> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();
   await new Promise((resolve) => server.close(resolve));
-  if (typeof address !== 'object' || address === null) throw new Error('no port');
+  if (typeof address !== 'object' || address === null) throw new Error('the socket has no port');
   return address.port;
 }

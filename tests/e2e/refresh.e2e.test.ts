@@ -5,14 +5,14 @@ import { join, type Received, type TestClient } from '../support/test-client.js'
 import { startRowChangeServer, startTestServer, type TestServer } from '../support/test-server.js';
 import { signClaims } from '../support/tokens.js';
 
-/** Sends a token in band and answers the reply. */
+/** Sends a token over the connection and returns the reply. */
 async function refresh(client: TestClient, token: unknown, others: object = {}): Promise<Received> {
   const ref = `refresh-${Math.random()}`;
   client.send({ type: 'auth', event: 'refresh', payload: { token, ...others }, ref });
   return client.next('reply', undefined, (message) => message.ref === ref);
 }
 
-describe('a token that is sent in band', () => {
+describe('a token refresh', () => {
   let server: TestServer;
   beforeAll(async () => {
     server = await startTestServer({
@@ -22,8 +22,8 @@ describe('a token that is sent in band', () => {
   });
   afterAll(() => server.stop());
 
-  /** A channel with lists of roles. */
-  async function channel(name: string, permissions: object): Promise<void> {
+  /** Creates a channel with permission lists. */
+  async function createChannel(name: string, permissions: object): Promise<void> {
     const token = await server.token('root', 'admin');
     const { status } = await server.call('POST', '/realtime/channels', {
       token,
@@ -32,28 +32,28 @@ describe('a token that is sent in band', () => {
     expect(status).toBe(201);
   }
 
-  test('takes the place of the one before: the connection lives as long as it', async () => {
+  test('keeps the connection open until the new token expires', async () => {
     const client = await join(server, 'longer', 'ada', { token: await server.token('ada', 'user', 2_000) });
     const first = (await client.next('system', 'token_expiring')).payload.expires_at;
     const { event, payload } = await refresh(client, await server.token('ada', 'user', 4_000));
     expect([event, Date.parse(payload.token_expires_at ?? '')]).toEqual(['ok', expect.any(Number)]);
     expect(Date.parse(payload.token_expires_at ?? '')).toBeGreaterThan(Date.parse(first));
-    // Told anew, at once, where less than its notice is left.
-    const told = client.all('system', 'token_expiring').map((message) => message.payload.expires_at);
-    expect(told).toEqual([first, payload.token_expires_at]);
+    // The new token expires so soon that the server warns of it at once.
+    const warned = client.all('system', 'token_expiring').map((message) => message.payload.expires_at);
+    expect(warned).toEqual([first, payload.token_expires_at]);
     expect((await client.next('system', 'error')).payload.code).toBe('AUTH_FAILED');
     expect((await client.closed).code).toBe(4401);
     expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(payload.token_expires_at ?? ''));
   });
 
-  test('may be one that never ends', async () => {
+  test('accepts a token that never expires', async () => {
     const client = await join(server, 'forever', 'ada', { token: await server.token('ada', 'user', 60_000) });
     const { event, payload } = await refresh(client, await server.token('ada', 'user', null));
     expect([event, payload]).toEqual(['ok', {}]);
     await client.close();
   });
 
-  test('must be good, and of the same user: else everything stays as it was', async () => {
+  test('with an invalid token or the token of another user is refused and changes nothing', async () => {
     const client = await join(server, 'same', 'ada');
     const bad = [
       ['rubbish', 'Invalid or expired token', 'malformed'],
@@ -86,8 +86,8 @@ describe('a token that is sent in band', () => {
     await client.close();
   });
 
-  test('that may no longer read the channel ends the connection', async () => {
-    await channel('readers', { read: ['reader'] });
+  test('without read permission on the channel closes the connection', async () => {
+    await createChannel('readers', { read: ['reader'] });
     const client = await join(server, 'readers', 'ada', { role: 'reader' });
     client.send({
       type: 'auth',
@@ -101,8 +101,8 @@ describe('a token that is sent in band', () => {
     expect((await client.closed).code).toBe(4503);
   });
 
-  test('that may write lists the user, one that may not unlists, unless another connection still may', async () => {
-    await channel('writers', { write: ['writer'] });
+  test('with write permission lists the user, who stays listed until no connection has that permission', async () => {
+    await createChannel('writers', { write: ['writer'] });
     const watcher = await join(server, 'writers', 'watcher');
     const [first, second] = [await join(server, 'writers', 'ada'), await join(server, 'writers', 'ada')];
     const [writer, reader] = [await server.token('ada', 'writer'), await server.token('ada', 'user')];
@@ -125,14 +125,14 @@ describe('a token that is sent in band', () => {
   });
 });
 
-describe('row changes after another token', () => {
+describe('row changes and a token refresh', () => {
   let server: TestServer;
   beforeEach(async () => {
     server = await startRowChangeServer({
       REALTIME_DB_ROLES: 'test_refresher',
       REALTIME_JWT_CLOCK_TOLERANCE: '0s',
     });
-    // Roles belong to the whole PostgreSQL, which all tests share.
+    // Roles belong to the whole cluster, which all tests share.
     await run(
       server,
       `DO $$ BEGIN CREATE ROLE test_refresher NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -149,8 +149,8 @@ describe('row changes after another token', () => {
   afterEach(() => server.stop());
 
   let rows = 0;
-  /** New rows of these teams, as the client gets them. */
-  async function got(client: TestClient, teams: readonly string[]): Promise<unknown[]> {
+  /** Inserts a row for each team. Returns the teams of the rows that the client receives. */
+  async function receivedTeams(client: TestClient, teams: readonly string[]): Promise<unknown[]> {
     const before = client.all('database_change').length;
     for (const team of teams) await run(server, `INSERT INTO notes VALUES (${++rows}, '${team}', 'x')`);
     await run(server, `SELECT realtime.send('lobby', 'end', '{}')`);
@@ -159,7 +159,7 @@ describe('row changes after another token', () => {
     return changes.map(({ payload }) => payload.change.new_record?.team);
   }
 
-  async function follow(client: TestClient, filter: object): Promise<string> {
+  async function subscribePersonally(client: TestClient, filter: object): Promise<string> {
     client.send({ type: 'subscribe', event: 'database_changes', payload: filter, ref: 'follow' });
     const { event, payload } = await client.next('reply');
     expect(event).toBe('ok');
@@ -167,23 +167,26 @@ describe('row changes after another token', () => {
   }
 
   test.each([
-    ['of the channel', () => subscribe(server, 'lobby', { table: 'notes' })],
-    ['of its own', (client: TestClient) => follow(client, { table: 'notes', snapshot: true })],
-  ])('are what its claims show, by a subscription %s', async (_of, begin) => {
+    ['a subscription of the channel', () => subscribe(server, 'lobby', { table: 'notes' })],
+    [
+      'a personal subscription',
+      (client: TestClient) => subscribePersonally(client, { table: 'notes', snapshot: true }),
+    ],
+  ])('row changes match the claims of the new token, by %s', async (_kind, begin) => {
     const client = await join(server, 'lobby', 'ada', { role: 'red' });
     await begin(client);
-    expect(await got(client, ['red', 'blue'])).toEqual(['red']);
+    expect(await receivedTeams(client, ['red', 'blue'])).toEqual(['red']);
     expect((await refresh(client, await server.token('ada', 'blue'))).event).toBe('ok');
-    expect(await got(client, ['red', 'blue'])).toEqual(['blue']);
+    expect(await receivedTeams(client, ['red', 'blue'])).toEqual(['blue']);
     expect((await refresh(client, await server.token('ada', 'red'))).event).toBe('ok');
-    expect(await got(client, ['blue', 'red', 'red'])).toEqual(['red', 'red']);
+    expect(await receivedTeams(client, ['blue', 'red', 'red'])).toEqual(['red', 'red']);
   });
 
-  test('are what another database role may read; subscriptions that it may not have end with the reason', async () => {
+  test('row changes match the new database role, and subscriptions that it may not read end with the reason', async () => {
     const client = await join(server, 'lobby', 'ada', { role: 'test' });
-    await follow(client, { table: 'secrets' });
-    await follow(client, { table: 'notes', condition: "body = 'x'" });
-    const kept = await follow(client, { table: 'notes', condition: "team <> ''" });
+    await subscribePersonally(client, { table: 'secrets' });
+    await subscribePersonally(client, { table: 'notes', condition: "body = 'x'" });
+    const kept = await subscribePersonally(client, { table: 'notes', condition: "team <> ''" });
     expect((await refresh(client, await server.token('ada', 'test_refresher'))).event).toBe('ok');
     const ended = client.all('system', 'error').map(({ payload }) => [payload.code, payload.details]);
     expect(ended).toEqual([
@@ -191,41 +194,41 @@ describe('row changes after another token', () => {
       ['DB_SUBSCRIPTION_FAILED', 'permission denied for column body'],
     ]);
     await run(server, `INSERT INTO secrets VALUES (1, 'x')`);
-    expect(await got(client, ['test', 'test_refresher'])).toEqual(['test_refresher']);
+    expect(await receivedTeams(client, ['test', 'test_refresher'])).toEqual(['test_refresher']);
     const [last] = client.all('database_change').slice(-1);
     expect(last?.payload.subscription_ids).toEqual([kept]);
     expect(last?.payload.change.new_record).toEqual({ id: rows, team: 'test_refresher' });
   });
 
-  test('tell of a policy that fails once for each set of claims', async () => {
+  test('a policy that fails is reported once for each set of claims', async () => {
     await run(server, `ALTER POLICY p ON notes USING (1 / (length(team) - 3) >= 0)`);
     const id = await subscribe(server, 'lobby', { table: 'notes' });
     const client = await join(server, 'lobby', 'ada', { role: 'red' });
-    expect(await got(client, ['red', 'red', 'blue'])).toEqual(['blue']);
-    const told = () =>
+    expect(await receivedTeams(client, ['red', 'red', 'blue'])).toEqual(['blue']);
+    const policyErrors = () =>
       client.all('system', 'error').map(({ payload }) => [payload.code, payload.subscription_id]);
-    expect(told()).toEqual([['POLICY_ERROR', id]]);
+    expect(policyErrors()).toEqual([['POLICY_ERROR', id]]);
     await refresh(client, await server.token('ada', 'blue'));
-    expect(await got(client, ['red', 'red'])).toEqual([]);
-    expect(told()).toEqual(Array(2).fill(['POLICY_ERROR', id]));
+    expect(await receivedTeams(client, ['red', 'red'])).toEqual([]);
+    expect(policyErrors()).toEqual(Array(2).fill(['POLICY_ERROR', id]));
   });
 
-  test('end with the token, in the middle of a stream of them', async () => {
+  test('row changes stop in the middle of a stream when the token expires', async () => {
     await subscribe(server, 'lobby', { table: 'notes' });
     const client = await join(server, 'lobby', 'ada', { token: await server.token('ada', 'red', 2_000) });
     const expiry = Date.parse((await client.next('system', 'token_expiring')).payload.expires_at);
-    let isOver = false;
+    let isStopping = false;
     const writing = (async () => {
-      while (!isOver) await run(server, `INSERT INTO notes VALUES (${++rows}, 'red', 'x')`);
+      while (!isStopping) await run(server, `INSERT INTO notes VALUES (${++rows}, 'red', 'x')`);
     })();
     expect((await client.closed).code).toBe(4401);
-    isOver = true;
+    isStopping = true;
     await writing;
     const committed = client
       .all('database_change')
       .map(({ payload }) => Date.parse(payload.change.commit_timestamp));
     expect(committed.length).toBeGreaterThan(10);
-    // Connections are looked at within a second of their time.
+    // The server closes an expired connection within a second.
     expect(Math.max(...committed)).toBeLessThan(expiry + 1_000);
     expect(client.received.slice(-1)[0]?.payload.code).toBe('AUTH_FAILED');
   });
@@ -234,27 +237,27 @@ describe('row changes after another token', () => {
     ['a policy is altered', `ALTER POLICY p ON notes USING (team = 'nobody')`],
     ['a policy is added', `CREATE POLICY q ON notes AS RESTRICTIVE USING (body <> 'x')`],
     ['a grant is revoked', 'REVOKE SELECT ON notes FROM realtime_subscriber'],
-    ['the policy of its rows is dropped', 'DROP POLICY p ON notes'],
+    ['the only policy is dropped', 'DROP POLICY p ON notes'],
   ] as const;
-  test.each(REVOKED)('end when %s, in the middle of a stream of them', async (_what, statement) => {
+  test.each(REVOKED)('row changes stop in the middle of a stream when %s', async (_what, statement) => {
     await subscribe(server, 'lobby', { table: 'notes' });
     const client = await join(server, 'lobby', 'ada', { role: 'red' });
     const first = ++rows;
     await run(server, `INSERT INTO notes VALUES (${first}, 'red', 'x')`);
     await client.next('database_change');
-    let [isOver, revokedBy] = [false, Number.POSITIVE_INFINITY];
+    let [isStopping, revokedBy] = [false, Number.POSITIVE_INFINITY];
     const writing = (async () => {
-      while (!isOver) await run(server, `INSERT INTO notes VALUES (${++rows}, 'red', 'x')`);
+      while (!isStopping) await run(server, `INSERT INTO notes VALUES (${++rows}, 'red', 'x')`);
     })();
     await eventually(async () => expect(client.all('database_change').length).toBeGreaterThan(20));
     await run(server, statement);
     revokedBy = rows;
     await eventually(async () => expect(rows).toBeGreaterThan(revokedBy + 20));
-    isOver = true;
+    isStopping = true;
     await writing;
-    expect(await got(client, ['red'])).toEqual([]);
+    expect(await receivedTeams(client, ['red'])).toEqual([]);
     const ids = client.all('database_change').map(({ payload }) => Number(payload.change.new_record?.id));
-    // The row that was being written when the statement ended may have come before it.
+    // The row that was being written when the statement ended may have committed before it.
     expect(ids).toEqual(Array.from(ids, (_, n) => first + n));
     expect(Math.max(...ids)).toBeLessThanOrEqual(revokedBy);
   });

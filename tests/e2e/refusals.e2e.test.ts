@@ -18,7 +18,7 @@ async function createChannel(name: string, config: object = {}): Promise<void> {
   expect(answer.status).toBe(201);
 }
 
-/** The refusal that a client gets: readable, as message and close frame. */
+/** Returns a readable refusal: its error message and close code. */
 async function readable(client: TestClient): Promise<{ body: object; code: number }> {
   const { payload } = await client.next('system', 'error');
   const { code } = await client.closed;
@@ -26,7 +26,7 @@ async function readable(client: TestClient): Promise<{ body: object; code: numbe
   return { body: payload, code };
 }
 
-/** The refusal that a handshake gets as an HTTP answer. */
+/** Returns the HTTP answer to a handshake that is refused. */
 async function status(
   at: TestServer,
   channel: string,
@@ -39,8 +39,8 @@ async function status(
   return { status: Number(/^HTTP\/1\.1 (\d{3}) /.exec(head)?.[1]), head, body: JSON.parse(body) };
 }
 
-describe('the refusal rule', () => {
-  test('the same credential from the same address reads three refusals, then gets the HTTP status with the same JSON', async () => {
+describe('repeated refusals', () => {
+  test('the same credential from the same address gets three readable refusals, then an HTTP status with the same JSON', async () => {
     const token = 'no-token-at-all';
     const body = {
       error: 'authentication failed',
@@ -58,7 +58,7 @@ describe('the refusal rule', () => {
     }
   });
 
-  test('it counts over channels and over the ways that a token comes', async () => {
+  test('refusals are counted across channels and ways to send a token', async () => {
     const token = 'another-bad-one';
     await readable(dial(server, 'a', { token }));
     await readable(dial(server, 'b', { headers: { authorization: `Bearer ${token}` } }));
@@ -66,7 +66,7 @@ describe('the refusal rule', () => {
     expect(await status(server, 'd', { token })).toMatchObject({ status: 401 });
   });
 
-  test('another credential and another address start anew', async () => {
+  test('another credential or address has a count of its own', async () => {
     const refused = (token: string, address: string): ConnectOptions => ({
       token,
       headers: { 'x-forwarded-for': address },
@@ -78,7 +78,7 @@ describe('the refusal rule', () => {
     await readable(dial(server, 'room', refused('bad-1', '203.0.113.2')));
   });
 
-  test('who was refused is let in as soon as nothing stands in the way', async () => {
+  test('a refused client is admitted as soon as the reason is gone', async () => {
     await createChannel('later', { max_subscribers: 1 });
     const first = await join(server, 'later', 'first');
     const token = await server.token('second');
@@ -90,7 +90,7 @@ describe('the refusal rule', () => {
   });
 });
 
-describe('each kind of refusal', () => {
+describe('a refusal', () => {
   async function twoConnections(userId: string): Promise<void> {
     await Promise.all([join(server, 'room', userId), join(server, 'room', userId)]);
   }
@@ -114,7 +114,7 @@ describe('each kind of refusal', () => {
     ],
     [
       'PERMISSION_DENIED',
-      'a channel that others may read',
+      'a channel that only other roles may read',
       { required_permission: 'read' },
       async () => {
         await createChannel('private', { permissions: { read: ['staff'] } });
@@ -133,10 +133,10 @@ describe('each kind of refusal', () => {
     ],
     [
       'CHANNEL_NOT_FOUND',
-      'a channel that nobody made, where joining makes none',
+      'a channel that does not exist, without automatic channels',
       { error: 'channel nowhere not found' },
       async () => {
-        const at = await strict();
+        const at = await withoutAutoCreate();
         return { at, channel: 'nowhere', token: await at.token('alice') };
       },
     ],
@@ -155,14 +155,14 @@ describe('each kind of refusal', () => {
       'one channel too many',
       { limit: 1 },
       async () => {
-        const at = await cramped();
+        const at = await withOneChannel();
         await join(at, 'the-only-one', 'alice');
         return { at, channel: 'one-more', token: await at.token('bob') };
       },
     ],
     [
       'CONNECTION_LIMIT_REACHED',
-      "one connection of a user's too many",
+      'one connection too many for a user',
       { limit: 2, details: 'The user has 2 connections' },
       async () => {
         await twoConnections('greedy');
@@ -170,17 +170,17 @@ describe('each kind of refusal', () => {
       },
     ],
   ];
-  const others: TestServer[] = [];
-  const another = async (env: Record<string, string>) => {
+  const otherServers: TestServer[] = [];
+  const startOther = async (env: Record<string, string>) => {
     const started = await startTestServer({ ...FAST, ...env });
-    others.push(started);
+    otherServers.push(started);
     return started;
   };
-  const strict = () => another({ REALTIME_AUTO_CREATE_CHANNELS: 'false' });
-  const cramped = () => another({ REALTIME_MAX_CHANNELS: '1' });
-  afterAll(() => Promise.all(others.map((other) => other.stop())));
+  const withoutAutoCreate = () => startOther({ REALTIME_AUTO_CREATE_CHANNELS: 'false' });
+  const withOneChannel = () => startOther({ REALTIME_MAX_CHANNELS: '1' });
+  afterAll(() => Promise.all(otherServers.map((other) => other.stop())));
 
-  /** A token of this server that was given another user. */
+  /** Returns a token of this server with the user changed. */
   async function forged(): Promise<string> {
     const [head, claims, signature] = (await server.token('alice')).split('.');
     const old = JSON.parse(Buffer.from(claims ?? '', 'base64url').toString()) as { sub: string };
@@ -188,12 +188,12 @@ describe('each kind of refusal', () => {
   }
 
   test.each(KINDS)(
-    '%s for %s: readable with its close code, then its HTTP status',
-    async (code, _for, parts, given) => {
-      const { at = server, channel, token } = await given();
+    'with %s for %s is readable with its close code, then an HTTP status',
+    async (code, situation, parts, prepare) => {
+      const { at = server, channel, token } = await prepare();
       const options = token === undefined ? {} : { token };
-      // An address of its own for each: what has no token has the same credential as all others without.
-      const headers = { 'x-forwarded-for': `198.51.100.${KINDS.findIndex((kind) => kind[1] === _for)}` };
+      // Each kind has its own address, because all clients without a token have the same credential.
+      const headers = { 'x-forwarded-for': `198.51.100.${KINDS.findIndex((kind) => kind[1] === situation)}` };
       const expected = { error: ERRORS[code].text, code, ...parts };
       let body: object = {};
       for (let i = 0; i < 3; i++) {
@@ -209,29 +209,27 @@ describe('each kind of refusal', () => {
   );
 });
 
-describe('always an HTTP status', () => {
-  const proper = handshake('room', { token: 'bad' });
-  const without = (name: string) => proper.replace(new RegExp(`^${name}:.*\r\n`, 'm'), '');
-  const IMPROPER: [string, string, number, object][] = [
+describe('refusals that are always an HTTP status', () => {
+  const valid = handshake('room', { token: 'bad' });
+  const without = (name: string) => valid.replace(new RegExp(`^${name}:.*\r\n`, 'm'), '');
+  const MALFORMED: [string, string, number, object][] = [
     ['no key', without('Sec-WebSocket-Key'), 400, { field: 'sec-websocket-key' }],
     [
-      'a key that is none',
-      proper.replace('dGhlIHNhbXBsZSBub25jZQ==', 'short'),
+      'an invalid key',
+      valid.replace('dGhlIHNhbXBsZSBub25jZQ==', 'short'),
       400,
       { field: 'sec-websocket-key' },
     ],
     ['no version', without('Sec-WebSocket-Version'), 400, { field: 'sec-websocket-version' }],
-    ['version 8', proper.replace('Version: 13', 'Version: 8'), 400, { field: 'sec-websocket-version' }],
+    ['version 8', valid.replace('Version: 13', 'Version: 8'), 400, { field: 'sec-websocket-version' }],
     [
-      'another protocol, which is none',
-      proper
-        .replace('Upgrade: websocket', 'Upgrade: h2c')
-        .replace('Connection: Upgrade', 'Connection: close'),
+      'an upgrade to another protocol',
+      valid.replace('Upgrade: websocket', 'Upgrade: h2c').replace('Connection: Upgrade', 'Connection: close'),
       400,
       { field: 'upgrade' },
     ],
-    ['HTTP/1.0', proper.replace('HTTP/1.1', 'HTTP/1.0'), 400, { field: 'request' }],
-    ['POST', proper.replace('GET', 'POST'), 405, { code: 'METHOD_NOT_ALLOWED' }],
+    ['HTTP/1.0', valid.replace('HTTP/1.1', 'HTTP/1.0'), 400, { field: 'request' }],
+    ['POST', valid.replace('GET', 'POST'), 405, { code: 'METHOD_NOT_ALLOWED' }],
     ['echo=maybe', handshake('room', { query: 'echo=maybe' }), 400, { field: 'echo' }],
     ['presence=all', handshake('room', { query: 'presence=all' }), 400, { field: 'presence' }],
     [
@@ -242,7 +240,7 @@ describe('always an HTTP status', () => {
     ],
     ['a sub-protocol with a space', protocols('goforward v1'), 400, { field: 'sec-websocket-protocol' }],
     ['no sub-protocol at all', protocols(''), 400, { field: 'sec-websocket-protocol' }],
-    ['a path of no endpoint', proper.replace('/ws?', '/wss?'), 404, { code: 'NOT_FOUND' }],
+    ['a path without an endpoint', valid.replace('/ws?', '/wss?'), 404, { code: 'NOT_FOUND' }],
     ['a name that starts with a dot', handshake('.hidden'), 400, { field: 'name' }],
     ['a name with a slash', handshake('a%2fb'), 400, { field: 'name' }],
     ['a name that is not UTF-8', handshake('%ff'), 404, { code: 'NOT_FOUND' }],
@@ -252,11 +250,11 @@ describe('always an HTTP status', () => {
     return handshake('room', { headers: { 'Sec-WebSocket-Protocol': offered } });
   }
 
-  test.each(IMPROPER)('a handshake with %s', async (_what, raw, expected, body) => {
+  test.each(MALFORMED)('a handshake with %s is refused', async (_flaw, raw, expected, body) => {
     expect(await status(server, '', { raw })).toMatchObject({ status: expected, body });
   });
 
-  test('a foreign origin', async () => {
+  test('a foreign origin is refused', async () => {
     const headers = { Origin: 'https://elsewhere.example' };
     const answer = await status(server, 'room', { token: await server.token('alice'), headers });
     expect(answer).toMatchObject({
@@ -268,7 +266,7 @@ describe('always an HTTP status', () => {
     });
   });
 
-  test('a handshake over the connection rate, with Retry-After', async () => {
+  test('a handshake over the connection rate is refused with Retry-After', async () => {
     const at = await startTestServer({ REALTIME_CONNECTION_RATE: '0.5/s, burst 2' });
     const token = await at.token('alice');
     for (let i = 0; i < 2; i++) await join(at, 'room', 'alice', { token });

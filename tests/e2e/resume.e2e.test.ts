@@ -35,7 +35,7 @@ const write = (text: string) => sql(database.url, text);
 const insert = (from: number, to: number) =>
   write(`INSERT INTO notes SELECT generate_series(${from}, ${to})`);
 
-/** A server with a table of numbers that the channel `notes` follows. */
+/** Starts a server whose channel `notes` is subscribed to a table of numbers. */
 async function startWithNotes(env: Record<string, string> = {}): Promise<TestServer> {
   const server = await start(env);
   await write('CREATE TABLE notes (id int PRIMARY KEY)');
@@ -43,6 +43,7 @@ async function startWithNotes(env: Record<string, string> = {}): Promise<TestSer
   return server;
 }
 
+/** Joins the channel `notes`. Returns the client and the payload of its `connected`. */
 async function connect(
   server: TestServer,
   cursor?: string,
@@ -54,7 +55,8 @@ async function connect(
   return [client, payload];
 }
 
-async function nobodyResumes(server: TestServer): Promise<void> {
+/** Waits until no member is resuming. */
+async function awaitResumed(server: TestServer): Promise<void> {
   const token = await server.token('root', 'admin');
   await eventually(async () =>
     expect((await server.call('GET', '/metrics', { token })).text).toMatch(
@@ -66,27 +68,27 @@ async function nobodyResumes(server: TestServer): Promise<void> {
 const ids = (messages: readonly Received[]) => messages.map(({ payload }) => payload.change.new_record?.id);
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
 
-describe('a connection that comes back with its cursor', () => {
-  test('gets what it missed and goes on, nothing twice', async () => {
+describe('resuming by cursor', () => {
+  test('a client receives what it missed and then new changes, each once', async () => {
     const server = await startWithNotes();
-    const [first, welcome] = await connect(server);
-    expect(welcome).toMatchObject({ cursor: expect.any(String), recovered: false });
+    const [first, connected] = await connect(server);
+    expect(connected).toMatchObject({ cursor: expect.any(String), recovered: false });
     await insert(1, 3);
     const seen = await first.take(3, 'database_change');
     await first.close();
     await insert(4, 2_000);
-    const [second, again] = await connect(server, seen[1]?.cursor);
-    expect(again).toMatchObject({ cursor: seen[1]?.cursor, recovered: true });
+    const [second, resumed] = await connect(server, seen[1]?.cursor);
+    expect(resumed).toMatchObject({ cursor: seen[1]?.cursor, recovered: true });
     await insert(2_001, 2_003);
     expect(ids(await second.take(2_001, 'database_change'))).toEqual(range(3, 2_003));
     expect(second.all('system', 'gap')).toEqual([]);
   });
 
-  test('gets all since it connected where it has seen nothing yet', async () => {
+  test('a client that has received nothing yet gets everything since it connected', async () => {
     const server = await startWithNotes();
     const [before] = await connect(server);
     await insert(1, 3);
-    // Handed out, so that they are behind nobody's back.
+    // These rows are delivered before the next client connects, so they precede its cursor.
     await before.take(3, 'database_change');
     const [first, { cursor }] = await connect(server);
     await first.close();
@@ -96,7 +98,7 @@ describe('a connection that comes back with its cursor', () => {
     expect(ids(await second.take(3, 'database_change'))).toEqual([4, 5, 6]);
   });
 
-  test('gets what it missed after a restart of the server, with the same cursors and ids', async () => {
+  test('a client receives what it missed across a server restart, with the same cursors and ids', async () => {
     const before = await startWithNotes();
     const [first] = await connect(before);
     await insert(1, 10);
@@ -108,15 +110,15 @@ describe('a connection that comes back with its cursor', () => {
     const [second, { recovered }] = await connect(server, seen[4]?.cursor);
     expect(recovered).toBe(true);
     await insert(21, 22);
-    const again = await second.take(17, 'database_change');
-    expect(ids(again)).toEqual(range(6, 22));
-    for (const [n, { id, cursor, timestamp }] of again.slice(0, 5).entries()) {
+    const replayed = await second.take(17, 'database_change');
+    expect(ids(replayed)).toEqual(range(6, 22));
+    for (const [n, { id, cursor, timestamp }] of replayed.slice(0, 5).entries()) {
       const { id: knownId, cursor: knownCursor, timestamp: knownTime } = seen[n + 5] ?? {};
       expect([id, cursor, timestamp]).toEqual([knownId, knownCursor, knownTime]);
     }
   });
 
-  test('one that comes for the first time after a restart gets nothing of what was before', async () => {
+  test('a client without a cursor receives nothing from before a restart', async () => {
     const before = await startWithNotes();
     await insert(1, 10);
     await before.stop();
@@ -128,7 +130,7 @@ describe('a connection that comes back with its cursor', () => {
   });
 
   test.each(changeSources('logical', 'trigger'))(
-    'gets nothing that was written before it came while nobody followed the table, after a restart either (%s)',
+    'a change before the cursor that no subscription matched is not replayed, even after a restart (%s)',
     async (source) => {
       const env = { REALTIME_CHANGE_SOURCE: source };
       const before = await start(env);
@@ -153,7 +155,7 @@ describe('a connection that comes back with its cursor', () => {
     },
   );
 
-  test('is told of a gap where the cursor is none, or of another history', async () => {
+  test('a malformed cursor and a cursor of another change epoch cause a gap', async () => {
     const server = await startWithNotes();
     const [, { cursor }] = await connect(server);
     for (const [wrong, reason] of [
@@ -167,7 +169,7 @@ describe('a connection that comes back with its cursor', () => {
     }
   });
 
-  test('REALTIME_RESUME_WINDOW, REALTIME_RESUME_WINDOW_BYTES: one older than the window is told of a gap, in a quiet table it is not', async () => {
+  test('REALTIME_RESUME_WINDOW, REALTIME_RESUME_WINDOW_BYTES: a cursor older than the window causes a gap, except for a table without changes', async () => {
     const server = await startWithNotes({
       REALTIME_RESUME_WINDOW: '1ms',
       REALTIME_RESUME_WINDOW_BYTES: '1KB',
@@ -194,13 +196,13 @@ describe('a connection that comes back with its cursor', () => {
       );
     };
     await check(server);
-    // That it is too late is known after a restart as well.
+    // After a restart the server still knows that the cursor is too old.
     await server.stop();
     servers = [];
     await check(await start({ REALTIME_RESUME_WINDOW: '1ms' }, false));
   });
 
-  test('is told of a gap where the table was taken out and set up again meanwhile', async () => {
+  test('a table that was disabled and enabled in the meantime causes a gap', async () => {
     const server = await startWithNotes();
     const [client, { cursor }] = await connect(server);
     await client.close();
@@ -213,16 +215,16 @@ describe('a connection that comes back with its cursor', () => {
       await late.close();
       expect(recovered).toBe(false);
     });
-    // Who comes from now on is well.
-    const [newcomer, welcome] = await connect(server);
+    // A client that connects from now on can resume.
+    const [newcomer, connected] = await connect(server);
     await newcomer.close();
     await insert(2, 2);
-    const [again, { recovered }] = await connect(server, welcome.cursor);
+    const [again, { recovered }] = await connect(server, connected.cursor);
     expect(recovered).toBe(true);
     expect(ids(await again.take(1, 'database_change'))).toEqual([2]);
   });
 
-  test('gets what row level security lets it see, judged now', async () => {
+  test('a client receives the rows that row level security shows it when it resumes', async () => {
     const server = await start();
     await write(MESSAGES);
     await subscribe(server, 'notes', { table: 'messages' });
@@ -238,7 +240,7 @@ describe('a connection that comes back with its cursor', () => {
     await write('REVOKE SELECT ON messages FROM realtime_subscriber');
     const [revoked, { recovered }] = await connect(server, cursor);
     expect(recovered).toBe(true);
-    await nobodyResumes(server);
+    await awaitResumed(server);
     await write(
       `GRANT SELECT ON messages TO realtime_subscriber; INSERT INTO messages (content, user_id) VALUES ('now', '${ADA}')`,
     );
@@ -246,12 +248,12 @@ describe('a connection that comes back with its cursor', () => {
   });
 });
 
-test('a hundred members come and go at any time while rows are written, and each has every row once and in order', async () => {
+test('a hundred members that leave and resume while rows are written receive every row once and in order', async () => {
   const server = await startWithNotes({ REALTIME_CONNECTION_RATE: '10000/s, burst 10000' });
   let written = 0;
-  let isDone = false;
+  let isStopping = false;
   const writing = (async () => {
-    while (!isDone) {
+    while (!isStopping) {
       await insert(written + 1, written + 1 + (written % 7));
       written += 1 + (written % 7);
     }
@@ -261,8 +263,8 @@ test('a hundred members come and go at any time while rows are written, and each
     const [opening] = await client.take(1, 'database_change');
     const seen = ids([opening as Received]);
     cursor = opening?.cursor;
-    for (let stay = 0; stay < 5; stay++) {
-      for (const message of await client.take(1 + ((n * 7 + stay * 3) % 40), 'database_change')) {
+    for (let round = 0; round < 5; round++) {
+      for (const message of await client.take(1 + ((n * 7 + round * 3) % 40), 'database_change')) {
         seen.push(...ids([message]));
         cursor = message.cursor;
       }
@@ -276,7 +278,7 @@ test('a hundred members come and go at any time while rows are written, and each
   try {
     for (let n = 0; n < 100; n += 20) await Promise.all(range(n, n + 19).map(member));
   } finally {
-    isDone = true;
+    isStopping = true;
     await writing;
   }
 });

@@ -4,8 +4,8 @@ import { join, type TestClient } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
 
 /**
- * Clause by clause, what a change is judged by; each where policies are compiled and where PostgreSQL judges. The
- * identity of old rows (8) is in row-change-tables, memberships (10) are in membership-policies.
+ * Tests each rule of row visibility with compiled policies and with policies that PostgreSQL evaluates. The replica
+ * identity of old rows (8) is tested in row-change-tables, memberships (10) in membership-policies.
  */
 const TIERS = [
   ['INDEXED', 'owner = uid()'],
@@ -13,7 +13,7 @@ const TIERS = [
   ['POSTGRES', 'coalesce(owner) = uid()'],
 ] as const;
 
-describe.each(TIERS)('row level security, %s', (tier, own) => {
+describe.each(TIERS)('row level security, tier %s', (tier, own) => {
   let server: TestServer;
   let ada: TestClient;
   let bob: TestClient;
@@ -30,8 +30,11 @@ describe.each(TIERS)('row level security, %s', (tier, own) => {
   });
   afterEach(() => server.stop());
 
-  /** What each of the two gets of statements, each a transaction of its own: the event or its visibility, old and new. */
-  async function got(...statements: readonly string[]): Promise<unknown[][]> {
+  /**
+   * Runs each statement as a transaction of its own. Returns what each of the two clients receives: event or
+   * visibility, old record, new record.
+   */
+  async function changesFor(...statements: readonly string[]): Promise<unknown[][]> {
     const before = [ada, bob].map((client) => client.all('database_change').length);
     for (const statement of statements) await run(server, statement);
     await run(server, `SELECT realtime.send('lobby', 'end', '{}')`);
@@ -53,15 +56,15 @@ describe.each(TIERS)('row level security, %s', (tier, own) => {
   const insert = (id: number, owner: string | null, body = 'x') =>
     `INSERT INTO notes VALUES (${id}, ${owner === null ? 'NULL' : `'${owner}'`}, '${body}')`;
 
-  test('1: the version that changed is judged, old and new, and not the row as it is by then', async () => {
+  test('1: policies are evaluated on the old and the new version of a change, not on the current row', async () => {
     const statements = [
       insert(1, ADA, 'a'),
       `UPDATE notes SET owner = '${BOB}', body = 'b'`,
       `UPDATE notes SET body = 'c'`,
       'DELETE FROM notes',
     ];
-    // In one message to PostgreSQL: all is done before the first of them is judged.
-    expect(await got(statements.map((statement) => `BEGIN; ${statement}; COMMIT`).join(';'))).toEqual([
+    // One message to PostgreSQL, so that everything has committed before the first change is evaluated.
+    expect(await changesFor(statements.map((statement) => `BEGIN; ${statement}; COMMIT`).join(';'))).toEqual([
       [
         ['INSERT', null, 'a'],
         ['lost', 1, null],
@@ -74,12 +77,12 @@ describe.each(TIERS)('row level security, %s', (tier, own) => {
     ]);
   });
 
-  test('2: who saw neither version gets nothing; a deleted row that is known by its key alone is nobody’s', async () => {
+  test('2: a user who may see neither version receives nothing; a DELETE with only the key needs policies on the key alone', async () => {
     expect(
-      await got(insert(1, null), `UPDATE notes SET body = 'y'`, 'DELETE FROM notes', insert(2, ADA)),
+      await changesFor(insert(1, null), `UPDATE notes SET body = 'y'`, 'DELETE FROM notes', insert(2, ADA)),
     ).toEqual([[['INSERT', null, 'x']], []]);
     await run(server, 'ALTER TABLE notes REPLICA IDENTITY DEFAULT');
-    expect(await got('DELETE FROM notes', insert(3, BOB))).toEqual([[], [['INSERT', null, 'x']]]);
+    expect(await changesFor('DELETE FROM notes', insert(3, BOB))).toEqual([[], [['INSERT', null, 'x']]]);
     const token = await server.token('root', 'admin');
     const { body } = await server.call('POST', '/realtime/channels/lobby/subscribe', {
       token,
@@ -87,10 +90,10 @@ describe.each(TIERS)('row level security, %s', (tier, own) => {
     });
     expect(body.warnings.join()).toContain('a DELETE is not sent');
     await run(server, `ALTER POLICY own ON notes USING (id < 5)`);
-    expect(await got('DELETE FROM notes')).toEqual(Array(2).fill([['DELETE', 3, null]]));
+    expect(await changesFor('DELETE FROM notes')).toEqual(Array(2).fill([['DELETE', 3, null]]));
   });
 
-  test('3: a permissive policy that applies must pass, and every restrictive one', async () => {
+  test('3: one applicable permissive policy and every restrictive policy must pass', async () => {
     const role = `other_${Math.random().toString(36).slice(2, 10)}`;
     await run(
       server,
@@ -102,27 +105,26 @@ describe.each(TIERS)('row level security, %s', (tier, own) => {
     );
     try {
       const both = [['INSERT', null, 'open']];
-      expect(await got(insert(1, ADA, 'long'), insert(2, null, 'open'), insert(3, null, 'closed'))).toEqual([
-        both,
-        both,
-      ]);
+      expect(
+        await changesFor(insert(1, ADA, 'long'), insert(2, null, 'open'), insert(3, null, 'closed')),
+      ).toEqual([both, both]);
       await run(server, 'DROP POLICY own ON notes; DROP POLICY open ON notes');
-      expect(await got(insert(4, ADA))).toEqual([[], []]);
+      expect(await changesFor(insert(4, ADA))).toEqual([[], []]);
       await run(server, 'ALTER TABLE notes DISABLE ROW LEVEL SECURITY');
-      expect(await got(insert(5, ADA, 'long'))).toEqual(Array(2).fill([['INSERT', null, 'long']]));
+      expect(await changesFor(insert(5, ADA, 'long'))).toEqual(Array(2).fill([['INSERT', null, 'long']]));
     } finally {
       await run(server, `DROP POLICY of_others ON notes; DROP ROLE ${role}`);
     }
   });
 
-  test('4: a helper is known by its definition and not by its name', async () => {
+  test('4: a helper function is recognized by its definition, not by its name', async () => {
     await run(
       server,
       `CREATE SCHEMA auth; GRANT USAGE ON SCHEMA auth TO realtime_subscriber;
        CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT '${BOB}'::uuid $$;
        ALTER POLICY own ON notes USING (${own.replace('uid()', '(SELECT auth.uid())')} OR (${own}))`,
     );
-    expect(await got(insert(1, BOB), insert(2, ADA))).toEqual([
+    expect(await changesFor(insert(1, BOB), insert(2, ADA))).toEqual([
       [
         ['INSERT', null, 'x'],
         ['INSERT', null, 'x'],
@@ -131,24 +133,24 @@ describe.each(TIERS)('row level security, %s', (tier, own) => {
     ]);
   });
 
-  test('5: everybody is judged by settings of their own: none of another shows through', async () => {
+  test('5: policies are evaluated with the settings of each user, never with those of another', async () => {
     await run(
       server,
       `ALTER POLICY own ON notes USING ((${own}) AND current_setting('app.current_user_id', true) = owner::text
          AND coalesce(current_setting('request.jwt.claims', true)::jsonb ->> 'email', 'none') = 'none')`,
     );
-    expect(await got(insert(1, ADA), insert(2, BOB), insert(3, null))).toEqual(
+    expect(await changesFor(insert(1, ADA), insert(2, BOB), insert(3, null))).toEqual(
       Array(2).fill([['INSERT', null, 'x']]),
     );
   });
 
-  test('6: a column that the role may not read is in neither record, and no condition looks at it', async () => {
+  test('6: a column that the role may not read is in neither record, and no condition reads it', async () => {
     await subscribe(server, 'lobby', { table: 'notes', condition: `body = 'x'` });
     await run(
       server,
       'REVOKE SELECT ON notes FROM realtime_subscriber; GRANT SELECT (id, owner) ON notes TO realtime_subscriber',
     );
-    await got(insert(1, ADA), `UPDATE notes SET body = 'y'`);
+    await changesFor(insert(1, ADA), `UPDATE notes SET body = 'y'`);
     const changes = ada.all('database_change').map(({ payload }) => payload);
     expect(changes.map(({ change }) => [change.old_record, change.new_record])).toEqual([
       [null, { id: 1, owner: ADA }],
@@ -160,23 +162,27 @@ describe.each(TIERS)('row level security, %s', (tier, own) => {
     expect(changes.map(({ subscription_ids }) => subscription_ids.length)).toEqual([1, 1]);
   });
 
-  test('7: a policy that raises an error hides the row from that user, who is told once', async () => {
+  test('7: a policy that raises an error hides the row from that user, who is notified once', async () => {
     await run(server, `ALTER POLICY own ON notes USING ((${own}) AND 1 / length(body) > 0)`);
-    expect(await got(insert(1, ADA, ''), insert(2, ADA, ''), insert(3, ADA), insert(4, BOB))).toEqual(
+    expect(await changesFor(insert(1, ADA, ''), insert(2, ADA, ''), insert(3, ADA), insert(4, BOB))).toEqual(
       Array(2).fill([['INSERT', null, 'x']]),
     );
-    const told = (client: TestClient) => client.all('system', 'error').map(({ payload }) => payload.code);
-    expect(told(ada)).toEqual(['POLICY_ERROR']);
+    const errorCodes = (client: TestClient) =>
+      client.all('system', 'error').map(({ payload }) => payload.code);
+    expect(errorCodes(ada)).toEqual(['POLICY_ERROR']);
     expect(ada.all('system', 'error')[0]?.payload).not.toHaveProperty('details');
   });
 
-  test('9: a policy over a generated column is judged with the column’s own expression', async () => {
+  test('9: a policy on a generated column is evaluated with the column’s expression', async () => {
     await run(
       server,
       `ALTER TABLE notes ADD mine text GENERATED ALWAYS AS (upper(body)) STORED;
        ALTER POLICY own ON notes USING ((${own}) AND mine = 'YES')`,
     );
-    expect(await got(insert(1, ADA, 'yes'), insert(2, ADA, 'no'))).toEqual([[['INSERT', null, 'yes']], []]);
+    expect(await changesFor(insert(1, ADA, 'yes'), insert(2, ADA, 'no'))).toEqual([
+      [['INSERT', null, 'yes']],
+      [],
+    ]);
     const token = await server.token('root', 'admin');
     const { body } = await server.call('POST', '/realtime/channels/lobby/subscribe', {
       token,
@@ -188,7 +194,7 @@ describe.each(TIERS)('row level security, %s', (tier, own) => {
     });
   });
 
-  test('what is judged so is told', async () => {
+  test('the list of tables contains the tier', async () => {
     const token = await server.token('root', 'admin');
     const { text } = await server.call('GET', '/realtime/triggers', { token });
     expect(text).toContain(`"tier":"${tier}"`);

@@ -7,7 +7,7 @@ import { startRowChangeServer, type TestServer } from '../support/test-server.js
 
 const VERSIONS = postgresVersions('oldest');
 
-describe.each(VERSIONS)('on the %s PostgreSQL, a history that cannot go on', (postgres) => {
+describe.each(VERSIONS)('a change epoch on the %s PostgreSQL', (postgres) => {
   let server: TestServer;
   beforeEach(async () => {
     server = await startRowChangeServer({ REALTIME_MAX_RECONNECT_DELAY: '200ms' }, { postgres });
@@ -16,13 +16,13 @@ describe.each(VERSIONS)('on the %s PostgreSQL, a history that cannot go on', (po
   });
   afterEach(() => server.stop());
 
-  test('since its publication was dropped and made anew ends with a gap, and another one begins', async () => {
+  test('ends with a gap when its publication is dropped and recreated, and a new epoch begins', async () => {
     const ada = await join(server, 'notes', ADA);
     await run(server, 'INSERT INTO notes VALUES (1)');
     const before = await ada.next('database_change');
     await run(server, 'DROP PUBLICATION realtime_publication');
     await run(server, 'INSERT INTO notes VALUES (2)');
-    // The server may have made it meanwhile.
+    // The server may have recreated the publication already.
     await run(
       server,
       `DO $$ BEGIN CREATE PUBLICATION realtime_publication FOR TABLE notes;
@@ -42,7 +42,7 @@ describe.each(VERSIONS)('on the %s PostgreSQL, a history that cannot go on', (po
     );
     const epochOf = (cursor = '') => cursor.split(':')[0];
     expect(epochOf(after.cursor)).not.toBe(epochOf(before.cursor));
-    // Who comes back with a cursor of the old one is told as well.
+    // A client that resumes with a cursor of the old epoch receives a gap too.
     const query = `cursor=${encodeURIComponent(before.cursor ?? '')}`;
     const late = await join(server, 'notes', ADA, { query });
     expect((await late.next('system', 'gap')).payload).toMatchObject({ scope: 'changes' });

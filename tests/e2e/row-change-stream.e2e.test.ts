@@ -34,7 +34,7 @@ async function start(env: Record<string, string> = {}, awaitStream = true): Prom
 const readiness = async (server: TestServer) => (await server.call('GET', '/readyz')).body.parts.row_changes;
 const write = (text: string) => sql(database.url, text);
 
-test('PostgreSQL that goes away is told, sockets stay, chat goes on, and nothing is lost when it is back', async () => {
+test('when PostgreSQL goes away, members are notified, sockets and chat stay, and no change is lost', async () => {
   const proxy = new PostgresProxy(database.url);
   await proxy.open();
   try {
@@ -71,7 +71,7 @@ test('PostgreSQL that goes away is told, sockets stay, chat goes on, and nothing
   }
 });
 
-test('a stream that is cut within a transaction goes on where it was: no change twice, none missing', async () => {
+test('a stream that is cut within a transaction resumes, loses no change and repeats none', async () => {
   const server = await start({ REALTIME_MAX_RECONNECT_DELAY: '100ms' });
   await write('CREATE TABLE notes (id int PRIMARY KEY)');
   await subscribe(server, 'notes', { table: 'notes' });
@@ -90,7 +90,7 @@ test('a stream that is cut within a transaction goes on where it was: no change 
   expect(ada.all('database_change')).toHaveLength(50_000);
 });
 
-test('a second server on the slot waits as follower, and takes over', async () => {
+test('a second server on the slot waits as a follower and takes over', async () => {
   const first = await start();
   await write('CREATE TABLE notes (id int PRIMARY KEY)');
   await subscribe(first, 'notes', { table: 'notes' });
@@ -104,7 +104,7 @@ test('a second server on the slot waits as follower, and takes over', async () =
   expect((await nextChange(ada)).new_record).toEqual({ id: 1 });
 });
 
-test('a slot that was dropped is made anew, and the gap is told before the next change', async () => {
+test('a slot that was dropped is recreated, and a gap is sent before the next change', async () => {
   const server = await start({ REALTIME_MAX_RECONNECT_DELAY: '100ms' });
   await write('CREATE TABLE notes (id int PRIMARY KEY)');
   await subscribe(server, 'notes', { table: 'notes' });
@@ -128,7 +128,7 @@ test('a slot that was dropped is made anew, and the gap is told before the next 
   expect(after.cursor?.split(':')[0]).not.toBe(before.cursor?.split(':')[0]);
 });
 
-test('REALTIME_HEARTBEAT_INTERVAL: a slot whose tables are idle moves on while others write', async () => {
+test('REALTIME_HEARTBEAT_INTERVAL: a slot whose tables are idle advances while other tables are written', async () => {
   const server = await start({ REALTIME_HEARTBEAT_INTERVAL: '100ms', REALTIME_RESUME_WINDOW: '1ms' });
   await write('CREATE TABLE unpublished (n int, filler text)');
   await write(`INSERT INTO unpublished SELECT n, repeat('x', 1000) FROM generate_series(1, 1000) n`);
@@ -147,7 +147,7 @@ test('REALTIME_HEARTBEAT_INTERVAL: a slot whose tables are idle moves on while o
   expect(text).toMatch(/^realtime_change_stream_up 1$/m);
 });
 
-test('statistics tell of the stream', async () => {
+test('GET /realtime/stats reports the state of the stream', async () => {
   const server = await start();
   await write('CREATE TABLE notes (id int PRIMARY KEY)');
   await subscribe(server, 'notes', { table: 'notes' });
@@ -170,7 +170,7 @@ test('statistics tell of the stream', async () => {
   });
 });
 
-test('rows that change once subscribed are the rows that there are', async () => {
+test('concurrent transactions arrive complete, each without rows of another in between', async () => {
   const server = await start();
   await write('CREATE TABLE notes (id int PRIMARY KEY)');
   await subscribe(server, 'notes', { table: 'notes' });

@@ -16,11 +16,11 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-const setUp = (table: string, body: unknown = {}, token = admin) =>
+const enable = (table: string, body: unknown = {}, token = admin) =>
   server.call('POST', `/realtime/triggers/${table}`, { token, body });
-const takeOut = (table: string) => server.call('DELETE', `/realtime/triggers/${table}`, { token: admin });
+const disable = (table: string) => server.call('DELETE', `/realtime/triggers/${table}`, { token: admin });
 
-/** What PostgreSQL says of the table that opting in and out change. */
+/** Returns what enabling and disabling a table change in PostgreSQL. */
 async function state(table: string) {
   const [row] = await run<object>(
     server,
@@ -33,10 +33,10 @@ async function state(table: string) {
 }
 
 describe('a table', () => {
-  test('is set up once, listed, and taken out again with what was found', async () => {
+  test('is enabled once, listed, and has its previous settings restored when it is disabled', async () => {
     await run(server, 'CREATE TABLE notes (id int PRIMARY KEY, content text)');
     const before = await state('notes');
-    const first = await setUp('notes');
+    const first = await enable('notes');
     expect([first.status, first.body]).toEqual([
       200,
       {
@@ -49,30 +49,30 @@ describe('a table', () => {
       },
     ]);
     expect(await state('notes')).toEqual({ identity: 'f', published: true, readable: true });
-    expect((await setUp('notes')).body.message).toBe('trigger setup successfully');
+    expect((await enable('notes')).body.message).toBe('trigger setup successfully');
     const { body } = await server.call('GET', '/realtime/triggers', { token: admin });
     expect(body).toMatchObject({
       triggers: [{ table: 'notes', schema: 'public', source: 'logical', active: true, subscriptions: 0 }],
       total: 1,
     });
-    const removed = await takeOut('notes');
+    const removed = await disable('notes');
     expect([removed.status, removed.body]).toEqual([
       200,
       { message: 'trigger removed successfully', table: 'notes' },
     ]);
     expect(await state('notes')).toEqual(before);
-    const again = await takeOut('notes');
+    const again = await disable('notes');
     expect([again.status, again.body.code]).toEqual([404, 'TRIGGER_NOT_FOUND']);
   });
 
-  test('keeps its identity where it is told to', async () => {
+  test('keeps its replica identity with identity "keep"', async () => {
     await run(server, 'CREATE TABLE kept (id int PRIMARY KEY)');
-    const answer = await setUp('kept', { identity: 'keep' });
+    const answer = await enable('kept', { identity: 'keep' });
     expect(answer.body).toMatchObject({
       warnings: [expect.stringContaining('Without REPLICA IDENTITY FULL'), expect.anything()],
     });
     expect(await state('kept')).toEqual({ identity: 'd', published: true, readable: true });
-    await takeOut('kept');
+    await disable('kept');
   });
 
   test.each([
@@ -85,7 +85,7 @@ describe('a table', () => {
     ['unlogged', 403, 'TABLE_NOT_ALLOWED'],
     ['keyless_partitioned', 403, 'TABLE_NOT_ALLOWED'],
     ['part_1', 403, 'TABLE_NOT_ALLOWED'],
-  ])('that is %s is refused with %s %s', async (table, status, code) => {
+  ])('named %s is refused with %s %s', async (table, status, code) => {
     await run(
       server,
       `CREATE TABLE IF NOT EXISTS secrets (id int PRIMARY KEY); CREATE SCHEMA IF NOT EXISTS private;
@@ -95,19 +95,19 @@ describe('a table', () => {
        CREATE TABLE IF NOT EXISTS parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
        CREATE TABLE IF NOT EXISTS part_1 PARTITION OF parted FOR VALUES FROM (0) TO (10)`,
     );
-    const answer = await setUp(table);
+    const answer = await enable(table);
     expect([answer.status, answer.body.code]).toEqual([status, code]);
   });
 
-  test('without a key is not set up with the identity that it has', async () => {
+  test('without a key is not enabled with identity "keep"', async () => {
     await run(server, 'CREATE TABLE keyless (n int)');
-    const refused = await setUp('keyless', { identity: 'keep' });
+    const refused = await enable('keyless', { identity: 'keep' });
     expect([refused.status, refused.body.details]).toEqual([403, expect.stringContaining('has no key')]);
-    expect((await setUp('keyless')).status).toBe(200);
+    expect((await enable('keyless')).status).toBe(200);
     await run(server, 'INSERT INTO keyless VALUES (1); UPDATE keyless SET n = 2; DELETE FROM keyless');
   });
 
-  test('that is partitioned streams under its own name, its new partitions too', async () => {
+  test('that is partitioned streams under its own name, new partitions included', async () => {
     await run(
       server,
       `CREATE TABLE measures (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
@@ -140,7 +140,7 @@ describe('a table', () => {
       'CREATE SCHEMA "My Schema"; CREATE TABLE "My Schema"."we""ird %" ("I d" int PRIMARY KEY)',
     );
     const path = `${encodeURIComponent('we"ird %')}?schema=${encodeURIComponent('My Schema')}`;
-    expect((await setUp(path)).status).toBe(200);
+    expect((await enable(path)).status).toBe(200);
     await subscribe(server, 'weird', { table: 'we"ird %', schema: 'My Schema', condition: '"I d" > 0' });
     const ada = await join(server, 'weird', ADA);
     await run(server, 'INSERT INTO "My Schema"."we""ird %" VALUES (0), (1)');
@@ -148,18 +148,18 @@ describe('a table', () => {
     expect([message.event, message.payload.change.new_record]).toEqual(['INSERT.we"ird %', { 'I d': 1 }]);
   });
 
-  test('is the server admin’s to set up, and misspelt fields are refused', async () => {
-    const denied = await setUp('notes', {}, user);
+  test('can be enabled by a server admin only, and misspelt fields are refused', async () => {
+    const denied = await enable('notes', {}, user);
     expect([denied.status, denied.body.code]).toEqual([403, 'PERMISSION_DENIED']);
-    const misspelt = await setUp('notes', { identitiy: 'keep' });
+    const misspelt = await enable('notes', { identitiy: 'keep' });
     expect([misspelt.status, misspelt.body.field]).toEqual([400, 'identitiy']);
   });
 
-  test('that is taken out leaves a gap, and another when it is back', async () => {
+  test('causes a gap when it is disabled and another when it is enabled again', async () => {
     await run(server, 'CREATE TABLE comes (id int PRIMARY KEY)');
     const id = await subscribe(server, 'comes', { table: 'comes' });
     const ada = await join(server, 'comes', ADA);
-    await takeOut('comes');
+    await disable('comes');
     expect((await ada.next('system', 'gap')).payload).toEqual({
       scope: 'changes',
       reason: 'the table was disabled',
@@ -170,7 +170,7 @@ describe('a table', () => {
       );
     expect(await listed()).toMatchObject({ active: false });
     await run(server, 'INSERT INTO comes VALUES (1)');
-    await setUp('comes');
+    await enable('comes');
     await ada.next('system', 'gap');
     expect(await listed()).toMatchObject({ active: true });
     await run(server, 'INSERT INTO comes VALUES (2)');
@@ -179,7 +179,7 @@ describe('a table', () => {
 });
 
 describe('settings', () => {
-  test('REALTIME_FILTER_TABLES lists the only tables that can be set up', async () => {
+  test('REALTIME_FILTER_TABLES lists the only tables that can be enabled', async () => {
     const only = await startRowChangeServer({ REALTIME_FILTER_TABLES: 'messages, public.users' });
     try {
       const token = await only.token('root', 'admin');
@@ -196,7 +196,7 @@ describe('settings', () => {
     }
   });
 
-  test('REALTIME_PUBLICATION_NAME and REALTIME_REPLICATION_SLOT name what is made in PostgreSQL', async () => {
+  test('REALTIME_PUBLICATION_NAME names the publication that the server creates', async () => {
     const named = await startRowChangeServer({ REALTIME_PUBLICATION_NAME: 'my "publication\'s" name' });
     try {
       await run(named, 'CREATE TABLE notes (id int PRIMARY KEY)');

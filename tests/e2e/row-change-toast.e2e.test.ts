@@ -5,7 +5,7 @@ import { ADA, run, subscribe, takeChanges } from '../support/row-changes.js';
 import { join } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
 
-/** Too large for a row, and stored as it is: PostgreSQL keeps them beside the table. */
+/** Too large for a row and not compressed, so that PostgreSQL stores them out of line (TOAST). */
 const A = 'a'.repeat(20_000);
 const B = 'ß'.repeat(9_000);
 
@@ -14,8 +14,8 @@ const TABLE = `
   CREATE UNIQUE INDEX by_code ON documents (code);
   ALTER TABLE documents ALTER COLUMN body SET STORAGE EXTERNAL;`;
 
-/** Each as a transaction of its own. */
-const WORK = [
+/** Statements that run in a transaction of their own each. */
+const STATEMENTS = [
   `INSERT INTO documents VALUES (1, 10, 'one', '${A}')`,
   `UPDATE documents SET title = 'two'`,
   `UPDATE documents SET body = '${B}'`,
@@ -43,25 +43,25 @@ describe.each(VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
     expect((await server.call('POST', '/realtime/triggers/documents', { token, body })).status).toBe(200);
     await subscribe(server, 'documents', { table: 'documents' });
     const ada = await join(server, 'documents', ADA);
-    for (const statement of WORK) await run(server, statement);
-    return takeChanges(ada, WORK.length);
+    for (const statement of STATEMENTS) await run(server, statement);
+    return takeChanges(ada, STATEMENTS.length);
   }
 
-  const versions = (changes: readonly RowChange[]) =>
+  const records = (changes: readonly RowChange[]) =>
     changes.map(({ old_record, new_record, unchanged_columns }) => [
       old_record,
       new_record,
       ...(unchanged_columns ?? []),
     ]);
 
-  test('are all there under REPLICA IDENTITY FULL, changed or not', async () => {
+  test('are complete under REPLICA IDENTITY FULL, changed or not', async () => {
     const row = (id: number, code: number, title: string | null, body: string | null) => ({
       id,
       code,
       title,
       body,
     });
-    expect(versions(await changesOf('', undefined))).toEqual([
+    expect(records(await changesOf('', undefined))).toEqual([
       [null, row(1, 10, 'one', A)],
       [row(1, 10, 'one', A), row(1, 10, 'two', A)],
       [row(1, 10, 'two', A), row(1, 10, 'two', B)],
@@ -74,8 +74,8 @@ describe.each(VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
     ]);
   });
 
-  test('that did not change are left out and named where the identity is the primary key', async () => {
-    expect(versions(await changesOf('', 'keep'))).toEqual([
+  test('that did not change are left out and listed when the replica identity is the primary key', async () => {
+    expect(records(await changesOf('', 'keep'))).toEqual([
       [null, { id: 1, code: 10, title: 'one', body: A }],
       [null, { id: 1, code: 10, title: 'two' }, 'body'],
       [null, { id: 1, code: 10, title: 'two', body: B }],
@@ -88,9 +88,9 @@ describe.each(VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
     ]);
   });
 
-  test('likewise where the identity is an index', async () => {
+  test('that did not change are left out and listed when the replica identity is an index', async () => {
     const identity = 'ALTER TABLE documents REPLICA IDENTITY USING INDEX by_code;';
-    expect(versions(await changesOf(identity, 'keep'))).toEqual([
+    expect(records(await changesOf(identity, 'keep'))).toEqual([
       [null, { id: 1, code: 10, title: 'one', body: A }],
       [null, { id: 1, code: 10, title: 'two' }, 'body'],
       [null, { id: 1, code: 10, title: 'two', body: B }],
@@ -103,7 +103,7 @@ describe.each(VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
     ]);
   });
 
-  test('that a policy reads and the log does not have hide the row, and FULL shows it', async () => {
+  test('missing from the WAL hide the row when a policy reads them, and REPLICA IDENTITY FULL shows it', async () => {
     const policy = `
       ALTER TABLE documents ENABLE ROW LEVEL SECURITY;
       CREATE POLICY long_ones ON documents USING (length(body) > 10 OR title = 'end');`;
@@ -113,7 +113,7 @@ describe.each(VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
     await subscribe(server, 'documents', { table: 'documents' });
     const ada = await join(server, 'documents', ADA);
     await run(server, `INSERT INTO documents VALUES (1, 10, 'one', '${A}')`);
-    await run(server, `UPDATE documents SET title = 'hidden: nobody knows how long its body is'`);
+    await run(server, `UPDATE documents SET title = 'hidden: the length of its body is unknown'`);
     await run(server, `UPDATE documents SET title = 'known again', body = '${B}'`);
     await run(server, 'DELETE FROM documents');
     await run(server, `INSERT INTO documents VALUES (2, 20, 'end', NULL)`);
@@ -136,7 +136,7 @@ describe.each(VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
     ]);
   });
 
-  test('that a condition reads and the log does not have do not meet it', async () => {
+  test('missing from the WAL do not match a condition that reads them', async () => {
     await run(server, TABLE);
     const token = await server.token('root', 'admin');
     await server.call('POST', '/realtime/triggers/documents', { token, body: { identity: 'keep' } });
@@ -145,7 +145,7 @@ describe.each(VERSIONS)('large values on the %s PostgreSQL', (postgres) => {
       condition: `body LIKE 'a%' OR title = 'end'`,
     });
     const ada = await join(server, 'documents', ADA);
-    for (const statement of WORK) await run(server, statement);
+    for (const statement of STATEMENTS) await run(server, statement);
     await run(server, `INSERT INTO documents VALUES (9, 90, 'end', NULL)`);
     const shown = await takeChanges(ada, 3);
     expect(shown.map(({ event, new_record }) => [event, new_record?.id, new_record?.title])).toEqual([

@@ -12,7 +12,7 @@ beforeEach(async () => {
 afterEach(() => server.stop());
 
 describe('a row change', () => {
-  test('reaches the members with everything that the specification shows, and more', async () => {
+  test('has every field of the specification and the fields added to it', async () => {
     await run(server, 'CREATE TABLE notes (id int PRIMARY KEY, content text)');
     const id = await subscribe(server, 'notes', { table: 'notes' });
     const ada = await join(server, 'notes', ADA);
@@ -42,7 +42,7 @@ describe('a row change', () => {
     });
   });
 
-  test('is an update with both versions, a delete with the old one, a truncate with none', async () => {
+  test('has both records for UPDATE, the old one for DELETE and none for TRUNCATE', async () => {
     await run(server, 'CREATE TABLE notes (id int PRIMARY KEY, content text)');
     await subscribe(server, 'notes', { table: 'notes' });
     const ada = await join(server, 'notes', ADA);
@@ -60,7 +60,7 @@ describe('a row change', () => {
     ]);
   });
 
-  test('has the columns that were asked for, in the order of the table, and several subscriptions their union', async () => {
+  test('has the requested columns in the order of the table, or their union for several subscriptions', async () => {
     await run(server, 'CREATE TABLE notes (id int PRIMARY KEY, a text, b text, c text)');
     const one = await subscribe(server, 'notes', { table: 'notes', columns: ['b', 'id'] });
     const two = await subscribe(server, 'notes', { table: 'notes', columns: ['c'], condition: `a = 'x'` });
@@ -75,7 +75,7 @@ describe('a row change', () => {
     });
   });
 
-  test('comes only for the events and the condition that were asked for, and tells what a row came from', async () => {
+  test('is sent only for the requested events and condition, and reports when a row starts or stops matching', async () => {
     await run(server, 'CREATE TABLE tasks (id int PRIMARY KEY, done bool, title text)');
     await subscribe(server, 'open', { table: 'tasks', events: ['UPDATE', 'DELETE'], condition: 'NOT done' });
     const ada = await join(server, 'open', ADA);
@@ -107,7 +107,7 @@ describe('a row change', () => {
 });
 
 describe('row level security', () => {
-  test('gives each member the rows that the policies let that user see, and tells when a row comes and goes', async () => {
+  test('shows each member the rows that the policies allow, and reports when a row becomes visible or hidden', async () => {
     await run(server, MESSAGES);
     await subscribe(server, 'lobby', { table: 'messages', columns: ['id', 'content', 'user_id'] });
     const [ada, bob] = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
@@ -137,7 +137,7 @@ describe('row level security', () => {
     expect(ada.all('database_change')).toHaveLength(2);
   });
 
-  test('holds for a server admin too, and a policy that fails for one user is told to that user once', async () => {
+  test('applies to a server admin too, and a policy that fails for one user is reported to that user once', async () => {
     await run(server, MESSAGES);
     const id = await subscribe(server, 'lobby', { table: 'messages' });
     const [ada, root] = [
@@ -157,7 +157,7 @@ describe('row level security', () => {
     expect([root.all('system', 'error').length, root.all('database_change').length]).toEqual([1, 0]);
   });
 
-  test('follows policies, grants and columns as they change', async () => {
+  test('applies changed policies and grants from the next change on', async () => {
     await run(server, `CREATE TABLE notes (id int PRIMARY KEY, content text, secret text)`);
     await subscribe(server, 'notes', { table: 'notes' });
     const ada = await join(server, 'notes', ADA);
@@ -176,46 +176,46 @@ describe('row level security', () => {
     expect((await takeChanges(ada, 2)).map(({ new_record }) => new_record?.id)).toEqual([4, 6]);
   });
 
-  test('is left out with REALTIME_ENABLE_RLS=false, and rights to columns are not', async () => {
+  test('does not apply with REALTIME_ENABLE_RLS=false, but column privileges do', async () => {
     const log = new RecordingLog();
-    const open = await startRowChangeServer({ REALTIME_ENABLE_RLS: 'false' }, { log });
+    const withoutRls = await startRowChangeServer({ REALTIME_ENABLE_RLS: 'false' }, { log });
     try {
       expect(log.warnings).toContain(
         'REALTIME_ENABLE_RLS is false: row policies are not applied to row changes',
       );
-      await run(open, MESSAGES);
-      await subscribe(open, 'lobby', { table: 'messages' });
+      await run(withoutRls, MESSAGES);
+      await subscribe(withoutRls, 'lobby', { table: 'messages' });
       await run(
-        open,
+        withoutRls,
         'REVOKE SELECT ON messages FROM realtime_subscriber; GRANT SELECT (id, content) ON messages TO realtime_subscriber',
       );
-      const bob = await join(open, 'lobby', BOB);
-      await run(open, `INSERT INTO messages (content, user_id) VALUES ('of ada', '${ADA}')`);
+      const bob = await join(withoutRls, 'lobby', BOB);
+      await run(withoutRls, `INSERT INTO messages (content, user_id) VALUES ('of ada', '${ADA}')`);
       expect((await nextChange(bob)).new_record).toEqual({ id: 1, content: 'of ada' });
     } finally {
-      await open.stop();
+      await withoutRls.stop();
     }
   });
 
-  test('judges a token whose role REALTIME_DB_ROLES lists as that role', async () => {
+  test('evaluates a token as its role when REALTIME_DB_ROLES lists that role', async () => {
     await run(
       server,
       `DO $$ BEGIN CREATE ROLE test_auditor NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$`,
     );
-    const roles = await startRowChangeServer({ REALTIME_DB_ROLES: 'test_auditor' });
+    const withRoles = await startRowChangeServer({ REALTIME_DB_ROLES: 'test_auditor' });
     try {
       await run(
-        roles,
+        withRoles,
         `${MESSAGES}; CREATE POLICY audit ON messages FOR SELECT TO test_auditor USING (true);
         GRANT SELECT ON messages TO test_auditor`,
       );
-      await subscribe(roles, 'lobby', { table: 'messages' });
+      await subscribe(withRoles, 'lobby', { table: 'messages' });
       const [auditor, bob] = [
-        await join(roles, 'lobby', BOB, { role: 'test_auditor' }),
-        await join(roles, 'lobby', BOB),
+        await join(withRoles, 'lobby', BOB, { role: 'test_auditor' }),
+        await join(withRoles, 'lobby', BOB),
       ];
       await run(
-        roles,
+        withRoles,
         `INSERT INTO messages (content, user_id) VALUES ('of ada', '${ADA}'), ('of bob', '${BOB}')`,
       );
       expect((await takeChanges(auditor, 2)).map(({ new_record }) => new_record?.content)).toEqual([
@@ -224,13 +224,13 @@ describe('row level security', () => {
       ]);
       expect((await nextChange(bob)).new_record?.content).toBe('of bob');
     } finally {
-      await roles.stop();
+      await withRoles.stop();
     }
   });
 });
 
-describe('order', () => {
-  test('is that of commits, transactions whole, and ten thousand rows hold up neither pings nor chat', async () => {
+describe('the order of row changes', () => {
+  test('is that of commits, with whole transactions, and ten thousand rows delay neither pings nor chat', async () => {
     await run(server, 'CREATE TABLE events (id int PRIMARY KEY, payload text)');
     await subscribe(server, 'events', { table: 'events' });
     const [ada, bob] = [await join(server, 'events', ADA), await join(server, 'other', BOB)];
@@ -266,7 +266,7 @@ describe('order', () => {
     expect(ids).toEqual([10, 20, 30, 40, 50]);
   });
 
-  test('a change that is written at the instant of `connected` arrives, a hundred times', async () => {
+  test('a row that is written right after `connected` arrives, in a hundred attempts', async () => {
     await run(server, 'CREATE TABLE events (id int PRIMARY KEY)');
     await subscribe(server, 'events', { table: 'events' });
     for (let n = 1; n <= 100; n++) {

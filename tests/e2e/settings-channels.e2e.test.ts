@@ -14,12 +14,12 @@ async function start(env: Readonly<Record<string, string>>): Promise<void> {
 
 const create = (name: string) => server.call('POST', '/realtime/channels', { token: admin, body: { name } });
 
-async function names(): Promise<string[]> {
+async function channelNames(): Promise<string[]> {
   const { body } = await server.call('GET', '/realtime/channels', { token: admin });
   return body.channels.map(({ name }) => name).sort();
 }
 
-/** Joins and leaves, so that an automatic channel stays behind, empty. */
+/** Joins and leaves, so that an empty automatic channel remains. */
 async function visit(channel: string): Promise<void> {
   const client = await join(server, channel, 'visitor');
   await client.close();
@@ -29,16 +29,16 @@ async function visit(channel: string): Promise<void> {
   });
 }
 
-test('REALTIME_MAX_CHANNELS: at the limit the automatic channel that has been empty longest makes room', async () => {
+test('REALTIME_MAX_CHANNELS: at the limit the automatic channel that has been empty longest is removed', async () => {
   await start({ REALTIME_MAX_CHANNELS: '4' });
   expect((await create('lasting')).status).toBe(201);
   const inUse = await join(server, 'in-use', 'member');
   await visit('empty-longest');
   await visit('empty-later');
   expect((await create('new-by-http')).status).toBe(201);
-  expect(await names()).toEqual(['empty-later', 'in-use', 'lasting', 'new-by-http']);
+  expect(await channelNames()).toEqual(['empty-later', 'in-use', 'lasting', 'new-by-http']);
   const newcomer = await join(server, 'new-by-joining', 'member');
-  expect(await names()).toEqual(['in-use', 'lasting', 'new-by-http', 'new-by-joining']);
+  expect(await channelNames()).toEqual(['in-use', 'lasting', 'new-by-http', 'new-by-joining']);
 
   const refused = await create('one-too-many');
   expect(refused.status).toBe(429);
@@ -59,7 +59,7 @@ test('REALTIME_MAX_CHANNELS: at the limit the automatic channel that has been em
   await Promise.all([inUse.close(), newcomer.close()]);
 });
 
-test('REALTIME_MAX_USERS_PER_CHANNEL is the max_subscribers of a channel that names none', async () => {
+test('REALTIME_MAX_USERS_PER_CHANNEL is the default of max_subscribers', async () => {
   await start({ REALTIME_MAX_USERS_PER_CHANNEL: '2' });
   await create('by-http');
   for (const channel of ['by-http', 'by-joining']) {
@@ -71,25 +71,25 @@ test('REALTIME_MAX_USERS_PER_CHANNEL is the max_subscribers of a channel that na
   }
 });
 
-test('REALTIME_CHANNEL_TTL and REALTIME_CLEANUP_INTERVAL: an automatic channel that nobody uses goes, all others stay', async () => {
+test('REALTIME_CHANNEL_TTL and REALTIME_CLEANUP_INTERVAL: unused automatic channels are removed, all others stay', async () => {
   await start({ REALTIME_CHANNEL_TTL: '300ms', REALTIME_CLEANUP_INTERVAL: '50ms' });
   await create('lasting');
   const member = await join(server, 'in-use', 'member');
   await visit('empty');
-  await eventually(async () => expect(await names()).toEqual(['in-use', 'lasting']));
+  await eventually(async () => expect(await channelNames()).toEqual(['in-use', 'lasting']));
   await member.close();
-  await eventually(async () => expect(await names()).toEqual(['lasting']));
+  await eventually(async () => expect(await channelNames()).toEqual(['lasting']));
   expect((await server.call('GET', '/realtime/channels/empty', { token: admin })).status).toBe(404);
 });
 
-test('REALTIME_CLEANUP_INTERVAL: until it has passed an expired channel stays', async () => {
+test('REALTIME_CLEANUP_INTERVAL: an expired channel stays until the next clean-up', async () => {
   await start({ REALTIME_CHANNEL_TTL: '1ms', REALTIME_CLEANUP_INTERVAL: '1h' });
   await visit('expired');
   await visit('another');
-  expect(await names()).toEqual(['another', 'expired']);
+  expect(await channelNames()).toEqual(['another', 'expired']);
 });
 
-test('REALTIME_AUTO_CREATE_CHANNELS=false: only what HTTP has made can be joined', async () => {
+test('REALTIME_AUTO_CREATE_CHANNELS=false: only channels created over HTTP can be joined', async () => {
   await start({ REALTIME_AUTO_CREATE_CHANNELS: 'false' });
   const refused = dial(server, 'nowhere', { token: admin });
   expect((await refused.next('system', 'error')).payload).toEqual({
@@ -101,10 +101,10 @@ test('REALTIME_AUTO_CREATE_CHANNELS=false: only what HTTP has made can be joined
   expect(body.details).toBe('channel nowhere not found: create it with POST /realtime/channels');
   await create('made');
   await (await join(server, 'made', 'ada')).close();
-  expect(await names()).toEqual(['made']);
+  expect(await channelNames()).toEqual(['made']);
 });
 
-test('REALTIME_ENABLE_PRESENCE=false: lists are empty, nothing is told, updates are refused, and chat goes on', async () => {
+test('REALTIME_ENABLE_PRESENCE=false: lists are empty, no presence is sent, updates are refused, and chat works', async () => {
   await start({ REALTIME_ENABLE_PRESENCE: 'false' });
   const disabled = { error: 'feature disabled', code: 'FEATURE_DISABLED', feature: 'presence' };
   const first = await join(server, 'room', 'ada');
@@ -134,7 +134,7 @@ test('REALTIME_ENABLE_PRESENCE=false: lists are empty, nothing is told, updates 
   await second.close();
 });
 
-test('REALTIME_ENABLE_BROADCAST=false: publishing is refused by socket and by HTTP, and presence goes on', async () => {
+test('REALTIME_ENABLE_BROADCAST=false: publishing is refused over WebSocket and HTTP, and presence works', async () => {
   await start({ REALTIME_ENABLE_BROADCAST: 'false' });
   const disabled = { error: 'feature disabled', code: 'FEATURE_DISABLED', feature: 'broadcast' };
   const client = await join(server, 'room', 'ada');

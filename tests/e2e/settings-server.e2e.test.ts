@@ -24,9 +24,9 @@ function canConnect(host: string, port: number): Promise<boolean> {
   });
 }
 
-// Only Linux answers to all of 127.0.0.0/8 without being told.
+// Only Linux accepts all addresses of 127.0.0.0/8 without configuration.
 test.skipIf(process.platform !== 'linux')(
-  'REALTIME_HOST: it listens on that address and no other',
+  'REALTIME_HOST: the server listens on that address only',
   async () => {
     const { port } = await start({ REALTIME_HOST: '127.0.0.2' });
     expect(await canConnect('127.0.0.2', port)).toBe(true);
@@ -34,7 +34,7 @@ test.skipIf(process.platform !== 'linux')(
   },
 );
 
-test('REALTIME_PORT: it listens there, and a second server says that the port is taken', async () => {
+test('REALTIME_PORT: the server listens on that port, and a second server reports that it is taken', async () => {
   const { port: free } = await start({});
   await server?.stop();
   const at = await start({ REALTIME_PORT: String(free) });
@@ -45,7 +45,7 @@ test('REALTIME_PORT: it listens there, and a second server says that the port is
   );
 });
 
-test('REALTIME_TRUSTED_PROXIES: limits per address count the client that the proxy names', async () => {
+test('REALTIME_TRUSTED_PROXIES: limits per address apply to the client that the proxy names', async () => {
   const at = await start({
     REALTIME_TRUSTED_PROXIES: 'loopback',
     REALTIME_MAX_CONNECTIONS_PER_IP: '1',
@@ -58,7 +58,7 @@ test('REALTIME_TRUSTED_PROXIES: limits per address count the client that the pro
   await Promise.all([first.close(), second.close(), refused.closed]);
 });
 
-test('without it, what a client writes there counts for nothing', async () => {
+test('without REALTIME_TRUSTED_PROXIES, X-Forwarded-For is ignored', async () => {
   const at = await start({ REALTIME_MAX_CONNECTIONS_PER_IP: '1' });
   const first = await join(at, 'room', 'ada', { headers: { 'x-forwarded-for': '198.51.100.1' } });
   const token = await at.token('ada');
@@ -67,7 +67,7 @@ test('without it, what a client writes there counts for nothing', async () => {
   await Promise.all([first.close(), refused.closed]);
 });
 
-test('REALTIME_PING_INTERVAL: clients are told of it, and pinged so often', async () => {
+test('REALTIME_PING_INTERVAL: `connected` contains it, and clients are pinged at that interval', async () => {
   const at = await start({ REALTIME_PING_INTERVAL: '200ms' });
   const client = await join(at, 'room', 'ada');
   expect(client.received[0]?.payload.ping_interval_ms).toBe(200);
@@ -84,7 +84,7 @@ test('REALTIME_PING_INTERVAL: clients are told of it, and pinged so often', asyn
   await client.close();
 });
 
-test('REALTIME_CONNECTION_TIMEOUT: a connection that answers no ping is closed as stale, one that does stays', async () => {
+test('REALTIME_CONNECTION_TIMEOUT: a connection that answers no ping is closed as stale, one that answers stays open', async () => {
   const at = await start({ REALTIME_PING_INTERVAL: '100ms', REALTIME_CONNECTION_TIMEOUT: '1s' });
   const alive = await join(at, 'room', 'alive');
   const silent = await RawWebSocket.open(at, 'room', { token: await at.token('silent') });
@@ -98,8 +98,8 @@ test('REALTIME_CONNECTION_TIMEOUT: a connection that answers no ping is closed a
 });
 
 describe('REALTIME_SHUTDOWN_TIMEOUT', () => {
-  /** A request whose body does not come: whoever stops has to wait for it, or to cut it off. */
-  async function halfARequest(at: TestServer): Promise<RawSocket> {
+  /** Sends a request without its body: a server that stops has to wait for it or cut it off. */
+  async function startRequest(at: TestServer): Promise<RawSocket> {
     const raw = new RawSocket(at);
     raw.write('POST /realtime/channels HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n');
     raw.write(`Authorization: Bearer ${await at.token('root', 'admin')}\r\nContent-Length: 2\r\n`);
@@ -108,9 +108,9 @@ describe('REALTIME_SHUTDOWN_TIMEOUT', () => {
     return raw;
   }
 
-  test('a request that does not end is cut off in time', async () => {
+  test('a request that does not end is cut off after the timeout', async () => {
     const at = await start({ REALTIME_SHUTDOWN_TIMEOUT: '500ms' });
-    const raw = await halfARequest(at);
+    const raw = await startRequest(at);
     const started = performance.now();
     await at.stop();
     expect(performance.now() - started).toBeLessThan(3_000);
@@ -121,7 +121,7 @@ describe('REALTIME_SHUTDOWN_TIMEOUT', () => {
   test('a request that ends in time gets its answer', async () => {
     const at = await start({ REALTIME_SHUTDOWN_TIMEOUT: '20s' });
     const client = await join(at, 'room', 'ada');
-    const raw = await halfARequest(at);
+    const raw = await startRequest(at);
     const stopped = at.stop();
     expect((await client.closed).code).toBe(1012);
     raw.write('{}');
@@ -147,7 +147,7 @@ describe('REALTIME_ENABLE_CONSOLE', () => {
     '/page/favicon.svg',
   ];
 
-  test('off, its page, the documents of the API and what only they use are unknown paths', async () => {
+  test('when off, the page, the API documentation and their files are unknown paths', async () => {
     const at = await start({ REALTIME_ENABLE_CONSOLE: 'false' });
     const unknown = await at.call('GET', '/no/such/path');
     for (const path of SERVED)
@@ -160,7 +160,7 @@ describe('REALTIME_ENABLE_CONSOLE', () => {
     await (await join(at, 'room', 'ada')).close();
   });
 
-  test('on, they are there', async () => {
+  test('when on, the page, the API documentation and their files are served', async () => {
     const at = await start({});
     for (const path of SERVED)
       expect([path, (await at.call('GET', path)).status < 300]).toEqual([path, true]);
@@ -168,7 +168,7 @@ describe('REALTIME_ENABLE_CONSOLE', () => {
 });
 
 describe('REALTIME_METRICS_PORT and REALTIME_ENABLE_METRICS', () => {
-  test('the port of its own answers /metrics without a token, and nothing else', async () => {
+  test('the metrics port answers /metrics without a token, and nothing else', async () => {
     const at = await start({ REALTIME_METRICS_PORT: '0' });
     const url = `http://127.0.0.1:${at.metricsPort}`;
     const scraped = await call(url, 'GET', '/metrics');
@@ -188,11 +188,11 @@ describe('REALTIME_METRICS_PORT and REALTIME_ENABLE_METRICS', () => {
     expect((await at.call('GET', '/metrics', { token })).status).toBe(200);
   });
 
-  test('without it there is no such port', async () => {
+  test('without REALTIME_METRICS_PORT there is no metrics port', async () => {
     expect((await start({})).metricsPort).toBeUndefined();
   });
 
-  test('off, nothing is collected, /metrics says so, and the rest works', async () => {
+  test('with REALTIME_ENABLE_METRICS=false nothing is collected, /metrics says so, and the rest works', async () => {
     const at = await start({ REALTIME_ENABLE_METRICS: 'false', REALTIME_METRICS_PORT: '0' });
     const token = await at.token('root', 'admin');
     const answer = await at.call('GET', '/metrics', { token });

@@ -9,7 +9,7 @@ import { startRowChangeServer, type TestServer } from '../support/test-server.js
 
 const VERSIONS = postgresVersions('newest');
 
-describe.each(VERSIONS)('a message that SQL sends on the %s PostgreSQL', (postgres) => {
+describe.each(VERSIONS)('a message sent from SQL on the %s PostgreSQL', (postgres) => {
   let database: { url: string; name: string; drop: () => Promise<void> };
   let slot: string;
   let server: TestServer;
@@ -28,9 +28,9 @@ describe.each(VERSIONS)('a message that SQL sends on the %s PostgreSQL', (postgr
   const start = (env: Record<string, string> = {}) =>
     startRowChangeServer({ DATABASE_URL: database.url, REALTIME_REPLICATION_SLOT: slot, ...env });
   const write = (text: string) => sql(database.url, text);
-  const said = async (member: TestClient) => (await member.next('message')).payload as unknown;
+  const nextPayload = async (member: TestClient) => (await member.next('message')).payload as unknown;
 
-  async function counted(name: string): Promise<number> {
+  async function metric(name: string): Promise<number> {
     const { text } = await server.call('GET', '/metrics', { token: await server.token('root', 'admin') });
     return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1]);
   }
@@ -55,38 +55,38 @@ describe.each(VERSIONS)('a message that SQL sends on the %s PostgreSQL', (postgr
     expect([...other.all('message'), ...other.all('broadcast')]).toEqual([]);
   });
 
-  test('comes in the order of commits with row changes, and is resumed with them', async () => {
+  test('arrives in commit order with row changes, and is resumed with them', async () => {
     await write('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(server, 'jobs', { table: 'notes' });
     const ada = await join(server, 'jobs', ADA);
-    const work = (n: number) => `
+    const transaction = (n: number) => `
       BEGIN; SELECT realtime.send('jobs', 'before', '${n}'); INSERT INTO notes VALUES (${n});
       SELECT realtime.send('jobs', 'after', '${n}'); COMMIT`;
-    for (let n = 1; n <= 20; n++) await write(work(n));
+    for (let n = 1; n <= 20; n++) await write(transaction(n));
     const expected = (from: number) =>
       Array.from({ length: 21 - from }, (_, n) => n + from).flatMap((n) => [
         `before ${n}`,
         `row ${n}`,
         `after ${n}`,
       ]);
-    const heard = (member: TestClient) =>
+    const sequenceOf = (member: TestClient) =>
       member.received.flatMap(({ type, event, payload }) => {
         if (type === 'message') return [`${event} ${JSON.stringify(payload)}`];
         return type === 'database_change' ? [`row ${JSON.stringify(payload.change.new_record?.id)}`] : [];
       });
-    await eventually(() => expect(heard(ada)).toEqual(expected(1)));
-    // From within a transaction, after a restart of the server.
+    await eventually(() => expect(sequenceOf(ada)).toEqual(expected(1)));
+    // Resume from a cursor within a transaction, after a server restart.
     const within = ada.received.find(
       ({ event, payload }) => event === 'before' && (payload as unknown) === 10,
     );
     await server.stop();
     server = await start();
     const query = `cursor=${encodeURIComponent(within?.cursor ?? '')}`;
-    const back = await join(server, 'jobs', ADA, { query });
-    await eventually(() => expect(heard(back)).toEqual(expected(10).slice(1)));
+    const resumed = await join(server, 'jobs', ADA, { query });
+    await eventually(() => expect(sequenceOf(resumed)).toEqual(expected(10).slice(1)));
   });
 
-  test('is sent by whoever was granted the function, and nobody else', async () => {
+  test('can be sent only by a role that was granted the function, and forged messages are dropped', async () => {
     const login = `sender_${randomBytes(4).toString('hex')}`;
     await write(`CREATE ROLE ${login} LOGIN PASSWORD 'p'`);
     const url = Object.assign(new URL(database.url), { username: login, password: 'p' }).href;
@@ -98,12 +98,12 @@ describe.each(VERSIONS)('a message that SQL sends on the %s PostgreSQL', (postgr
       await write(`GRANT EXECUTE ON FUNCTION realtime.send TO ${login}`);
       const ada = await join(server, 'jobs', ADA);
       await send();
-      expect(await said(ada)).toBe(1);
+      expect(await nextPayload(ada)).toBe(1);
       await expect(sql(url, 'SELECT secret FROM realtime.message_secret')).rejects.toThrow(
         'permission denied',
       );
 
-      // Every login may write into the log: what it forges is dropped, also a true message in another transaction.
+      // Every login may write to the WAL. Forgeries are dropped, even a copy of a genuine message.
       const forge = (content: string) =>
         sql(url, `SELECT pg_logical_emit_message(true, 'goforward.message', '${content}')`);
       const body = '{"channel" : "jobs", "event" : "forged", "type" : "message", "payload" : 1}';
@@ -117,15 +117,15 @@ describe.each(VERSIONS)('a message that SQL sends on the %s PostgreSQL', (postgr
       );
       await forge(copy?.content ?? '');
       await send();
-      expect(await said(ada)).toBe(1);
+      expect(await nextPayload(ada)).toBe(1);
       expect(ada.all('message', 'forged')).toEqual([]);
-      expect(await counted('realtime_sql_messages_refused_total')).toBe(4);
+      expect(await metric('realtime_sql_messages_refused_total')).toBe(4);
     } finally {
       await write(`DROP OWNED BY ${login}; DROP ROLE ${login}`);
     }
   });
 
-  test('that cannot be one fails where it is sent', async () => {
+  test('that is invalid fails in the statement that sends it', async () => {
     await expect(write(`SELECT realtime.send('.no', 'e')`)).rejects.toThrow("'.no' is no name of a channel");
     await expect(write(`SELECT realtime.send('jobs', '')`)).rejects.toThrow('event');
     await expect(write(`SELECT realtime.send('jobs', 'e', '1', 'system')`)).rejects.toThrow('type');
@@ -134,27 +134,27 @@ describe.each(VERSIONS)('a message that SQL sends on the %s PostgreSQL', (postgr
     );
   });
 
-  test('may be what a trigger says of a row', async () => {
+  test('can be sent by a trigger for each row', async () => {
     const ada = await join(server, 'room:7', ADA);
     await write(`
       CREATE TABLE chat (id int PRIMARY KEY, room int, words text);
-      CREATE FUNCTION tell_room() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+      CREATE FUNCTION notify_room() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
       BEGIN
         PERFORM realtime.broadcast_changes('room:' || NEW.room, 'chat', TG_OP, TG_TABLE_NAME, TG_TABLE_SCHEMA, NEW, OLD);
         RETURN NULL;
       END $$;
-      CREATE TRIGGER tell_room AFTER INSERT OR UPDATE ON chat FOR EACH ROW EXECUTE FUNCTION tell_room()`);
+      CREATE TRIGGER notify_room AFTER INSERT OR UPDATE ON chat FOR EACH ROW EXECUTE FUNCTION notify_room()`);
     await write(`INSERT INTO chat VALUES (1, 7, 'hello'), (2, 8, 'not here')`);
     await write(`UPDATE chat SET words = 'hello again' WHERE id = 1`);
     const record = { id: 1, room: 7, words: 'hello' };
-    expect(await said(ada)).toEqual({
+    expect(await nextPayload(ada)).toEqual({
       operation: 'INSERT',
       schema: 'public',
       table: 'chat',
       record,
       old_record: null,
     });
-    expect(await said(ada)).toMatchObject({
+    expect(await nextPayload(ada)).toMatchObject({
       operation: 'UPDATE',
       record: { words: 'hello again' },
       old_record: record,

@@ -7,7 +7,7 @@ import { ServerProcess } from '../support/server-process.js';
 import { TestClient } from '../support/test-client.js';
 import { call } from '../support/test-server.js';
 
-/** As a new user would: a fresh clone, `npm start`, and a first message. Installing takes its time. */
+/** Allows for installing and building a fresh clone, as a new user would. */
 const TIMEOUT_MS = 240_000;
 const isRoot = process.getuid?.() === 0;
 
@@ -35,7 +35,7 @@ async function npmStart(account: { uid?: number; gid?: number } = {}, env = {}):
   return server;
 }
 
-/** The server's own process, beneath npm and its shell. */
+/** Returns the id of the server's own process, below npm and its shell. */
 function nodePid(dataDir: string): number {
   return Number.parseInt(readFileSync(join(dataDir, 'server.pid'), 'utf8'), 10);
 }
@@ -47,14 +47,14 @@ async function connect(server: ServerProcess, channel: string): Promise<TestClie
   return client;
 }
 
-async function firstMessage(server: ServerProcess): Promise<void> {
+async function exchangeMessage(server: ServerProcess): Promise<void> {
   const client = await connect(server, 'lobby');
   client.send({ type: 'broadcast', event: 'chat_message', payload: { message: 'Hello!' } });
   expect((await client.next('message', 'chat_message')).payload.message).toBe('Hello!');
   await client.close();
 }
 
-async function end(server: ServerProcess): Promise<number | null> {
+async function awaitExit(server: ServerProcess): Promise<number | null> {
   const code = await server.exited;
   running.delete(server);
   return code;
@@ -62,11 +62,11 @@ async function end(server: ServerProcess): Promise<number | null> {
 
 describe('npm start on a fresh clone', () => {
   test(
-    'starts, delivers a first message, survives kill -9 with what it keeps, and stops with 0',
+    'starts, delivers a first message, keeps its data across kill -9, refuses a second server, and exits with 0',
     async () => {
       const dataDir = join(clone.folder, '.goforward');
       const first = await npmStart();
-      await firstMessage(first);
+      await exchangeMessage(first);
       expect(first.line('Database')).toMatch(
         /^postgres:\/\/postgres:[\w-]+@127\.0\.0\.1:\d+\/postgres \(embedded\)$/,
       );
@@ -77,7 +77,7 @@ describe('npm start on a fresh clone', () => {
       });
       expect(created.status).toBe(201);
       process.kill(nodePid(dataDir), 'SIGKILL');
-      await end(first);
+      await awaitExit(first);
 
       const second = await npmStart();
       expect(second.stderr).not.toMatch(/Installing|Building/);
@@ -94,28 +94,28 @@ describe('npm start on a fresh clone', () => {
       const client = await connect(second, 'lobby');
       second.kill('SIGTERM');
       expect(await client.closed).toEqual({ code: 1012, reason: 'server restart' });
-      expect(await end(second)).toBe(0);
+      expect(await awaitExit(second)).toBe(0);
     },
     TIMEOUT_MS,
   );
 
   test(
-    'starts a built tree that was reinstalled with npm ci --omit=dev as it is',
+    'starts a built tree after npm ci --omit=dev without installing or building',
     async () => {
       const install = ['ci', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund'];
       execFileSync('npm', install, { cwd: clone.folder, stdio: 'pipe' });
       expect(existsSync(join(clone.folder, 'node_modules', 'typescript'))).toBe(false);
       const server = await npmStart();
       expect(server.stderr).not.toMatch(/Installing|Building/);
-      await firstMessage(server);
+      await exchangeMessage(server);
       server.kill('SIGTERM');
-      expect(await end(server)).toBe(0);
+      expect(await awaitExit(server)).toBe(0);
     },
     TIMEOUT_MS,
   );
 
   test.runIf(isRoot)(
-    'runs as an ordinary user from a private home, and Ctrl-C, which comes twice, stops it with 0',
+    'runs as an ordinary user from a private home, and exits with 0 on Ctrl-C, which signals it twice',
     async () => {
       const id = (flag: string) => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
       const account = { uid: id('-u'), gid: id('-g') };
@@ -123,11 +123,11 @@ describe('npm start on a fresh clone', () => {
       const dataDir = join(clone.folder, 'data-of-nobody');
       const env = { HOME: clone.folder, REALTIME_DATA_DIR: dataDir };
       const server = await npmStart(account, env);
-      await firstMessage(server);
+      await exchangeMessage(server);
       const client = await connect(server, 'lobby');
       server.interrupt();
       expect((await client.closed).code).toBe(1012);
-      expect(await end(server)).toBe(0);
+      expect(await awaitExit(server)).toBe(0);
     },
     TIMEOUT_MS,
   );

@@ -21,14 +21,14 @@ async function report(id: string, role = 'admin') {
   return { status, body: body as unknown as Record<string, unknown> & { counts: Record<string, unknown> } };
 }
 
-/** The counts that are not zero. */
+/** Returns the counts that are not zero. */
 async function counts(id: string): Promise<object> {
   const { since, ...numbers } = (await report(id)).body.counts;
   expect(Date.parse(String(since))).toBeGreaterThan(0);
   return Object.fromEntries(Object.entries(numbers).filter(([, count]) => count !== 0));
 }
 
-/** Runs statements; what they changed has come when this resolves. */
+/** Runs statements and waits until their changes have arrived. */
 async function change(client: TestClient, statements: string): Promise<void> {
   await run(server, `${statements}; SELECT realtime.send('lobby', 'end', '{}')`);
   await client.next('message', 'end');
@@ -37,7 +37,7 @@ async function change(client: TestClient, statements: string): Promise<void> {
 const insert = (id: number, owner: string, rank = 1) =>
   `INSERT INTO notes VALUES (${id}, '${owner}', ${rank}, 'x')`;
 
-test('what became of the changes of a subscription: each counts once, by its reason', async () => {
+test('each change of a subscription is counted once, by its outcome', async () => {
   const all = await subscribe(server, 'lobby', { table: 'notes' });
   const some = await subscribe(server, 'lobby', { table: 'notes', condition: 'id > 10', events: ['INSERT'] });
   const empty = await subscribe(server, 'nobody', { table: 'notes' });
@@ -60,7 +60,7 @@ test('what became of the changes of a subscription: each counts once, by its rea
   expect(await counts(empty)).toEqual({ unheard: 8 });
 });
 
-test('a condition on a column that nobody may read any more holds back by privilege', async () => {
+test('changes are counted as privilege when a condition reads a column that nobody may read any more', async () => {
   await run(server, 'ALTER POLICY own ON notes USING (true)');
   const id = await subscribe(server, 'lobby', { table: 'notes', condition: 'rank = 1' });
   const client = await join(server, 'lobby', ADA);
@@ -72,7 +72,7 @@ test('a condition on a column that nobody may read any more holds back by privil
   expect(await counts(id)).toEqual({ delivered: 1, privilege: 1 });
 });
 
-test('a connection’s own has them too, and its connection', async () => {
+test('a personal subscription is reported with its counts and its connection', async () => {
   await subscribe(server, 'other', { table: 'notes' });
   const client = await join(server, 'lobby', ADA);
   client.send({
@@ -94,7 +94,7 @@ test('a connection’s own has them too, and its connection', async () => {
   await client.close();
 });
 
-test('the answer is that of the list and the counts, for server admins alone', async () => {
+test('the answer contains the entry of the list and the counts, for server admins only', async () => {
   const id = await subscribe(server, 'lobby', { table: 'notes' });
   const { body } = await report(id);
   expect(body).toMatchObject({

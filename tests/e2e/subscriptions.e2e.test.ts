@@ -23,13 +23,13 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-const ask = (channel: string, body: unknown, token = owner) =>
+const request = (channel: string, body: unknown, token = owner) =>
   server.call('POST', `/realtime/channels/${channel}/subscribe`, { token, body });
 const list = async (token: string) => (await server.call('GET', '/realtime/subscriptions', { token })).body;
 
 describe('subscribing a channel', () => {
-  test('answers the filter with its defaults, and the same filter again the same subscription', async () => {
-    const answer = await ask('owned', { table: 'notes' });
+  test('returns the filter with its defaults, and for an equal filter the same subscription', async () => {
+    const answer = await request('owned', { table: 'notes' });
     expect([answer.status, answer.body]).toEqual([
       200,
       {
@@ -40,13 +40,13 @@ describe('subscribing a channel', () => {
       },
     ]);
     const both = await Promise.all([
-      ask('owned', { table: 'notes', events: ['DELETE', 'INSERT', 'UPDATE'] }),
-      ask('owned', { table: 'notes', schema: 'public' }),
+      request('owned', { table: 'notes', events: ['DELETE', 'INSERT', 'UPDATE'] }),
+      request('owned', { table: 'notes', schema: 'public' }),
     ]);
     const ids = both.map(({ body }) => body.subscription_id);
     expect(ids).toEqual([answer.body.subscription_id, answer.body.subscription_id]);
     const concurrent = await Promise.all(
-      Array.from({ length: 5 }, () => ask('owned', { table: 'notes', condition: 'id > 7' })),
+      Array.from({ length: 5 }, () => request('owned', { table: 'notes', condition: 'id > 7' })),
     );
     expect(new Set(concurrent.map(({ body }) => body.subscription_id)).size).toBe(1);
   });
@@ -61,14 +61,14 @@ describe('subscribing a channel', () => {
     [{ table: 'notes', condition: `id = 'x'` }, 'invalid input syntax for type integer'],
     [{ table: 'notes', condition: 'content > id' }, 'operator does not exist'],
     [{ table: 'notes', condition: '(SELECT true)' }, 'cannot contain sub-selects'],
-  ])('with %j fails, in clear words', async (filter, words) => {
-    const { status, body } = await ask('owned', filter);
+  ])('with %j fails with the reason', async (filter, reason) => {
+    const { status, body } = await request('owned', filter);
     expect([status, body]).toEqual([
       400,
       expect.objectContaining({
         error: 'failed to subscribe to database changes',
         code: 'DB_SUBSCRIPTION_FAILED',
-        details: expect.stringContaining(words),
+        details: expect.stringContaining(reason),
       }),
     ]);
   });
@@ -79,48 +79,48 @@ describe('subscribing a channel', () => {
     [{ table: 'notes', events: [] }, 'events'],
     [{ table: 7 }, 'table'],
     [{}, 'table'],
-  ])('with %j has the wrong shape', async (filter, field) => {
-    const { status, body } = await ask('owned', filter);
+  ])('with %j fails validation', async (filter, field) => {
+    const { status, body } = await request('owned', filter);
     expect([status, body.code, body.field]).toEqual([400, 'VALIDATION_FAILED', field]);
   });
 
-  test('to a table that is not set up tells the call that would, unless a server admin asks', async () => {
+  test('to a disabled table names the call that enables it, or enables it for a server admin', async () => {
     await run(server, 'CREATE TABLE later (id int PRIMARY KEY)');
-    const refused = await ask('owned', { table: 'later' });
+    const refused = await request('owned', { table: 'later' });
     expect([refused.status, refused.body.details]).toEqual([
       400,
       expect.stringContaining('POST /realtime/triggers/later'),
     ]);
-    const wrong = await ask('owned', { table: 'later', condition: 'nothing = 1' }, admin);
+    const wrong = await request('owned', { table: 'later', condition: 'nothing = 1' }, admin);
     expect(wrong.status).toBe(400);
     const triggers = async () =>
       (await server.call('GET', '/realtime/triggers', { token: admin })).body.triggers;
     expect((await triggers()).map(({ table }) => table)).toEqual(['notes']);
-    const set = await ask('owned', { table: 'later' }, admin);
-    expect([set.status, (await triggers()).map(({ table }) => table)]).toEqual([200, ['later', 'notes']]);
+    const enabled = await request('owned', { table: 'later' }, admin);
+    expect([enabled.status, (await triggers()).map(({ table }) => table)]).toEqual([200, ['later', 'notes']]);
   });
 
-  test('on a column that the role may not read would be an oracle', async () => {
+  test('is refused when the condition reads a column that the role may not read', async () => {
     await run(server, `CREATE TABLE guarded (id int PRIMARY KEY, secret text)`);
     await server.call('POST', '/realtime/triggers/guarded', { token: admin, body: {} });
     await run(
       server,
       'REVOKE SELECT ON guarded FROM realtime_subscriber; GRANT SELECT (id) ON guarded TO realtime_subscriber',
     );
-    const { status, body } = await ask('owned', { table: 'guarded', condition: `secret = 'x'` });
+    const { status, body } = await request('owned', { table: 'guarded', condition: `secret = 'x'` });
     expect([status, body.details]).toEqual([400, 'permission denied for column secret']);
-    expect((await ask('owned', { table: 'guarded', condition: 'id = 1' })).status).toBe(200);
+    expect((await request('owned', { table: 'guarded', condition: 'id = 1' })).status).toBe(200);
   });
 
-  test('needs the right to administer it', async () => {
-    const { status, body } = await ask('owned', { table: 'notes' }, await server.token('ada'));
+  test('needs admin permission on the channel', async () => {
+    const { status, body } = await request('owned', { table: 'notes' }, await server.token('ada'));
     expect([status, body.required_permission]).toEqual([403, 'admin']);
-    expect((await ask('nowhere', { table: 'notes' }, admin)).body.code).toBe('CHANNEL_NOT_FOUND');
+    expect((await request('nowhere', { table: 'notes' }, admin)).body.code).toBe('CHANNEL_NOT_FOUND');
   });
 });
 
 describe('subscriptions', () => {
-  test('are listed to who made them, to a server admin all, and count what was sent', async () => {
+  test('are listed to their creator, and all to a server admin, with the number of messages sent', async () => {
     const id = await subscribe(server, 'counted', { table: 'notes', columns: ['id'] });
     const ada = await join(server, 'counted', ADA);
     await run(server, `INSERT INTO notes (id) VALUES (1), (2)`);
@@ -143,18 +143,18 @@ describe('subscriptions', () => {
     });
   });
 
-  test('say whether the caller may end them', async () => {
+  test('are listed with whether the caller may end them', async () => {
     const lists = { name: 'handed-over', permissions: { admin: ['owner'] } };
     await server.call('POST', '/realtime/channels', { token: admin, body: lists });
-    await ask('handed-over', { table: 'notes' });
+    await request('handed-over', { table: 'notes' });
     const removable = async (token: string) =>
       (await list(token)).subscriptions.find(({ channel_name }) => channel_name === 'handed-over')?.removable;
     expect(await removable(owner)).toBe(true);
     expect(await removable(await server.token('olga', 'user'))).toBe(false);
   });
 
-  test('end by their id, for who may administer the channel, and with the channel', async () => {
-    const id = (await ask('owned', { table: 'notes', columns: ['id'] })).body.subscription_id;
+  test('end by id, with admin permission on the channel, or together with the channel', async () => {
+    const id = (await request('owned', { table: 'notes', columns: ['id'] })).body.subscription_id;
     const end = (token: string) => server.call('DELETE', `/realtime/subscriptions/${id}`, { token });
     expect((await end(await server.token('ada'))).body.required_permission).toBe('admin');
     expect((await end(owner)).status).toBe(200);
@@ -170,15 +170,15 @@ describe('subscriptions', () => {
     );
   });
 
-  test('make an automatic channel a lasting one', async () => {
+  test('make an automatic channel permanent', async () => {
     const ada = await join(server, 'automatic', ADA);
-    expect((await ask('automatic', { table: 'notes', columns: ['id'] }, admin)).status).toBe(200);
+    expect((await request('automatic', { table: 'notes', columns: ['id'] }, admin)).status).toBe(200);
     expect(await run(server, `SELECT name FROM realtime.channels WHERE name = 'automatic'`)).toHaveLength(1);
     await run(server, `INSERT INTO notes (id) VALUES (3)`);
     expect((await nextChange(ada)).new_record).toEqual({ id: 3 });
   });
 
-  test('are there again after a restart, and their conditions too', async () => {
+  test('survive a restart with their conditions', async () => {
     const slot = 'test_subscriptions_restart';
     const first = await startRowChangeServer({ REALTIME_REPLICATION_SLOT: slot });
     await run(first, 'CREATE TABLE kept (id int PRIMARY KEY)');

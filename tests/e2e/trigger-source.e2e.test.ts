@@ -10,10 +10,10 @@ import { ADA, BOB, MESSAGES, nextChange, subscribe, takeChanges } from '../suppo
 import { join } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
 
-/** Where something stands in its transaction. */
+/** Returns the index of a message within its transaction. */
 const indexOf = ({ cursor }: { readonly cursor?: string | undefined }) => Number(cursor?.split('/').at(-1));
 
-/** The specification's function, as somebody would run it. */
+/** The specification's function, as a user would create it by hand. */
 const BY_HAND = `
   CREATE FUNCTION notify_table_changes() RETURNS trigger AS $$
   BEGIN
@@ -48,7 +48,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
   }
   const write = (text: string) => sql(database.url, text);
 
-  async function session(): Promise<pg.Client> {
+  async function openSession(): Promise<pg.Client> {
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();
     return client;
@@ -62,7 +62,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
       )
     ).map(({ name }) => name);
 
-  test('changes come to whom row level security shows them, and a table is left as it was found', async () => {
+  test('changes reach the users who may see the row, and disabling a table removes its triggers', async () => {
     const server = await start();
     await write(MESSAGES);
     const admin = await server.token('root', 'admin');
@@ -71,7 +71,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
       token: admin,
       body: { table: 'messages' },
     });
-    // Old rows are whole, so that there is nothing to warn of.
+    // Triggers see whole old rows, so there is no warning.
     expect([subscribed.status, subscribed.body.warnings]).toEqual([200, undefined]);
     const [ada, bob] = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
     expect(await triggersOf('messages')).toEqual(['messages_changes_trigger', 'messages_truncate_trigger']);
@@ -101,7 +101,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     expect(await triggersOf('messages')).toEqual([]);
   });
 
-  test('values are those of to_jsonb, whatever the settings of who writes', async () => {
+  test('values are those of to_jsonb, whatever the settings of the writer', async () => {
     const server = await start();
     await write(
       `CREATE TYPE pair AS (a int, b text);
@@ -122,12 +122,12 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     expect(seen).toEqual({ ...expected?.row, span: 'P1DT2H' });
   });
 
-  test('a transaction that stays open holds nothing up, and comes when it commits', async () => {
+  test('an open transaction delays no other, and its changes arrive when it commits', async () => {
     const server = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(server, 'lobby', { table: 'notes' });
     const ada = await join(server, 'lobby', ADA);
-    const slow = await session();
+    const slow = await openSession();
     try {
       await slow.query('BEGIN; INSERT INTO notes VALUES (1)');
       await write('INSERT INTO notes VALUES (2)');
@@ -142,7 +142,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     }
   });
 
-  test('who was away gets what it missed, with the same cursors after a restart; the outbox is pruned', async () => {
+  test('a returning client receives what it missed, with the same cursors after a restart, and the outbox is pruned', async () => {
     const first = await start({ REALTIME_RESUME_WINDOW: '1h' });
     await write('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(first, 'lobby', { table: 'notes' });
@@ -175,7 +175,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     );
   });
 
-  test('partitions stream under the name of their root, and columns may differ in their places', async () => {
+  test('partitions stream under the name of their root, even with columns in another order', async () => {
     const server = await start();
     await write(
       `CREATE TABLE logs (id int, at date, note text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
@@ -194,7 +194,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     ]);
   });
 
-  test('columns that come and go are told under their names', async () => {
+  test('values arrive under the right names after columns change, and a gap is sent where that is uncertain', async () => {
     const server = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY, a text, b text)');
     await subscribe(server, 'lobby', { table: 'notes' });
@@ -208,7 +208,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     ]);
     await write(`ALTER TABLE notes DROP a; INSERT INTO notes VALUES (3, 'b', 'c')`);
     expect((await nextChange(ada)).new_record).toEqual({ id: 3, b: 'b', c: 'c' });
-    // What cannot be told for certain is not told: a new history begins.
+    // The columns of these rows are uncertain, so the rows are not sent and a new change epoch begins.
     await write(
       `BEGIN; INSERT INTO notes VALUES (4, 'b', 'c'); ALTER TABLE notes ADD d text; INSERT INTO notes VALUES (5, 'b', 'c', 'd');
        ALTER TABLE notes DROP b; INSERT INTO notes VALUES (6, 'c', 'd'); COMMIT`,
@@ -220,7 +220,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     expect((await nextChange(ada)).new_record).toEqual({ id: 7, c: 'c', d: 'd' });
   });
 
-  test('rights and policies that change hold from the next commit on', async () => {
+  test('changed privileges and policies apply from the next commit on', async () => {
     const server = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY, secret text)');
     await subscribe(server, 'lobby', { table: 'notes' });
@@ -239,7 +239,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     expect((await nextChange(ada)).new_record).toEqual({ id: 4 });
   });
 
-  test('a table that is taken out and set up again has a gap for who was away', async () => {
+  test('disabling and enabling a table causes a gap for a client that was away', async () => {
     const server = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(server, 'lobby', { table: 'notes' });
@@ -259,7 +259,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     });
   });
 
-  test('a trigger that somebody disabled is found by the doctor, and made anew with a gap at the next start', async () => {
+  test('doctor reports a disabled trigger, and the next start recreates it with a gap', async () => {
     const server = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(server, 'lobby', { table: 'notes' });
@@ -280,7 +280,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     expect((await doctor()).stdout).not.toContain('GF123');
   });
 
-  test('messages from SQL come in the order of commits with row changes', async () => {
+  test('messages from SQL arrive in commit order with row changes', async () => {
     const server = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(server, 'jobs', { table: 'notes' });
@@ -298,7 +298,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     ]);
   });
 
-  test('a transaction larger than a page comes whole and in order', async () => {
+  test('a transaction larger than a page arrives complete and in order', async () => {
     const server = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY, content text)');
     await subscribe(server, 'lobby', { table: 'notes' });
@@ -317,7 +317,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     expect((await nextChange(ada)).new_record?.content).toHaveLength(100_000);
   });
 
-  test('a trigger that was made by hand works, says what it cannot promise, and nothing else is believed', async () => {
+  test('a trigger made by hand works with a warning of its limits, and forged notifications are dropped', async () => {
     const server = await start();
     await write(
       `CREATE TABLE notes (id int PRIMARY KEY, at timestamptz, list int[]); CREATE TABLE other (id int PRIMARY KEY); ${BY_HAND}
@@ -351,7 +351,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     ]);
   });
 
-  test('of two servers one reads, and the other goes on when it ends', async () => {
+  test('one of two servers reads, and the other takes over when it stops', async () => {
     const first = await start();
     await write('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(first, 'lobby', { table: 'notes' });
@@ -367,7 +367,7 @@ describe.each(VERSIONS)('REALTIME_CHANGE_SOURCE=trigger on the %s PostgreSQL', (
     expect((await nextChange(ada)).new_record).toEqual({ id: 2 });
   });
 
-  test('auto chooses triggers for a login that may not replicate, and logical decoding leaves no trigger behind', async () => {
+  test('auto chooses triggers for a login that may not replicate, and logical decoding later removes them', async () => {
     const login = `test_${randomBytes(6).toString('hex')}`;
     await write(
       `CREATE ROLE ${login} LOGIN PASSWORD 'pw' CREATEROLE; GRANT ALL ON DATABASE ${new URL(database.url).pathname.slice(1)} TO ${login};

@@ -34,8 +34,8 @@ async function tier(): Promise<[tier: string, reason: string]> {
 
 let rows = 0;
 
-/** Who gets a row that is Ada's, of rank 1. */
-async function readers(clients: readonly TestClient[]): Promise<boolean[]> {
+/** Inserts a row of Ada with rank 1. Returns for each client whether it received the row. */
+async function whoReceives(clients: readonly TestClient[]): Promise<boolean[]> {
   const id = ++rows;
   await run(
     server,
@@ -63,12 +63,12 @@ test.each([
     'policy p: it has a sub-select over no table or more than 2',
     [true, false],
   ],
-])('a policy %s is judged as %s: %s', async (policy, wanted, reason, seen) => {
+])('the policy %s is evaluated as %s: %s', async (policy, expected, reason, seen) => {
   const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
   expect(await tier()).toEqual(['INDEXED', 'rows are looked up by owner']);
   await run(server, `ALTER POLICY p ON notes USING (${policy})`);
-  expect(await readers(clients)).toEqual(seen);
-  expect(await tier()).toEqual([wanted, reason]);
+  expect(await whoReceives(clients)).toEqual(seen);
+  expect(await tier()).toEqual([expected, reason]);
 });
 
 const SUPABASE = `
@@ -115,30 +115,30 @@ test.each([
     [true, false],
   ],
 ])(
-  'the pattern of the guide is looked up, with the functions of Supabase: %s',
+  'the pattern of the guide is indexed, with the functions of Supabase: %s',
   async (_, policy, reason, seen) => {
     await run(server, `${SUPABASE} CREATE POLICY p ON notes ${policy}`);
     await server.call('POST', '/realtime/triggers/members', { token: admin, body: {} });
     const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
-    expect(await readers(clients)).toEqual(seen);
+    expect(await whoReceives(clients)).toEqual(seen);
     expect((await tier()).at(1)).toBe(reason);
   },
 );
 
-test('a role that no policy concerns gets nothing, one whose policies do not apply everything', async () => {
+test('a role without an applicable policy receives nothing, and everything without row level security', async () => {
   const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
   await run(server, 'DROP POLICY p ON notes');
-  expect(await readers(clients)).toEqual([false, false]);
+  expect(await whoReceives(clients)).toEqual([false, false]);
   expect(await tier()).toEqual(['CLOSED', 'no policy lets a row pass']);
   await run(server, 'ALTER TABLE notes DISABLE ROW LEVEL SECURITY');
-  expect(await readers(clients)).toEqual([true, true]);
+  expect(await whoReceives(clients)).toEqual([true, true]);
   expect(await tier()).toEqual(['OPEN', 'row level security does not apply']);
 });
 
-test.each(['BYPASSRLS', 'SUPERUSER'])('nobody is judged as a role with %s', async (attribute) => {
+test.each(['BYPASSRLS', 'SUPERUSER'])('no subscriber is evaluated as a role with %s', async (attribute) => {
   await run(server, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY`);
   const clients = [await join(server, 'lobby', ADA)];
-  expect(await readers(clients)).toEqual([true]);
+  expect(await whoReceives(clients)).toEqual([true]);
   const role = `beyond_${Math.random().toString(36).slice(2, 10)}`;
   await run(server, `CREATE ROLE ${role} ${attribute}; GRANT SELECT ON notes TO ${role}`);
   const other = await startRowChangeServer(
@@ -157,7 +157,7 @@ test.each(['BYPASSRLS', 'SUPERUSER'])('nobody is judged as a role with %s', asyn
   }
 });
 
-test('everybody hears of each TRUNCATE, also of two at once', async () => {
+test('every member receives each TRUNCATE, even two in one transaction', async () => {
   const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
   await run(
     server,
@@ -172,32 +172,32 @@ test('everybody hears of each TRUNCATE, also of two at once', async () => {
   }
 });
 
-test('a function that policies call, and that becomes another one, counts from the next change on', async () => {
+test('replacing a function that policies call takes effect with the next change', async () => {
   const clients = [await join(server, 'lobby', ADA), await join(server, 'lobby', BOB)];
-  expect(await readers(clients)).toEqual([true, false]);
+  expect(await whoReceives(clients)).toEqual([true, false]);
   await run(
     server,
     `CREATE OR REPLACE FUNCTION uid() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT '${ADA}'::uuid $$`,
   );
-  expect(await readers(clients)).toEqual([true, true]);
+  expect(await whoReceives(clients)).toEqual([true, true]);
 });
 
-test('a role that gets another one counts from the next change on', async () => {
+test('granting and revoking a role takes effect with the next change', async () => {
   const role = `team_${Math.random().toString(36).slice(2, 10)}`;
   await run(server, `CREATE ROLE ${role}; ALTER POLICY p ON notes TO ${role} USING (owner = uid())`);
   try {
     const clients = [await join(server, 'lobby', ADA)];
-    expect(await readers(clients)).toEqual([false]);
+    expect(await whoReceives(clients)).toEqual([false]);
     await run(server, `GRANT ${role} TO realtime_subscriber WITH INHERIT TRUE`);
-    expect(await readers(clients)).toEqual([true]);
+    expect(await whoReceives(clients)).toEqual([true]);
     await run(server, `REVOKE ${role} FROM realtime_subscriber`);
-    expect(await readers(clients)).toEqual([false]);
+    expect(await whoReceives(clients)).toEqual([false]);
   } finally {
     await run(server, `DROP POLICY p ON notes; DROP ROLE ${role}`);
   }
 });
 
-test('the doctor and the metrics tell how tables are judged', async () => {
+test('doctor and metrics report the tier of each table', async () => {
   const env = { DATABASE_URL: server.databaseUrl };
   const { stdout } = await runCli(['doctor'], { cwd: tmpdir(), env });
   expect(stdout).toContain('public.notes for realtime_subscriber: INDEXED, rows are looked up by owner.');
@@ -207,7 +207,7 @@ test('the doctor and the metrics tell how tables are judged', async () => {
   }, 12_000);
 });
 
-test('a member who moves to a subscription of its own misses nothing', async () => {
+test('a member that adds a personal subscription misses no change', async () => {
   const ada = await join(server, 'lobby', ADA);
   ada.send({
     type: 'subscribe',

@@ -22,17 +22,17 @@ async function createChannel(name: string, config: object): Promise<void> {
   expect(answer.status).toBe(201);
 }
 
-describe('what cannot be done is answered and the connection stays', () => {
+describe('an invalid message', () => {
   const message = (parts: object) => JSON.stringify({ type: 'message', event: 'x', payload: {}, ...parts });
   const nested = (levels: number) => `${'['.repeat(levels)}${']'.repeat(levels)}`;
   const REFUSED: [string, string | Buffer, object][] = [
     ['broken JSON', '{"type":', { code: 'INVALID_JSON', details: 'not valid JSON' }],
-    ['nothing at all', '', { code: 'INVALID_JSON' }],
+    ['an empty frame', '', { code: 'INVALID_JSON' }],
     ['a binary frame', Buffer.from(message({})), { code: 'INVALID_JSON' }],
     ['JSON of 65 levels', message({ payload: 0 }).replace('0', nested(64)), { code: 'INVALID_JSON' }],
-    ['a list', '[]', { code: 'VALIDATION_FAILED', field: 'message' }],
+    ['an array', '[]', { code: 'VALIDATION_FAILED', field: 'message' }],
     ['null', 'null', { code: 'VALIDATION_FAILED', field: 'message' }],
-    ['a text', '"ping"', { code: 'VALIDATION_FAILED', field: 'message' }],
+    ['a string', '"ping"', { code: 'VALIDATION_FAILED', field: 'message' }],
     ['no type', '{"event":"x"}', { code: 'VALIDATION_FAILED', field: 'type' }],
     ['no event', '{"type":"message"}', { code: 'VALIDATION_FAILED', field: 'event' }],
     ['a number as type', message({ type: 1 }), { code: 'VALIDATION_FAILED', field: 'type' }],
@@ -48,13 +48,13 @@ describe('what cannot be done is answered and the connection stays', () => {
     ['an unknown presence event', message({ type: 'presence' }), { field: 'event' }],
     ['presence without a state', message({ type: 'presence', event: 'update' }), { field: 'payload' }],
     [
-      'a presence state that is a list',
+      'a presence state that is an array',
       message({ type: 'presence', event: 'update', payload: { state: [] } }),
       { code: 'VALIDATION_FAILED', field: 'payload' },
     ],
   ];
 
-  test.each(REFUSED)('%s', async (_what, sent, expected) => {
+  test.each(REFUSED)('gets an error and the connection stays open: %s', async (_flaw, sent, expected) => {
     const client = await join(server, 'room', 'alice');
     client.send(sent);
     expect((await client.next('system', 'error')).payload).toMatchObject(expected);
@@ -66,7 +66,7 @@ describe('what cannot be done is answered and the connection stays', () => {
     [JSON.stringify({ type: 5, event: 'x', ref: 'r' }), 'r'],
     [JSON.stringify({ type: 'presence', event: 'update', payload: 1, ref: 3 }), 3],
     [JSON.stringify({ type: 'nope', event: 'x', ref: 0 }), 0],
-  ])('%s has a ref, so its reply says it and no system/error does', async (sent, ref) => {
+  ])('with a ref gets the error in its reply and no system/error: %s', async (sent, ref) => {
     const client = await join(server, 'room', 'alice');
     client.send(sent);
     expect(await client.next('reply', 'error')).toMatchObject({ ref });
@@ -75,7 +75,7 @@ describe('what cannot be done is answered and the connection stays', () => {
     await client.close();
   });
 
-  test('64 levels of JSON are taken', async () => {
+  test('JSON of 64 levels is accepted', async () => {
     const client = await join(server, 'room', 'alice');
     client.send(message({ payload: 0 }).replace('0', nested(63)));
     expect(JSON.stringify((await client.next('message')).payload)).toBe(nested(63));
@@ -83,9 +83,9 @@ describe('what cannot be done is answered and the connection stays', () => {
   });
 });
 
-describe('what breaks the transport closes the connection', () => {
+describe('WebSocket frames', () => {
   const valid = JSON.stringify({ type: 'ping', event: 'ping' });
-  const part = (text: string, opcode: number, fin = false) => clientFrame(text, { opcode, fin });
+  const fragment = (text: string, opcode: number, fin = false) => clientFrame(text, { opcode, fin });
   const BROKEN: [string, Buffer[], number][] = [
     ['an unmasked frame', [clientFrame(valid, { masked: false })], CLOSE.PROTOCOL_ERROR],
     ...[1, 2, 4, 7].map((rsv): [string, Buffer[], number] => [
@@ -98,11 +98,19 @@ describe('what breaks the transport closes the connection', () => {
       [clientFrame(valid, { opcode })],
       CLOSE.PROTOCOL_ERROR,
     ]),
-    ['a continuation of nothing', [part(valid, OPCODE.continuation, true)], CLOSE.PROTOCOL_ERROR],
-    ['a text within a text', [part('{', OPCODE.text), part(valid, OPCODE.text, true)], CLOSE.PROTOCOL_ERROR],
-    ['a ping in parts', [part('', OPCODE.ping)], CLOSE.PROTOCOL_ERROR],
-    ['a ping of 126 bytes', [part('p'.repeat(126), OPCODE.ping, true)], CLOSE.PROTOCOL_ERROR],
-    ['a close frame of one byte', [part('x', OPCODE.close, true)], CLOSE.PROTOCOL_ERROR],
+    [
+      'a continuation without a beginning',
+      [fragment(valid, OPCODE.continuation, true)],
+      CLOSE.PROTOCOL_ERROR,
+    ],
+    [
+      'a text frame within a fragmented text',
+      [fragment('{', OPCODE.text), fragment(valid, OPCODE.text, true)],
+      CLOSE.PROTOCOL_ERROR,
+    ],
+    ['a fragmented ping', [fragment('', OPCODE.ping)], CLOSE.PROTOCOL_ERROR],
+    ['a ping of 126 bytes', [fragment('p'.repeat(126), OPCODE.ping, true)], CLOSE.PROTOCOL_ERROR],
+    ['a close frame of one byte', [fragment('x', OPCODE.close, true)], CLOSE.PROTOCOL_ERROR],
     ...[0, 999, 1004, 1005, 1006, 2999, 5000].map((code): [string, Buffer[], number] => [
       `close code ${code}`,
       [clientCloseFrame(code)],
@@ -110,23 +118,23 @@ describe('what breaks the transport closes the connection', () => {
     ]),
     ['bad UTF-8', [clientFrame(Buffer.from([0x22, 0xc3, 0x28, 0x22]))], CLOSE.INVALID_UTF8],
     ['a surrogate in UTF-8', [clientFrame(Buffer.from([0x22, 0xed, 0xa0, 0x80, 0x22]))], CLOSE.INVALID_UTF8],
-    ['a character cut off', [clientFrame(Buffer.from([0x22, 0xe2, 0x82]))], CLOSE.INVALID_UTF8],
+    ['a truncated character', [clientFrame(Buffer.from([0x22, 0xe2, 0x82]))], CLOSE.INVALID_UTF8],
     ['a message over the limit', [clientFrame('x'.repeat(MAX_BYTES + 1))], CLOSE.TOO_LARGE],
-    ['the announcement of 2^40 bytes', [clientFrame('', { length: 2n ** 40n })], CLOSE.TOO_LARGE],
-    ['the announcement of 2^63 bytes', [clientFrame('', { length: 2n ** 63n })], CLOSE.TOO_LARGE],
+    ['a header that announces 2^40 bytes', [clientFrame('', { length: 2n ** 40n })], CLOSE.TOO_LARGE],
+    ['a header that announces 2^63 bytes', [clientFrame('', { length: 2n ** 63n })], CLOSE.TOO_LARGE],
     [
-      'parts that are over the limit together',
-      [part('x'.repeat(MAX_BYTES), OPCODE.text), part('x', OPCODE.continuation)],
+      'fragments that are over the limit together',
+      [fragment('x'.repeat(MAX_BYTES), OPCODE.text), fragment('x', OPCODE.continuation)],
       CLOSE.TOO_LARGE,
     ],
     [
-      'parts without end',
-      Array.from({ length: 5000 }, (_, i) => part('', i === 0 ? OPCODE.text : OPCODE.continuation)),
+      'endless fragments',
+      Array.from({ length: 5000 }, (_, i) => fragment('', i === 0 ? OPCODE.text : OPCODE.continuation)),
       CLOSE.TOO_LARGE,
     ],
   ];
 
-  test.each(BROKEN)('%s', async (_what, frames, code) => {
+  test.each(BROKEN)('a violation closes the connection: %s', async (_flaw, frames, code) => {
     const token = await server.token('mallory');
     const client = await RawWebSocket.open(server, 'room', { token });
     await client.next('system', 'connected');
@@ -136,7 +144,7 @@ describe('what breaks the transport closes the connection', () => {
     await client.gone;
   });
 
-  test('a message of exactly the limit is taken', async () => {
+  test('a message of exactly the size limit is accepted', async () => {
     const client = await join(server, 'room', 'alice');
     const empty = JSON.stringify({ type: 'message', event: 'full', payload: '' });
     client.send(
@@ -146,15 +154,15 @@ describe('what breaks the transport closes the connection', () => {
     await client.close();
   });
 
-  test('a message in parts with pings between them is one message', async () => {
+  test('fragments with pings between them are one message', async () => {
     const client = await RawWebSocket.open(server, 'room', { token: await server.token('alice') });
     const text = JSON.stringify({ type: 'message', event: 'parts', payload: { n: 1 } });
     client.write(
-      part(text.slice(0, 10), OPCODE.text),
-      part('between', OPCODE.ping, true),
-      part(text.slice(10, 20), OPCODE.continuation),
-      part('', OPCODE.continuation),
-      part(text.slice(20), OPCODE.continuation, true),
+      fragment(text.slice(0, 10), OPCODE.text),
+      fragment('between', OPCODE.ping, true),
+      fragment(text.slice(10, 20), OPCODE.continuation),
+      fragment('', OPCODE.continuation),
+      fragment(text.slice(20), OPCODE.continuation, true),
     );
     expect((await client.next('message', 'parts')).payload.n).toBe(1);
     expect(client.pongs.map(String)).toEqual(['between']);
@@ -179,8 +187,8 @@ test(`more than ${LIMITS.errorsPerMinute} errors within a minute close the conne
   expect(payload?.retry_after).toBeLessThanOrEqual(60);
 });
 
-describe("a channel's own rules", () => {
-  test('a message over its max_message_size is MESSAGE_TOO_LARGE, and the connection stays', async () => {
+describe("a channel's own limits and permissions", () => {
+  test('a message over max_message_size gets MESSAGE_TOO_LARGE, and the connection stays open', async () => {
     await createChannel('small', { permissions: { max_message_size: 100 } });
     const client = await join(server, 'small', 'alice');
     const sized = (bytes: number) => {
@@ -198,7 +206,7 @@ describe("a channel's own rules", () => {
     await client.close();
   });
 
-  test('messages over its rate_limit are RATE_LIMIT_EXCEEDED, each user for oneself', async () => {
+  test('messages over rate_limit get RATE_LIMIT_EXCEEDED, counted for each user', async () => {
     await createChannel('slow', { permissions: { rate_limit: 3 } });
     const [alice, bob] = await Promise.all([join(server, 'slow', 'alice'), join(server, 'slow', 'bob')]);
     for (let n = 0; n < 4; n++) alice.send({ type: 'message', event: 'e', payload: { n } });
@@ -213,7 +221,7 @@ describe("a channel's own rules", () => {
     await Promise.all([alice.close(), bob.close()]);
   });
 
-  test('who may only read hears everything and is denied to publish, with the right that is missing', async () => {
+  test('a member that may only read receives messages, and publishing is refused with the missing permission', async () => {
     await createChannel('stage', { permissions: { read: ['user', 'speaker'], write: ['speaker'] } });
     const [reader, speaker] = await Promise.all([
       join(server, 'stage', 'reader'),
@@ -232,7 +240,7 @@ describe("a channel's own rules", () => {
     await Promise.all([reader.close(), speaker.close()]);
   });
 
-  test('require_auth false lets in who has no token, as anon_<connection id>', async () => {
+  test('require_auth=false admits a client without a token as anon_<connection id>', async () => {
     await createChannel('open', { require_auth: false });
     const client = dial(server, 'open');
     const { payload } = await client.next('system', 'connected');
@@ -243,7 +251,7 @@ describe("a channel's own rules", () => {
     await client.close();
   });
 
-  test('an anonymous role must be named where there is a list', async () => {
+  test('a permission list refuses anonymous clients unless it names their role', async () => {
     await createChannel('half-open', { require_auth: false, permissions: { write: ['user'] } });
     const client = dial(server, 'half-open');
     await client.next('system', 'connected');

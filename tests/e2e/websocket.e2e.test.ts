@@ -22,7 +22,7 @@ describe('the token', () => {
     'a sub-protocol offered first': (token) => ({ protocols: [`bearer.${token}`, 'goforward.v1'] }),
   };
 
-  test.each(Object.entries(WAYS))('comes in %s', async (_way, options) => {
+  test.each(Object.entries(WAYS))('is accepted in %s', async (_way, options) => {
     const client = dial(server, 'room', options(await server.token('alice')));
     expect((await client.next('system', 'connected')).payload.user_id).toBe('alice');
     await client.close();
@@ -32,7 +32,7 @@ describe('the token', () => {
     [['goforward.v1', 'bearer.TOKEN'], 'goforward.v1'],
     [['bearer.TOKEN', 'goforward.v1'], 'goforward.v1'],
     [[], ''],
-  ])('of the sub-protocols %j, "%s" is selected and never the token', async (offered, selected) => {
+  ])('is never selected as sub-protocol: of %j the server selects "%s"', async (offered, selected) => {
     const token = await server.token('alice');
     const client = dial(server, 'room', {
       protocols: offered.map((name) => name.replace('TOKEN', token)),
@@ -44,7 +44,7 @@ describe('the token', () => {
   });
 });
 
-test('connected tells the channel, who one is, the counts and the limits', async () => {
+test('`connected` contains the channel, the user, the counts and the limits', async () => {
   const first = await join(server, 'greeting', 'alice');
   const token = await server.token('bob');
   const before = Date.now();
@@ -75,13 +75,13 @@ test('connected tells the channel, who one is, the counts and the limits', async
   await Promise.all([first.close(), client.close()]);
 });
 
-test('connected leaves the expiry out for a token without one', async () => {
+test('`connected` has no expiry for a token without one', async () => {
   const client = dial(server, 'room', { token: await server.token('eternal', 'user', null) });
   expect((await client.next('system', 'connected')).payload).not.toHaveProperty('token_expires_at');
   await client.close();
 });
 
-test("connected tells the channel's own limits, but never more than the server takes", async () => {
+test("`connected` contains the channel's own limits, but at most those of the server", async () => {
   const admin = await server.token('root', 'admin');
   const limitsOf = async (name: string, permissions: object) => {
     await server.call('POST', '/realtime/channels', { token: admin, body: { name, permissions } });
@@ -102,7 +102,7 @@ test("connected tells the channel's own limits, but never more than the server t
 
 describe('publishing', () => {
   test.each(PUBLISHED)(
-    'what is sent as %s reaches every member, the sender too, as message',
+    'a %s from a client reaches every member, including the sender, as a message',
     async (type) => {
       const [alice, bob] = await Promise.all([join(server, 'chat', 'alice'), join(server, 'chat', 'bob')]);
       const before = Date.now();
@@ -116,7 +116,7 @@ describe('publishing', () => {
     },
   );
 
-  test('id, user_id, timestamp and unknown fields of the client are ignored', async () => {
+  test('id, user_id, timestamp and unknown fields from a client are ignored', async () => {
     const alice = await join(server, 'chat', 'alice');
     const forged = {
       id: 'msg_1_forged',
@@ -139,18 +139,18 @@ describe('publishing', () => {
     ['null', null, null],
     ['a number', 17, 17],
     ['false', false, false],
-    ['an empty text', '', ''],
-    ['a list', [1, [2], { a: null }], [1, [2], { a: null }]],
-    ['every kind of text', '\u0000\u2028\ud83d\ude00\ud800"\\', '\u0000\u2028\ud83d\ude00\ud800"\\'],
+    ['an empty string', '', ''],
+    ['an array', [1, [2], { a: null }], [1, [2], { a: null }]],
+    ['unusual characters', '\u0000\u2028\ud83d\ude00\ud800"\\', '\u0000\u2028\ud83d\ude00\ud800"\\'],
     ['a key named __proto__', JSON.parse('{"__proto__":{"a":1}}'), JSON.parse('{"__proto__":{"a":1}}')],
-  ])('a payload of %s arrives as it is', async (_kind, payload: unknown, arrives: unknown) => {
+  ])('a payload of %s is delivered', async (_kind, payload: unknown, arrives: unknown) => {
     const alice = await join(server, 'chat', 'alice');
     alice.send({ type: 'message', event: 'any', payload });
     expect(JSON.stringify((await alice.next('message', 'any')).payload)).toBe(JSON.stringify(arrives));
     await alice.close();
   });
 
-  test('with echo=false the others get what the sender does not', async () => {
+  test('with echo=false the sender does not receive its own messages, but others do', async () => {
     const [alice, bob] = await Promise.all([
       join(server, 'quiet', 'alice', { query: 'echo=false' }),
       join(server, 'quiet', 'bob', { query: 'echo=true' }),
@@ -164,7 +164,7 @@ describe('publishing', () => {
     await Promise.all([alice.close(), bob.close()]);
   });
 
-  test('every member gets the messages of many publishers in one and the same order', async () => {
+  test('every member receives the messages of many publishers in the same order', async () => {
     const publishers = await Promise.all(
       Array.from({ length: 10 }, (_, i) => join(server, 'busy', `user-${i}`, { query: 'presence=none' })),
     );
@@ -181,7 +181,7 @@ describe('publishing', () => {
     await Promise.all(publishers.map((client) => client.close()));
   });
 
-  test('what is sent together with the handshake is handled after connected, in order', async () => {
+  test('messages sent together with the handshake are handled after `connected`, in order', async () => {
     const first = [
       jsonFrame({ type: 'presence', event: 'update', payload: { state: { status: 'early' } } }),
       jsonFrame({ type: 'broadcast', event: 'one', payload: {} }),
@@ -204,7 +204,7 @@ describe('publishing', () => {
 });
 
 describe('ping and replies', () => {
-  test('a ping is answered by pong, with a ref by the reply alone', async () => {
+  test('a ping is answered by a pong, or with a ref by the reply alone', async () => {
     const alice = await join(server, 'room', 'alice');
     alice.send({ type: 'ping', event: 'ping', payload: {} });
     expect(await alice.next('pong', 'pong')).toMatchObject({ payload: {}, user_id: 'system' });
@@ -215,7 +215,7 @@ describe('ping and replies', () => {
     await alice.close();
   });
 
-  test.each([0, 1, Number.MAX_SAFE_INTEGER, 'r', 'x'.repeat(64)])('ref %j is given back', async (ref) => {
+  test.each([0, 1, Number.MAX_SAFE_INTEGER, 'r', 'x'.repeat(64)])('ref %j is returned', async (ref) => {
     const alice = await join(server, 'room', 'alice');
     alice.send({ type: 'message', event: 'with-ref', ref });
     expect(await alice.next('reply', 'ok')).toMatchObject({ ref, payload: {} });
@@ -229,7 +229,7 @@ describe('ping and replies', () => {
     await alice.close();
   });
 
-  test('a reply comes behind the message that it confirms', async () => {
+  test('a reply arrives after the message that it confirms', async () => {
     const alice = await join(server, 'room', 'alice', { query: 'presence=none' });
     alice.send({ type: 'message', event: 'confirmed', payload: {}, ref: 'a' });
     await alice.next('reply', 'ok');
