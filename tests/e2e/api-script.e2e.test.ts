@@ -40,8 +40,8 @@ async function script(
   return { code, stdout, stderr };
 }
 
-/** What is left behind on a server: channels, subscriptions, enabled tables. */
-async function leftOn(server: TestServer) {
+/** Returns the channels, enabled tables and the number of subscriptions of a server. */
+async function contentsOf(server: TestServer) {
   const token = await server.token('root', 'admin');
   const get = async (path: string) => (await server.call('GET', path, { token })).body;
   const { channels } = await get('/realtime/channels');
@@ -54,7 +54,7 @@ async function leftOn(server: TestServer) {
   };
 }
 
-test('on a fresh server it passes, calls every operation of openapi.json, and leaves nothing behind', async () => {
+test('on a fresh server, the script passes, calls every operation of openapi.json and leaves nothing behind', async () => {
   const { code, stdout, stderr } = await script(fresh, ['--verbose']);
   expect(stdout).toMatch(/\n\d+ passed, 0 failed\n$/);
   expect([code, stderr]).toEqual([0, '']);
@@ -72,30 +72,30 @@ test('on a fresh server it passes, calls every operation of openapi.json, and le
     return !called.some((call) => pattern.test(call));
   });
   expect(missing).toEqual([]);
-  expect(await leftOn(fresh)).toEqual({ channels: [], subscriptions: 0, tables: [] });
+  expect(await contentsOf(fresh)).toEqual({ channels: [], subscriptions: 0, tables: [] });
 });
 
-test('a table that was enabled before stays enabled and followed', async () => {
+test('the script leaves a table that was enabled before enabled and subscribed', async () => {
   await run(configured, 'CREATE TABLE test_table (id int PRIMARY KEY)');
   await subscribe(configured, 'kept', { table: 'test_table' });
-  const before = await leftOn(configured);
+  const before = await contentsOf(configured);
   const { code, stdout } = await script(configured, ['--table', 'test_table']);
   expect(stdout).toContain(' passed, 0 failed');
   expect(code).toBe(0);
-  expect(await leftOn(configured)).toEqual(before);
+  expect(await contentsOf(configured)).toEqual(before);
 });
 
-test.runIf(hasPsql)('with psql it creates a table, sees its row change, and drops it', async () => {
-  const before = await leftOn(configured);
+test.runIf(hasPsql)('with psql, the script creates, checks and drops a table of its own', async () => {
+  const before = await contentsOf(configured);
   const { stdout } = await script(configured, [], { DATABASE_URL: configured.databaseUrl });
   expect(stdout).toContain('ok      The WebSocket receives the row change');
   expect(stdout).toContain(' passed, 0 failed');
-  expect(await leftOn(configured)).toEqual(before);
+  expect(await contentsOf(configured)).toEqual(before);
   const tables = await run(configured, `SELECT relname FROM pg_class WHERE relname LIKE 'api_test_%'`);
   expect(tables).toEqual([]);
 });
 
-test('without a usable table it fails and says how to give one', async () => {
+test('without a usable table, the script fails and says how to name one', async () => {
   const { code, stdout } = await script(configured, ['--table', 'no_such_table']);
   expect(stdout).toContain('name a table with --table, or set DATABASE_URL and install psql');
   expect(stdout).not.toContain(' 0 failed');
@@ -104,33 +104,33 @@ test('without a usable table it fails and says how to give one', async () => {
 
 test.each<[what: string, env: (server: TestServer) => Promise<Record<string, string>>, line: RegExp]>([
   [
-    'an admin token of another server',
+    'an admin token that another server signed',
     async () => ({ ADMIN_TOKEN: await fresh.token('admin', 'admin') }),
     /^The server at \S+ rejected the admin token\. Set ADMIN_TOKEN to /,
   ],
   [
-    'an admin token without the role',
+    'an admin token without an admin role',
     async (server) => ({ ADMIN_TOKEN: await server.token('admin', 'user') }),
     /^The admin token does not have the needed role\. Set ADMIN_TOKEN to /,
   ],
   [
-    'a user token that is none',
+    'a malformed user token',
     async () => ({ USER_TOKEN: 'nonsense' }),
     /^The server at \S+ rejected the user token\. Set USER_TOKEN to /,
   ],
   [
-    'no server',
+    'a server that does not answer',
     async () => ({ REALTIME_URL: 'http://127.0.0.1:1' }),
     /^No server answers at http:\/\/127\.0\.0\.1:1\. Start one with: npm start$/m,
   ],
-])('it stops with one line and exit code 1 for %s', async (_what, env, line) => {
+])('the script prints one line and exits with 1 for %s', async (_what, env, line) => {
   const { code, stdout, stderr } = await script(configured, [], await env(configured));
   expect([code, stdout]).toEqual([1, '']);
   expect(stderr).toMatch(/^[^\n]+\n$/);
   expect(stderr).toMatch(line);
 });
 
-test('--help explains its options, and an unknown argument is refused with 2', async () => {
+test('--help lists the options, and an unknown argument exits with 2', async () => {
   const help = await script(configured, ['--help']);
   expect([help.code, help.stderr]).toEqual([0, '']);
   for (const name of ['--table', '--verbose', 'REALTIME_URL', 'ADMIN_TOKEN', 'USER_TOKEN', 'DATABASE_URL'])

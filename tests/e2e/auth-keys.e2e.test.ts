@@ -25,7 +25,7 @@ afterEach(async () => {
   server = undefined;
 });
 
-/** A server that verifies with a key other than the usual secret; an empty variable counts as not set. */
+/** Starts a server with other keys than the default secret. An empty variable counts as not set. */
 async function start(env: Readonly<Record<string, string>>): Promise<TestServer> {
   server = await startTestServer({ REALTIME_JWT_SECRET: '', ...env });
   return server;
@@ -35,7 +35,7 @@ const statusOf = async (at: TestServer, token: string) =>
   (await at.call('GET', '/realtime/stats', { token })).status;
 
 test.each(['RS256', 'ES256'] as const)(
-  'with a public key, tokens signed by %s pass, on sockets too, and no others',
+  'a server with a public key accepts %s tokens of that key, over WebSocket too, and refuses all others',
   async (alg) => {
     const [own, foreign] = alg === 'RS256' ? [rsa, ec] : [ec, rsa];
     const pem = await exportSPKI(own.publicKey);
@@ -45,34 +45,34 @@ test.each(['RS256', 'ES256'] as const)(
     await (await join(at, 'room', 'ada', { token })).close();
     const foreignAlg = alg === 'RS256' ? 'ES256' : 'RS256';
     expect(await statusOf(at, await signClaims(CLAIMS, foreign.privateKey, { alg: foreignAlg }))).toBe(401);
-    // Whoever knows the public key must not be able to sign with it as if it were a shared secret.
+    // The public key must not work as a shared secret: everyone may know it.
     for (const text of [pem, pem.trim()])
       expect(await statusOf(at, await signClaims(CLAIMS, text))).toBe(401);
     expect(() => at.token('ada')).toThrow('does not sign');
   },
 );
 
-test('REALTIME_JWT_ALGORITHMS narrows what a key allows', async () => {
+test('REALTIME_JWT_ALGORITHMS restricts the accepted algorithms', async () => {
   const at = await start({ REALTIME_JWT_SECRET: SECRET, REALTIME_JWT_ALGORITHMS: 'HS512' });
   expect(await statusOf(at, await signClaims(CLAIMS, SECRET, { alg: 'HS512' }))).toBe(200);
   expect(await statusOf(at, await signClaims(CLAIMS, SECRET))).toBe(401);
   expect(await statusOf(at, await at.token('ada', 'admin'))).toBe(200);
 });
 
-test('without it, all algorithms of the kind of key pass', async () => {
+test('by default, all algorithms that fit the key are accepted', async () => {
   const at = await start({ REALTIME_JWT_SECRET: SECRET });
   for (const alg of ['HS256', 'HS384', 'HS512']) {
     expect(await statusOf(at, await signClaims(CLAIMS, SECRET, { alg }))).toBe(200);
   }
 });
 
-test('an algorithm that does not fit the key stops the start', async () => {
+test('the server does not start with an algorithm that does not fit the key', async () => {
   await expect(start({ REALTIME_JWT_SECRET: SECRET, REALTIME_JWT_ALGORITHMS: 'RS256' })).rejects.toThrow(
     'RS256 does not fit the configured key',
   );
 });
 
-test('issuer and audience are demanded where they are set, and those that it signs itself have them', async () => {
+test('a configured issuer and audience are required, and the tokens that the server signs carry them', async () => {
   const at = await start({
     REALTIME_JWT_SECRET: SECRET,
     REALTIME_JWT_ISSUER: 'https://issuer.example',
@@ -96,14 +96,14 @@ test('issuer and audience are demanded where they are set, and those that it sig
   expect(await statusOf(at, await at.token('ada', 'admin'))).toBe(200);
 });
 
-describe('with a key set', () => {
+describe('with a JWKS URL', () => {
   let keySet: Server;
   let url: string;
   let keys: object[] = [];
-  let asked = 0;
+  let fetches = 0;
   beforeAll(async () => {
     keySet = createServer((_request, response) => {
-      asked += 1;
+      fetches += 1;
       response.setHeader('content-type', 'application/json');
       response.end(JSON.stringify({ keys }));
     });
@@ -117,20 +117,20 @@ describe('with a key set', () => {
   });
   afterAll(() => new Promise((resolve) => keySet.close(resolve)));
 
-  test('the key that the token names verifies it, and the set is asked for once', async () => {
+  test('a token is verified with the key that it names, and the key set is fetched once', async () => {
     const at = await start({ REALTIME_JWKS_URL: url });
-    const before = asked;
+    const before = fetches;
     const good = await signClaims(CLAIMS, rsa.privateKey, { alg: 'RS256', kid: 'rsa-1' });
     const alsoGood = await signClaims(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec-1' });
     const unknown = await signClaims(CLAIMS, other.privateKey, { alg: 'RS256', kid: 'rsa-9' });
     const forged = await signClaims(CLAIMS, other.privateKey, { alg: 'RS256', kid: 'rsa-1' });
     for (const token of [good, alsoGood]) expect(await statusOf(at, token)).toBe(200);
     for (const token of [unknown, forged]) expect(await statusOf(at, token)).toBe(401);
-    expect(asked - before).toBe(1);
+    expect(fetches - before).toBe(1);
     await (await join(at, 'room', 'ada', { token: good })).close();
   });
 
-  test('that does not answer, nobody gets in, and the answer says that it is not the token', async () => {
+  test('tokens are refused while the URL does not answer, and the error says that the keys cannot be read', async () => {
     const at = await start({ REALTIME_JWKS_URL: 'http://127.0.0.1:9/jwks.json' });
     const token = await signClaims(CLAIMS, rsa.privateKey, { alg: 'RS256', kid: 'rsa-1' });
     const answer = await at.call('GET', '/realtime/stats', { token });

@@ -13,29 +13,29 @@ beforeAll(async () => {
     REALTIME_ADMIN_ROLES: 'root,ops',
   });
   admin = await signClaims({ sub: 'boss', role: 'ops' }, SECRET);
-  await makeChannel('editors', { permissions: { read: ['editor'] } });
-  await makeChannel('users', { permissions: { read: ['user'] } });
-  await makeChannel('plain', {});
+  await createChannel('editors', { permissions: { read: ['editor'] } });
+  await createChannel('users', { permissions: { read: ['user'] } });
+  await createChannel('plain', {});
 });
 afterAll(() => server.stop());
 
 const CHANNELS = '/realtime/channels';
 
-async function makeChannel(name: string, config: object): Promise<void> {
-  const made = await server.call('POST', CHANNELS, { token: admin, body: { name, ...config } });
-  expect(made.status).toBe(201);
+async function createChannel(name: string, config: object): Promise<void> {
+  const created = await server.call('POST', CHANNELS, { token: admin, body: { name, ...config } });
+  expect(created.status).toBe(201);
 }
 
 const statusOf = async (channel: string, token: string) =>
   (await server.call('GET', `${CHANNELS}/${channel}`, { token })).status;
 
-describe('the user of a token', () => {
+describe('the user ID of a token', () => {
   test.each([
     [{ user_id: 'ada', sub: 'other' }, 'ada'],
     [{ sub: 'ada' }, 'ada'],
     [{ user_id: null, sub: 'ada' }, 'ada'],
     [{ user_id: 'u'.repeat(255) }, 'u'.repeat(255)],
-  ])('of the claims %j is %s, on the socket too', async (claims, userId) => {
+  ])('comes from the claims %j: %s', async (claims, userId) => {
     const client = await join(server, 'plain', '', { token: await signClaims(claims, SECRET) });
     expect(client.received[0]?.payload.user_id).toBe(userId);
     await client.close();
@@ -51,7 +51,7 @@ describe('the user of a token', () => {
     [{ sub: 'system' }],
     [{ sub: 'a\0b' }],
     [{ role: 'service_role' }],
-  ])('cannot be told from %j, so the token fails', async (claims) => {
+  ])('is missing or invalid in the claims %j, so that the token is refused', async (claims) => {
     const token = await signClaims(claims as { sub?: string }, SECRET);
     expect(await statusOf('plain', token)).toBe(401);
     const client = dial(server, 'plain', { token });
@@ -73,7 +73,7 @@ describe('the roles of a token', () => {
     [{ app_metadata: { roles: ['editor'] } }],
     [{ role: 'authenticated', app_metadata: { provider: 'x', roles: ['editor'] } }],
     [{ role: 7, roles: [null, 'editor', {}] }],
-  ])('%j name an editor', async (claims) => {
+  ])('include editor for the claims %j', async (claims) => {
     expect(await statusOf('editors', await signClaims({ sub: 'ada', ...claims }, SECRET))).toBe(200);
   });
 
@@ -84,11 +84,11 @@ describe('the roles of a token', () => {
     [{ app_metadata: 'editor' }],
     [{ app_metadata: null, roles: { 0: 'editor' } }],
     [{ scope: 'editor' }],
-  ])('%j name none', async (claims) => {
+  ])('do not include editor for the claims %j', async (claims) => {
     expect(await statusOf('editors', await signClaims({ sub: 'ada', ...claims }, SECRET))).toBe(403);
   });
 
-  test('without any, a token has the role user, and with any other it has not', async () => {
+  test('default to user, and do not include it if the token names others', async () => {
     expect(await statusOf('users', await signClaims({ sub: 'ada' }, SECRET))).toBe(200);
     expect(await statusOf('users', await signClaims({ sub: 'ada', roles: [] }, SECRET))).toBe(200);
     expect(await statusOf('users', await signClaims({ sub: 'ada', role: 'editor' }, SECRET))).toBe(403);
@@ -100,7 +100,7 @@ describe('the roles of a token', () => {
     [{ app_metadata: { roles: ['ops'] } }, 200],
     [{ role: 'admin' }, 403],
   ])(
-    '%j of the setting REALTIME_ADMIN_ROLES are answered %i by a route of the server admin',
+    'are compared with REALTIME_ADMIN_ROLES=root,ops: an admin route answers the claims %j with %i',
     async (claims, status) => {
       const token = await signClaims({ sub: 'ada', ...claims }, SECRET);
       expect((await server.call('GET', '/realtime/stats', { token })).status).toBe(status);
@@ -108,22 +108,22 @@ describe('the roles of a token', () => {
   );
 });
 
-describe('the times of a token', () => {
+describe('the validity of a token', () => {
   test.each([
-    ['that has expired', { exp: secondsFromNow(-60) }, 401],
-    ['that has expired within the clock tolerance', { exp: secondsFromNow(-1) }, 200],
-    ['that is not valid yet', { nbf: secondsFromNow(60) }, 401],
-    ['that was issued in the future', { iat: secondsFromNow(60) }, 401],
-    ['that never ends', { exp: null }, 200],
-    ['that ends after all dates', { exp: 1e15 }, 200],
-    ['whose end is no number', { exp: '2030-01-01' as unknown as number }, 401],
-  ])('%s are checked', async (_what, times, status) => {
+    ['that has expired is refused', { exp: secondsFromNow(-60) }, 401],
+    ['that has expired within the clock tolerance is accepted', { exp: secondsFromNow(-1) }, 200],
+    ['that is not valid yet is refused', { nbf: secondsFromNow(60) }, 401],
+    ['that was issued in the future is refused', { iat: secondsFromNow(60) }, 401],
+    ['without an expiry is accepted', { exp: null }, 200],
+    ['with an expiry beyond the range of dates is accepted', { exp: 1e15 }, 200],
+    ['with an expiry that is not a number is refused', { exp: '2030-01-01' as unknown as number }, 401],
+  ])('a token %s', async (_what, times, status) => {
     const token = await signClaims({ sub: 'ada', ...times }, SECRET);
     expect(await statusOf('plain', token)).toBe(status);
   });
 });
 
-describe('what is no token of ours', () => {
+describe('an invalid token', () => {
   const unsigned = (header: object) =>
     [header, { sub: 'ada', role: 'root', exp: secondsFromNow(60) }]
       .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
@@ -131,21 +131,21 @@ describe('what is no token of ours', () => {
 
   test.each([
     ['without a signature', 'algorithm', () => `${unsigned({ alg: 'none' })}.`],
-    ['with a signature that is empty', 'signature', () => `${unsigned({ alg: 'HS256' })}.`],
+    ['with an empty signature', 'signature', () => `${unsigned({ alg: 'HS256' })}.`],
     [
-      'of another secret',
+      'signed with another secret',
       'signature',
       () => signClaims({ sub: 'ada' }, 'another secret that is long enough'),
     ],
     [
-      'with a critical header that nobody knows',
+      'with an unknown critical header',
       'malformed',
       () => `${unsigned({ alg: 'HS256', crit: ['x'], x: 1 })}.AAAA`,
     ],
-    ['of rubbish', 'malformed', () => 'a.b.c'],
-    ['of one part', 'malformed', () => 'a'],
+    ['of three meaningless parts', 'malformed', () => 'a.b.c'],
+    ['of a single part', 'malformed', () => 'a'],
     ['of 10,000 characters', 'malformed', () => 'a'.repeat(10_000)],
-  ])('%s fails with the same words, and the reason %s', async (_what, reason, make) => {
+  ])('%s is refused with the same details and the reason %s', async (_what, reason, make) => {
     const answer = await server.call('GET', `${CHANNELS}/plain`, { token: await make() });
     expect(answer.status).toBe(401);
     expect(answer.body).toEqual({
@@ -158,12 +158,12 @@ describe('what is no token of ours', () => {
   });
 });
 
-describe('the lists of a channel', () => {
+describe('the permission lists of a channel', () => {
   const call = (method: string, path: string, token: string, body?: object) =>
     server.call(method, path, { token, ...(body === undefined ? {} : { body }) });
 
-  test('that are missing let everyone with a token read and write, and the server admin alone administer', async () => {
-    await makeChannel('no-lists', {});
+  test('allow everyone with a token to read and write when they are missing, and only server admins to administer', async () => {
+    await createChannel('no-lists', {});
     const token = await signClaims({ sub: 'ada', role: 'whatever' }, SECRET);
     expect(await statusOf('no-lists', token)).toBe(200);
     expect((await call('POST', `${CHANNELS}/no-lists/broadcast`, token, { event: 'x' })).status).toBe(200);
@@ -172,8 +172,8 @@ describe('the lists of a channel', () => {
     expect((await call('DELETE', `${CHANNELS}/no-lists`, admin)).status).toBe(200);
   });
 
-  test('that are empty let nobody pass but the server admin', async () => {
-    await makeChannel('empty-lists', { permissions: { read: [], write: [], admin: [] } });
+  test('allow only server admins when they are empty', async () => {
+    await createChannel('empty-lists', { permissions: { read: [], write: [], admin: [] } });
     const token = await signClaims({ sub: 'ada', roles: ['user', 'admin'] }, SECRET);
     expect(await statusOf('empty-lists', token)).toBe(403);
     expect((await call('POST', `${CHANNELS}/empty-lists/broadcast`, token, { event: 'x' })).status).toBe(403);
@@ -186,9 +186,9 @@ describe('the lists of a channel', () => {
 });
 
 describe('without a token', () => {
-  test('a socket is let in where a channel does not require one, and its lists may name anonymous', async () => {
-    await makeChannel('public', { require_auth: false });
-    await makeChannel('listen-only', {
+  test('a WebSocket may join a channel that does not require one, and permission lists may name anonymous', async () => {
+    await createChannel('public', { require_auth: false });
+    await createChannel('listen-only', {
       require_auth: false,
       permissions: { read: ['anonymous'], write: ['user'] },
     });
@@ -209,7 +209,7 @@ describe('without a token', () => {
 
   test.each([
     [
-      'a list does not name anonymous',
+      'the read list does not name anonymous',
       'members-only',
       { require_auth: false, permissions: { read: ['user'] } },
       'PERMISSION_DENIED',
@@ -222,16 +222,16 @@ describe('without a token', () => {
       'AUTH_FAILED',
       4401,
     ],
-    ['the channel is not there', 'not-there', undefined, 'AUTH_FAILED', 4401],
-  ])('a socket is refused where %s', async (_why, name, config, code, close) => {
-    if (config !== undefined) await makeChannel(name, config);
+    ['the channel does not exist', 'not-there', undefined, 'AUTH_FAILED', 4401],
+  ])('a WebSocket is refused if %s', async (_why, name, config, code, close) => {
+    if (config !== undefined) await createChannel(name, config);
     const client = dial(server, name);
     expect((await client.next('system', 'error')).payload.code).toBe(code);
     expect((await client.closed).code).toBe(close);
   });
 
-  test('two visitors are two users, and a token that fails does not make a visitor', async () => {
-    await makeChannel('visitors', { require_auth: false });
+  test('each connection is an anonymous user of its own, and an invalid token does not make one', async () => {
+    await createChannel('visitors', { require_auth: false });
     const [first, second] = [dial(server, 'visitors'), dial(server, 'visitors')];
     const ids = [await first.next('system', 'connected'), await second.next('system', 'connected')];
     expect(new Set(ids.map(({ payload }) => payload.user_id)).size).toBe(2);
@@ -240,16 +240,16 @@ describe('without a token', () => {
     await Promise.all([first.close(), second.close(), failing.closed]);
   });
 
-  test('HTTP reads and publishes in such a channel as a user of that request, and asks for a token elsewhere', async () => {
-    await makeChannel('public-http', { require_auth: false });
-    expect(await overHttp('public-http', undefined)).toEqual([200, 200, 401, 401, 401]);
-    expect(await overHttp('plain', undefined)).toEqual([401, 401, 401, 401, 401]);
-    expect(await overHttp('not-there', undefined)).toEqual([401, 401, 401, 401, 401]);
+  test('an HTTP request may read and publish in a channel that does not require one, and gets 401 elsewhere', async () => {
+    await createChannel('public-http', { require_auth: false });
+    expect(await statusesOverHttp('public-http', undefined)).toEqual([200, 200, 401, 401, 401]);
+    expect(await statusesOverHttp('plain', undefined)).toEqual([401, 401, 401, 401, 401]);
+    expect(await statusesOverHttp('not-there', undefined)).toEqual([401, 401, 401, 401, 401]);
   });
 });
 
-/** What reading, publishing, being listed, deleting and listing channels are answered with. */
-async function overHttp(channel: string, token: string | undefined): Promise<number[]> {
+/** Returns the statuses of reading, publishing, setting presence, deleting and listing channels. */
+async function statusesOverHttp(channel: string, token: string | undefined): Promise<number[]> {
   const statuses: number[] = [];
   for (const [method, path, body] of [
     ['GET', `/${channel}`, undefined],
@@ -275,11 +275,11 @@ const NO_TOKEN = {
   reason: 'missing',
 };
 
-describe("a token of no user, as Supabase's anon key,", () => {
+describe("a token without a user, such as Supabase's anon key,", () => {
   const anonKey = (claims: object = {}) => signClaims({ iss: 'supabase', role: 'anon', ...claims }, SECRET);
 
-  test('is let in as a visitor where a channel does not require a token, and has no end', async () => {
-    await makeChannel('lobby-of-anon', { require_auth: false });
+  test('joins a channel that does not require a token as an anonymous user, and never expires', async () => {
+    await createChannel('lobby-of-anon', { require_auth: false });
     const client = dial(server, 'lobby-of-anon', { token: await anonKey() });
     const { payload } = await client.next('system', 'connected');
     expect(payload.user_id).toBe(`anon_${payload.connection_id}`);
@@ -298,9 +298,9 @@ describe("a token of no user, as Supabase's anon key,", () => {
     await client.close();
   });
 
-  test('has the role anonymous alone', async () => {
-    await makeChannel('anon-only', { require_auth: false, permissions: { read: ['anon'] } });
-    await makeChannel('anonymous-only', { require_auth: false, permissions: { read: ['anonymous'] } });
+  test('has only the role anonymous', async () => {
+    await createChannel('anon-only', { require_auth: false, permissions: { read: ['anon'] } });
+    await createChannel('anonymous-only', { require_auth: false, permissions: { read: ['anonymous'] } });
     const refused = dial(server, 'anon-only', { token: await anonKey() });
     expect((await refused.next('system', 'error')).payload.code).toBe('PERMISSION_DENIED');
     const client = dial(server, 'anonymous-only', { token: await anonKey() });
@@ -308,23 +308,23 @@ describe("a token of no user, as Supabase's anon key,", () => {
     await client.close();
   });
 
-  test('is refused where a channel requires a token, in the words for no token', async () => {
+  test('is refused by a channel that requires a token, with the error for a missing token', async () => {
     const client = dial(server, 'plain', { token: await anonKey() });
     expect((await client.next('system', 'error')).payload).toEqual(NO_TOKEN);
     expect((await client.closed).code).toBe(4401);
   });
 
-  test('is no token over HTTP', async () => {
-    await makeChannel('http-of-anon', { require_auth: false });
+  test('counts as no token over HTTP', async () => {
+    await createChannel('http-of-anon', { require_auth: false });
     const listener = dial(server, 'http-of-anon');
     await listener.next('system', 'connected');
-    expect(await overHttp('http-of-anon', await anonKey())).toEqual([200, 200, 401, 401, 401]);
+    expect(await statusesOverHttp('http-of-anon', await anonKey())).toEqual([200, 200, 401, 401, 401]);
     const first = (await listener.next('message', 'x')).user_id;
-    expect(await overHttp('http-of-anon', await anonKey())).toEqual([200, 200, 401, 401, 401]);
+    expect(await statusesOverHttp('http-of-anon', await anonKey())).toEqual([200, 200, 401, 401, 401]);
     const second = (await listener.next('message', 'x')).user_id;
     for (const user of [first, second]) expect(user).toMatch(/^anon_req_[a-z0-9]{16}$/);
     expect(second).not.toBe(first);
-    expect(await overHttp('plain', await anonKey())).toEqual([401, 401, 401, 401, 401]);
+    expect(await statusesOverHttp('plain', await anonKey())).toEqual([401, 401, 401, 401, 401]);
     await listener.close();
   });
 
@@ -332,8 +332,8 @@ describe("a token of no user, as Supabase's anon key,", () => {
     ['expired', () => anonKey({ exp: secondsFromNow(-60) })],
     ['signature', () => signClaims({ role: 'anon' }, 'another secret that is long enough')],
     ['claims', () => anonKey({ roles: ['user'] })],
-  ])('that is bad is refused everywhere: %s', async (reason, make) => {
-    await makeChannel(`open-${reason}`, { require_auth: false });
+  ])('is refused everywhere when it is invalid, with the reason %s', async (reason, make) => {
+    await createChannel(`open-${reason}`, { require_auth: false });
     const client = dial(server, `open-${reason}`, { token: await make() });
     expect((await client.next('system', 'error')).payload).toMatchObject({ code: 'AUTH_FAILED', reason });
     const answer = await server.call('GET', `${CHANNELS}/open-${reason}`, { token: await make() });
@@ -341,7 +341,7 @@ describe("a token of no user, as Supabase's anon key,", () => {
     await client.closed;
   });
 
-  test('does not take the place of the token of a user', async () => {
+  test('cannot replace the token of a user', async () => {
     const client = await join(server, 'plain', '', { token: await signClaims({ sub: 'ada' }, SECRET) });
     client.send({ type: 'auth', event: 'refresh', payload: { token: await anonKey() }, ref: 1 });
     expect((await client.next('reply')).payload).toMatchObject({ code: 'AUTH_FAILED', reason: 'claims' });
@@ -349,8 +349,8 @@ describe("a token of no user, as Supabase's anon key,", () => {
   });
 });
 
-describe('limits of visitors', () => {
-  test('count their address, with a token of no user and without one', async () => {
+describe('the message rate of anonymous users', () => {
+  test('is shared by all of one address, with an anon key or without a token', async () => {
     const limited = await startTestServer({
       REALTIME_JWT_SECRET: SECRET,
       REALTIME_MESSAGE_RATE: '0.01/s, burst 2',

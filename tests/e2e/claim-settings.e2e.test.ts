@@ -22,7 +22,7 @@ async function member(channel: string, sub: string, claims: object, query = ''):
   return join(server, channel, sub, { token: await tokenOf(sub, claims), query });
 }
 
-/** Inserts these rows, `id tenant level` each, and waits until the clients have what is theirs. */
+/** Inserts rows of `[id, tenant, level]` and sends the message `end` behind them. */
 async function write(channel: string, rows: readonly (readonly [number, string, number])[]): Promise<void> {
   const values = rows.map(([id, name, level]) => `(${id}, '${name}', ${level})`).join(', ');
   await run(
@@ -31,7 +31,7 @@ async function write(channel: string, rows: readonly (readonly [number, string, 
   );
 }
 
-/** The ids of all rows that a client has got when the next end has come. */
+/** Waits for the next message `end` and returns the ids of all rows that the client has received. */
 async function idsOf(client: TestClient): Promise<unknown[]> {
   await client.next('message', 'end');
   return client.all('database_change').map(({ payload }) => payload.change.new_record?.id);
@@ -52,10 +52,10 @@ async function explain(table: string, user: object, id: number) {
 
 const POLICIES = [
   ['indexed', 'INDEXED', `tenant_id = current_setting('app.current_tenant', true)`],
-  ['asked', 'POSTGRES', `lower(tenant_id) = current_setting('app.current_tenant', true)`],
+  ['evaluated', 'POSTGRES', `lower(tenant_id) = current_setting('app.current_tenant', true)`],
 ] as const;
 
-describe.each(POLICIES)('with policies that are %s (%s)', (table, tier, policy) => {
+describe.each(POLICIES)('with policies that are %s (tier %s)', (table, tier, policy) => {
   beforeAll(async () => {
     await run(
       server,
@@ -67,7 +67,7 @@ describe.each(POLICIES)('with policies that are %s (%s)', (table, tier, policy) 
     await subscribe(server, table, { table });
   });
 
-  test('members get the rows of the tenant and level in their claims, whoever they are', async () => {
+  test('members receive the rows of the tenant and level in their claims, whatever their user ID', async () => {
     const clients = [
       await member(table, ADA, tenant('red')),
       await member(table, ADA, tenant('blue')),
@@ -86,7 +86,7 @@ describe.each(POLICIES)('with policies that are %s (%s)', (table, tier, policy) 
     await Promise.all(clients.map((client) => client.close()));
   });
 
-  test('another token with another tenant counts from then on', async () => {
+  test('a refreshed token with another tenant applies from then on', async () => {
     const client = await member(table, ADA, tenant('red'));
     await write(table, [[11, 'red', 0]]);
     expect(await idsOf(client)).toEqual([11]);
@@ -99,7 +99,7 @@ describe.each(POLICIES)('with policies that are %s (%s)', (table, tier, policy) 
     await client.close();
   });
 
-  test('what was missed is that of the tenant with which a client resumes', async () => {
+  test('a client that resumes receives the missed rows of the tenant in its new token', async () => {
     const client = await member(table, ADA, tenant('red'));
     const cursor = encodeURIComponent(client.received[0]?.payload.cursor ?? '');
     await client.close();
@@ -117,7 +117,7 @@ describe.each(POLICIES)('with policies that are %s (%s)', (table, tier, policy) 
     }
   });
 
-  test('a snapshot has the rows of the tenant', async () => {
+  test('a snapshot contains only the rows of the tenant', async () => {
     await write(table, [
       [31, 'green', 0],
       [32, 'green', 1],
@@ -131,7 +131,7 @@ describe.each(POLICIES)('with policies that are %s (%s)', (table, tier, policy) 
     await client.close();
   });
 
-  test('explain evaluates as the tenant', async () => {
+  test('explain evaluates policies for the tenant in the claims', async () => {
     await write(table, [[41, 'red', 0]]);
     const red = await explain(table, { sub: ADA, ...tenant('red') }, 41);
     expect(red).toMatchObject({ visible: true, tier });
@@ -144,7 +144,7 @@ describe.each(POLICIES)('with policies that are %s (%s)', (table, tier, policy) 
   });
 });
 
-test('without the setting, a policy finds nothing in the place of it', async () => {
+test('without REALTIME_CLAIM_SETTINGS, policies find no tenant and members receive no rows', async () => {
   const plain = await startRowChangeServer({ REALTIME_JWT_SECRET: SECRET });
   try {
     const policy = `tenant_id = current_setting('app.current_tenant', true)`;

@@ -24,7 +24,7 @@ async function explain(...args: string[]): Promise<Finished> {
   return runCli(['explain', '--url', server.url, '--token', token, ...args], { cwd: tmpdir(), env: {} });
 }
 
-test('a user who receives a row, as text', async () => {
+test('explain prints as text why a user receives a row', async () => {
   const client = await join(server, 'lobby', ADA);
   const answer = await explain('--user', ADA, '--subscription', subscription, '--key', '{"id": 1}');
   expect(answer).toMatchObject({ code: 0, stderr: '' });
@@ -40,7 +40,7 @@ test('a user who receives a row, as text', async () => {
   await client.close();
 });
 
-test('one who does not, as JSON, and a change by its cursor', async () => {
+test('explain prints as JSON why a user does not receive a row, and explains a change by its cursor', async () => {
   const row = JSON.stringify({ id: 2, owner: ADA });
   const { code, stdout } = await explain(
     '--claims',
@@ -89,6 +89,6 @@ test.each([
     ['--user', 'a', '--table', 'notes', '--key', '{"id": 1}', '--url', 'http://127.0.0.1:1'],
     'The server at http://127.0.0.1:1 does not answer. Start it, or give its address with --url.',
   ],
-])('invalid arguments %j: %s', async (args, message) => {
+])('explain refuses the arguments %j: %s', async (args, message) => {
   expect(await explain(...args)).toEqual({ code: 2, stdout: '', stderr: `${message}\n` });
 });

@@ -10,7 +10,7 @@ const run = (args: readonly string[], env: Readonly<Record<string, string>>) =>
   runCli(args, { cwd: tmpdir(), env });
 
 describe('slot', () => {
-  test('is shown, recreated with a gap that is reported to clients, and dropped', async () => {
+  test('shows the slot, recreates it with a gap that clients receive, and drops it', async () => {
     const database = await createTestDatabase();
     const slot = `cli_${Date.now().toString(36)}`;
     const env = { DATABASE_URL: database.url, REALTIME_REPLICATION_SLOT: slot };
@@ -38,10 +38,10 @@ describe('slot', () => {
       );
       server = await start();
       const query = `cursor=${encodeURIComponent(cursor ?? '')}`;
-      const back = await join(server, 'notes', 'ada', { query });
-      expect((await back.next('system', 'gap')).payload).toMatchObject({ scope: 'changes' });
+      const returning = await join(server, 'notes', 'ada', { query });
+      expect((await returning.next('system', 'gap')).payload).toMatchObject({ scope: 'changes' });
       await sql(database.url, 'INSERT INTO notes VALUES (2)');
-      expect((await back.next('database_change')).payload.change.new_record).toEqual({ id: 2 });
+      expect((await returning.next('database_change')).payload.change.new_record).toEqual({ id: 2 });
       await server.stop();
       expect((await run(['slot', 'drop'], env)).stdout).toBe(`Slot ${slot} was dropped.\n`);
       expect((await run(['slot', 'show'], env)).stdout).toBe(`Slot ${slot} does not exist.\n`);
@@ -52,7 +52,7 @@ describe('slot', () => {
     }
   });
 
-  test('has three actions', async () => {
+  test('refuses an unknown action and lists the three that exist', async () => {
     expect(await run(['slot', 'eat'], {})).toMatchObject({
       code: 2,
       stdout: '',

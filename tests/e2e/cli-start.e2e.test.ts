@@ -44,7 +44,7 @@ const logLines = (running: ServerProcess) =>
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as { level: number; msg: string; time: string });
 
-test('REALTIME_DATA_DIR keeps the generated secret, for its owner alone, and tokens of the command line pass', async () => {
+test('REALTIME_DATA_DIR keeps the generated secret for its owner alone, and the command line signs with it', async () => {
   const dataDir = join(folder, 'kept', 'data');
   const running = await start({ REALTIME_DATA_DIR: dataDir });
   const file = join(dataDir, 'jwt-secret');
@@ -57,11 +57,11 @@ test('REALTIME_DATA_DIR keeps the generated secret, for its owner alone, and tok
   expect((await call(running.url, 'GET', '/realtime/stats', { token })).status).toBe(200);
 
   expect(await stop(running)).toBe(0);
-  const again = await start({ REALTIME_DATA_DIR: dataDir });
-  expect((await call(again.url, 'GET', '/realtime/stats', { token })).status).toBe(200);
+  const restarted = await start({ REALTIME_DATA_DIR: dataDir });
+  expect((await call(restarted.url, 'GET', '/realtime/stats', { token })).status).toBe(200);
 });
 
-describe('with NODE_ENV=production and no key for tokens', () => {
+describe('with NODE_ENV=production', () => {
   const production = (dataDir: string) => ({
     DATABASE_URL: database.url,
     REALTIME_PORT: '0',
@@ -70,7 +70,7 @@ describe('with NODE_ENV=production and no key for tokens', () => {
   });
 
   test.each(['start', 'token'])(
-    '%s is refused in one line that names the setting, and creates nothing',
+    '%s without a key for tokens prints one line that names the setting, and creates nothing',
     async (command) => {
       const [fresh, empty] = [join(folder, `fresh-${command}`, 'data'), join(folder, `empty-${command}`)];
       mkdirSync(empty);
@@ -84,7 +84,7 @@ describe('with NODE_ENV=production and no key for tokens', () => {
     },
   );
 
-  test('a start uses the secret that an earlier one has generated, and warns', async () => {
+  test('start without a key uses the secret that an earlier start generated, and warns', async () => {
     const dataDir = join(folder, 'promoted');
     await stop(await start({ REALTIME_DATA_DIR: dataDir }));
     const running = await start({ ...production(dataDir), REALTIME_LOG_FORMAT: 'json' });
@@ -94,7 +94,7 @@ describe('with NODE_ENV=production and no key for tokens', () => {
     );
   });
 
-  test('a start with one does not warn', async () => {
+  test('start with a key does not warn', async () => {
     const running = await start({
       ...production(join(folder, 'configured')),
       REALTIME_JWT_SECRET: 'the secret of the start tests',
@@ -103,7 +103,7 @@ describe('with NODE_ENV=production and no key for tokens', () => {
   });
 });
 
-test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s stops the server with 0', async (signal) => {
+test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s stops the server cleanly', async (signal) => {
   const env = { REALTIME_JWT_SECRET: 'the secret of the start tests', REALTIME_LOG_FORMAT: 'json' };
   const running = await start(env);
   running.kill(signal);
@@ -111,7 +111,7 @@ test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s stops the server with 0'
   expect(logLines(running).at(-1)?.msg).toBe('Stopped');
 });
 
-test('a configured server prints where it is, and neither a password nor a token', async () => {
+test('a configured server prints its addresses, and neither a password nor a secret nor a token', async () => {
   const url = new URL(database.url);
   url.password ||= 'a-password-that-nobody-asks-for';
   const running = await start({
@@ -129,9 +129,9 @@ test('a configured server prints where it is, and neither a password nor a token
   expect(printed).not.toMatch(/eyJ/);
 });
 
-test('REALTIME_LOG_LEVEL: debug logs each request, info does not, and error is silent; all of it JSON on stderr', async () => {
+test('REALTIME_LOG_LEVEL=debug logs each request, info does not, and error logs nothing; logs are JSON on stderr', async () => {
   const env = { REALTIME_JWT_SECRET: 'the secret of the start tests' };
-  for (const [level, format, answered, anything] of [
+  for (const [level, format, logsRequests, logsAnything] of [
     ['debug', 'json', true, true],
     ['info', 'json', false, true],
     // A JSON log at this level would not even say that the server has started.
@@ -141,8 +141,8 @@ test('REALTIME_LOG_LEVEL: debug logs each request, info does not, and error is s
     await call(running.url, 'GET', '/healthz');
     expect(await stop(running)).toBe(0);
     const lines = logLines(running);
-    expect(lines.some(({ msg }) => msg === 'Request answered')).toBe(answered);
-    expect(lines.length > 0).toBe(anything);
+    expect(lines.some(({ msg }) => msg === 'Request answered')).toBe(logsRequests);
+    expect(lines.length > 0).toBe(logsAnything);
     for (const { time } of lines) expect(time).toMatch(/^\d{4}-\d\d-\d\dT/);
     server = undefined;
   }
@@ -173,7 +173,7 @@ describe('REALTIME_LOG_FORMAT', () => {
     },
   );
 
-  test('pretty: lines for people, also where nobody looks at a terminal, without colours', async () => {
+  test('pretty prints readable lines, without colours if the output is not a terminal', async () => {
     const running = await start({ ...secret, REALTIME_LOG_FORMAT: 'pretty' });
     expect(await stop(running)).toBe(0);
     expect(running.stdout).toMatch(/^ {2}Page +http:\/\/localhost:\d+\/$/m);
@@ -183,7 +183,7 @@ describe('REALTIME_LOG_FORMAT', () => {
   });
 });
 
-test('REALTIME_ENABLE_CONSOLE=false: the banner names no page', async () => {
+test('with REALTIME_ENABLE_CONSOLE=false, the startup banner names no page and no API documentation', async () => {
   const env = { REALTIME_JWT_SECRET: 'the secret of the start tests', REALTIME_ENABLE_CONSOLE: 'false' };
   const running = await start(env);
   expect(running.line('WebSocket')).toContain('/realtime/channels/');

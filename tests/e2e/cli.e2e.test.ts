@@ -26,7 +26,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
   runCli(args, { cwd: folder, env });
 
-/** Exit code and one line on stderr that says what is wrong; nothing on stdout, never a stack. */
+/** Expects the exit code and one matching line on stderr: nothing on stdout, no stack. */
 function expectOneLine({ code, stdout, stderr }: Finished, exitCode: number, line: RegExp): void {
   expect({ code, stdout, stderr }).toEqual({
     code: exitCode,
@@ -38,7 +38,7 @@ function expectOneLine({ code, stdout, stderr }: Finished, exitCode: number, lin
 }
 
 describe('help', () => {
-  test.each([[[]], [['--help']], [['-h']], [['help']]])('%j lists the commands', async (args) => {
+  test.each([[[]], [['--help']], [['-h']], [['help']]])('%j prints the list of commands', async (args) => {
     const { code, stdout, stderr } = await run(args);
     expect([code, stderr]).toEqual([0, '']);
     expect(stdout).toContain('Usage: npx goforward-realtime <command>');
@@ -53,7 +53,7 @@ describe('help', () => {
     ['doctor', 'Prints each problem with its number'],
     ['slot', 'the server reports a gap to its clients'],
     ['explain', '2 for invalid arguments'],
-  ])('of %s comes by --help, -h and help, with its options', async (command, text) => {
+  ])('of %s is the same for --help, -h and help, and lists its options', async (command, text) => {
     const [shown, ...others] = await Promise.all([
       run([command, '--help']),
       run([command, '-h']),
@@ -71,7 +71,7 @@ describe('help', () => {
     expect(await run([flag])).toEqual({ code: 0, stdout: `${VERSION}\n`, stderr: '' });
   });
 
-  test('names the command as its user runs it: globally installed, or with npx', () => {
+  test('names the command as the user runs it: globally installed or with npx', () => {
     const link = join(folder, 'goforward-realtime');
     symlinkSync(join(ROOT, 'packages/server/bin/goforward-realtime.mjs'), link);
     const usage = (file: string) =>
@@ -83,7 +83,7 @@ describe('help', () => {
 });
 
 describe('token', () => {
-  test('prints a token for that user and role, and nothing else', async () => {
+  test('prints a token for the given user and role, and nothing else', async () => {
     const args = ['token', '--user', 'ada', '--role', 'admin', '--expires', '1h'];
     const { code, stdout, stderr } = await run(args, { REALTIME_JWT_SECRET: SECRET });
     expect([code, stderr]).toEqual([0, '']);
@@ -97,14 +97,14 @@ describe('token', () => {
     });
   });
 
-  test('is by default one of a new user, with the role user, for a day', async () => {
+  test('prints by default a token of a new user, with the role user, for a day', async () => {
     const { stdout } = await run(['token'], { REALTIME_JWT_SECRET: SECRET });
     const claims = decodeJwt(stdout.trim());
     expect(claims).toMatchObject({ sub: expect.stringMatching(/^[0-9a-f-]{36}$/), role: 'user' });
     expect((claims.exp ?? 0) - (claims.iat ?? 0)).toBe(24 * 3600);
   });
 
-  test('that shall never end has no end, and carries the issuer and audience that are set', async () => {
+  test('with --expires never prints a token without expiry, with the configured issuer and audience', async () => {
     const { stdout } = await run(['token', '--expires', 'never', '--jwt-issuer', 'me'], {
       REALTIME_JWT_SECRET: SECRET,
       REALTIME_JWT_AUDIENCE: 'realtime',
@@ -114,7 +114,7 @@ describe('token', () => {
     expect(claims).toMatchObject({ iss: 'me', aud: 'realtime' });
   });
 
-  test('without a secret is signed with one that is generated once and kept', async () => {
+  test('without a secret generates one, keeps it and signs with it', async () => {
     const dataDir = join(folder, 'generated');
     const first = await run(['token', '--user', 'ada', '--data-dir', dataDir]);
     const secret = readFileSync(join(dataDir, 'jwt-secret'), 'utf8').trim();
@@ -125,7 +125,7 @@ describe('token', () => {
     expect(`${first.stdout}${first.stderr}`).not.toContain(secret);
   });
 
-  test('cannot be signed where only a public key is known', async () => {
+  test('fails if only a public key is configured', async () => {
     const { publicKey } = await generateKeyPair('ES256', { extractable: true });
     const env = { REALTIME_JWT_PUBLIC_KEY: await exportSPKI(publicKey) };
     expectOneLine(await run(['token'], env), 1, /Sign tokens with the matching private key/);
@@ -134,13 +134,13 @@ describe('token', () => {
   test.each([
     [['--expires', 'tomorrow'], /--expires must be a duration/],
     [['--user', ''], /--user and --role must not be empty/],
-  ])('%j is refused', async (args, line) => {
+  ])('with %j is refused', async (args, line) => {
     expectOneLine(await run(['token', ...args], { REALTIME_JWT_SECRET: SECRET }), 2, line);
   });
 });
 
 describe('config', () => {
-  test('shows every setting with its origin, and masks secrets', async () => {
+  test('prints every setting with its origin, and masks secrets', async () => {
     const cwd = mkdtempSync(join(folder, 'config-'));
     writeFileSync(
       join(cwd, '.env'),
@@ -167,7 +167,7 @@ describe('config', () => {
 });
 
 describe('secrets in files', () => {
-  test('sign tokens, and config shows where they come from but not what they are', async () => {
+  test('sign tokens, and config prints the file but not the secret', async () => {
     const path = join(folder, 'jwt-secret-file');
     writeFileSync(path, `${SECRET}\n`);
     const url = join(folder, 'database-url-file');
@@ -182,14 +182,14 @@ describe('secrets in files', () => {
     expect(stdout).not.toMatch(/hidden-password|the secret of/);
   });
 
-  test('that cannot be read are one line and exit code 2', async () => {
+  test('that cannot be read print one line and exit with 2', async () => {
     const path = join(folder, 'no-such-file');
     const line = /^REALTIME_JWT_SECRET_FILE: ".*no-such-file" cannot be read: there is no such file\.$/m;
     expectOneLine(await run(['start'], { REALTIME_JWT_SECRET_FILE: path }), 2, line);
   });
 });
 
-describe('a mistake in settings or arguments is one line and exit code 2', () => {
+describe('an invalid setting or argument prints one line and exits with 2', () => {
   test.each<[what: string, args: string[], env: Record<string, string>, line: RegExp]>([
     [
       'a misspelt command',
@@ -199,7 +199,7 @@ describe('a mistake in settings or arguments is one line and exit code 2', () =>
     ],
     ['help for a misspelt command', ['help', 'tokne'], {}, /^Unknown command "tokne"\. Did you mean token\?/],
     [
-      'a command that is like none',
+      'an unknown command that resembles none',
       ['frobnicate'],
       {},
       /^Unknown command "frobnicate"\. The commands are start, /,
@@ -211,7 +211,7 @@ describe('a mistake in settings or arguments is one line and exit code 2', () =>
       /^Options come after a command: npx goforward-realtime start --port 9\./,
     ],
     [
-      "a misspelt flag of the command's own",
+      'a misspelt flag that only this command has',
       ['token', '--usr', 'ada'],
       {},
       /^Unknown flag --usr\. Did you mean --user\?$/m,
@@ -236,14 +236,14 @@ describe('a mistake in settings or arguments is one line and exit code 2', () =>
       /^REALTIME_CHANNEL_TTL must be .*, not "soon"/,
     ],
     [
-      'two keys at once',
+      'two keys for tokens at once',
       ['start'],
       { REALTIME_JWT_SECRET: SECRET, REALTIME_JWKS_URL: 'https://x.example' },
       /set only that one/,
     ],
     ['a secret that is too short', ['start'], { REALTIME_JWT_SECRET: 'tooshort' }, /at least 16 bytes/],
     [
-      'a key that is none',
+      'a public key that cannot be parsed',
       ['start'],
       { REALTIME_JWT_PUBLIC_KEY: 'nonsense' },
       /REALTIME_JWT_PUBLIC_KEY must be a public key/,
@@ -254,7 +254,7 @@ describe('a mistake in settings or arguments is one line and exit code 2', () =>
     expect(finished.stderr).not.toContain('tooshort');
   });
 
-  test('a private key in the place of the public one is refused and not repeated', async () => {
+  test('a private key in place of the public one is refused and not printed', async () => {
     const { privateKey } = await generateKeyPair('ES256', { extractable: true });
     const pem = await exportPKCS8(privateKey);
     const finished = await run(['start'], { REALTIME_JWT_PUBLIC_KEY: pem });
@@ -263,8 +263,8 @@ describe('a mistake in settings or arguments is one line and exit code 2', () =>
   });
 });
 
-describe('a start that cannot succeed is one line and exit code 1', () => {
-  test('on a port that is taken', async () => {
+describe('a start that fails prints one line and exits with 1', () => {
+  test('if the port is in use', async () => {
     const database = await createTestDatabase();
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
@@ -277,7 +277,7 @@ describe('a start that cannot succeed is one line and exit code 1', () => {
     await database.drop();
   });
 
-  test('with a data folder that cannot be written to', async () => {
+  test('if the data folder is not writable', async () => {
     writeFileSync(join(folder, 'a-file'), '');
     const dataDir = join(folder, 'a-file', 'data');
     const env = {
@@ -292,7 +292,7 @@ describe('a start that cannot succeed is one line and exit code 1', () => {
     );
   });
 
-  test('with a database that is not there', async () => {
+  test('if the database does not exist', async () => {
     const database = await createTestDatabase();
     const url = new URL(database.url);
     url.pathname = '/no_such_database';
@@ -305,12 +305,12 @@ describe('a start that cannot succeed is one line and exit code 1', () => {
 });
 
 describe('doctor', () => {
-  test('prints each problem with its number and its fix, or that there is none', async () => {
+  test('prints each problem with its number and its fix, or that it found none', async () => {
     const database = await createTestDatabase();
     const login = `doctor_${Date.now().toString(36)}`;
-    // Slots belong to the whole PostgreSQL, which all tests share: another may have the default name's slot.
-    const well = await run(['doctor'], { DATABASE_URL: database.url, REALTIME_REPLICATION_SLOT: login });
-    expect(well).toEqual({ code: 0, stdout: 'No problems found.\n', stderr: '' });
+    // Slots belong to the whole cluster, which all tests share: another test may use the default slot name.
+    const healthy = await run(['doctor'], { DATABASE_URL: database.url, REALTIME_REPLICATION_SLOT: login });
+    expect(healthy).toEqual({ code: 0, stdout: 'No problems found.\n', stderr: '' });
     try {
       await sql(
         database.url,
@@ -318,13 +318,13 @@ describe('doctor', () => {
          DROP SCHEMA realtime CASCADE; GRANT CREATE ON DATABASE ${database.name} TO ${login}`,
       );
       const url = Object.assign(new URL(database.url), { username: login, password: 'p' });
-      const auto = await run(['doctor'], { DATABASE_URL: url.href });
-      expect([auto.code, auto.stdout]).toEqual([
+      const automatic = await run(['doctor'], { DATABASE_URL: url.href });
+      expect([automatic.code, automatic.stdout]).toEqual([
         0,
         'Row changes are read by triggers: the login is not allowed to replicate.\nNo problems found.\n',
       ]);
-      const ill = await run(['doctor', '--change-source', 'logical'], { DATABASE_URL: url.href });
-      expect([ill.code, ill.stdout]).toEqual([
+      const logical = await run(['doctor', '--change-source', 'logical'], { DATABASE_URL: url.href });
+      expect([logical.code, logical.stdout]).toEqual([
         1,
         expect.stringContaining(
           `GF104 error: the login is not allowed to replicate\n  ALTER ROLE "${login}" REPLICATION;`,
@@ -336,7 +336,7 @@ describe('doctor', () => {
     }
   });
 
-  test('says that there is no database yet', async () => {
+  test('says that DATABASE_URL is not set', async () => {
     expectOneLine(await run(['doctor']), 1, /^DATABASE_URL is not set/);
   });
 });

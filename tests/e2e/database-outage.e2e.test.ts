@@ -22,7 +22,7 @@ afterEach(async () => {
   await database.drop();
 });
 
-/** Attempts to reach the database again follow each other closely: this is REALTIME_MAX_RECONNECT_DELAY at work. */
+/** Starts a server that retries its database connection at least every 100 ms. */
 async function start(): Promise<void> {
   server = await startTestServer({ DATABASE_URL: proxy.url, REALTIME_MAX_RECONNECT_DELAY: '100ms' });
   admin = await server.token('root', 'admin');
@@ -43,7 +43,7 @@ function expectUnavailable({ status, headers, body }: Answer): void {
   expect(headers.get('retry-after')).toBe(String(body.retry_after));
 }
 
-test('without the database chat goes on, what needs it says so, and all heals when it returns', async () => {
+test('during a database outage, messages are delivered, and requests that need the database get 503', async () => {
   await start();
   await create('lasting');
   const ada = await join(server, 'lasting', 'ada');
@@ -79,7 +79,7 @@ test('without the database chat goes on, what needs it says so, and all heals wh
   await Promise.all([bob.closed, cleo.close()]);
 });
 
-test('a creation or deletion that failed has changed nothing, and the next one may succeed', async () => {
+test('a failed creation or deletion changes nothing, and a later one succeeds', async () => {
   await start();
   await create('stays');
   await proxy.close();
@@ -94,7 +94,7 @@ test('a creation or deletion that failed has changed nothing, and the next one m
   expect((await remove('stays')).status).toBe(404);
 });
 
-test('a server that starts without its database waits, says why, and works when it comes', async () => {
+test('a server that starts without its database is not ready, says why, and becomes ready with the database', async () => {
   await start();
   await create('kept');
   await server.stop();
@@ -135,19 +135,19 @@ test('a server that starts without its database waits, says why, and works when 
   expect((await server.call('GET', '/metrics', { token: admin })).text).toContain('realtime_database_up 1');
 });
 
-test('REALTIME_MAX_RECONNECT_DELAY: pauses between attempts do not grow beyond it', async () => {
+test('REALTIME_MAX_RECONNECT_DELAY limits the delay between connection attempts', async () => {
   let attempts = 0;
-  const deaf = createServer((socket) => {
+  const hangingUp = createServer((socket) => {
     attempts += 1;
     socket.destroy();
   });
-  await once(deaf.listen(0, '127.0.0.1'), 'listening');
-  const { port } = deaf.address() as AddressInfo;
+  await once(hangingUp.listen(0, '127.0.0.1'), 'listening');
+  const { port } = hangingUp.address() as AddressInfo;
   server = await startTestServer({
     DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/none`,
     REALTIME_MAX_RECONNECT_DELAY: '100ms',
   });
-  // By the default, twelve attempts take three minutes on average.
+  // With the default delay, twelve attempts take three minutes on average.
   await eventually(() => expect(attempts).toBeGreaterThan(12), 10_000);
-  deaf.close();
+  hangingUp.close();
 });

@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-describe.each(Object.entries(ERRORS))('the reference of %s', (_, { doc, cause, fix }) => {
+describe.each(Object.entries(ERRORS))('the error reference of %s', (_, { doc, cause, fix }) => {
   const text = [doc, cause, fix].join('\n');
 
   test('names only settings that exist', () => {

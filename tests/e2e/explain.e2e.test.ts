@@ -30,7 +30,7 @@ const results = (body: Record<string, unknown>) =>
     (body.policies as { name: string; result: string }[]).map(({ name, result }) => [name, result]),
   );
 
-test('who gets a row, and why', async () => {
+test('explain says that a user receives a row, and why', async () => {
   await join(server, 'lobby', ADA);
   const { status, body } = await explain({ subscription_id: id, user: { sub: ADA }, key: { id: 1 } });
   expect([status, body]).toEqual([
@@ -49,7 +49,7 @@ test('who gets a row, and why', async () => {
   expect(results(body)).toEqual({ own: 'true', public: 'false', kept: 'true' });
 });
 
-test('who does not get it, and why not', async () => {
+test('explain says that a user does not receive a row, and why', async () => {
   const { body: other } = await explain({ subscription_id: id, user: { sub: BOB }, key: { id: 1 } });
   expect(other).toMatchObject({
     visible: false,
@@ -75,7 +75,7 @@ test('who does not get it, and why not', async () => {
   });
 });
 
-test('rights to the table and to columns', async () => {
+test('explain checks the privileges on the table and on its columns', async () => {
   await run(
     server,
     'REVOKE SELECT ON notes FROM realtime_subscriber; GRANT SELECT (id, owner, body) ON notes TO realtime_subscriber',
@@ -94,7 +94,7 @@ test('rights to the table and to columns', async () => {
   });
 });
 
-test('what is asked wrongly is an error in words, and only a server admin may ask', async () => {
+test('explain names a missing row, refuses invalid requests, and is for server admins only', async () => {
   const user = { sub: ADA };
   expect((await explain({ table: 'notes', user, key: { id: 9 } })).body).toMatchObject({
     visible: false,
@@ -113,8 +113,8 @@ test('what is asked wrongly is an error in words, and only a server admin may as
   expect((await explain({ table: 'notes', user, key: { id: 1 } }, 'user')).status).toBe(403);
 });
 
-describe('a change, by its cursor', () => {
-  /** Runs a statement, and answers the cursor of the change that a server with all rights to see hears of. */
+describe('explaining a change by its cursor', () => {
+  /** Runs a statement and returns the cursor of its change, as a client that sees every row receives it. */
   async function cursorOf(statement: string): Promise<string> {
     const witness = await join(server, 'witness', ADA);
     await run(server, statement);
@@ -124,7 +124,7 @@ describe('a change, by its cursor', () => {
   }
 
   beforeEach(async () => {
-    // What everybody sees, so that there is a cursor: the policies are put in force again before it is asked about.
+    // Every user sees every row, so that a client receives the cursor. `ask` drops this policy first.
     await subscribe(server, 'witness', { table: 'notes' });
     await run(server, `CREATE POLICY witness ON notes USING (true); DROP POLICY kept ON notes`);
   });
@@ -135,7 +135,7 @@ describe('a change, by its cursor', () => {
     return { status, ...body } as Record<string, unknown>;
   };
 
-  test('tells what the user gets of it, and why, for both versions', async () => {
+  test('says what the user receives, and why, for the old and the new version of the row', async () => {
     const at = await cursorOf(`UPDATE notes SET owner = '${BOB}' WHERE id = 1`);
     const ada = await ask(at);
     expect(ada).toMatchObject({
@@ -161,12 +161,12 @@ describe('a change, by its cursor', () => {
     [`DELETE FROM notes WHERE id = 1`, { event: 'DELETE', gets: 'DELETE' }],
     [`DELETE FROM notes WHERE id = 2`, { event: 'DELETE', gets: 'nothing' }],
     [`TRUNCATE notes`, { event: 'TRUNCATE', gets: 'TRUNCATE' }],
-  ])('%s', async (statement, change) => {
+  ])('says what the user receives of %s', async (statement, change) => {
     const answer = await ask(await cursorOf(statement));
     expect(answer).toMatchObject({ status: 200, change, visible: change.gets !== 'nothing' });
   });
 
-  test('of an event or a table that the subscription is not for, and of nothing at all', async () => {
+  test('names an event that the subscription leaves out, and refuses another table and unknown cursors', async () => {
     const inserts = await subscribe(server, 'lobby', { table: 'notes', events: ['INSERT'] });
     const at = await cursorOf(`UPDATE notes SET body = 'y' WHERE id = 1`);
     expect(await ask(at, { subscription_id: inserts })).toMatchObject({
@@ -184,7 +184,7 @@ describe('a change, by its cursor', () => {
       expect(await ask(wrong)).toMatchObject({ status: 400, code: 'VALIDATION_FAILED', field: 'at' });
   });
 
-  test('with the values of generated columns, which the log does not carry', async () => {
+  test('uses the values of generated columns, which the WAL does not carry', async () => {
     await run(
       server,
       `ALTER TABLE notes ADD mine text GENERATED ALWAYS AS (body || '!') STORED; ALTER POLICY public ON notes USING (mine = 'yes!')`,

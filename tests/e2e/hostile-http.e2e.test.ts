@@ -51,7 +51,7 @@ const path = fc.oneof(
 const POST = `POST /realtime/channels/${CHANNEL}/broadcast`;
 const BODY = '{"event":"e","payload":{}}';
 
-describe(`rubbish over HTTP is refused (HOSTILE_SEED=${SEED})`, () => {
+describe(`malformed HTTP is refused (HOSTILE_SEED=${SEED})`, () => {
   const LINES = ['\r\n', '\n', '\r', '\r\n\r\n', '\0', ' ', '\t', ':'];
   const length = fc.oneof(
     fc.constantFrom(
@@ -97,7 +97,7 @@ describe(`rubbish over HTTP is refused (HOSTILE_SEED=${SEED})`, () => {
     ),
   );
   const CLASSES: Record<string, fc.Arbitrary<string>> = {
-    'methods, paths and bodies': fc
+    'arbitrary methods, paths and bodies': fc
       .tuple(method, path, ascii)
       .map(([verb, target, body]) => head(`${verb} ${target}`, `Content-Length: ${body.length}`) + body),
     'broken request lines': fc
@@ -109,7 +109,7 @@ describe(`rubbish over HTTP is refused (HOSTILE_SEED=${SEED})`, () => {
       .map(([name, count, size]) =>
         head('GET /healthz', ...Array.from({ length: count }, (_, i) => `${name}${i}: ${'v'.repeat(size)}`)),
       ),
-    'headers of strange content': fc
+    'headers with arbitrary values': fc
       .tuple(
         known,
         fc.array(
@@ -136,7 +136,7 @@ describe(`rubbish over HTTP is refused (HOSTILE_SEED=${SEED})`, () => {
       .map(([target, headers]) =>
         head(`GET ${target}`, ...headers.map(([name, value]) => `${name}: ${value}`)),
       ),
-    'bad content-lengths': fc
+    'invalid content lengths': fc
       .tuple(length, fc.option(length), fc.string({ maxLength: 50 }))
       .map(
         ([one, two, body]) =>
@@ -147,13 +147,13 @@ describe(`rubbish over HTTP is refused (HOSTILE_SEED=${SEED})`, () => {
             ...(two === null ? [] : [`Content-Length: ${two}`]),
           ) + body,
       ),
-    'chunks of rubbish': fc
+    'malformed chunks': fc
       .array(chunk, { maxLength: 20 })
       .map(
         (chunks) =>
           head(POST, 'Content-Type: application/json', 'Transfer-Encoding: chunked') + chunks.join(''),
       ),
-    'shapes of request smuggling': fc
+    'attempts at request smuggling': fc
       .tuple(
         encoding,
         length,
@@ -167,7 +167,7 @@ describe(`rubbish over HTTP is refused (HOSTILE_SEED=${SEED})`, () => {
           head(POST, 'Content-Type: application/json', ...(isFirst ? both : both.reverse())) + body + smuggled
         );
       }),
-    'handshakes with anything in them': fc
+    'handshakes with arbitrary headers': fc
       .tuple(
         fc.constantFrom(
           'Sec-WebSocket-Key',

@@ -8,7 +8,7 @@ import { RecordingLog } from '../support/recording-log.js';
 import { startTestServer, type TestServer } from '../support/test-server.js';
 
 const CHANNEL = 'under-attack';
-/** Fewer than the errors after which a connection is closed. */
+/** Stays below the number of errors after which the server closes a connection. */
 const MESSAGES_PER_CONNECTION = 90;
 const log = new RecordingLog();
 let server: TestServer;
@@ -38,22 +38,22 @@ const valid = fc
   .map((m) => JSON.stringify(m));
 const value = fc.oneof(fc.jsonValue({ noUnicodeString: false }), mixed, fc.constant({}), fc.constant([]));
 
-/** `{"type": …}` around a text that stands, unescaped, for the payload, the state, the event or the ref. */
+/** Builds messages with an unescaped text as the payload, the state, the event or the ref. */
 const around = (text: fc.Arbitrary<string>): fc.Arbitrary<string> =>
-  fc.tuple(text, fc.nat(4)).map(([inner, place]) => {
-    if (place === 0) return `{"type":"message","event":"e","payload":${inner}}`;
-    if (place === 1) return `{"type":"presence","event":"update","payload":{"state":${inner}}}`;
-    if (place === 2) return `{"type":"presence","event":"update","payload":{"state":{"k":${inner}}}}`;
-    if (place === 3) return `{"type":"message","event":${inner},"payload":1}`;
+  fc.tuple(text, fc.nat(4)).map(([inner, position]) => {
+    if (position === 0) return `{"type":"message","event":"e","payload":${inner}}`;
+    if (position === 1) return `{"type":"presence","event":"update","payload":{"state":${inner}}}`;
+    if (position === 2) return `{"type":"presence","event":"update","payload":{"state":{"k":${inner}}}}`;
+    if (position === 3) return `{"type":"message","event":${inner},"payload":1}`;
     return `{"type":"ping","event":"ping","ref":${inner}}`;
   });
 
-function cutAndPatched(text: string, at: number, patch: string): string {
+function withPatch(text: string, at: number, patch: string): string {
   const position = at % (text.length + 1);
   return text.slice(0, position) + patch + text.slice(position + (at % 3));
 }
 
-describe(`messages of bad content are answered, and nothing else happens (HOSTILE_SEED=${SEED})`, () => {
+describe(`invalid messages are answered with errors and affect no other client (HOSTILE_SEED=${SEED})`, () => {
   const levels = fc.tuple(fc.integer({ min: 1, max: 8_000 }), fc.boolean(), fc.boolean());
   const names = fc.constantFrom(
     '__proto__',
@@ -69,10 +69,8 @@ describe(`messages of bad content are answered, and nothing else happens (HOSTIL
     maxLength: 400,
   });
   const CLASSES: Record<string, fc.Arbitrary<string | Buffer>> = {
-    'broken JSON': fc
-      .tuple(valid, fc.nat(), mixed)
-      .map(([text, at, patch]) => cutAndPatched(text, at, patch)),
-    'any text': mixed,
+    'broken JSON': fc.tuple(valid, fc.nat(), mixed).map(([text, at, patch]) => withPatch(text, at, patch)),
+    'arbitrary text': mixed,
     'deep nesting': around(
       levels.map(([depth, isList, isClosed]) => {
         const [open, close] = isList ? ['[', ']'] : ['{"a":', '}'];
@@ -93,10 +91,10 @@ describe(`messages of bad content are answered, and nothing else happens (HOSTIL
         { requiredKeys: [] },
       )
       .map((message) => JSON.stringify(message)),
-    'wrong types in the payloads of each kind': fc
+    'wrong types in the payload of each message type': fc
       .record({ type: kind, event, payload: fc.oneof(value, fc.record({ state: value })), ref: fc.nat() })
       .map((message) => JSON.stringify(message)),
-    'names of the prototype': around(
+    'names of prototype properties': around(
       fc
         .tuple(names, names, fc.jsonValue())
         .map(([a, b, leaf]) => `{"${a}":{"${b}":${JSON.stringify(leaf)}}}`),
@@ -146,7 +144,7 @@ describe(`messages of bad content are answered, and nothing else happens (HOSTIL
   });
 });
 
-describe(`broken frames end their own connection alone (HOSTILE_SEED=${SEED})`, () => {
+describe(`broken frames close only their own connection (HOSTILE_SEED=${SEED})`, () => {
   const bytes = fc.uint8Array({ maxLength: 300 }).map((list) => Buffer.from(list));
   const control = fc.constantFrom<number>(OPCODE.ping, OPCODE.pong);
   const nothing = fc.constant(Buffer.alloc(0));
@@ -157,7 +155,7 @@ describe(`broken frames end their own connection alone (HOSTILE_SEED=${SEED})`, 
   const stream = fc
     .array(valid, { minLength: 1, maxLength: 5 })
     .map((texts) => Buffer.concat(texts.map((text) => clientFrame(text))));
-  /** A byte that UTF-8 never has, somewhere in a text. */
+  /** Text with a byte that never occurs in UTF-8. */
   const notUtf8 = fc
     .tuple(mixed, fc.constantFrom(0xc0, 0xc1, 0xf5, 0xff), mixed)
     .map(([before, byte, after]) =>
@@ -166,7 +164,7 @@ describe(`broken frames end their own connection alone (HOSTILE_SEED=${SEED})`, 
   const lengths = fc.oneof(fc.nat(70_000), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }));
   const ANY = [CLOSE.PROTOCOL_ERROR, CLOSE.INVALID_UTF8, CLOSE.TOO_LARGE, undefined];
   const CLASSES: Record<string, [fc.Arbitrary<Buffer>, readonly (number | undefined)[]]> = {
-    'fragments with control frames between': [
+    'fragments with control frames in between': [
       fc
         .array(fc.tuple(small, fc.boolean(), fc.oneof(controlFrame, nothing)), {
           minLength: 1,
@@ -177,7 +175,7 @@ describe(`broken frames end their own connection alone (HOSTILE_SEED=${SEED})`, 
         ),
       ANY,
     ],
-    'fragments without end': [
+    'endless fragments': [
       fc
         .tuple(
           fc.integer({ min: 1_025, max: 1_500 }),
@@ -198,8 +196,8 @@ describe(`broken frames end their own connection alone (HOSTILE_SEED=${SEED})`, 
         .map(([body, opcode]) => clientFrame(body, { opcode, masked: false })),
       [CLOSE.PROTOCOL_ERROR],
     ],
-    'wrong UTF-8': [notUtf8.map((body) => clientFrame(body)), [CLOSE.INVALID_UTF8]],
-    'wrong UTF-8 in the reason of a close frame': [
+    'invalid UTF-8': [notUtf8.map((body) => clientFrame(body)), [CLOSE.INVALID_UTF8]],
+    'invalid UTF-8 in the reason of a close frame': [
       notUtf8.map((body) =>
         clientFrame(Buffer.concat([Buffer.from([0x03, 0xe8]), body.subarray(-100)]), {
           opcode: OPCODE.close,
@@ -220,11 +218,11 @@ describe(`broken frames end their own connection alone (HOSTILE_SEED=${SEED})`, 
       ANY,
     ],
     'random bytes': [bytes, [...ANY, 1005]],
-    'proper frames with flipped bits': [
+    'valid frames with flipped bits': [
       fc
         .tuple(stream, fc.array(fc.tuple(fc.nat(), fc.nat(7)), { minLength: 1, maxLength: 8 }))
-        .map(([proper, flips]) => {
-          const flipped = Buffer.from(proper);
+        .map(([original, flips]) => {
+          const flipped = Buffer.from(original);
           for (const [at, bit] of flips)
             flipped.writeUInt8(flipped.readUInt8(at % flipped.length) ^ (1 << bit), at % flipped.length);
           return flipped;

@@ -18,8 +18,8 @@ beforeAll(async () => {
   const role = (name: string) => signClaims({ sub: `${name}-user`, role: name }, SECRET);
   callers = {
     'no token': undefined,
-    'a token that is none': 'rubbish',
-    "somebody else's signature": await signClaims(
+    'a malformed token': 'rubbish',
+    'a token signed with another secret': await signClaims(
       { sub: 'eve', role: 'admin' },
       'another secret, long enough too',
     ),
@@ -36,12 +36,12 @@ afterAll(() => server.stop());
 const ALL_WITH_TOKEN = ['stranger', 'reader', 'writer', 'channel admin', 'server admin'];
 const BAD_TOKENS = [
   'no token',
-  'a token that is none',
-  "somebody else's signature",
+  'a malformed token',
+  'a token signed with another secret',
   'an expired token',
 ] as const;
 
-/** What a route needs, who therefore passes, and what whoever has a token and does not pass is told. */
+/** For each requirement of a route: the callers that pass, and the permission that the others are missing. */
 const NEEDS = {
   'a token': { pass: ALL_WITH_TOKEN, missing: undefined },
   read: { pass: ['reader', 'writer', 'channel admin', 'server admin'], missing: 'read' },
@@ -69,7 +69,7 @@ const ROUTES: readonly [
   ['GET', '/metrics', 'server admin'],
 ];
 
-/** Calls a route as somebody, in a channel with lists that this call alone uses. */
+/** Calls a route as one caller, in a new channel with permission lists. */
 async function callAs(caller: string, method: string, path: string, body?: object): Promise<Answer> {
   made += 1;
   const closed = `closed-${made}`;
@@ -100,7 +100,7 @@ describe.each(ROUTES)('%s %s, which needs %s,', (method, path, needs, body, stat
     });
   });
 
-  test.each(ALL_WITH_TOKEN)('treats a %s by the right that it needs', async (caller) => {
+  test.each(ALL_WITH_TOKEN)('answers a %s according to its permission', async (caller) => {
     const answer = await callAs(caller, method, path, body);
     if ((pass as readonly string[]).includes(caller)) {
       expect(answer.status).toBe(status);
@@ -116,7 +116,7 @@ describe.each(ROUTES)('%s %s, which needs %s,', (method, path, needs, body, stat
 });
 
 test.each(['/healthz', '/readyz', '/openapi.json', '/docs', '/', '/test_websocket.html'])(
-  '%s needs nothing, and a token that fails does no harm there',
+  '%s needs no token and ignores an invalid one',
   async (path) => {
     for (const token of [undefined, 'rubbish']) {
       const answer = await server.call('GET', path, token === undefined ? {} : { token });
@@ -128,7 +128,7 @@ test.each(['/healthz', '/readyz', '/openapi.json', '/docs', '/', '/test_websocke
 const IN_A_CHANNEL = ROUTES.filter(([, path]) => path.includes('<closed>'));
 
 test.each(IN_A_CHANNEL)(
-  '%s %s tells that a channel is not there after the token is checked and before the right',
+  '%s %s answers 404 for an unknown channel, after the check of the token and before that of the permission',
   async (method, path, _needs, body) => {
     const call = (caller: string) => {
       const token = callers[caller];
@@ -137,7 +137,7 @@ test.each(IN_A_CHANNEL)(
         ...(body === undefined ? {} : { body }),
       });
     };
-    expect((await call('a token that is none')).status).toBe(401);
+    expect((await call('a malformed token')).status).toBe(401);
     for (const caller of ALL_WITH_TOKEN) {
       const answer = await call(caller);
       expect(answer.status).toBe(404);
@@ -150,14 +150,14 @@ test.each(IN_A_CHANNEL)(
   },
 );
 
-test('HTTP never makes a channel', async () => {
+test('HTTP does not create a channel that it publishes to or reads', async () => {
   const token = callers['server admin'] ?? '';
   const posted = { token, body: { event: 'x' } };
   expect((await server.call('POST', '/realtime/channels/nowhere/broadcast', posted)).status).toBe(404);
   expect((await server.call('GET', '/realtime/channels/nowhere', { token })).status).toBe(404);
 });
 
-test('the right is checked before the body is read', async () => {
+test('the permission is checked before the body is read', async () => {
   const token = callers.reader ?? '';
   const admin = callers['server admin'] ?? '';
   await server.call('POST', '/realtime/channels', {
@@ -169,18 +169,18 @@ test('the right is checked before the body is read', async () => {
 });
 
 test.each([
-  ['in lower case', (token: string) => `bearer ${token}`, 200],
-  ['of another scheme', (token: string) => `Basic ${token}`, 401],
-  ['without its scheme', (token: string) => token, 401],
-  ['with two tokens', (token: string) => `Bearer ${token} ${token}`, 401],
-  ['that is empty', () => 'Bearer ', 401],
-])('an Authorization header %s is read as HTTP says', async (_what, header, status) => {
+  ['with a lower-case scheme is accepted', (token: string) => `bearer ${token}`, 200],
+  ['with another scheme is refused', (token: string) => `Basic ${token}`, 401],
+  ['without a scheme is refused', (token: string) => token, 401],
+  ['with two tokens is refused', (token: string) => `Bearer ${token} ${token}`, 401],
+  ['without a token is refused', () => 'Bearer ', 401],
+])('an Authorization header %s', async (_what, header, status) => {
   const authorization = header(callers.stranger ?? '');
   const answer = await server.call('GET', '/realtime/channels', { headers: { authorization } });
   expect(answer.status).toBe(status);
 });
 
-test('a token in the URL of an HTTP call does not count: URLs end up in logs', async () => {
+test('a token in the URL of an HTTP request is ignored, because URLs end up in logs', async () => {
   const answer = await server.call('GET', `/realtime/channels?token=${callers['server admin']}`);
   expect(answer.status).toBe(401);
 });

@@ -22,7 +22,7 @@ const CONFIG = {
   metadata: { description: 'General chat room', category: 'public', created_by: 'admin' },
 };
 
-test("the specification's channel is created and answered as it was given", async () => {
+test("the specification's channel is created and returned with its configuration", async () => {
   const answer = await create({ name: 'chat-room-1', ...CONFIG });
   expect(answer.status).toBe(201);
   expect(answer.body).toEqual({ name: 'chat-room-1', subscriber_count: 0, config: CONFIG });
@@ -34,7 +34,7 @@ test('a channel with nothing but a name gets the defaults', async () => {
   expect(answer.body).toEqual({ name: 'plain', subscriber_count: 0, config });
 });
 
-test('a channel that exists is not created again, whoever made it', async () => {
+test('creating a channel that exists is a conflict, whether HTTP or a client created it', async () => {
   await create({ name: 'twice' });
   const client = await join(server, 'by-joining', 'someone');
   for (const name of ['twice', 'by-joining']) {
@@ -45,14 +45,14 @@ test('a channel that exists is not created again, whoever made it', async () => 
   await client.close();
 });
 
-test('of ten requests to create the same channel at once exactly one succeeds', async () => {
+test('exactly one of ten concurrent requests to create the same channel succeeds', async () => {
   const answers = await Promise.all(Array.from({ length: 10 }, () => create({ name: 'race' })));
   const statuses = answers.map(({ status }) => status);
   expect(statuses.filter((status) => status === 201)).toHaveLength(1);
   expect(statuses.filter((status) => status === 409)).toHaveLength(9);
 });
 
-test('a channel is shown with its connections and who is listed', async () => {
+test('a channel is returned with its number of connections and its presence', async () => {
   await create({ name: 'shown' });
   const first = await join(server, 'shown', 'user123');
   const second = await join(server, 'shown', 'user123');
@@ -70,7 +70,7 @@ test('a channel is shown with its connections and who is listed', async () => {
   await Promise.all([first.close(), second.close()]);
 });
 
-test('the list holds the channels that its reader may read, of both kinds, with their counts', async () => {
+test('the list contains the channels that the user may read, created by HTTP or by joining, with their counts', async () => {
   await create({ name: 'secret', permissions: { read: ['spy'] } });
   await create({ name: 'nobody', permissions: { read: [] } });
   await create({ name: 'everyone' });
@@ -91,7 +91,7 @@ test('the list holds the channels that its reader may read, of both kinds, with 
   await client.close();
 });
 
-test('a deleted channel tells its members why, is gone for HTTP, and joining does not bring it back', async () => {
+test('deleting a channel closes its members with the reason, and neither HTTP nor a join finds it afterwards', async () => {
   await create({ name: 'doomed' });
   const member = await join(server, 'doomed', 'user123');
   const answer = await server.call('DELETE', `${CHANNELS}/doomed`, { token: admin });
@@ -106,7 +106,7 @@ test('a deleted channel tells its members why, is gone for HTTP, and joining doe
   expect((await late.closed).code).toBe(4504);
 });
 
-test('a deleted channel that is created again is open, with its new lists and none of its old members', async () => {
+test('a channel that is deleted and recreated has its new permissions and no members', async () => {
   await create({ name: 'phoenix', permissions: { read: ['spy'] } });
   await server.call('DELETE', `${CHANNELS}/phoenix`, { token: admin });
   expect((await create({ name: 'phoenix', max_subscribers: 3 })).body).toMatchObject({
@@ -117,18 +117,18 @@ test('a deleted channel that is created again is open, with its new lists and no
   await member.close();
 });
 
-const ALL_SIGNS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:';
+const ALLOWED_CHARACTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:';
 
 test.each([
   ['one letter', 'a'],
-  ['every sign that there may be', ALL_SIGNS],
+  ['every allowed character', ALLOWED_CHARACTERS],
   ['100 characters', 'n'.repeat(100)],
   ['100 characters that a URL escapes', ':'.repeat(100)],
   ['a leading dash', '-dash'],
   ['a dot inside', 'a.b..c.'],
-  ['the name of a property of every object', 'constructor'],
+  ['the name of a property of Object', 'constructor'],
   ['the name of the prototype', '__proto__'],
-])('a name may be %s', async (_what, name) => {
+])('a channel name is accepted: %s', async (_what, name) => {
   expect((await create({ name })).body).toMatchObject({ name });
   for (const path of [name, encodeURIComponent(name)]) {
     const shown = await server.call('GET', `${CHANNELS}/${path}`, { token: user });
@@ -147,7 +147,7 @@ test.each([
   ['a line break at its end', 'a\n'],
   ['a NUL', 'a\u0000'],
   ['a percent sign', 'a%41'],
-])('a name may not be or have %s', async (_what, name) => {
+])('a channel name is refused: %s', async (_what, name) => {
   const created = await create({ name });
   expect(created.status).toBe(400);
   expect(created.body).toMatchObject({ code: 'VALIDATION_FAILED', field: 'name' });
@@ -162,10 +162,10 @@ test.each([
   ['a NUL in a key', '{"\\u0000":1}'],
   ['a lone surrogate', '{"text":"\\ud800","more":"\\udfff x"}'],
   ['the key __proto__', '{"__proto__":{"max_subscribers":1},"a":{"__proto__":null}}'],
-  ['keys in an order of its own', '{"z":1,"a":2,"m":{"b":1,"a":2}}'],
-  ['numbers at the limits', '{"max":1.7976931348623157e308,"min":5e-324,"big":9007199254740991}'],
+  ['keys in any order', '{"z":1,"a":2,"m":{"b":1,"a":2}}'],
+  ['the largest and smallest numbers', '{"max":1.7976931348623157e308,"min":5e-324,"big":9007199254740991}'],
   ['an empty key', '{"":""}'],
-])('metadata may hold %s, and comes back letter by letter', async (what, metadata) => {
+])('metadata may contain %s and is returned unchanged', async (what, metadata) => {
   const name = `meta-${what.replaceAll(/\W+/g, '-')}`;
   const answer = await create(`{"name":"${name}","metadata":${metadata}}`);
   expect(answer.status).toBe(201);

@@ -17,15 +17,18 @@ afterAll(() => server.stop());
 const broadcast = (channel: string, body: unknown, as = token) =>
   server.call('POST', `/realtime/channels/${channel}/broadcast`, { token: as, body });
 
-/** Makes a channel and answers its name. */
-async function channel(name: string, permissions: object = {}): Promise<string> {
-  const made = await server.call('POST', '/realtime/channels', { token: admin, body: { name, permissions } });
-  expect(made.status).toBe(201);
+/** Creates a channel and returns its name. */
+async function createChannel(name: string, permissions: object = {}): Promise<string> {
+  const created = await server.call('POST', '/realtime/channels', {
+    token: admin,
+    body: { name, permissions },
+  });
+  expect(created.status).toBe(201);
   return name;
 }
 
-test('a channel that is deleted while the body arrives takes no message', async () => {
-  const name = await channel('going');
+test('a broadcast gets 404 if the channel is deleted while the body arrives', async () => {
+  const name = await createChannel('going');
   const path = `/realtime/channels/${name}/broadcast`;
   const body = JSON.stringify({ event: 'late', payload: {} });
   const headers = {
@@ -34,12 +37,12 @@ test('a channel that is deleted while the body arrives takes no message', async 
     'content-length': body.length,
     expect: '100-continue',
   };
-  const asked = request(server.url + path, { method: 'POST', headers });
-  asked.flushHeaders();
-  await once(asked, 'continue');
+  const posting = request(server.url + path, { method: 'POST', headers });
+  posting.flushHeaders();
+  await once(posting, 'continue');
   expect((await server.call('DELETE', `/realtime/channels/${name}`, { token: admin })).status).toBe(200);
-  asked.end(body);
-  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  posting.end(body);
+  const [response] = (await once(posting, 'response')) as [IncomingMessage];
   response.resume();
   expect(response.statusCode).toBe(404);
 });
@@ -55,8 +58,8 @@ const ANNOUNCEMENT = {
   },
 };
 
-test("the specification's broadcast reaches every member as it was posted, under the id that is answered", async () => {
-  const name = await channel('announcements');
+test("the specification's broadcast reaches every member unchanged, with the id of the response", async () => {
+  const name = await createChannel('announcements');
   const members = [await join(server, name, 'user123'), await join(server, name, 'user456')];
   const answer = await broadcast(name, ANNOUNCEMENT);
   expect(answer.status).toBe(200);
@@ -79,8 +82,8 @@ test.each([
   ['message', { type: 'message' }],
   ['broadcast', { type: 'broadcast' }],
   ['message', {}],
-])('members get the type %s of what was posted with %j', async (type, posted) => {
-  const name = await channel(`type-${JSON.stringify(posted).replaceAll(/\W/g, '')}`);
+])('members receive a message of the type %s for a body with %j', async (type, posted) => {
+  const name = await createChannel(`type-${JSON.stringify(posted).replaceAll(/\W/g, '')}`);
   const as = await server.token(`poster-${name}`);
   const member = await join(server, name, 'reader');
   await broadcast(name, { ...posted, event: 'x' }, as);
@@ -92,11 +95,14 @@ test.each([
   ['null', null],
   ['false', false],
   ['a number', 0.1],
-  ['text with every kind of sign', '\u0000\ud800 \u2028 </script> \u{1f600}'],
+  ['text with special characters', '\u0000\ud800 \u2028 </script> \u{1f600}'],
   ['a list', [1, [2], {}]],
-  ['the key __proto__', JSON.parse('{"__proto__":{"polluted":true},"constructor":1}') as unknown],
+  [
+    'an object with the key __proto__',
+    JSON.parse('{"__proto__":{"polluted":true},"constructor":1}') as unknown,
+  ],
 ])('a payload may be %s and arrives unchanged', async (what, payload) => {
-  const name = await channel(`payload-${what.replaceAll(/\W+/g, '-')}`);
+  const name = await createChannel(`payload-${what.replaceAll(/\W+/g, '-')}`);
   const as = await server.token(`poster-${name}`);
   const member = await join(server, name, 'reader');
   await broadcast(name, { event: 'x', payload }, as);
@@ -105,13 +111,13 @@ test.each([
   await member.close();
 });
 
-test('a broadcast into a channel without members succeeds', async () => {
-  expect((await broadcast(await channel('empty'), { event: 'x' }, admin)).status).toBe(200);
+test('a broadcast to a channel without members succeeds', async () => {
+  expect((await broadcast(await createChannel('empty'), { event: 'x' }, admin)).status).toBe(200);
 });
 
 describe('the limits of a channel', () => {
-  test('max_message_size counts the bytes of the body, and the error names it', async () => {
-    const name = await channel('small', { max_message_size: 100 });
+  test('max_message_size limits the bytes of the body, and the error names the limit', async () => {
+    const name = await createChannel('small', { max_message_size: 100 });
     const as = await server.token('sizer');
     const sized = (bytes: number) => `{"event":"e","payload":"\u00e9${'x'.repeat(bytes - 28)}"}`;
     expect(Buffer.byteLength(sized(100))).toBe(100);
@@ -121,8 +127,8 @@ describe('the limits of a channel', () => {
     expect(refused.body).toEqual({ error: 'message too large', code: 'MESSAGE_TOO_LARGE', max_bytes: 100 });
   });
 
-  test('rate_limit counts per user, and tells in body and header when to try again', async () => {
-    const name = await channel('slow', { rate_limit: 0.1 });
+  test('rate_limit counts per user, and body and header say when to retry', async () => {
+    const name = await createChannel('slow', { rate_limit: 0.1 });
     const [one, other] = [await server.token('one'), await server.token('other')];
     expect((await broadcast(name, { event: 'x' }, one)).status).toBe(200);
     const refused = await broadcast(name, { event: 'x' }, one);
@@ -134,11 +140,11 @@ describe('the limits of a channel', () => {
     });
     expect(refused.headers.get('retry-after')).toBe(String(refused.body.retry_after));
     expect((await broadcast(name, { event: 'x' }, other)).status).toBe(200);
-    expect((await broadcast(await channel('other-channel'), { event: 'x' }, one)).status).toBe(200);
+    expect((await broadcast(await createChannel('other-channel'), { event: 'x' }, one)).status).toBe(200);
   });
 
-  test('rate_limit counts messages by socket and by HTTP, and presence, together', async () => {
-    const name = await channel('shared-limit', { rate_limit: 3 });
+  test('rate_limit counts WebSocket messages, HTTP messages and presence updates together', async () => {
+    const name = await createChannel('shared-limit', { rate_limit: 3 });
     const as = await server.token('mixer');
     const client = await join(server, name, 'mixer');
     client.send({ type: 'broadcast', event: 'x', ref: 1 });
@@ -159,8 +165,8 @@ describe('the limits of a channel', () => {
   });
 });
 
-test("a user's message rate is one for all channels, for sockets and for HTTP", async () => {
-  const [first, second] = [await channel('rate-1'), await channel('rate-2')];
+test("a user's message rate is shared by all channels, WebSocket and HTTP", async () => {
+  const [first, second] = [await createChannel('rate-1'), await createChannel('rate-2')];
   const as = await server.token('busy');
   const client = await join(server, first, 'busy');
   for (let ref = 0; ref < 4; ref++) client.send({ type: 'broadcast', event: 'x', ref });

@@ -19,7 +19,7 @@ async function update(channel: string, userId: string, state: unknown) {
   return server.call('POST', path(channel), { token: await server.token(userId), body: { state } });
 }
 
-async function makeChannel(name: string, permissions: object = {}): Promise<void> {
+async function createChannel(name: string, permissions: object = {}): Promise<void> {
   await server.call('POST', '/realtime/channels', { token: admin, body: { name, permissions } });
 }
 
@@ -35,20 +35,20 @@ const STATE = {
 };
 const SEEN = { last_seen: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) };
 
-test("the specification's update is answered, told to the members, and shown", async () => {
-  await makeChannel('chat-room-1');
+test("the specification's update is accepted, sent to the members and listed", async () => {
+  await createChannel('chat-room-1');
   const watcher = await join(server, 'chat-room-1', 'user456');
   const answer = await update('chat-room-1', 'user123', STATE);
   expect(answer.status).toBe(200);
   expect(answer.body).toEqual({ message: 'presence updated successfully' });
-  const told = await watcher.next('presence', 'join', ({ payload }) => payload.user_id === 'user123');
-  expect(told.payload).toEqual({ user_id: 'user123', state: { ...STATE, ...SEEN } });
+  const joined = await watcher.next('presence', 'join', ({ payload }) => payload.user_id === 'user123');
+  expect(joined.payload).toEqual({ user_id: 'user123', state: { ...STATE, ...SEEN } });
   expect((await presenceOf('chat-room-1')).user123).toEqual({ ...STATE, ...SEEN });
   await watcher.close();
 });
 
-test('presence tells who is listed, and who is connected: each user once, listed or not', async () => {
-  await makeChannel('mixed', { write: ['user'] });
+test('presence lists the present users and, once each, all connected users', async () => {
+  await createChannel('mixed', { write: ['user'] });
   const clients = [
     await join(server, 'mixed', 'user123'),
     await join(server, 'mixed', 'user123'),
@@ -73,13 +73,13 @@ test('presence tells who is listed, and who is connected: each user once, listed
 });
 
 test('the presence of an empty channel is empty', async () => {
-  await makeChannel('nobody-here');
+  await createChannel('nobody-here');
   const { body } = await server.call('GET', path('nobody-here'), { token: admin });
   expect(body).toEqual({ channel: 'nobody-here', presence: {}, connected_users: [], total_users: 0 });
 });
 
-test('updates are merged key by key at the top level, null removes, and last_seen is not theirs to set', async () => {
-  await makeChannel('merged');
+test('updates replace top-level keys, null removes a key, and last_seen cannot be set', async () => {
+  await createChannel('merged');
   await update('merged', 'ada', { a: 1, deep: { x: 1, y: 1 }, gone: true });
   await update('merged', 'ada', { deep: { z: 1 }, gone: null, last_seen: '1970-01-01T00:00:00Z' });
   expect((await presenceOf('merged')).ada).toEqual({ status: 'online', a: 1, deep: { z: 1 }, ...SEEN });
@@ -89,8 +89,8 @@ test('updates are merged key by key at the top level, null removes, and last_see
   expect((await presenceOf('merged')).ada).toEqual({ a: 1, deep: { z: 1 }, ...SEEN });
 });
 
-test('one state is shared by HTTP and the sockets of a user, who stays listed while connected', async () => {
-  await makeChannel('shared');
+test('HTTP and the connections of a user share one state, which is listed while the user is connected', async () => {
+  await createChannel('shared');
   const client = await join(server, 'shared', 'ada');
   client.send({ type: 'presence', event: 'update', payload: { state: { by: 'socket', only: 1 } } });
   await client.settle();
@@ -101,10 +101,10 @@ test('one state is shared by HTTP and the sockets of a user, who stays listed wh
 });
 
 test.each(['__proto__', 'constructor', 'hasOwnProperty', 'a/b~c', '\u00e9\u{1f600}'])(
-  'a user may be called %s, and use that as a key',
+  'a user ID and a key of its state may be %s',
   async (name) => {
     const channel = `names-${Buffer.from(name).toString('hex')}`;
-    await makeChannel(channel);
+    await createChannel(channel);
     const answer = await server.call('POST', path(channel), {
       token: await server.token(name),
       body: `{"state":{${JSON.stringify(name)}:{"polluted":1}}}`,
@@ -117,8 +117,8 @@ test.each(['__proto__', 'constructor', 'hasOwnProperty', 'a/b~c', '\u00e9\u{1f60
   },
 );
 
-test('a state over 8 kB is refused, and the one before it stays', async () => {
-  await makeChannel('large');
+test('a state over 8 kB is refused, and the previous state stays', async () => {
+  await createChannel('large');
   expect((await update('large', 'ada', { text: 'x'.repeat(8000) })).status).toBe(200);
   const refused = await update('large', 'ada', { more: 'y'.repeat(300) });
   expect(refused.status).toBe(413);
@@ -131,8 +131,8 @@ test('a state over 8 kB is refused, and the one before it stays', async () => {
   expect(Object.keys((await presenceOf('large')).ada ?? {}).sort()).toEqual(['last_seen', 'status', 'text']);
 });
 
-test("a channel's max_message_size holds for presence too", async () => {
-  await makeChannel('tight', { max_message_size: 30 });
+test("a channel's max_message_size applies to presence updates too", async () => {
+  await createChannel('tight', { max_message_size: 30 });
   expect((await update('tight', 'ada', { a: 1 })).status).toBe(200);
   expect((await update('tight', 'ada', { a: 'x'.repeat(30) })).body).toMatchObject({
     code: 'MESSAGE_TOO_LARGE',

@@ -40,7 +40,7 @@ describe('a wrong method', () => {
   ];
   const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
-  test.each(PATHS)('of %s is answered 405 with what is allowed: %s', async (path, allow) => {
+  test.each(PATHS)('on %s gets 405 and the allowed methods %s', async (path, allow) => {
     const wrong = METHODS.filter((method) => !allow.split(', ').includes(method));
     for (const method of wrong) {
       const answer = await server.call(method, path, { token });
@@ -50,7 +50,7 @@ describe('a wrong method', () => {
     }
   });
 
-  test('is told without a token, and whatever the body is', async () => {
+  test('gets 405 without a token and with any body', async () => {
     const answer = await server.call('PUT', CREATE, {
       body: '<xml/>',
       headers: { 'content-type': 'text/xml' },
@@ -67,7 +67,7 @@ test.each([
   '/realtime/channels/room/history',
   '/page/../package.json',
   '/docs/static/nothing.js',
-])('the unknown path %s is answered 404 with the error object', async (path) => {
+])('the unknown path %s gets 404 and the error object', async (path) => {
   for (const method of ['GET', 'POST', 'DELETE']) {
     const answer = await server.call(method, path, { token });
     expect(answer.status).toBe(404);
@@ -76,7 +76,7 @@ test.each([
 });
 
 test.each(['/%zz', '/realtime/channels/%', '/realtime/channels/%ff/stats'])(
-  'the path %s, which is no proper URL, is answered 400 with the error object',
+  'the path %s, which is not a valid URL, gets 400 and the error object',
   async (path) => {
     const answer = await server.call('GET', path, { token });
     expect(answer.status).toBe(400);
@@ -129,7 +129,7 @@ const FIELDS: readonly [path: string, body: unknown, field: string][] = [
   [BROADCAST, '{"event":"e","constructor":1}', 'constructor'],
 ];
 
-test.each(FIELDS)('POST %s with %j is refused and names the field %s', async (path, body, field) => {
+test.each(FIELDS)('POST %s with %j gets 400, which names the field %s', async (path, body, field) => {
   const answer = await post(path, body);
   expect(answer.status).toBe(400);
   expect(answer.body).toEqual({
@@ -140,7 +140,7 @@ test.each(FIELDS)('POST %s with %j is refused and names the field %s', async (pa
   });
 });
 
-test('an empty JSON body is {}, so it lacks what is required and nothing else', async () => {
+test('an empty body counts as {}, which only lacks the required fields', async () => {
   for (const headers of [{ 'content-type': 'application/json' }, {}] as const) {
     const answer = await server.call('POST', PRESENCE, { token, headers });
     expect(answer.body).toMatchObject({ code: 'VALIDATION_FAILED', field: 'state' });
@@ -148,7 +148,7 @@ test('an empty JSON body is {}, so it lacks what is required and nothing else', 
 });
 
 test.each(['{', '{"a":1,}', "{'a':1}", '\u0000', '{"event":"e"} {}'])(
-  'the body %j is not JSON',
+  'the body %j gets 400, because it is not JSON',
   async (body) => {
     const answer = await post(BROADCAST, body);
     expect(answer.status).toBe(400);
@@ -156,7 +156,7 @@ test.each(['{', '{"a":1,}', "{'a':1}", '\u0000', '{"event":"e"} {}'])(
   },
 );
 
-test('64 levels of JSON pass and 65 do not; brackets in a string do not count', async () => {
+test('JSON with 64 levels is accepted and with 65 refused; brackets in a string do not count', async () => {
   const body = (payload: string) => `{"event":"deep","payload":${payload}}`;
   expect((await post(BROADCAST, body(nested(63)))).status).toBe(200);
   expect((await post(BROADCAST, body(`"${'['.repeat(200)}"`))).status).toBe(200);
@@ -170,7 +170,7 @@ test('64 levels of JSON pass and 65 do not; brackets in a string do not count', 
 });
 
 test.each(['text/plain', 'application/x-www-form-urlencoded', 'application/jsonx', 'nonsense'])(
-  'a body of the type %s is refused',
+  'a body of the content type %s is refused',
   async (type) => {
     const answer = await post(BROADCAST, '{"event":"e"}', { 'content-type': type });
     expect(answer.status).toBe(400);
@@ -179,13 +179,13 @@ test.each(['text/plain', 'application/x-www-form-urlencoded', 'application/jsonx
 );
 
 test.each(['application/json; charset=utf-8', 'Application/JSON'])(
-  'a body of the type %s is read',
+  'a body of the content type %s is accepted',
   async (type) => {
     expect((await post(BROADCAST, '{"event":"e"}', { 'content-type': type })).status).toBe(200);
   },
 );
 
-test('a body over the limit is answered 413 with the limit, and one of just that size passes', async () => {
+test('a body over the limit gets 413 and the limit; a body of exactly that size is accepted', async () => {
   const sized = (bytes: number) => `{"event":"e","payload":"${'x'.repeat(bytes - 26)}"}`;
   expect((await post(BROADCAST, sized(MAX_BYTES))).status).toBe(200);
   const refused = await post(BROADCAST, sized(MAX_BYTES + 1));
@@ -197,7 +197,7 @@ test('a body over the limit is answered 413 with the limit, and one of just that
   });
 });
 
-test('HEAD answers as GET does, without the body', async () => {
+test('HEAD is answered like GET, without the body', async () => {
   for (const [path, status] of [
     ['/realtime/channels/room', 200],
     ['/healthz', 200],
@@ -219,7 +219,7 @@ test.each([
   ['/nothing', 404, 'application/json; charset=utf-8'],
   ['/metrics', 200, 'text/plain; version=0.0.4; charset=utf-8'],
   ['/', 200, 'text/html; charset=utf-8'],
-])('%s (%i) is of the type %s', async (path, status, type) => {
+])('%s is answered with %i and the content type %s', async (path, status, type) => {
   const answer = await server.call('GET', path, { token });
   expect([answer.status, answer.headers.get('content-type')]).toEqual([status, type]);
 });

@@ -12,7 +12,7 @@ afterAll(() => server.stop());
 
 const get = (path: string) => server.call('GET', path, { token: admin });
 
-test('statistics count connections, listed users and distinct users, each where it belongs', async () => {
+test('statistics count connections, listed users and distinct users, per channel and for the server', async () => {
   expect((await get('/realtime/stats')).body).toEqual({
     total_channels: 0,
     total_subscribers: 0,
@@ -68,7 +68,7 @@ test('statistics count connections, listed users and distinct users, each where 
   await Promise.all(clients.map((client) => client.close()));
 });
 
-test('the maps of the statistics hold the 100 largest, so that a busy server can be asked', async () => {
+test('the maps of the statistics contain the 100 largest entries, so that the answer of a busy server stays small', async () => {
   const heavy = [await join(server, 'c-0', 'heavy'), await join(server, 'c-0', 'heavy')];
   const light = await Promise.all(
     Array.from({ length: 101 }, (_, n) => join(server, `c-${n}`, `light-${n}`)),

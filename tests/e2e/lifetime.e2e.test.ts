@@ -16,14 +16,14 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-async function raw(at: TestServer, channel: string, userId: string): Promise<RawWebSocket> {
+async function openRaw(at: TestServer, channel: string, userId: string): Promise<RawWebSocket> {
   const client = await RawWebSocket.open(at, channel, { token: await at.token(userId) });
   await client.next('system', 'connected');
   return client;
 }
 
-describe.concurrent('the end of a token', () => {
-  test('a connection ends with AUTH_FAILED and 4401 at its expiry, to the second', async () => {
+describe.concurrent('the expiry of a token', () => {
+  test('closes the connection with AUTH_FAILED and 4401, less than a second later', async () => {
     const client = dial(server, 'expiring', { token: await server.token('alice', 'user', 3_000) });
     const expiresAt = (await client.next('system', 'connected')).payload.token_expires_at ?? '';
     const expiry = Date.parse(expiresAt);
@@ -40,13 +40,13 @@ describe.concurrent('the end of a token', () => {
     expect(late).toBeGreaterThanOrEqual(0);
     expect(late).toBeLessThan(1_000);
     expect(client.all('system', 'token_expiring')).toHaveLength(1);
-    const again = dial(server, 'expiring', {
+    const second = dial(server, 'expiring', {
       token: new URL(client.socket.url).searchParams.get('token') ?? '',
     });
-    expect((await again.closed).code).toBe(4401);
+    expect((await second.closed).code).toBe(4401);
   });
 
-  test('REALTIME_JWT_CLOCK_TOLERANCE: it ends that much later, and token_expires_at stays as it is', async () => {
+  test('closes the connection later by REALTIME_JWT_CLOCK_TOLERANCE, which token_expires_at does not include', async () => {
     const tolerant = await startTestServer({ REALTIME_JWT_CLOCK_TOLERANCE: '2s' });
     const client = dial(tolerant, 'tolerant', { token: await tolerant.token('alice', 'user', 1_000) });
     const { payload } = await client.next('system', 'connected');
@@ -57,7 +57,7 @@ describe.concurrent('the end of a token', () => {
     await tolerant.stop();
   });
 
-  test('it works and is listed until then, and its leave is told to the others', async () => {
+  test('does not affect the connection before, and the other members then receive its leave', async () => {
     const [bob, alice] = [
       await join(server, 'expiring-2', 'bob'),
       await join(server, 'expiring-2', 'alice', { token: await server.token('alice', 'user', 2_000) }),
@@ -69,7 +69,7 @@ describe.concurrent('the end of a token', () => {
     await bob.close();
   });
 
-  test('token_expiring comes 30 s before the expiry, and at once where less is left', async () => {
+  test('is announced by token_expiring 30 s before, or at once if less is left', async () => {
     const [far, near] = [
       await join(server, 'notice', 'far', { token: await server.token('far', 'user', 32_000) }),
       await join(server, 'notice', 'near', { token: await server.token('near', 'user', 10_000) }),
@@ -88,11 +88,14 @@ describe.concurrent('the end of a token', () => {
 
 describe('a deleted channel', () => {
   const KINDS: [string, (name: string) => Promise<unknown>][] = [
-    ['made by HTTP', (name) => server.call('POST', '/realtime/channels', { token: admin, body: { name } })],
-    ['made by joining', async () => undefined],
+    [
+      'created by HTTP',
+      (name) => server.call('POST', '/realtime/channels', { token: admin, body: { name } }),
+    ],
+    ['created by joining', async () => undefined],
   ];
   test.each(KINDS)(
-    '%s closes its members with the reason and 4510, and stays deleted until it is created by HTTP',
+    '%s closes its members with the reason and 4510, and stays deleted until HTTP creates it again',
     async (kind, make) => {
       const name = kind.replaceAll(' ', '-');
       const path = `/realtime/channels/${name}`;
@@ -111,27 +114,27 @@ describe('a deleted channel', () => {
       expect((await dial(server, name, { token }).closed).code).toBe(4504);
       expect((await server.call('GET', path, { token })).status).toBe(404);
       await server.call('POST', '/realtime/channels', { token: admin, body: { name } });
-      const back = await join(server, name, 'carol');
+      const rejoined = await join(server, name, 'carol');
       expect((await server.call('GET', path, { token })).body).toMatchObject({ subscriber_count: 1 });
       await elsewhere.settle();
-      await Promise.all([back.close(), elsewhere.close()]);
+      await Promise.all([rejoined.close(), elsewhere.close()]);
     },
   );
 });
 
-describe('a silent connection', () => {
+describe('a connection', () => {
   let quick: TestServer;
   beforeAll(async () => {
     quick = await startTestServer({ REALTIME_PING_INTERVAL: '300ms', REALTIME_CONNECTION_TIMEOUT: '1200ms' });
   });
   afterAll(() => quick.stop());
 
-  test('that answers no ping is closed as stale with 4408 and its user leaves; one that answers stays', async () => {
+  test('that answers no ping is closed as stale with 4408 and its user leaves; one that answers stays open', async () => {
     const bob = await join(quick, 'watch', 'bob');
     const pings: number[] = [];
     bob.socket.on('ping', () => pings.push(Date.now()));
     const started = Date.now();
-    const dead = await raw(quick, 'watch', 'alice');
+    const dead = await openRaw(quick, 'watch', 'alice');
     expect(await dead.closing()).toBe(4408);
     const silence = Date.now() - started;
     expect(silence).toBeGreaterThanOrEqual(1_190);
@@ -148,8 +151,8 @@ describe('a silent connection', () => {
     await bob.close();
   });
 
-  test('that answers no ping but sends messages stays', async () => {
-    const client = await raw(quick, 'watch', 'talker');
+  test('that answers no ping but sends messages stays open', async () => {
+    const client = await openRaw(quick, 'watch', 'talker');
     for (let pings = 1; pings <= 6; pings++) {
       await eventually(() => expect(client.pings).toBeGreaterThanOrEqual(pings));
       client.write(jsonFrame({ type: 'message', event: 'tick', payload: { pings } }));
@@ -161,9 +164,9 @@ describe('a silent connection', () => {
 
 describe('the closing handshake', () => {
   test.each([1000, 1001, 1008, 1011, 3000, 4000, 4999, undefined])(
-    'a close frame with %s is answered by the same',
+    'a close frame with the code %s is answered with the same code',
     async (code) => {
-      const client = await raw(server, 'closing', 'alice');
+      const client = await openRaw(server, 'closing', 'alice');
       client.write(
         jsonFrame({ type: 'message', event: 'last', payload: {} }),
         clientCloseFrame(code, code === undefined ? '' : 'bye'),
@@ -178,12 +181,12 @@ describe('the closing handshake', () => {
   );
 
   test.each<[string, (client: RawWebSocket) => void]>([
-    ['only half closes its socket', ({ socket }) => void socket.end()],
-    ['breaks off', ({ socket }) => void socket.destroy()],
+    ['half-closes its socket', ({ socket }) => void socket.end()],
+    ['destroys its socket', ({ socket }) => void socket.destroy()],
     ['resets its socket', ({ socket }) => void socket.resetAndDestroy()],
-  ])('a client that %s without a close frame has left', async (_how, end) => {
+  ])('a client that %s without a close frame leaves its channel', async (_how, end) => {
     const bob = await join(server, 'breaking', 'bob');
-    const client = await raw(server, 'breaking', 'alice');
+    const client = await openRaw(server, 'breaking', 'alice');
     await bob.next('presence', 'join', ({ payload }) => payload.user_id === 'alice');
     end(client);
     expect((await bob.next('presence', 'leave')).payload.user_id).toBe('alice');
@@ -191,8 +194,8 @@ describe('the closing handshake', () => {
     await bob.close();
   });
 
-  test('a client that never closes its side of the socket is not kept', async () => {
-    const client = await raw(server, 'lingering', 'lingerer');
+  test('a client that never closes its side of the socket is disconnected', async () => {
+    const client = await openRaw(server, 'lingering', 'lingerer');
     client.socket.removeAllListeners('end');
     client.write(clientCloseFrame(1000));
     await client.closing();
@@ -205,9 +208,9 @@ describe('the closing handshake', () => {
 });
 
 describe('a stopping server', () => {
-  test('flushes what was published before and closes every client with 1012', async () => {
+  test('flushes pending messages and closes every client with 1012', async () => {
     const stopping = await startTestServer({ REALTIME_MESSAGE_RATE: '5000/s, burst 5000' });
-    const late = await raw(stopping, 'room', 'late');
+    const late = await openRaw(stopping, 'room', 'late');
     late.socket.pause();
     const [alice, bob] = await Promise.all([join(stopping, 'room', 'alice'), join(stopping, 'room', 'bob')]);
     for (let n = 0; n < 200; n++)
@@ -224,7 +227,7 @@ describe('a stopping server', () => {
     await stopped;
   });
 
-  test('stops at once when its clients answer, and within its timeout when they never do', async () => {
+  test('stops at once if its clients answer, and within REALTIME_SHUTDOWN_TIMEOUT if they do not', async () => {
     const polite = await startTestServer({ REALTIME_SHUTDOWN_TIMEOUT: '2s' });
     await join(polite, 'room', 'alice');
     const before = performance.now();
@@ -232,7 +235,7 @@ describe('a stopping server', () => {
     expect(performance.now() - before).toBeLessThan(1_000);
 
     const rude = await startTestServer({ REALTIME_SHUTDOWN_TIMEOUT: '2s' });
-    const clients = await Promise.all(['a', 'b'].map((user) => raw(rude, 'room', user)));
+    const clients = await Promise.all(['a', 'b'].map((user) => openRaw(rude, 'room', user)));
     for (const { socket } of clients) socket.removeAllListeners('end');
     clients[1]?.socket.pause();
     const started = performance.now();
@@ -242,9 +245,9 @@ describe('a stopping server', () => {
     for (const { socket } of clients) socket.destroy();
   });
 
-  test('takes no connection any more', async () => {
+  test('refuses new connections', async () => {
     const stopping = await startTestServer({ REALTIME_SHUTDOWN_TIMEOUT: '2s' });
-    const rude = await raw(stopping, 'room', 'alice');
+    const rude = await openRaw(stopping, 'room', 'alice');
     const token = await stopping.token('bob');
     const stopped = stopping.stop();
     const refused = dial(stopping, 'room', { token });

@@ -36,7 +36,7 @@ afterAll(async () => {
 
 const records = () => lines.map((line) => JSON.parse(line) as Record<string, unknown>);
 
-test('a log at its most talkative holds no token, payload, state or secret, whatever goes wrong', async () => {
+test('the log at level trace contains no token, payload, state or secret, even of failed requests', async () => {
   const good = await server.token('log-user', 'admin');
   const forged = await signClaims({ sub: 'log-user', role: 'admin' }, 'log-marker-other-secret');
   const body = { event: 'log-marker-event', payload: { text: 'log-marker-payload' } };
@@ -102,7 +102,7 @@ test('a log at its most talkative holds no token, payload, state or secret, what
   expect(text).not.toContain(new URL(proxy.url).password || PASSWORD);
 });
 
-test('a refused token and a refused origin are each one line with the setting, the address and the channel', () => {
+test('a refused token and a refused origin are each logged once, with the setting, the address and the channel', () => {
   const lines = records().filter(({ msg }) => /^(Authentication failed|Origin refused): /.test(String(msg)));
   const at = { level: 30, address: '127.0.0.1' };
   expect(lines).toEqual([
@@ -125,7 +125,7 @@ test('a refused token and a refused origin are each one line with the setting, t
   ]);
 });
 
-test('lines about a connection name it, and what is said is a constant sentence', async () => {
+test('a line about a connection has a constant message and the connection as a field', async () => {
   const client = await join(server, 'logged', 'log-user');
   const id = client.received[0]?.payload.connection_id;
   await client.close();
@@ -134,7 +134,7 @@ test('lines about a connection name it, and what is said is a constant sentence'
   );
 });
 
-test('a request is logged by its route, never by its path', async () => {
+test('a request is logged with its route, never with its path', async () => {
   expect(records()).toContainEqual(
     expect.objectContaining({
       msg: 'Request answered',
@@ -145,6 +145,6 @@ test('a request is logged by its route, never by its path', async () => {
   );
 });
 
-test('nothing that a client did is an error of the server', async () => {
+test('errors that clients cause are not logged as errors', async () => {
   expect(records().filter(({ level }) => Number(level) >= 50)).toEqual([]);
 });

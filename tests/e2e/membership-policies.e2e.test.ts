@@ -1,8 +1,13 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join as joinPath } from 'node:path';
 import pg from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Random } from '../fuzz/random.js';
 import { cells } from '../support/matrix.js';
+import { startPreparedPostgres } from '../support/prepared-cluster.js';
 import { ADA, BOB, run, subscribe } from '../support/row-changes.js';
+import { sql } from '../support/sql.js';
 import { join, type TestClient } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
 
@@ -20,13 +25,28 @@ const SCHEMA = `
 
 const CELLS = cells({ postgres: 'oldest', source: 'logical' }, { postgres: 'newest', source: 'trigger' });
 
-describe.each(CELLS)('policies of memberships, by the $source source on the $postgres PostgreSQL', (cell) => {
+describe.each(CELLS)('policies of memberships ($source source, $postgres PostgreSQL)', (cell) => {
   const { postgres, source } = cell;
   let server: TestServer;
   let client: pg.Client;
   let clients: TestClient[];
+  // Roles are of the whole cluster: when other tests change them, lists are read again, and are as of then.
+  let folder: string;
+  let cluster: Awaited<ReturnType<typeof startPreparedPostgres>>;
+  let databases = 0;
+  beforeAll(async () => {
+    folder = await mkdtemp(joinPath(tmpdir(), 'goforward-test-'));
+    cluster = await startPreparedPostgres(joinPath(folder, 'data'), postgres);
+  });
+  afterAll(async () => {
+    await cluster.postgres.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
   beforeEach(async () => {
-    server = await startRowChangeServer({ REALTIME_CHANGE_SOURCE: source }, { postgres });
+    const database = new URL(cluster.url);
+    database.pathname = `/memberships_${databases++}`;
+    await sql(cluster.url, `CREATE DATABASE ${database.pathname.slice(1)}`);
+    server = await startRowChangeServer({ REALTIME_CHANGE_SOURCE: source, DATABASE_URL: database.href });
     await run(server, SCHEMA);
     await subscribe(server, 'lobby', { table: 'posts' });
     client = new pg.Client({ connectionString: server.databaseUrl });
@@ -39,7 +59,7 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
     await server.stop();
   });
 
-  async function optIn(...tables: readonly string[]): Promise<void> {
+  async function enable(...tables: readonly string[]): Promise<void> {
     const token = await server.token('root', 'admin');
     for (const table of tables) {
       const { status } = await server.call('POST', `/realtime/triggers/${table}`, { token, body: {} });
@@ -59,8 +79,8 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
     return `${found?.tier}: ${found?.reason}`;
   }
 
-  /** Who gets what a transaction writes, when nothing comes behind it. */
-  async function readers(...statements: readonly string[]): Promise<boolean[]> {
+  /** Writes a row (`POST`) in a transaction and returns, for each client, whether it received the row. */
+  async function received(...statements: readonly string[]): Promise<boolean[]> {
     const body = `b${Math.random()}`;
     const text = statements.map((statement) => statement.replace('POST', `'${body}'`));
     await client.query(`BEGIN; ${text.join(';')}; SELECT realtime.send('lobby', 'end', '{}'); COMMIT`);
@@ -74,17 +94,17 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
 
   const post = (room: number) => `INSERT INTO posts (room, body) VALUES (${room}, POST)`;
 
-  test('are looked up once the table of members is set up, and judged by PostgreSQL before', async () => {
+  test('are evaluated by PostgreSQL until the membership table is enabled, and by index afterwards', async () => {
     await run(server, `INSERT INTO members VALUES (1, '${ADA}')`);
-    expect(await readers(post(1))).toEqual([true, false]);
+    expect(await received(post(1))).toEqual([true, false]);
     expect(await tier()).toBe(
       'POSTGRES: policy p: it reads public.members, which is not set up for row changes',
     );
-    await optIn('members');
-    expect(await readers(post(1))).toEqual([true, false]);
+    await enable('members');
+    expect(await received(post(1))).toEqual([true, false]);
     expect(await tier()).toBe('INDEXED: rows are looked up by room');
-    expect(await readers(`DELETE FROM members`)).toEqual([false, false]);
-    expect(await readers(post(1))).toEqual([false, false]);
+    expect(await received(`DELETE FROM members`)).toEqual([false, false]);
+    expect(await received(post(1))).toEqual([false, false]);
   });
 
   test.each([
@@ -103,8 +123,8 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
       'room IN (SELECT r.id FROM rooms r JOIN teams t ON t.team = r.team WHERE t.usr = uid())',
       ['rooms', 'teams'],
     ],
-  ])('a policy %s is what a SELECT shows after each transaction, whatever it did', async (policy, tables) => {
-    await optIn(...tables);
+  ])('with the policy %s, users receive what SELECT shows after each transaction', async (policy, tables) => {
+    await enable(...tables);
     await run(server, `ALTER POLICY p ON posts USING (${policy})`);
     const random = new Random(7);
     for (let n = 0; n < 30; n++) {
@@ -123,7 +143,7 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
       });
       const at = random.below(changes.length + 1);
       const room = random.below(4);
-      const got = await readers(...changes.slice(0, at), post(room), ...changes.slice(at));
+      const got = await received(...changes.slice(0, at), post(room), ...changes.slice(at));
       const truth: boolean[] = [];
       for (const user of USERS) {
         await client.query('BEGIN');
@@ -150,9 +170,9 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
     'room = 0 OR room IN (SELECT m.room FROM members m WHERE usr = uid() AND NOT muted)',
     'room NOT IN (SELECT m.room FROM members m WHERE m.usr = uid() AND muted)',
   ])(
-    'a policy %s is what a SELECT shows in each transaction, though all are done before the first is judged',
+    'with the policy %s, users receive what SELECT shows in each transaction, even if later ones have committed',
     async (policy) => {
-      await optIn('members');
+      await enable('members');
       await run(
         server,
         `ALTER POLICY p ON posts USING (${policy});
@@ -160,8 +180,8 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
        CREATE TABLE truth (post bigint, usr uuid); GRANT INSERT ON truth TO realtime_subscriber;`,
       );
       const random = new Random(5);
-      // From here on the lists of both are known.
-      await readers(post(1));
+      // The membership lists of both users are evaluated from here on.
+      await received(post(1));
       for (let n = 0; n < 6; n++) {
         const transactions = Array.from({ length: 12 }, () => {
           const [room, user] = [random.chance(0.1) ? 'NULL' : random.below(3), random.of(USERS)];
@@ -171,11 +191,10 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
             `DELETE FROM members WHERE room = ${room} AND usr = '${user}'`,
             `UPDATE members SET muted = NOT muted WHERE usr = '${user}'`,
             `UPDATE members SET usr = '${user}' WHERE room = ${room}`,
-            // A TRUNCATE is a change of the catalog, and counts at once.
-            // Not a TRUNCATE, which changes the catalog and counts at once.
+            // No TRUNCATE here: it changes the catalog and applies at once.
             'SELECT 1',
           ]);
-          const told = USERS.map(
+          const recordTruth = USERS.map(
             (
               usr,
             ) => `SELECT set_config('request.jwt.claims', '{"sub": "${usr}"}', true), set_config('role', 'realtime_subscriber', true);
@@ -183,7 +202,7 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
             SELECT set_config('role', 'none', true)`,
           );
           const written = `INSERT INTO posts (room, body) VALUES (${random.below(3)}, 'x')`;
-          return `BEGIN; ${random.chance(0.5) ? `${change}; ${written}` : `${written}; ${change}`}; ${told.join(';')}; COMMIT`;
+          return `BEGIN; ${random.chance(0.5) ? `${change}; ${written}` : `${written}; ${change}`}; ${recordTruth.join(';')}; COMMIT`;
         });
         const before = clients.map((member) => member.all('database_change').length);
         await client.query(`${transactions.join(';')}; SELECT realtime.send('lobby', 'end', '{}')`);
@@ -205,9 +224,9 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
     },
   );
 
-  test('who joins while memberships change is known by the last of them', async () => {
-    await optIn('members');
-    expect(await readers(post(1))).toEqual([false, false]);
+  test('a user who joins while memberships change receives rows by the latest membership', async () => {
+    await enable('members');
+    expect(await received(post(1))).toEqual([false, false]);
     const random = new Random(11);
     for (let n = 0; n < 40; n++) {
       const who = random.below(USERS.length);
@@ -215,39 +234,39 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
       const change = isMember
         ? `INSERT INTO members VALUES (1, '${user}') ON CONFLICT DO NOTHING`
         : `DELETE FROM members WHERE usr = '${user}'`;
-      // Who stays has the list of when it joined, and what came behind that.
-      const isComing = random.chance(0.5);
-      const leaving = isComing ? clients[who]?.close() : undefined;
-      const coming = isComing ? join(server, 'lobby', user) : undefined;
-      const [member] = await Promise.all([coming, client.query(change), leaving]);
+      // A client that stays connected keeps the list from its join, updated by later changes.
+      const isRejoining = random.chance(0.5);
+      const leaving = isRejoining ? clients[who]?.close() : undefined;
+      const rejoining = isRejoining ? join(server, 'lobby', user) : undefined;
+      const [member] = await Promise.all([rejoining, client.query(change), leaving]);
       if (member !== undefined) clients[who] = member;
-      const got = await readers(post(1));
+      const got = await received(post(1));
       expect({ n, who, isMember, got: got[who] }).toEqual({ n, who, isMember, got: isMember });
     }
   });
 
-  test('who was removed before sees nothing of what comes after, however fast that is', async () => {
-    await optIn('members');
+  test('a removed user receives no row that is written after the removal, however soon', async () => {
+    await enable('members');
     for (let n = 0; n < 100; n++) {
       await client.query(`INSERT INTO members VALUES (${n}, '${ADA}')`);
       await client.query(`INSERT INTO posts (room, body) VALUES (${n}, 'open')`);
       await client.query(`DELETE FROM members`);
       await client.query(`INSERT INTO posts (room, body) VALUES (${n}, 'secret')`);
     }
-    expect(await readers(post(1))).toEqual([false, false]);
+    expect(await received(post(1))).toEqual([false, false]);
     const [ada] = clients;
     const bodies = ada?.all('database_change').map(({ payload }) => payload.change.new_record?.body);
     expect(bodies).not.toContain('secret');
   });
 
-  test('what a long transaction does to memberships at its end counts for all of it', async () => {
-    await optIn('members');
+  test('a membership change at the end of a long transaction applies to all rows of the transaction', async () => {
+    await enable('members');
     await run(server, `INSERT INTO members VALUES (1, '${ADA}'), (1, '${BOB}')`);
-    expect(await readers(post(1))).toEqual([true, true]);
+    expect(await received(post(1))).toEqual([true, true]);
     await client.query(
       `BEGIN; INSERT INTO posts (room, body) SELECT 1, 'long' FROM generate_series(1, 2000); DELETE FROM members WHERE usr = '${ADA}'; COMMIT`,
     );
-    expect(await readers(post(1))).toEqual([false, true]);
+    expect(await received(post(1))).toEqual([false, true]);
     const seen = clients.map(
       (member) =>
         member.all('database_change').filter(({ payload }) => payload.change.new_record?.body === 'long')
@@ -256,34 +275,35 @@ describe.each(CELLS)('policies of memberships, by the $source source on the $pos
     expect(seen).toEqual([0, 2_000]);
   });
 
-  test('row level security of the table of members holds as well', async () => {
-    await optIn('members');
-    // Each in a transaction of its own: one that locks members and then posts can deadlock with the server, which reads posts first.
+  test('row level security of the membership table applies too', async () => {
+    await enable('members');
+    // Each in a transaction of its own: the server reads posts first, so that a transaction that locks
+    // members and then posts can deadlock with it.
     for (const statement of [
       'ALTER POLICY p ON posts USING (room IN (SELECT members.room FROM members))',
       'ALTER TABLE members ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON members USING (usr = uid() AND NOT muted)',
       `INSERT INTO members VALUES (1, '${ADA}', false), (1, '${BOB}', true)`,
     ])
       await run(server, statement);
-    expect(await readers(post(1))).toEqual([true, false]);
+    expect(await received(post(1))).toEqual([true, false]);
     expect(await tier()).toBe('INDEXED: rows are looked up by room');
     await run(server, 'UPDATE members SET muted = NOT muted');
-    expect(await readers(post(1))).toEqual([false, true]);
+    expect(await received(post(1))).toEqual([false, true]);
     await run(server, 'ALTER POLICY mine ON members USING (true)');
-    expect(await readers(post(1))).toEqual([true, true]);
+    expect(await received(post(1))).toEqual([true, true]);
   });
 
-  test('a table of members that is taken out of the stream is not relied on any more', async () => {
-    await optIn('members');
+  test('PostgreSQL evaluates the policies again after the membership table has left the change stream', async () => {
+    await enable('members');
     await run(server, `INSERT INTO members VALUES (1, '${ADA}')`);
-    expect(await readers(post(1))).toEqual([true, false]);
+    expect(await received(post(1))).toEqual([true, false]);
     await run(
       server,
       source === 'logical'
         ? 'ALTER PUBLICATION realtime_publication DROP TABLE members; DELETE FROM members'
         : 'ALTER TABLE members DISABLE TRIGGER members_changes_trigger; DELETE FROM members',
     );
-    expect(await readers(post(1))).toEqual([false, false]);
+    expect(await received(post(1))).toEqual([false, false]);
     expect(await tier()).toContain('POSTGRES: policy p: it reads public.members');
   });
 });

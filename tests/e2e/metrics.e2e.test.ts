@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-/** The samples of one scrape, by their name with labels. */
+/** Returns the samples of one scrape by name with labels. */
 async function scrape(): Promise<Map<string, number>> {
   const { status, text } = await server.call('GET', '/metrics', { token: admin });
   expect(status).toBe(200);
@@ -31,7 +31,7 @@ async function scrape(): Promise<Map<string, number>> {
   );
 }
 
-/** What `act` added to every sample. */
+/** Runs `act` and returns by how much each sample has changed. */
 async function changes(act: () => Promise<void>): Promise<(sample: string) => number> {
   const before = await scrape();
   await act();
@@ -72,7 +72,7 @@ const ROWS: readonly [name: string, kind: string][] = [
   ['process_resident_memory_bytes', 'gauge'],
 ];
 
-test.each(ROWS)('%s is there, as a %s with a help text', async (name, kind) => {
+test.each(ROWS)('%s is exposed as a %s with a help text', async (name, kind) => {
   const { text } = await server.call('GET', '/metrics', { token: admin });
   expect(text).toMatch(new RegExp(`^# HELP ${name} \\S.+$`, 'm'));
   expect(text).toMatch(new RegExp(`^# TYPE ${name} ${kind}$`, 'm'));
@@ -87,7 +87,7 @@ test('realtime_build_info names the versions of the server, Node.js and PostgreS
   expect((await scrape()).get(sample)).toBe(1);
 });
 
-test('a message from a socket moves what it should: received, published, delivered to each, bytes, fan-out', async () => {
+test('a WebSocket message is counted as received, published and delivered, with bytes and fan-out time', async () => {
   const members = [
     await join(server, 'room', 'ada', { query: 'presence=none' }),
     await join(server, 'room', 'bob', { query: 'presence=none' }),
@@ -115,7 +115,7 @@ test('a message from a socket moves what it should: received, published, deliver
   await Promise.all(members.map((member) => member.close()));
 });
 
-test('a message by HTTP counts as published by HTTP, and its request by route, never by path', async () => {
+test('an HTTP message counts as published by HTTP, and its request is labelled with its route, never with its path', async () => {
   const member = await join(server, 'room', 'ada');
   const change = await changes(async () => {
     await server.call('POST', '/realtime/channels/room/broadcast', { token: admin, body: { event: 'x' } });
@@ -133,7 +133,7 @@ test('a message by HTTP counts as published by HTTP, and its request by route, n
   await member.close();
 });
 
-test('connections, channels and listed users are those of the moment', async () => {
+test('gauges show the current connections, channels and listed users', async () => {
   const change = await changes(async () => {
     await join(server, 'gauge-1', 'ada');
     await join(server, 'gauge-1', 'ada');
@@ -144,7 +144,7 @@ test('connections, channels and listed users are those of the moment', async () 
   expect(change('realtime_presence_users')).toBe(1);
 });
 
-test('errors are counted once each, by code, over sockets, handshakes and HTTP', async () => {
+test('each error of a WebSocket, a handshake or an HTTP request is counted once, by code', async () => {
   const member = await join(server, 'refusals', 'ada');
   const change = await changes(async () => {
     member.send('{broken');
@@ -168,7 +168,7 @@ test('errors are counted once each, by code, over sockets, handshakes and HTTP',
   await member.close();
 });
 
-test('a slow consumer is counted as such, and as an error', async () => {
+test('a slow consumer is counted as a slow consumer and as an error', async () => {
   const stuck = await startTestServer({ REALTIME_MAX_OUTBOX: '64KB', REALTIME_MESSAGE_RATE: '100000/s' });
   const token = await stuck.token('root', 'admin');
   const reader = await RawWebSocket.open(stuck, 'flood', { token: await stuck.token('slow') });
@@ -188,6 +188,6 @@ test('a slow consumer is counted as such, and as an error', async () => {
   await stuck.stop();
 });
 
-test('the database is up', async () => {
+test('realtime_database_up is 1 while the database is up', async () => {
   expect((await scrape()).get('realtime_database_up')).toBe(1);
 });

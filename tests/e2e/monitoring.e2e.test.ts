@@ -10,12 +10,12 @@ afterAll(() => server.stop());
 const get = (path: string) => server.call('GET', path);
 
 describe('health', () => {
-  test('/healthz says that the process lives', async () => {
+  test('/healthz reports that the process is alive', async () => {
     const answer = await get('/healthz');
     expect([answer.status, answer.body]).toEqual([200, { status: 'ok' }]);
   });
 
-  test('/readyz tells the state of each part', async () => {
+  test('/readyz reports the status of each part', async () => {
     const answer = await get('/readyz');
     expect(answer.status).toBe(200);
     expect(answer.body).toEqual({
@@ -29,7 +29,7 @@ describe('health', () => {
   });
 });
 
-/** What of an OpenAPI document is looked at here. */
+/** The parts of an OpenAPI document that are checked here. */
 interface OpenApi {
   readonly openapi: string;
   readonly info: Readonly<Record<string, string>>;
@@ -90,7 +90,7 @@ describe('/openapi.json', () => {
     expect(document.info.version).toMatch(/^\d+\.\d+\.\d+/);
   });
 
-  test('names the routes that exist, and only those', async () => {
+  test('lists exactly the routes that exist', async () => {
     const named = Object.fromEntries(
       Object.entries(document.paths).map(([path, methods]) => [path, Object.keys(methods).sort()]),
     );
@@ -102,7 +102,7 @@ describe('/openapi.json', () => {
     }
   });
 
-  test('describes each: what it does, its parameters, its body, its answers, and who may call it', () => {
+  test('describes the purpose, parameters, body, responses and security of each route', () => {
     for (const [path, method, operation] of operations) {
       const where = `${method} ${path}`;
       expect(operation.summary, where).toMatch(/^[A-Z]/);
@@ -129,7 +129,7 @@ describe('/openapi.json', () => {
     expect(document.components.securitySchemes.token?.type).toBe('http');
   });
 
-  test('is plain JSON Schema: every reference resolves, and nothing is left of our tools', async () => {
+  test('is plain JSON Schema: every reference resolves, and no name of an internal tool is left', async () => {
     const { text } = await get('/openapi.json');
     const references = [...text.matchAll(/"\$ref":"([^"]*)"/g)].map(([, reference = '']) => reference);
     for (const reference of references) {
@@ -145,7 +145,7 @@ describe('/openapi.json', () => {
 });
 
 describe('/docs', () => {
-  test('loads with all that it refers to, from here', async () => {
+  test('loads all that it refers to from the server itself', async () => {
     const page = await server.call('GET', '/docs');
     expect(page.status).toBe(200);
     expect(page.headers.get('content-type')).toMatch(/^text\/html/);
@@ -160,7 +160,7 @@ describe('/docs', () => {
     expect(JSON.parse(spec.text)).toEqual(JSON.parse((await get('/openapi.json')).text));
   });
 
-  test('has a policy that lets in nothing from elsewhere', async () => {
+  test('has a content security policy that allows no other origin', async () => {
     const policy = (await get('/docs')).headers.get('content-security-policy') ?? '';
     expect(policy).toContain("default-src 'self'");
     expect(policy).not.toMatch(/https:|http:|\*|unsafe-eval|script-src[^;]*unsafe-inline/);
@@ -180,7 +180,7 @@ const EVERYWHERE = [
   '/%zz',
 ];
 
-test.each(EVERYWHERE)('%s is never sniffed for its type and sends no referrer on', async (path) => {
+test.each(EVERYWHERE)('%s has nosniff and no-referrer and does not name its software', async (path) => {
   const { headers } = await get(path);
   expect(headers.get('x-content-type-options')).toBe('nosniff');
   expect(headers.get('referrer-policy')).toBe('no-referrer');
@@ -189,14 +189,14 @@ test.each(EVERYWHERE)('%s is never sniffed for its type and sends no referrer on
 });
 
 test.each(['/realtime/channels', '/realtime/stats', '/metrics', '/readyz', '/nothing'])(
-  '%s is kept by no cache',
+  '%s is not cached',
   async (path) => {
     expect((await get(path)).headers.get('cache-control')).toBe('no-store');
   },
 );
 
 test.each(['/', '/test_websocket.html'])(
-  'the page at %s lets in nothing inline and nothing from elsewhere',
+  'the page at %s contains and allows no inline code and no other origin',
   async (path) => {
     const { headers, text } = await get(path);
     const policy = headers.get('content-security-policy') ?? '';
@@ -213,13 +213,13 @@ test.each(['/', '/test_websocket.html'])(
   },
 );
 
-test('the page asks again with its etag and is not sent twice', async () => {
+test('a request for the page with its etag gets 304 without a body', async () => {
   const { headers } = await get('/');
   const again = await server.call('GET', '/', { headers: { 'if-none-match': headers.get('etag') ?? '' } });
   expect([again.status, again.text]).toEqual([304, '']);
 });
 
-test('a configured server has no demo session to give away', async () => {
+test('a configured server has no demo session', async () => {
   const answer = await get('/demo-session');
   expect([answer.status, answer.text]).toEqual([204, '']);
 });

@@ -18,7 +18,7 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
   let url: string;
   let server: TestServer | undefined;
 
-  /** Statements as the superuser, and as the login. */
+  /** Run statements as the superuser and as the login. */
   const asAdmin = (text: string) => sql(database.url, text);
   const asLogin = (text: string) => sql(url, text);
 
@@ -29,7 +29,7 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
     const at = new URL(database.url);
     Object.assign(at, { username: login, password: 'p' });
     url = at.href;
-    // Roles are of the whole PostgreSQL, so that another test may have made this one.
+    // Roles belong to the whole cluster: another test may have created this one.
     await asAdmin(`
       DO $$ BEGIN CREATE ROLE realtime_subscriber NOLOGIN NOINHERIT; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
       CREATE ROLE ${login} LOGIN REPLICATION PASSWORD 'p';
@@ -43,9 +43,9 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
     server = undefined;
     await dropSlot(database.url, slot);
     await database.drop();
-    const rest = await createTestDatabase(version);
-    await sql(rest.url, `DROP OWNED BY ${login}; DROP ROLE ${login}`);
-    await rest.drop();
+    const other = await createTestDatabase(version);
+    await sql(other.url, `DROP OWNED BY ${login}; DROP ROLE ${login}`);
+    await other.drop();
   });
 
   async function start(awaitStream = true): Promise<TestServer> {
@@ -59,12 +59,12 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
     return server;
   }
   const readiness = async () => (await server?.call('GET', '/readyz'))?.body.parts.row_changes;
-  const isStreaming = () =>
+  const untilStreaming = () =>
     eventually(async () => expect(await readiness()).toEqual({ status: 'streaming' }));
-  const isRefused = (reason: string) =>
+  const untilRefused = (reason: string) =>
     eventually(async () => expect(await readiness()).toEqual({ status: 'refused', reason }));
 
-  test('sets tables up, subscribes and streams what row level security shows', async () => {
+  test('enables tables, subscribes and streams the rows that row level security shows', async () => {
     const running = await start();
     await asLogin(MESSAGES);
     await subscribe(running, 'mine', {
@@ -77,13 +77,13 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
       INSERT INTO messages (content, user_id) VALUES ('left out', '${ADA}'), ('for Ada', '${ADA}'), ('for Bob', '${BOB}')`);
     expect((await nextChange(ada)).new_record?.content).toBe('for Ada');
     expect((await nextChange(bob)).new_record?.content).toBe('for Bob');
-    // The login may read it all; the role that rows are judged as may not even insert.
+    // The login may read all rows; the role that policies are evaluated for may not even insert.
     await expect(
       asLogin(`SET ROLE realtime_subscriber; INSERT INTO app.messages (content) VALUES ('x')`),
     ).rejects.toThrow('permission denied');
   });
 
-  test('that owns tables is told that policies do not apply to it, nor to roles like it', async () => {
+  test('that owns tables is warned by doctor that policies apply neither to it nor to listed roles that own tables', async () => {
     const running = await start();
     await asLogin(MESSAGES);
     await subscribe(running, 'mine', { table: 'messages', schema: 'app' });
@@ -103,15 +103,15 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
     expect(await doctor(login)).toContain('No problems found.');
   });
 
-  test('that may not replicate is told with the number of the finding, and goes on when it may', async () => {
+  test('without REPLICATION is refused with the number of the finding, and streams once it has it', async () => {
     await asAdmin(`ALTER ROLE ${login} NOREPLICATION`);
     await start(false);
-    await isRefused('GF104 the login is not allowed to replicate');
+    await untilRefused('GF104 the login is not allowed to replicate');
     await asAdmin(`ALTER ROLE ${login} REPLICATION`);
-    await isStreaming();
+    await untilStreaming();
   });
 
-  test('whose right is taken while it streams and given back has what was written in between', async () => {
+  test('that loses and regains REPLICATION delivers the rows that were written in between', async () => {
     const running = await start();
     await asLogin('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(running, 'notes', { table: 'notes', schema: 'app' });
@@ -122,7 +122,7 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
     await asAdmin(
       `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '${slot}'`,
     );
-    await isRefused('GF104 the login is not allowed to replicate');
+    await untilRefused('GF104 the login is not allowed to replicate');
     await ada.next('system', 'database_down');
     await asLogin('INSERT INTO notes VALUES (2)');
     await asAdmin(`ALTER ROLE ${login} REPLICATION`);
@@ -130,7 +130,7 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
     expect((await nextChange(ada)).new_record).toEqual({ id: 2 });
   });
 
-  test('that is no member of realtime_subscriber any more shows nothing, and all is well when it is again', async () => {
+  test('that is removed from realtime_subscriber stops streaming, and streams again once it is added', async () => {
     const running = await start();
     await asLogin('CREATE TABLE notes (id int PRIMARY KEY)');
     await subscribe(running, 'notes', { table: 'notes', schema: 'app' });
@@ -141,7 +141,7 @@ describe.each(VERSIONS)('a login without superuser on the %s PostgreSQL', (versi
     await eventually(async () => expect((await readiness())?.status).toBe('refused'));
     expect((await readiness())?.reason).toMatch(/^GF1\d\d /);
     await asAdmin(`GRANT realtime_subscriber TO ${login}`);
-    await isStreaming();
+    await untilStreaming();
     const ada = await join(running, 'notes', ADA);
     await asLogin('INSERT INTO notes VALUES (1)');
     expect((await nextChange(ada)).new_record).toEqual({ id: 1 });
