@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join as joinPath } from 'node:path';
 import pg from 'pg';
@@ -32,17 +32,19 @@ describe.each(CELLS)('policies of memberships ($source source, $postgres Postgre
   let clients: TestClient[];
   // Roles are of the whole cluster: when other tests change them, lists are read again, and are as of then.
   let folder: string;
-  let cluster: Awaited<ReturnType<typeof startPreparedPostgres>>;
+  let cluster: Awaited<ReturnType<typeof startPreparedPostgres>> | undefined;
   let databases = 0;
   beforeAll(async () => {
     folder = await mkdtemp(joinPath(tmpdir(), 'goforward-test-'));
+    await chmod(folder, 0o755); // as root, PostgreSQL's account must be able to enter it
     cluster = await startPreparedPostgres(joinPath(folder, 'data'), postgres);
   });
   afterAll(async () => {
-    await cluster.postgres.stop();
+    await cluster?.postgres.stop();
     await rm(folder, { recursive: true, force: true });
   });
   beforeEach(async () => {
+    if (cluster === undefined) throw new Error('PostgreSQL did not start');
     const database = new URL(cluster.url);
     database.pathname = `/memberships_${databases++}`;
     await sql(cluster.url, `CREATE DATABASE ${database.pathname.slice(1)}`);
