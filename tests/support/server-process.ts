@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 
-/** How long a start may take: the first one installs and builds. */
-const START_PATIENCE_MS = 170_000;
+/** How long a start may take; the first start of a clone installs and builds. */
+const START_TIMEOUT_MS = 170_000;
 
 export interface ProcessOptions {
   readonly cwd: string;
@@ -11,7 +11,7 @@ export interface ProcessOptions {
   readonly gid?: number;
 }
 
-/** A server as a process of its own, started by a command line. */
+/** A server in a child process, started by a command line. */
 export class ServerProcess {
   readonly #child: ChildProcess;
   readonly #exited: Promise<number | null>;
@@ -24,10 +24,10 @@ export class ServerProcess {
     );
     this.#child = spawn(command, [...args], {
       cwd,
-      // As on a terminal: the banner is for people, and not printed beside JSON logs.
+      // Pretty logs, as on a terminal, because the server prints no startup banner with JSON logs.
       env: { ...inherited, REALTIME_LOG_FORMAT: 'pretty', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      // A group of its own, so that a Ctrl-C can be sent to all of it, as a terminal does.
+      // A process group of its own, so that Ctrl-C can be sent to the whole group, as a terminal does.
       detached: true,
       ...account,
     });
@@ -52,21 +52,21 @@ export class ServerProcess {
 
   /** Waits until the startup banner is printed. */
   async started(): Promise<void> {
-    const patience = AbortSignal.timeout(START_PATIENCE_MS);
+    const timeout = AbortSignal.timeout(START_TIMEOUT_MS);
     let ended = false;
     void this.#exited.then(() => {
       ended = true;
     });
     while (!this.stdout.includes('Ctrl-C stops the server')) {
-      if (ended || patience.aborted)
+      if (ended || timeout.aborted)
         throw new Error(`the server did not start:\n${this.stdout}\n${this.stderr}`);
       const stream = this.#child.stdout;
       if (stream === null) throw new Error('no output');
-      await Promise.race([once(stream, 'data'), this.#exited, once(patience, 'abort')]);
+      await Promise.race([once(stream, 'data'), this.#exited, once(timeout, 'abort')]);
     }
   }
 
-  /** A line of the startup banner, by its name. */
+  /** Returns the value of a line of the startup banner. */
   line(name: string): string {
     const value = new RegExp(`^ *${name} +(.+)$`, 'm').exec(this.stdout)?.[1];
     if (value === undefined) throw new Error(`no line "${name}" in:\n${this.stdout}`);
@@ -82,12 +82,12 @@ export class ServerProcess {
     this.#child.kill(signal);
   }
 
-  /** Ends npm, its shell and the server at once, without a word. */
+  /** Kills npm, its shell and the server with SIGKILL. */
   destroy(): void {
     process.kill(-this.pid, 'SIGKILL');
   }
 
-  /** As a terminal does on Ctrl-C: to the whole group at once. */
+  /** Sends SIGINT to the whole process group, as a terminal does on Ctrl-C. */
   interrupt(): void {
     process.kill(-this.pid, 'SIGINT');
   }
