@@ -7,8 +7,9 @@ const filesWith = (suffix: string) => [
 ];
 
 /**
- * The projects with their timeouts. The suffix of a test file names its project and what it needs: `pg` PostgreSQL,
- * `e2e` a server (in this process or a child process), `browser` a browser. Other test files need nothing.
+ * The projects with their timeouts. The suffix of a test file names its project and what it needs: `pg`
+ * PostgreSQL, `e2e` a server (in this process or a child process), `browser` a browser. Other test files need
+ * nothing.
  */
 const TIMEOUTS = {
   pg: { testTimeout: 30_000, hookTimeout: 60_000 },
@@ -22,7 +23,8 @@ export default defineConfig({
   test: {
     // Use every core: most tests wait for a server, a browser or a database rather than compute.
     maxWorkers: '100%',
-    // Modules have no state, so the files of one worker share their imports instead of each loading the server.
+    // Modules have no state, so the files of one worker share their imports instead of each loading the
+    // server.
     isolate: false,
     globalSetup: ['tests/support/postgres-setup.ts'],
     projects: [

@@ -1,5 +1,5 @@
-// Checks whether `dist` was built from the present sources. It compares a digest of their contents, stored with the build.
-// Times and paths would not do: reinstalling, copying and Docker's COPY change them.
+// Checks whether `dist` was built from the present sources. It compares a digest of their contents, stored
+// with the build. Times and paths would not do: reinstalling, copying and Docker's COPY change them.
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
@@ -9,8 +9,8 @@ const ENTRY_POINTS = ['packages/protocol/dist/index.js', 'packages/server/dist/c
 const DIGEST_FILE = 'packages/server/dist/.built-from';
 
 /**
- * Returns whether the build is `missing`, `stale` or `current`. Without sources, as in an image that contains only the
- * build, an existing build is current.
+ * Returns whether the build is `missing`, `stale` or `current`. Without sources, as in an image that contains
+ * only the build, an existing build is current.
  */
 export function buildState(root) {
   if (!ENTRY_POINTS.every((path) => existsSync(join(root, path)))) return 'missing';

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// `npm run test:faults -- --seed S`: runs the fault tests in the full form and writes a report of their results.
+// `npm run test:faults -- --seed S`: runs the fault tests in the full form and writes a report of their
+// results.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';

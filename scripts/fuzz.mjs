@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// `npm run test:fuzz -- --cases N --seed S`: runs the fuzz tests with more cases than `npm test` has time for.
+// `npm run test:fuzz -- --cases N --seed S`: runs the fuzz tests with more cases than `npm test` has time
+// for.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// Prepares a clone to run: installs packages and builds if they are missing or out of date. With --dev it also installs
-// dev dependencies. It has no dependencies of its own, because it runs before any are installed.
+// Prepares a clone to run: installs packages and builds if they are missing or out of date. With --dev it
+// also installs dev dependencies. It has no dependencies of its own, because it runs before any are
+// installed.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -18,7 +19,10 @@ if (MAJOR < 20 || (MAJOR === 20 && MINOR < 19)) {
 install();
 build();
 
-/** Installs missing packages. A clone installed without dev dependencies stays without them unless they are needed. */
+/**
+ * Installs missing packages. A clone installed without dev dependencies stays without them unless they are
+ * needed.
+ */
 function install() {
   const installed = installState(ROOT);
   const isProductionTree = installed !== undefined && !installed.hasDev && !needsDev;

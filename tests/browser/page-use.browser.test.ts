@@ -21,7 +21,9 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** Opens a page that shows people, all kinds of messages, an expanded message, the event form and an error. */
+/**
+ * Opens a page that shows people, all kinds of messages, an expanded message, the event form and an error.
+ */
 async function openFull(
   channel: string,
   options: Parameters<typeof RealtimePage.open>[2],

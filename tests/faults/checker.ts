@@ -30,8 +30,8 @@ export interface ClientLog {
 export interface Violation {
   readonly client: string;
   /**
-   * I1: a lost change. I2: a change out of order. I3: a change delivered twice. I6: an unreported gap. I8: another user's
-   * change, or one that was never committed.
+   * I1: a lost change. I2: a change out of order. I3: a change delivered twice. I6: an unreported gap. I8:
+   * another user's change, or one that was never committed.
    */
   readonly invariant: 'I1' | 'I2' | 'I3' | 'I6' | 'I8';
   readonly text: string;
@@ -43,8 +43,9 @@ interface Position {
 }
 
 /**
- * Compares what clients received with what PostgreSQL committed. After the position at which a connection starts, a client
- * must receive every change of its rows, once, in commit order, up to the end. A reported gap excuses what is missing after it.
+ * Compares what clients received with what PostgreSQL committed. After the position at which a connection
+ * starts, a client must receive every change of its rows, once, in commit order, up to the end. A reported
+ * gap excuses what is missing after it.
  */
 export function check(truth: readonly TrueChange[], logs: readonly ClientLog[]): Violation[] {
   return logs.flatMap((log) => checkClient(truth, log));
@@ -57,7 +58,10 @@ function checkClient(truth: readonly TrueChange[], { name, user, entries }: Clie
   const own = truth.filter((change) => change.user === user);
   const numbers = new Map(own.map((change, n) => [positionText(change), n]));
   const others = new Set(truth.filter((change) => change.user !== user).map(positionText));
-  /** The index of the next expected change; undefined: any, because a gap was reported or the start is unknown. */
+  /**
+   * The index of the next expected change; undefined: any, because a gap was reported or the start is
+   * unknown.
+   */
   let due: number | undefined;
   for (const entry of entries) {
     if (entry.kind === 'gap') due = undefined;

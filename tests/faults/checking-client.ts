@@ -27,10 +27,16 @@ interface Change {
 }
 
 const RECONNECT_DELAY_MS = 30;
-/** Changes between two stored cursors. A client that reconnects receives the changes since its stored cursor again. */
+/**
+ * Changes between two stored cursors. A client that reconnects receives the changes since its stored cursor
+ * again.
+ */
 const STORE_CURSOR_EVERY = 7;
 
-/** Records everything it receives, drops its connection at random and resumes with the cursor that it last stored. */
+/**
+ * Records everything it receives, drops its connection at random and resumes with the cursor that it last
+ * stored.
+ */
 export class CheckingClient {
   readonly #options: ClientOptions;
   readonly #entries: Entry[] = [];

@@ -163,7 +163,10 @@ export class FaultRun {
     await eventually(() => this.streaming(), SETTLE_MS);
   }
 
-  /** Starts a second server on the same slot, which waits as a follower. After `switchOver` clients connect to it. */
+  /**
+   * Starts a second server on the same slot, which waits as a follower. After `switchOver` clients connect to
+   * it.
+   */
   async startFollower(): Promise<void> {
     this.#followerPort = await findFreePort();
     this.#follower = this.#launch(this.#followerPort);
@@ -289,7 +292,10 @@ export class FaultRun {
     }
   }
 
-  /** Stops the writers, waits until every client has everything, and checks what clients received against the commits. */
+  /**
+   * Stops the writers, waits until every client has everything, and checks what clients received against the
+   * commits.
+   */
   async outcome(): Promise<Outcome> {
     await Promise.all(this.#writers.map((writer) => writer.stop()));
     // A client that keeps disconnecting would never catch up.
@@ -330,7 +336,10 @@ export class FaultRun {
     await rm(this.#folder, { recursive: true, force: true });
   }
 
-  /** I5: counts the differences between each client's rows and a SELECT. Clients that got a gap message are skipped. */
+  /**
+   * I5: counts the differences between each client's rows and a SELECT. Clients that got a gap message are
+   * skipped.
+   */
   async #countWrongRows(): Promise<number> {
     let wrong = 0;
     const rows = await this.sql<{ key: string; user_id: string; filler: string }>(

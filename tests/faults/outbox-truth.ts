@@ -4,10 +4,11 @@ import type { ClientLog, TrueChange } from './checker.js';
 const UNMATCHED = 1n << 62n;
 
 /**
- * Returns the committed changes with the positions that the trigger source gave them. The trigger source numbers
- * transactions differently from the WAL, and concurrent transactions may swap their order. Transactions of one writer keep
- * theirs: the first that any client received of a writer is the writer's first, with the same changes, and so on. A
- * transaction without a match gets an unreachable position, so that the checker reports it as missing.
+ * Returns the committed changes with the positions that the trigger source gave them. The trigger source
+ * numbers transactions differently from the WAL, and concurrent transactions may swap their order.
+ * Transactions of one writer keep theirs: the first that any client received of a writer is the writer's
+ * first, with the same changes, and so on. A transaction without a match gets an unreachable position, so
+ * that the checker reports it as missing.
  */
 export function atTriggerPositions(truth: readonly TrueChange[], logs: readonly ClientLog[]): TrueChange[] {
   const seen = new Map<bigint, Map<number, string>>();

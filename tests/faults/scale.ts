@@ -1,4 +1,7 @@
-/** Multiplies the number of faults. 1 is the short form, which `npm test` runs; `npm run test:faults` sets more. */
+/**
+ * Multiplies the number of faults. 1 is the short form, which `npm test` runs; `npm run test:faults` sets
+ * more.
+ */
 const SCALE = Number(process.env.FAULT_SCALE ?? 1);
 
 /** Whether this is the full form. */

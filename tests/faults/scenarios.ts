@@ -193,7 +193,8 @@ const SCENARIOS: readonly Scenario[] = [
              FROM pg_replication_slots WHERE slot_name = 'realtime_slot'`,
           );
           if (slot?.active !== true) return;
-          // Fill above 95 %, but below the limit: the checker's slot retains as much and must not be invalidated.
+          // Fill above 95 %, but below the limit: the checker's slot retains as much and must not be
+          // invalidated.
           if (slot.share < 0.96)
             await run.sql(`INSERT INTO filling SELECT repeat('x', 1000) FROM generate_series(1, 1000)`);
           throw new Error('the slot is still there');
@@ -237,8 +238,8 @@ async function runScenario(
 }
 
 /**
- * Defines a test for every scenario of a change source. `npm test` runs each scenario on one PostgreSQL version: versions
- * alternate between scenarios, and the two sources run a scenario on different versions.
+ * Defines a test for every scenario of a change source. `npm test` runs each scenario on one PostgreSQL
+ * version: versions alternate between scenarios, and the two sources run a scenario on different versions.
  */
 export function describeFaults(source: ChangeSource): void {
   describe(`with the ${source} source, no change is lost, delivered twice or out of order`, () => {

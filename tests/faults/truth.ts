@@ -2,8 +2,8 @@ import pg from 'pg';
 import type { TrueChange } from './checker.js';
 
 /**
- * Reads the committed changes, in commit order, from PostgreSQL's logical decoding through a replication slot of its own.
- * It shares no code with the server that the tests check.
+ * Reads the committed changes, in commit order, from PostgreSQL's logical decoding through a replication slot
+ * of its own. It shares no code with the server that the tests check.
  */
 export class CommittedChanges {
   readonly #url: string;
@@ -38,7 +38,8 @@ export class CommittedChanges {
       }
       const operation = { I: 'INSERT', U: 'UPDATE', D: 'DELETE' }[kind];
       if (operation === undefined) continue;
-      // With REPLICA IDENTITY FULL an update has two tuples, the new row last. Its first columns are writer, seq, user_id.
+      // With REPLICA IDENTITY FULL an update has two tuples, the new row last. Its first columns are writer,
+      // seq, user_id.
       const [writer, seq, user = ''] = lastTuple(data);
       this.#changes.push({ lsn, index, what: `${operation} ${writer}/${seq}`, user });
       index += 1;

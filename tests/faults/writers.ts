@@ -11,14 +11,16 @@ export const LEDGER = `
 /** Delay before reconnecting, in ms. */
 const RECONNECT_DELAY_MS = 50;
 /**
- * The longest pause between two transactions, in ms. In the full form writers write as fast as they can. In the short form
- * they pause; otherwise delivering what they wrote during outages would take most of the test's time.
+ * The longest pause between two transactions, in ms. In the full form writers write as fast as they can. In
+ * the short form they pause; otherwise delivering what they wrote during outages would take most of the
+ * test's time.
  */
 const LONGEST_PAUSE_MS = IS_FULL ? 0 : 20;
 
 /**
- * Writes rows numbered without gaps, in transactions of random sizes, some of which it rolls back. It also updates and
- * deletes some of its rows. After a lost connection it reads from PostgreSQL which of its rows were committed.
+ * Writes rows numbered without gaps, in transactions of random sizes, some of which it rolls back. It also
+ * updates and deletes some of its rows. After a lost connection it reads from PostgreSQL which of its rows
+ * were committed.
  */
 export class Writer {
   readonly #url: string;

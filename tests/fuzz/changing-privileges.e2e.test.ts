@@ -78,7 +78,10 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** Returns a statement that changes row visibility. Most change memberships, because a catalog change reloads everything. */
+/**
+ * Returns a statement that changes row visibility. Most change memberships, because a catalog change reloads
+ * everything.
+ */
 function randomChange(): string {
   const user = random.of([ADA, BOB]);
   if (random.chance(0.7))
@@ -103,7 +106,10 @@ function randomChange(): string {
   ]);
 }
 
-/** Returns the columns of the row that a SELECT shows this member; undefined: the row is hidden or not subscribed to. */
+/**
+ * Returns the columns of the row that a SELECT shows this member; undefined: the row is hidden or not
+ * subscribed to.
+ */
 async function visibleColumns(id: number, { user, role, isPersonal }: Member): Promise<string[] | undefined> {
   await sql.query('BEGIN');
   try {

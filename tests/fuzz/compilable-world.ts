@@ -226,7 +226,10 @@ const VIEWER_ATOMS = fc.oneof(
   ),
 );
 
-/** Membership lists from one table or from a join of two: the column compared, the listed column, and the FROM clause. */
+/**
+ * Membership lists from one table or from a join of two: the column compared, the listed column, and the FROM
+ * clause.
+ */
 const MEMBERSHIPS = [
   ['k', 'm.k', 'member m'],
   ['s', 'm.k', 'member m'],

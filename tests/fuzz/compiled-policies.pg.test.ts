@@ -17,15 +17,18 @@ import { connectedDatabase } from '../support/connected-database.js';
 import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-database.js';
 import { COLUMNS, type CompilableWorld, compilableWorld, TABLE } from './compilable-world.js';
 
-/** Change these with `npm run test:fuzz -- --cases N --seed S`. A case is one row version and one viewer or condition. */
+/**
+ * Change these with `npm run test:fuzz -- --cases N --seed S`. A case is one row version and one viewer or
+ * condition.
+ */
 const CASES = Number(process.env.FUZZ_CASES ?? 3_000);
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_127);
 /** Average number of cases per world. */
 const CASES_PER_WORLD = 50;
 
 /**
- * A function that returns the ids that a SELECT shows. When the SELECT raises an error, it selects rows one by one, so that
- * an error hides only its own row.
+ * A function that returns the ids that a SELECT shows. When the SELECT raises an error, it selects rows one
+ * by one, so that an error hides only its own row.
  */
 const TRUTH = `
   CREATE FUNCTION sees(role text, usr text, claims text, count int) RETURNS int[] LANGUAGE plpgsql AS $$
@@ -67,8 +70,8 @@ afterAll(async () => {
 const unchanged = (predicate: Predicate) => predicate;
 
 /**
- * Returns the rows that would be delivered to each viewer, and those that a SELECT shows it. Undefined: the policies are not
- * compilable.
+ * Returns the rows that would be delivered to each viewer, and those that a SELECT shows it. Undefined: the
+ * policies are not compilable.
  */
 async function visibleRows(
   world: CompilableWorld,
@@ -140,7 +143,10 @@ async function compareVisibleRows(
   return { actual: actual.filter(isCompiled), expected: expected.filter(isCompiled) };
 }
 
-/** Returns the rows for which a condition is true, in process and in PostgreSQL. Undefined: it is not compilable. */
+/**
+ * Returns the rows for which a condition is true, in process and in PostgreSQL. Undefined: it is not
+ * compilable.
+ */
 async function matchingRows({
   condition,
   rows,
@@ -237,7 +243,10 @@ describe('compiled policies and conditions', () => {
   );
 });
 
-/** Ignores errors of invalid random expressions (types that do not compare, malformed literals) and rethrows all others. */
+/**
+ * Ignores errors of invalid random expressions (types that do not compare, malformed literals) and rethrows
+ * all others.
+ */
 function ignoreInvalidExpression(error: unknown): undefined {
   const isRefusal =
     error instanceof Error &&

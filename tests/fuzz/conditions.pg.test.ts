@@ -80,7 +80,10 @@ class ExpressionGenerator {
   }
 }
 
-/** A function that returns the values of an expression for a few rows, or the SQLSTATE of the error that it raises. */
+/**
+ * A function that returns the values of an expression for a few rows, or the SQLSTATE of the error that it
+ * raises.
+ */
 const OUTCOME = `
   CREATE FUNCTION outcome(expression text) RETURNS text LANGUAGE plpgsql AS $f$
   DECLARE found text;

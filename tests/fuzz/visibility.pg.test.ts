@@ -11,11 +11,17 @@ import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-
 import { Random } from './random.js';
 import { FOUNDATION, makeWorld, type World } from './world.js';
 
-/** Change these with `npm run test:fuzz -- --cases N --seed S`. A case is one row version and one viewer or condition. */
+/**
+ * Change these with `npm run test:fuzz -- --cases N --seed S`. A case is one row version and one viewer or
+ * condition.
+ */
 const CASES = Number(process.env.FUZZ_CASES ?? 2_000);
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_126);
 
-/** Functions that return which rows a SELECT under row level security shows a viewer, and which rows match a condition. */
+/**
+ * Functions that return which rows a SELECT under row level security shows a viewer, and which rows match a
+ * condition.
+ */
 const TRUTH = `
   CREATE FUNCTION truth(role text, usr text, claims text, ids int[]) RETURNS int[] LANGUAGE plpgsql AS $$
   DECLARE seen int[] := '{}'; found int;
@@ -107,7 +113,9 @@ async function retryWhenStale<T>(evaluate: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Returns, for each viewer and then for each condition, the ids of the rows that PostgreSQL shows or matches. */
+/**
+ * Returns, for each viewer and then for each condition, the ids of the rows that PostgreSQL shows or matches.
+ */
 async function visibleInPostgres(world: World): Promise<number[][]> {
   return database.transaction(async (statements) => {
     for (const [id, a, b, c, u] of world.rows)

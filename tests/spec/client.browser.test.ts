@@ -6,7 +6,10 @@ import { filledIn, hasSpecDocument, SpecDocument, specTitle } from '../support/s
 import { join } from '../support/test-client.js';
 import { startTestServer, type TestServer } from '../support/test-server.js';
 
-/** The line of the example where the usage below the class starts to send, while the socket is still connecting. */
+/**
+ * The line of the example where the usage below the class starts to send, while the socket is still
+ * connecting.
+ */
 const FIRST_SEND = '// Send a chat message';
 
 interface Example {
@@ -48,7 +51,10 @@ describe.skipIf(!hasSpecDocument)(specTitle('client examples of the spec, in a b
     return { page, logged, errors, run };
   }
 
-  /** Returns the document's client and its usage in two parts: up to `connect()`, and what it sends afterwards. */
+  /**
+   * Returns the document's client and its usage in two parts: up to `connect()`, and what it sends
+   * afterwards.
+   */
   function clientParts(at: TestServer = server): readonly [connect: string, send: string] {
     const text = filledIn(spec.block('JavaScript Client', 'javascript'), at.port, token);
     const [connect, send] = text.split(FIRST_SEND);

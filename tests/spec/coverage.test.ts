@@ -27,7 +27,8 @@ const RUN = [
   'Connection Metrics',
   'WebSocket Connection Testing',
   'Load Testing',
-  // Except the line that subscribes a channel to a table: row-changes.e2e.test.ts does this with other tables.
+  // Except the line that subscribes a channel to a table: row-changes.e2e.test.ts does this with other
+  // tables.
   'Integration Testing',
   'Subscribe to Database Changes',
   'Database Change Event Format',

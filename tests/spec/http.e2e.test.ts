@@ -60,7 +60,8 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
     await fill('notifications');
     const answer = await send('Get Channel Information', user);
     expect(answer.body.subscriber_count).toBe(3);
-    // The document shows a role for user123 and custom data for user456 under "Get Channel Presence", but not here.
+    // The document shows a role for user123 and custom data for user456 under "Get Channel Presence", but not
+    // here.
     expectAsDocumented('Get Channel Information', answer, ['role', 'custom_data']);
   });
 

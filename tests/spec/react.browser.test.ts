@@ -97,7 +97,10 @@ describe.skipIf(!hasSpecDocument)(specTitle('React examples of the spec'), () =>
   });
 });
 
-/** Bundles React with the document's hook and component. Adds the export that the component lacks in the document. */
+/**
+ * Bundles React with the document's hook and component. Adds the export that the component lacks in the
+ * document.
+ */
 async function bundle(example: string): Promise<string> {
   const result = await build({
     stdin: { contents: ENTRY, resolveDir: ROOT, loader: 'js' },

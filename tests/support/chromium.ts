@@ -15,9 +15,9 @@ export interface Chromium {
 }
 
 /**
- * Returns the Chromium of `@sparticuz/chromium`, unpacked once into `node_modules/.cache`. The package includes the
- * shared libraries and fonts, so it runs on a machine with only npm packages. `TEST_CHROMIUM` names another Chromium,
- * for platforms that the package does not support.
+ * Returns the Chromium of `@sparticuz/chromium`, unpacked once into `node_modules/.cache`. The package
+ * includes the shared libraries and fonts, so it runs on a machine with only npm packages. `TEST_CHROMIUM`
+ * names another Chromium, for platforms that the package does not support.
  */
 export async function findChromium(): Promise<Chromium> {
   const own = process.env.TEST_CHROMIUM;
@@ -35,7 +35,10 @@ export async function findChromium(): Promise<Chromium> {
   };
 }
 
-/** Returns the folder with the unpacked Chromium. It is created atomically, because several workers may need it at once. */
+/**
+ * Returns the folder with the unpacked Chromium. It is created atomically, because several workers may need
+ * it at once.
+ */
 async function unpacked(): Promise<string> {
   const { version } = createRequire(import.meta.url)(
     join(dirname(fileURLToPath(import.meta.resolve('@sparticuz/chromium'))), '../../package.json'),
@@ -58,8 +61,8 @@ async function unpacked(): Promise<string> {
 }
 
 /**
- * Unpacks the package, which writes to TMPDIR. It unpacks its shared libraries only on AWS Lambda, so it runs in a child
- * process with the variables of a Lambda.
+ * Unpacks the package, which writes to TMPDIR. It unpacks its shared libraries only on AWS Lambda, so it runs
+ * in a child process with the variables of a Lambda.
  */
 async function unpackInto(folder: string): Promise<void> {
   const script = `import chromium from '@sparticuz/chromium'; await chromium.executablePath();`;

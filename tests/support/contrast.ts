@@ -1,6 +1,6 @@
 /**
- * Returns the texts of a page with less contrast than WCAG 2.2 AA requires (4.5 to 1), with their ratio. It runs in the
- * browser, so it contains all its helpers. Disabled controls are exempt.
+ * Returns the texts of a page with less contrast than WCAG 2.2 AA requires (4.5 to 1), with their ratio. It
+ * runs in the browser, so it contains all its helpers. Disabled controls are exempt.
  */
 export function lowContrasts(): string[] {
   type Colour = readonly [red: number, green: number, blue: number, alpha: number];

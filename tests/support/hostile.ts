@@ -58,7 +58,9 @@ export class Bystanders {
     );
   }
 
-  /** Fails unless each client receives the messages of both, the server answers, and it has logged no error. */
+  /**
+   * Fails unless each client receives the messages of both, the server answers, and it has logged no error.
+   */
   async noticeNothing(): Promise<void> {
     const n = ++this.#exchanges;
     for (const speaker of this.#clients) {

@@ -1,6 +1,7 @@
 /**
- * The test matrix: the oldest and the newest supported PostgreSQL, times the two change sources. `npm test` runs a test
- * on the cells that its file names; `npm run test:matrix` (TEST_MATRIX=full) runs it on all of them.
+ * The test matrix: the oldest and the newest supported PostgreSQL, times the two change sources. `npm test`
+ * runs a test on the cells that its file names; `npm run test:matrix` (TEST_MATRIX=full) runs it on all of
+ * them.
  */
 const POSTGRES_VERSIONS = ['newest', 'oldest'] as const;
 export type PostgresVersion = (typeof POSTGRES_VERSIONS)[number];

@@ -17,7 +17,10 @@ export class PostgresProgram {
     return new PostgresProgram(await buildProgram('postgres-child-entry.ts'));
   }
 
-  /** Starts a process and returns its first answer. `account`: the system account to run as, which requires root. */
+  /**
+   * Starts a process and returns its first answer. `account`: the system account to run as, which requires
+   * root.
+   */
   async start(
     options: { dataDir: string; caches?: readonly string[] },
     account?: { uid: number; gid: number },
@@ -36,7 +39,10 @@ export class PostgresProgram {
     throw new Error('the process ended without an answer');
   }
 
-  /** Returns whether this account can run the program; it cannot when the checkout is in a private home directory. */
+  /**
+   * Returns whether this account can run the program; it cannot when the checkout is in a private home
+   * directory.
+   */
   async canRunAs(account: { uid: number; gid: number }): Promise<boolean> {
     const child = spawn(process.execPath, ['--check', this.#program.file], {
       ...account,

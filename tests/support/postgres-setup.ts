@@ -10,7 +10,8 @@ declare module 'vitest' {
 
 /** Serves the shared PostgreSQL servers of a test run; returns a function that stops them. */
 export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
-  // Every project inherits this setup. Only the root runs it, because all projects inherit the root's context.
+  // Every project inherits this setup. Only the root runs it, because all projects inherit the root's
+  // context.
   if (!project.isRootProject()) return undefined;
   const shared = new SharedPostgres();
   project.provide('sharedPostgres', await shared.listen());

@@ -25,8 +25,8 @@ const FAST_SETTINGS = ['fsync = off', 'full_page_writes = off'];
 const run = promisify(execFile);
 
 /**
- * Starts a PostgreSQL in `dataDir`, which must not exist. Copies a prepared cluster, because initdb takes seconds. Uses the
- * newest version when the platform has no package of the requested one.
+ * Starts a PostgreSQL in `dataDir`, which must not exist. Copies a prepared cluster, because initdb takes
+ * seconds. Uses the newest version when the platform has no package of the requested one.
  */
 export async function startPreparedPostgres(
   dataDir: string,
@@ -46,7 +46,9 @@ export async function placePreparedCluster(dataDir: string): Promise<void> {
   if (shipped !== undefined) await copy(await preparedFolder(shipped), dataDir);
 }
 
-/** Returns the data folder of a prepared cluster in `node_modules/.cache`, created atomically on first use. */
+/**
+ * Returns the data folder of a prepared cluster in `node_modules/.cache`, created atomically on first use.
+ */
 async function preparedFolder(shipped: PlatformPackage): Promise<string> {
   const digest = createHash('sha256')
     .update(await readFile(CLUSTER_SOURCE))
@@ -55,7 +57,8 @@ async function preparedFolder(shipped: PlatformPackage): Promise<string> {
   const cache = join(ROOT, 'node_modules', '.cache');
   const folder = join(cache, `cluster-${shipped.build}-${digest.slice(0, 12)}`);
   if (existsSync(folder)) return folder;
-  // The account that runs PostgreSQL may have no access to this checkout, but always has to the temporary folder.
+  // The account that runs PostgreSQL may have no access to this checkout, but always has to the temporary
+  // folder.
   const name = `goforward-draft-${randomBytes(6).toString('hex')}`;
   const [made, draft] = [join(tmpdir(), name), join(cache, name)];
   try {

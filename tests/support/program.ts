@@ -11,7 +11,10 @@ export interface Program {
   remove(): Promise<void>;
 }
 
-/** Bundles a file of this folder with the product's sources. The bundle is below node_modules, to resolve dependencies. */
+/**
+ * Bundles a file of this folder with the product's sources. The bundle is below node_modules, to resolve
+ * dependencies.
+ */
 export async function buildProgram(entry: string): Promise<Program> {
   const cache = join(ROOT, 'node_modules/.cache');
   await mkdir(cache, { recursive: true });

@@ -73,7 +73,10 @@ export interface RawConnectOptions {
   readonly first?: readonly Buffer[];
 }
 
-/** A WebSocket client that breaks the rules: it answers neither pings nor close frames, and sends frames of any shape. */
+/**
+ * A WebSocket client that breaks the rules: it answers neither pings nor close frames, and sends frames of
+ * any shape.
+ */
 export class RawWebSocket extends RawSocket {
   readonly messages: Received[] = [];
   readonly pongs: Buffer[] = [];
@@ -182,7 +185,10 @@ export function handshake(
   return `GET /realtime/channels/${channel}/ws?${search} HTTP/1.1\r\n${text.join('\r\n')}\r\n\r\n`;
 }
 
-/** Returns the complete frame at the start of `bytes`; servers send final, unmasked frames. Undefined: incomplete. */
+/**
+ * Returns the complete frame at the start of `bytes`; servers send final, unmasked frames. Undefined:
+ * incomplete.
+ */
 function frameAt(bytes: Buffer): { opcode: number; payload: Buffer; end: number } | undefined {
   const [first = 0, second = 0] = bytes;
   const start = second < 126 ? 2 : second === 126 ? 4 : 10;

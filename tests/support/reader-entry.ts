@@ -14,7 +14,9 @@ import type {
 export interface ReaderOptions {
   readonly url: string;
   readonly slot: string;
-  /** Every change is appended to this file before it is acknowledged: `<commit LSN> <index> <first column>`. */
+  /**
+   * Every change is appended to this file before it is acknowledged: `<commit LSN> <index> <first column>`.
+   */
   readonly file: string;
 }
 

@@ -23,7 +23,9 @@ export interface Filter {
   readonly condition?: string;
 }
 
-/** Creates a channel if needed and subscribes it to a table, as a server admin. Returns the subscription's id. */
+/**
+ * Creates a channel if needed and subscribes it to a table, as a server admin. Returns the subscription's id.
+ */
 export async function subscribe(server: TestServer, channel: string, filter: Filter): Promise<string> {
   const token = await server.token('root', 'admin');
   const made = await server.call('POST', '/realtime/channels', { token, body: { name: channel } });

@@ -29,8 +29,9 @@ interface Running {
 }
 
 /**
- * Runs the PostgreSQL servers that all test files of a run share: at most one per version, started when a test first
- * requests it. Tests run in processes of their own and request it by HTTP. A run that needs none starts none.
+ * Runs the PostgreSQL servers that all test files of a run share: at most one per version, started when a
+ * test first requests it. Tests run in processes of their own and request it by HTTP. A run that needs none
+ * starts none.
  */
 export class SharedPostgres {
   readonly #running = new Map<PostgresVersion, Promise<Running>>();

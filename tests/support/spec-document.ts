@@ -20,7 +20,10 @@ const PATH = process.env.SPEC_DOCUMENT;
 /** Whether `SPEC_DOCUMENT` names the specification. */
 export const hasSpecDocument = PATH !== undefined && PATH !== '';
 
-/** Returns the title of a group of tests that need the document. When they are skipped, title and output say why. */
+/**
+ * Returns the title of a group of tests that need the document. When they are skipped, title and output say
+ * why.
+ */
 export function specTitle(title: string): string {
   if (hasSpecDocument) return title;
   const why = 'skipped: SPEC_DOCUMENT does not name the document';
@@ -28,7 +31,9 @@ export function specTitle(title: string): string {
   return `${title} (${why})`;
 }
 
-/** The specification's Markdown file. Finds examples by section and content; a missing example is an error. */
+/**
+ * The specification's Markdown file. Finds examples by section and content; a missing example is an error.
+ */
 export class SpecDocument {
   readonly blocks: readonly SpecBlock[];
 

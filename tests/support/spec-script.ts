@@ -1,7 +1,9 @@
 import { createContext, runInContext } from 'node:vm';
 import { WebSocket } from 'ws';
 
-/** Runs a script of the document in a VM context of its own, keeps what it logs and can speed up its timers. */
+/**
+ * Runs a script of the document in a VM context of its own, keeps what it logs and can speed up its timers.
+ */
 export class SpecScript {
   readonly logged: string[] = [];
   readonly errors: string[] = [];

@@ -1,6 +1,7 @@
 /**
- * Returns how an answer differs from the document's: fields that are missing, of another type or not in the document,
- * and different texts in `message`, `error`, `code` and `details`. `extra` names the fields that PROTOCOL.md adds.
+ * Returns how an answer differs from the document's: fields that are missing, of another type or not in the
+ * document, and different texts in `message`, `error`, `code` and `details`. `extra` names the fields that
+ * PROTOCOL.md adds.
  */
 export function departures(
   documented: unknown,

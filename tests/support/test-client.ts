@@ -45,7 +45,9 @@ export interface Ending {
   readonly reason: string;
 }
 
-/** A WebSocket client that keeps all messages, validates them against the schemas, and can wait for a message. */
+/**
+ * A WebSocket client that keeps all messages, validates them against the schemas, and can wait for a message.
+ */
 export class TestClient {
   readonly socket: WebSocket;
   readonly received: Received[] = [];
@@ -73,7 +75,9 @@ export class TestClient {
     });
   }
 
-  /** Returns the next message of this type and event after those already returned; skips messages in between. */
+  /**
+   * Returns the next message of this type and event after those already returned; skips messages in between.
+   */
   next(
     type: string,
     event?: string,

@@ -82,8 +82,9 @@ interface TestServerOptions {
 }
 
 /**
- * Starts a server with these environment variables over the defaults, with row changes off. It gets a new database
- * with only the server's schema, unless the test names its own in `DATABASE_URL`, which is not dropped.
+ * Starts a server with these environment variables over the defaults, with row changes off. It gets a new
+ * database with only the server's schema, unless the test names its own in `DATABASE_URL`, which is not
+ * dropped.
  */
 export async function startTestServer(
   env: Readonly<Record<string, string>> = {},
@@ -105,8 +106,8 @@ export async function startTestServer(
 }
 
 /**
- * Starts a server with its own replication slot and resolves when it streams row changes. Stopping the server drops the
- * slot, unless the test named it.
+ * Starts a server with its own replication slot and resolves when it streams row changes. Stopping the server
+ * drops the slot, unless the test named it.
  */
 export async function startRowChangeServer(
   env: Readonly<Record<string, string>> = {},
@@ -135,7 +136,10 @@ async function streaming(server: Pick<TestServer, 'call'>): Promise<void> {
   });
 }
 
-/** Starts a server with only a port and a temporary data folder set: a generated secret and the embedded PostgreSQL. */
+/**
+ * Starts a server with only a port and a temporary data folder set: a generated secret and the embedded
+ * PostgreSQL.
+ */
 export async function startUnconfiguredServer(): Promise<TestServer> {
   const folder = await mkdtemp(join(tmpdir(), 'goforward-test-'));
   const variables = { REALTIME_DATA_DIR: folder };

@@ -2,7 +2,10 @@ import { type JWTPayload, SignJWT } from 'jose';
 
 type Key = Parameters<SignJWT['sign']>[0];
 
-/** Signs a token with any claims and any key. Valid for an hour unless `exp` is given; `exp: null` never expires. */
+/**
+ * Signs a token with any claims and any key. Valid for an hour unless `exp` is given; `exp: null` never
+ * expires.
+ */
 export async function signClaims(
   claims: Omit<JWTPayload, 'exp'> & { readonly exp?: number | null },
   key: string | Key,

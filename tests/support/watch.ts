@@ -10,7 +10,10 @@ export class Watch {
     for (const check of this.#checks) check();
   }
 
-  /** Resolves with the first result of `find` that is not undefined; rejects when it throws, or after the timeout. */
+  /**
+   * Resolves with the first result of `find` that is not undefined; rejects when it throws, or after the
+   * timeout.
+   */
   until<T>(find: () => T | undefined, what: () => string, timeoutMs = TIMEOUT_MS): Promise<T> {
     return new Promise((resolve, reject) => {
       const end = () => {

@@ -6,7 +6,10 @@ const validators = new Map(
   Object.entries(SERVER_MESSAGES).map(([name, schema]) => [name, Compile(withoutOtherFields(schema))]),
 );
 
-/** Returns how a server message violates the protocol's schemas, including unknown fields; undefined if it does not. */
+/**
+ * Returns how a server message violates the protocol's schemas, including unknown fields; undefined if it
+ * does not.
+ */
 export function problemOnTheWire(message: {
   readonly type: string;
   readonly event: string;
