@@ -65,9 +65,9 @@ export class Bystanders {
     const n = ++this.#exchanges;
     for (const speaker of this.#clients) {
       speaker.send({ type: 'message', event: 'bystander', payload: { n } });
-      const heard = await Promise.all(this.#clients.map((client) => client.next('message', 'bystander')));
-      const expected = { payload: { n }, user_id: heard[0]?.user_id };
-      for (const message of heard) expect(message).toMatchObject(expected);
+      const received = await Promise.all(this.#clients.map((client) => client.next('message', 'bystander')));
+      const expected = { payload: { n }, user_id: received[0]?.user_id };
+      for (const message of received) expect(message).toMatchObject(expected);
     }
     for (const client of this.#clients) expect(client.all('system', 'error')).toEqual([]);
     expect((await this.#server.call('GET', '/healthz')).status).toBe(200);
