@@ -33,6 +33,8 @@ const SETTINGS = {
   REALTIME_MESSAGE_RATE: '1000000/s, burst 1000000',
   REALTIME_MAX_USERS_PER_CHANNEL: '100000',
   REALTIME_LOG_LEVEL: 'warn',
+  // The port is read from the startup banner, which the server does not print with JSON logs.
+  REALTIME_LOG_FORMAT: 'pretty',
 };
 
 /**
