@@ -1,16 +1,17 @@
 import { defineConfig } from 'vitest/config';
 
-const everywhere = (suffix: string) => [
+const filesWith = (suffix: string) => [
   `packages/*/src/**/*${suffix}`,
   `tests/**/*${suffix}`,
   `bench/**/*${suffix}`,
 ];
 
 /**
- * Test files say by their suffix what they need, and each suffix is a project of its own: nothing, a
- * PostgreSQL, a whole server (in this process or as one of its own), a browser.
+ * The projects with their timeouts. The suffix of a test file names its project and what it needs: `pg`
+ * PostgreSQL, `e2e` a server (in this process or a child process), `browser` a browser. Other test files need
+ * nothing.
  */
-const NEEDS = {
+const TIMEOUTS = {
   pg: { testTimeout: 30_000, hookTimeout: 60_000 },
   e2e: { testTimeout: 60_000, hookTimeout: 60_000 },
   browser: { testTimeout: 60_000, hookTimeout: 120_000 },
@@ -20,9 +21,10 @@ export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'] } },
   test: {
-    // Every core: most tests wait for a server, a browser or a database more than they compute.
+    // Use every core: most tests wait for a server, a browser or a database rather than compute.
     maxWorkers: '100%',
-    // No module has state, so files of one worker share what they import instead of each loading the server anew.
+    // Modules have no state, so the files of one worker share their imports instead of each loading the
+    // server.
     isolate: false,
     globalSetup: ['tests/support/postgres-setup.ts'],
     projects: [
@@ -31,15 +33,15 @@ export default defineConfig({
         test: {
           name: 'pure',
           testTimeout: 30_000,
-          include: everywhere('.test.ts'),
-          exclude: Object.keys(NEEDS).flatMap((need) => everywhere(`.${need}.test.ts`)),
+          include: filesWith('.test.ts'),
+          exclude: Object.keys(TIMEOUTS).flatMap((project) => filesWith(`.${project}.test.ts`)),
         },
       },
-      ...Object.entries(NEEDS).map(([name, timeouts]) => ({
+      ...Object.entries(TIMEOUTS).map(([name, timeouts]) => ({
         extends: true as const,
         test: {
           name,
-          include: everywhere(`.${name}.test.ts`),
+          include: filesWith(`.${name}.test.ts`),
           ...timeouts,
         },
       })),

@@ -1,14 +1,14 @@
-// The load client, a process of its own: it opens the members of one server, publishes, and checks what
-// every member gets. Its parent tells it what to do (support/load-client-process.mjs).
+// The load client, a child process: it opens the members of one server, publishes, and checks what every
+// member receives. Its parent sends it commands (support/load-client-process.mjs).
 import { isDelivered, published } from './support/bench-message.mjs';
 import { Member } from './support/member.mjs';
 
 const OPENING_AT_ONCE = 32;
-/** A tick that has not reached everybody by then has lost something. */
+/** A tick that takes longer counts as lost. */
 const TICK_TIMEOUT_MS = 30_000;
-/** One of so many messages is compared word for word. */
+/** One in this many messages is checked completely. */
 const SAMPLE = 997;
-/** Nothing comes for so long: what the connecting set off is over. */
+/** Without messages for this long, the traffic after connecting is over. */
 const QUIET_MS = 500;
 
 /** @type {Member[]} */
@@ -26,7 +26,7 @@ let tickEnded;
 const listener = {
   message(json, number) {
     outstanding -= 1;
-    if (outstanding < 0) listener.fault(`message ${number} came once too often`);
+    if (outstanding < 0) listener.fault(`message ${number} was delivered once too often`);
     if (++sinceSample === SAMPLE) {
       sinceSample = 0;
       if (!isDelivered(json(), number, publisherId))
@@ -41,14 +41,14 @@ const listener = {
 };
 
 const commands = {
-  /** Opens one member for each path; the first one publishes. */
+  /** Opens one member per path; the first one publishes. */
   async open({ port, paths, userId }) {
     publisherId = userId;
     const waiting = [...paths].reverse();
     const openOne = async () => {
       for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
-        const place = members.push(/** @type {any} */ (undefined)) - 1;
-        members[place] = await Member.open({ port, path }, listener);
+        const index = members.push(/** @type {any} */ (undefined)) - 1;
+        members[index] = await Member.open({ port, path }, listener);
       }
     };
     await Promise.all(Array.from({ length: OPENING_AT_ONCE }, openOne));
@@ -56,7 +56,10 @@ const commands = {
     return { members: members.length };
   },
 
-  /** Publishes `perTick` messages in one write, waits until all members have all of them, and so on for `ms`. */
+  /**
+   * For `ms`, repeatedly publishes `perTick` messages in one write and waits until all members have all of
+   * them.
+   */
   async publish({ perTick, ms }) {
     const started = performance.now();
     const tickMs = [];
@@ -64,7 +67,7 @@ const commands = {
     return { deliveries: tickMs.length * perTick * members.length, tickMs };
   },
 
-  /** Nothing may still come that nobody published. */
+  /** Waits until no messages arrive, and fails if an unpublished one did. */
   async settle() {
     await quiet();
     return {};

@@ -1,10 +1,10 @@
-// What we are measured against: a server as one writes it with `ws` in a few lines. It does the work that
-// no such server can leave out (parse, envelope, one JSON.stringify a message) and `ws.send(string)` to each
-// member; no authentication, no presence, no limits.
+// The server that fan-out compares ours with: a few lines with `ws`. It does only what every such server must
+// do: parse, add the envelope, one JSON.stringify per message, and `ws.send(string)` to each member. It has
+// no authentication, no presence and no limits.
 import { randomInt } from 'node:crypto';
 import { createRequire } from 'node:module';
 
-// The very copy of `ws` that our server uses.
+// The same copy of `ws` that our server uses.
 const { WebSocketServer } = createRequire(new URL('../packages/server/package.json', import.meta.url))('ws');
 
 /** @type {Map<string, Set<import('ws').WebSocket>>} */

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The entry of `npm run bench`: runs all benchmarks, or those that are named; with --against, for two versions in turn.
+// The entry point of `npm run bench`: runs all benchmarks or the named ones. With --against it compares two
+// versions.
 import { parseArgs } from 'node:util';
 import * as changes from './changes.mjs';
 import * as fanOut from './fan-out.mjs';
@@ -12,8 +13,8 @@ import * as visibility from './visibility.mjs';
 import * as writers from './writers.mjs';
 
 /**
- * What each file of a benchmark exports: `measure` makes one round with a build of the server and answers the values by
- * the names of their metrics, which say the unit; `report` holds the rounds against the targets, as text.
+ * The exports of a benchmark's file. `measure` runs one round with a build of the server and returns values
+ * by metric name, which includes the unit. `report` returns a text that compares the rounds with the targets.
  * @typedef {{
  *   summary: string, title: string, rounds: number,
  *   measure(build: import('./support/build.mjs').Build, round: number): Promise<Record<string, number>>,
@@ -33,22 +34,22 @@ const BENCHMARKS = new Map([
 
 const HELP = `Usage: npm run bench -- [<benchmark>]... [--rounds <n>] [--against <commit>]
 
-Runs the benchmarks that are named, or all of them, one after the other:
+Runs the named benchmarks, or all of them, one after the other:
 
 ${[...BENCHMARKS].map(([name, { summary }]) => `  ${name.padEnd(12)}  ${summary}`).join('\n')}
 
-  --rounds <n>        Measure so many times and take medians (changes, fan-out, writers: 3, others: 1).
-  --against <commit>  Build that commit in a temporary git worktree and measure it and this checkout in turn;
-                      the order changes with the round. Prints both medians and the ratio for each metric.
-                      Twice the time. The worktree is removed at the end.
-  --list              Only name the benchmarks.
-  --help              This text.
+  --rounds <n>        Number of rounds; results are medians (default: 3 for changes, fan-out and writers, else 1).
+  --against <commit>  Build this commit in a temporary git worktree and measure it and this checkout alternately.
+                      Prints both medians and their ratio for each metric. Takes twice the time. The worktree is
+                      removed at the end.
+  --list              List the benchmarks and exit.
+  --help              Print this text and exit.
 
-Exits 0 when everything was measured, 1 when a run is void (something was missing or out of order) or
-could not be made, 2 for invalid arguments. What a benchmark measures and how: bench/README.md.`;
+Exits with 0 on success, 1 when a run is void (a message was missing or out of order) or could not be started,
+2 for invalid arguments. bench/README.md describes what each benchmark measures.`;
 
-/** What the arguments ask for; null when they are invalid. */
-function asked(args) {
+/** Returns the parsed arguments; null if they are invalid. */
+function parseOptions(args) {
   try {
     const { values, positionals } = parseArgs({
       args,
@@ -62,11 +63,11 @@ function asked(args) {
     });
     const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
     if (rounds !== undefined && !(Number.isInteger(rounds) && rounds > 0)) {
-      throw new Error(`--rounds takes a whole number above 0, not ${values.rounds}.`);
+      throw new Error(`--rounds takes an integer above 0, not ${values.rounds}.`);
     }
     const unknown = positionals.find((name) => !BENCHMARKS.has(name));
     if (unknown !== undefined) {
-      throw new Error(`There is no benchmark ${unknown}, only ${[...BENCHMARKS.keys()].join(', ')}.`);
+      throw new Error(`Unknown benchmark ${unknown}. Benchmarks: ${[...BENCHMARKS.keys()].join(', ')}.`);
     }
     return { ...values, rounds, names: positionals.length > 0 ? positionals : [...BENCHMARKS.keys()] };
   } catch (error) {
@@ -76,7 +77,7 @@ function asked(args) {
 }
 
 async function main() {
-  const options = asked(process.argv.slice(2));
+  const options = parseOptions(process.argv.slice(2));
   if (options === null) return 2;
   if (options.help) {
     process.stdout.write(`${HELP}\n`);
@@ -107,10 +108,10 @@ async function main() {
   }
 }
 
-/** Runs one benchmark and prints what it measured. @param {import('./support/build.mjs').Build} [other] */
-async function measure(name, asked, other) {
+/** Runs one benchmark and prints its results. @param {import('./support/build.mjs').Build} [other] */
+async function measure(name, requestedRounds, other) {
   const benchmark = BENCHMARKS.get(name);
-  const rounds = asked ?? benchmark.rounds;
+  const rounds = requestedRounds ?? benchmark.rounds;
   process.stdout.write(`${name}: ${benchmark.title}; ${rounds} ${rounds === 1 ? 'round' : 'rounds'}\n\n`);
   const builds = other === undefined ? [THIS_CHECKOUT] : [THIS_CHECKOUT, other];
   try {
@@ -122,7 +123,7 @@ async function measure(name, asked, other) {
   }
 }
 
-// The servers and the worktree are removed by the handlers of 'exit'.
+// The 'exit' handlers stop the servers and remove the worktree.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
 try {
   process.exitCode = await main();

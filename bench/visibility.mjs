@@ -8,8 +8,8 @@ import {
   changeStats,
   connectTo,
   counter,
+  enableTable,
   joinAs,
-  optIn,
   subscribe,
 } from './support/row-changes.mjs';
 import { startOurs } from './support/servers.mjs';
@@ -18,18 +18,20 @@ import { figures, table } from './support/table.mjs';
 import { VoidRun } from './support/void-run.mjs';
 
 export const summary =
-  'row changes behind policies, by tier and by the number of members, beside one statement per change and member';
+  'row changes with row level security, by tier and number of members, compared with one statement per change and member';
 
 const MEMBERS = [100, 1_000, 10_000];
-const CHANGES_A_TRANSACTION = 100;
+const CHANGES_PER_TRANSACTION = 100;
 const ONE_BY_ONE_CHANGES = 10;
-/** Changes that nobody is to get. */
-const IDLE_CHANGES = 5_000;
-/** Members of a room, which has the id of the first of them. */
+/** Changes that no member may receive. */
+const UNDELIVERED_CHANGES = 5_000;
+/** Members per room; a room has the id of its first member. */
 const ROOM = 10;
 const PLOT = fileURLToPath(new URL('./visibility.svg', import.meta.url));
 
-/** The same rows to the same users, each change to one of them, in three tiers; and membership of a room, of ten members each. */
+/**
+ * The owner policy in three tiers, where each change goes to one user, and membership of rooms of ten users.
+ */
 const PATTERNS = [
   {
     name: 'owner, INDEXED',
@@ -59,10 +61,10 @@ const PATTERNS = [
 ];
 
 const ONE_BY_ONE = 'one statement per change and member, 1,000 members: changes/s';
-/** How many changes were evaluated that no member could get. */
-const IDLE = {
-  unsubscribed: 'evaluated, of a table without subscriptions',
-  unwanted: 'evaluated, of a table whose condition matches no row',
+/** The number of changes that were evaluated although no member could receive them. */
+const EVALUATED = {
+  unsubscribed: 'evaluated changes of a table without subscriptions',
+  unmatched: 'evaluated changes of a table whose condition matches no row',
 };
 
 export const title = `${MEMBERS.join(', ')} members`;
@@ -75,16 +77,16 @@ export async function measure(build) {
   for (const members of MEMBERS) {
     const server = await startOurs(build);
     try {
-      const { patterns, oneByOne: slow } = await deliver(server, members);
+      const { patterns, oneByOneRate } = await measurePatterns(server, members);
       patterns.forEach(({ rate, cpu }, n) => {
         values[rateOf(PATTERNS[n].name, members)] = rate;
         values[cpuOf(PATTERNS[n].name, members)] = cpu;
       });
-      if (slow !== undefined) values[ONE_BY_ONE] = slow;
+      if (oneByOneRate !== undefined) values[ONE_BY_ONE] = oneByOneRate;
       if (members === MEMBERS[0]) {
-        const { unsubscribed, unwanted } = await evaluatedForNobody(server);
-        values[IDLE.unsubscribed] = unsubscribed;
-        values[IDLE.unwanted] = unwanted;
+        const { unsubscribed, unmatched } = await countEvaluated(server);
+        values[EVALUATED.unsubscribed] = unsubscribed;
+        values[EVALUATED.unmatched] = unmatched;
       }
     } finally {
       await server.stop();
@@ -97,7 +99,7 @@ export async function measure(build) {
 /** Also writes bench/visibility.svg. @param {readonly Record<string, number>[]} samples */
 export function report(samples) {
   const middle = (metric) => median(samples.map((values) => values[metric]));
-  const verdict = (isHeld) => (isHeld ? 'held' : 'MISSED');
+  const verdict = (isMet) => (isMet ? 'met' : 'MISSED');
   const rows = MEMBERS.flatMap((members) =>
     PATTERNS.map(({ name, targets }) => {
       const rate = middle(rateOf(name, members));
@@ -108,7 +110,7 @@ export function report(samples) {
   );
   const [indexed] = PATTERNS;
   const growth = middle(rateOf(indexed.name, 10_000)) / middle(rateOf(indexed.name, 1_000));
-  const idle = Object.values(IDLE).map((metric) => {
+  const evaluated = Object.values(EVALUATED).map((metric) => {
     const most = Math.max(...samples.map((values) => values[metric]));
     return [metric, String(most), '0', verdict(most === 0)];
   });
@@ -117,20 +119,27 @@ export function report(samples) {
     table(['policy', 'members', 'changes/s, WAL to sockets', 'per CPU second', 'target', ''], rows),
     table(
       ['', 'shown', 'target', ''],
-      [[`${indexed.name}: 10,000 members beside 1,000`, figures(growth), '0.5', verdict(growth >= 0.5)]],
+      [
+        [
+          `${indexed.name}: changes/s at 10,000 members divided by 1,000`,
+          figures(growth),
+          '0.5',
+          verdict(growth >= 0.5),
+        ],
+      ],
     ),
     `${ONE_BY_ONE}: ${figures(middle(ONE_BY_ONE))}`,
-    table([`of ${IDLE_CHANGES} changes`, 'most', 'target', ''], idle),
-    'bench/visibility.svg is written.',
+    table([`of ${UNDELIVERED_CHANGES} changes`, 'most', 'target', ''], evaluated),
+    'bench/visibility.svg written.',
   ].join('\n\n');
 }
 
 /** @param {(metric: string) => number} middle */
 function plot(middle) {
   const svg = logPlot({
-    title: 'What a row change costs that one of the members may see (of a room: ten)',
+    title: 'Server CPU per row change that one member may see (membership: ten members)',
     x: 'members',
-    y: 'microseconds of CPU of the server, WAL to socket',
+    y: 'microseconds, from the WAL to the sockets',
     lines: PATTERNS.map(({ name }) => ({
       name,
       points: MEMBERS.map((members) => [members, 1_000_000 / middle(cpuOf(name, members))]),
@@ -147,8 +156,10 @@ function cpuOf(name, members) {
   return `${name}, ${members} members: changes per CPU second`;
 }
 
-/** Each pattern in turn, to the same members; and, at the end, one by one. */
-async function deliver(server, members) {
+/**
+ * Measures each pattern with the same members and, with 1,000 members, one statement per change and member.
+ */
+async function measurePatterns(server, members) {
   const client = await connectTo(server);
   await subscribe(server, 'bench', { table: 'messages' });
   const users = Array.from({ length: members }, () => randomUUID());
@@ -156,9 +167,9 @@ async function deliver(server, members) {
   const sockets = [];
   for (const user of users) sockets.push(await joinAs(server, 'bench', user, () => add()));
   const write = async (count, readers) => {
-    for (let n = 0; n < count; n += CHANGES_A_TRANSACTION) {
+    for (let n = 0; n < count; n += CHANGES_PER_TRANSACTION) {
       const owners = Array.from(
-        { length: Math.min(count, CHANGES_A_TRANSACTION) },
+        { length: Math.min(count, CHANGES_PER_TRANSACTION) },
         (_, i) => users[((n + i) * readers) % members],
       );
       await client.query(
@@ -175,10 +186,10 @@ async function deliver(server, members) {
     users.map((_, n) => users[n - (n % ROOM)]),
     users,
   ]);
-  await optIn(server, 'room_members');
+  await enableTable(server, 'room_members');
   for (const { policy, changes, readers = 1 } of PATTERNS) {
     await client.query(`ALTER POLICY messages_select_policy ON messages USING (${policy})`);
-    // The first change finds the policy changed.
+    // The first change makes the server notice the changed policy.
     const first = counter(readers);
     add = first.add;
     await write(1, readers);
@@ -192,43 +203,49 @@ async function deliver(server, members) {
   }
   for (const socket of sockets) socket.leave();
   await client.query(`ALTER POLICY messages_select_policy ON messages USING (${PATTERNS[0].policy})`);
-  const slow = members === 1_000 ? await oneByOne(client, users) : undefined;
+  const oneByOneSeconds = members === 1_000 ? await oneByOne(client, users) : undefined;
   await client.end();
-  return { patterns, oneByOne: slow === undefined ? undefined : ONE_BY_ONE_CHANGES / slow };
+  return {
+    patterns,
+    oneByOneRate: oneByOneSeconds === undefined ? undefined : ONE_BY_ONE_CHANGES / oneByOneSeconds,
+  };
 }
 
-/** How many changes were evaluated that nobody could get: of a table without subscriptions, and past a condition. */
-async function evaluatedForNobody(server) {
+/** Counts evaluated changes of a table without subscriptions, and of one whose condition matches no row. */
+async function countEvaluated(server) {
   const client = await connectTo(server);
   await client.query(`
     CREATE TABLE quiet (id bigint PRIMARY KEY, room int);
     ALTER TABLE quiet ENABLE ROW LEVEL SECURITY;
     CREATE POLICY everybody ON quiet USING (true);`);
-  await optIn(server, 'quiet');
+  await enableTable(server, 'quiet');
   const unsubscribed = await evaluatedDuring(server, client);
   await subscribe(server, 'quiet', { table: 'quiet', condition: 'room = -1' });
   const member = await joinAs(server, 'quiet', randomUUID(), () => {
-    throw new VoidRun('a change came that no condition wanted');
+    throw new VoidRun('a change was delivered that matches no condition');
   });
-  const unwanted = await evaluatedDuring(server, client);
+  const unmatched = await evaluatedDuring(server, client);
   member.leave();
   await client.end();
-  return { unsubscribed, unwanted };
+  return { unsubscribed, unmatched };
 }
 
 async function evaluatedDuring(server, client) {
   const before = await changeStats(server);
   const written = await client.query(
-    `INSERT INTO quiet SELECT (SELECT count(*) FROM quiet) + n, n FROM generate_series(1, ${IDLE_CHANGES}) n`,
+    `INSERT INTO quiet SELECT (SELECT count(*) FROM quiet) + n, n FROM generate_series(1, ${UNDELIVERED_CHANGES}) n`,
   );
   const wanted = before.read + written.rowCount;
   let now = before;
-  // Read, and done with: nothing is waited for any more.
+  // Wait until all of them are read and finished.
   while (now.read < wanted || now.lagBytes > 0) now = await changeStats(server);
   return now.evaluated - before.evaluated;
 }
 
-/** As others do it: for each change and subscriber, a statement by the row's key under that user's settings. */
+/**
+ * Runs one statement by the row's key for each change and user, with that user's settings; returns the
+ * seconds.
+ */
 async function oneByOne(client, users) {
   await client.query(`
     CREATE FUNCTION one_by_one(ids bigint[], users text[]) RETURNS int LANGUAGE plpgsql AS $$
@@ -245,7 +262,7 @@ async function oneByOne(client, users) {
       RETURN seen;
     END $$`);
   const { rows } = await client.query(
-    `SELECT array_agg(id) AS ids FROM (SELECT id FROM messages LIMIT ${ONE_BY_ONE_CHANGES}) AS judged`,
+    `SELECT array_agg(id) AS ids FROM (SELECT id FROM messages LIMIT ${ONE_BY_ONE_CHANGES}) AS sample`,
   );
   const started = performance.now();
   await client.query('SELECT one_by_one($1, $2)', [rows[0].ids, users]);

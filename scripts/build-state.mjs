@@ -1,5 +1,5 @@
-// Tells whether `dist` was built from the sources that are here. The digest of their contents is kept beside the build,
-// so it survives a reinstallation, a copy and a Docker COPY, all of which change times and paths.
+// Checks whether `dist` was built from the present sources. It compares a digest of their contents, stored
+// with the build. Times and paths would not do: reinstalling, copying and Docker's COPY change them.
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
@@ -9,8 +9,8 @@ const ENTRY_POINTS = ['packages/protocol/dist/index.js', 'packages/server/dist/c
 const DIGEST_FILE = 'packages/server/dist/.built-from';
 
 /**
- * Returns whether the build is `missing`, `stale` or `current`. Without sources, as in an image that only holds the
- * build, an existing build is current.
+ * Returns whether the build is `missing`, `stale` or `current`. Without sources, as in an image that contains
+ * only the build, an existing build is current.
  */
 export function buildState(root) {
   if (!ENTRY_POINTS.every((path) => existsSync(join(root, path)))) return 'missing';
@@ -23,7 +23,7 @@ export function recordBuild(root, digest) {
   if (digest !== undefined) writeFileSync(join(root, DIGEST_FILE), digest);
 }
 
-/** The digest of everything that the compiler reads; undefined where a package has no sources. */
+/** Returns the digest of everything that the compiler reads; undefined if a package has no sources. */
 export function sourceDigest(root) {
   if (!PACKAGES.every((path) => existsSync(join(root, path, 'src')))) return undefined;
   const files = ['tsconfig.json', 'tsconfig.base.json'].map((name) => join(root, name));

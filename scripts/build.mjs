@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npm run build`: compiles the packages, and records what they were built from for `npm start`.
+// `npm run build`: compiles the packages and records the digest of their sources for `npm start`.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,7 +13,7 @@ if (!existsSync(COMPILER)) {
   process.stderr.write('TypeScript is not installed. Run: npm ci --include=dev\n');
   process.exit(1);
 }
-// Before the build: a source that changes meanwhile makes the build stale.
+// Taken before the build, so that a source that changes during the build makes it stale.
 const digest = sourceDigest(ROOT);
 const { status } = spawnSync(process.execPath, [COMPILER, '-b'], { cwd: ROOT, stdio: 'inherit' });
 if (status === 0) recordBuild(ROOT, digest);

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Writes docs/reference from the tables in code. With --check, only compares and fails on a difference.
+// Writes docs/reference from the tables in code. With --check, compares only, and fails on a difference.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { CLOSE, ERRORS } from '../packages/protocol/dist/index.js';
 import { settingsReference } from '../packages/server/dist/config/describe-settings.js';

@@ -1,17 +1,17 @@
 #!/usr/bin/env node
-// `npm run test:fuzz -- --cases N --seed S`: what is sent against what a SELECT shows, in more cases than `npm test` has time for.
+// `npm run test:fuzz -- --cases N --seed S`: runs the fuzz tests with more cases than `npm test` has time
+// for.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
 const HELP = `Usage: npm run test:fuzz -- [--cases <n>] [--seed <n>]
 
-Random tables, policies, grants, claims, conditions and rows: what the server would send must be what a SELECT
-as that role, with those settings, shows of each row version; also while policies, grants, memberships and claims
-change, through a whole server. The first difference ends the run and is printed
-with its seed, which makes it again.
+Generates random tables, policies, grants, claims, conditions and rows. For each row version, the server must deliver
+exactly the rows that a SELECT with the same role and settings shows. A whole server is also tested while policies,
+grants, memberships and claims change. The run stops at the first difference and prints its seed, to repeat it.
 
-  --cases <n>  Row versions times contexts (100000).
-  --seed <n>   Where to begin (the time of day).`;
+  --cases <n>  Number of row versions times viewers (default: 100000).
+  --seed <n>   The first seed (default: from the clock).`;
 
 const { values } = parseArgs({
   options: { cases: { type: 'string' }, seed: { type: 'string' }, help: { type: 'boolean', short: 'h' } },

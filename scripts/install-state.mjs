@@ -1,13 +1,13 @@
-// Tells whether node_modules holds what package-lock.json asks for, by comparing the two lock files' contents:
-// their times say nothing after a copy.
+// Checks whether node_modules matches package-lock.json, by the contents of the two lock files. Their
+// modification times are meaningless after a copy.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
  * Compares the installed packages with package-lock.json. Optional packages may be missing.
- *
- * @returns {{ production: boolean, development: boolean, hasDev: boolean } | undefined} whether the dependencies needed
- *   to run are complete, whether the dev dependencies are, too, and whether there are any; undefined: nothing is installed
+ * @returns {{ production: boolean, development: boolean, hasDev: boolean } | undefined} `production`: the dependencies
+ *   needed to run are complete; `development`: the dev dependencies are complete, too; `hasDev`: some dev dependencies
+ *   are installed. Undefined: nothing is installed.
  */
 export function installState(root) {
   const wanted = packagesOf(join(root, 'package-lock.json')) ?? {};

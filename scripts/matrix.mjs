@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// `npm run test:matrix`: every test, on every cell of the matrix that it is about (tests/support/matrix.ts).
+// `npm run test:matrix`: runs every test on all cells of the test matrix that apply to it
+// (tests/support/matrix.ts).
 import { spawnSync } from 'node:child_process';
 
 const { status } = spawnSync('npx', ['vitest', 'run', ...process.argv.slice(2)], {

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// Prepares a clone to run: installs packages and builds where these are missing or out of date. With --dev it also
-// installs dev dependencies. Without dependencies of its own, since it runs before there are any.
+// Prepares a clone to run: installs packages and builds if they are missing or out of date. With --dev it
+// also installs dev dependencies. It has no dependencies of its own, because it runs before any are
+// installed.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,12 +14,15 @@ const needsDev = process.argv.includes('--dev');
 const [MAJOR, MINOR] = process.versions.node.split('.').map(Number);
 
 if (MAJOR < 20 || (MAJOR === 20 && MINOR < 19)) {
-  fail(`Node.js 20.19 or later is needed; this is ${process.versions.node}.`);
+  fail(`Node.js 20.19 or later is required; this is ${process.versions.node}.`);
 }
 install();
 build();
 
-/** A tree installed without dev dependencies stays one unless they are needed. */
+/**
+ * Installs missing packages. A clone installed without dev dependencies stays without them unless they are
+ * needed.
+ */
 function install() {
   const installed = installState(ROOT);
   const isProductionTree = installed !== undefined && !installed.hasDev && !needsDev;
@@ -33,7 +37,7 @@ function build() {
   if (!existsSync(join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc'))) {
     const problem = state === 'missing' ? 'The server is not built' : 'The build is older than its sources';
     fail(
-      `${problem}, and TypeScript is not installed. Run: npm ci --include=dev && npm run build (then, for a tree without dev dependencies, npm prune --omit=dev)`,
+      `${problem}, and TypeScript is not installed. Run: npm ci --include=dev && npm run build (and then npm prune --omit=dev to remove dev dependencies again)`,
     );
   }
   run('Building', process.execPath, [join(ROOT, 'scripts', 'build.mjs')]);
@@ -41,7 +45,7 @@ function build() {
 
 /** Runs a command quietly; its output is shown only when it fails. */
 function run(title, command, args) {
-  // To stderr: the caller may print a token, and nothing else, to stdout.
+  // To stderr, because the calling script may print only a token to stdout.
   process.stderr.write(`${title} …\n`);
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     cwd: ROOT,

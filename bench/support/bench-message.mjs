@@ -1,7 +1,7 @@
-/** Bytes of a message as members get it, JSON and envelope included. */
+/** The size of a message as members receive it, including JSON and envelope. */
 export const MESSAGE_BYTES = 200;
 const EVENT = 'bench';
-/** What stands before the sequence number, which has a fixed width, so that it can be found without parsing. */
+/** The text before the sequence number, which has a fixed width: it can be found without parsing. */
 export const MARK = Buffer.from('"payload":{"n":"');
 export const DIGITS = 10;
 
@@ -18,7 +18,7 @@ const PAD = 'x'.repeat(
 );
 
 /**
- * What a publisher sends; with the envelope around it, members get MESSAGE_BYTES.
+ * Returns the message that a publisher sends; members receive it with the envelope, MESSAGE_BYTES in all.
  * @param {number} sequence
  */
 export function published(sequence) {
@@ -27,7 +27,8 @@ export function published(sequence) {
 }
 
 /**
- * Whether a delivered message is whole and says what was published. Versions of the server may add fields of their own.
+ * Returns whether a delivered message is complete and equals the published one. Server versions may add
+ * fields.
  * @param {string} json
  * @param {number} sequence
  * @param {string} userId of the publisher

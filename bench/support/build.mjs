@@ -15,31 +15,34 @@ import { fileURLToPath } from 'node:url';
 
 /** The folder of this checkout. */
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
-/** The scope of our own packages, which npm links into node_modules. */
+/** The scope of the workspace packages, which npm links into node_modules. */
 const OWN_SCOPE = '@goforward';
 
 /**
- * A version of the server that can be started: its name in tables, and the root folder of its checkout.
+ * A built version of the server: its name in tables, and the root folder of its checkout.
  * @typedef {{ name: string, root: string }} Build
  */
 
-/** The build of this checkout, which `npm run bench` has made. @type {Build} */
+/** The build of this checkout, made by `npm run bench`. @type {Build} */
 export const THIS_CHECKOUT = { name: 'this checkout', root: CHECKOUT };
 
-/** A commit that cannot be built: git does not know it, or installing or building fails. */
+/** Thrown when git does not know a commit, or when installing or building it fails. */
 export class BuildError extends Error {}
 
-/** Builds a commit in a temporary git worktree. The worktree exists until `remove`, or until this process exits. */
+/**
+ * Builds a commit in a temporary git worktree. The worktree exists until `remove`, or until this process
+ * exits.
+ */
 export class CommitBuild {
   /** @type {Build} */
   build;
   #remove = () => this.remove();
 
-  /** @param {string} commit anything that names one: a hash, a branch, `HEAD~3` */
+  /** @param {string} commit a hash, a branch or a revision such as `HEAD~3` */
   constructor(commit) {
     const hash = hashOf(commit);
     const root = mkdtempSync(join(tmpdir(), 'goforward-bench-'));
-    // PostgreSQL's programs in it are run by another account when we are root.
+    // When run as root, another account runs the PostgreSQL programs in it.
     chmodSync(root, 0o755);
     this.build = { name: hash.slice(0, 10), root };
     process.once('exit', this.#remove);
@@ -61,14 +64,17 @@ export class CommitBuild {
   }
 }
 
-/** Gives a checkout its node_modules: ours where package-lock.json is the same, else an installation of its own. */
+/** Installs packages: shares those of this checkout if package-lock.json is the same, else runs `npm ci`. */
 function install(root) {
   const lock = (folder) => readFileSync(join(folder, 'package-lock.json'), 'utf8');
   if (lock(root) === lock(CHECKOUT)) shareModules(root);
   else run(root, 'npm', ['ci', '--prefer-offline', '--no-audit', '--no-fund']);
 }
 
-/** Links every installed package of this checkout into another one, which gets its own links to its own packages. */
+/**
+ * Links every installed package of this checkout into another one, except the workspaces, which link to its
+ * own.
+ */
 function shareModules(root) {
   for (const folder of ['', ...readdirSync(join(root, 'packages')).map((name) => join('packages', name))]) {
     const [from, to] = [CHECKOUT, root].map((base) => join(base, folder, 'node_modules'));
@@ -90,11 +96,11 @@ function hashOf(commit) {
   try {
     return git('rev-parse', '--verify', '--quiet', '--end-of-options', `${commit}^{commit}`);
   } catch (cause) {
-    throw new BuildError(`There is no commit ${commit} in the git repository of ${CHECKOUT}.`, { cause });
+    throw new BuildError(`The git repository ${CHECKOUT} has no commit ${commit}.`, { cause });
   }
 }
 
-/** Runs git in this checkout and answers what it printed. @param {readonly string[]} args */
+/** Runs git in this checkout and returns its output. @param {readonly string[]} args */
 function git(...args) {
   const { status, stdout, stderr, error } = spawnSync('git', args, { cwd: CHECKOUT, encoding: 'utf8' });
   if (status === 0) return stdout.trim();

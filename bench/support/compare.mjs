@@ -2,11 +2,11 @@ import { median } from './statistics.mjs';
 import { figures, table } from './table.mjs';
 
 /**
- * Measures two builds in turn, in the same run: each round measures both, and the order changes with the round.
+ * Measures two builds alternately: each round measures both, and the order changes with the round.
  * @param {{ measure(build: import('./build.mjs').Build, round: number): Promise<Record<string, number>> }} benchmark
  * @param {readonly [import('./build.mjs').Build, import('./build.mjs').Build]} builds
  * @param {number} rounds
- * @returns {Promise<Map<import('./build.mjs').Build, Record<string, number>[]>>} what each round has measured
+ * @returns {Promise<Map<import('./build.mjs').Build, Record<string, number>[]>>} the values of each round
  */
 export async function measureInTurn(benchmark, builds, rounds) {
   /** @type {Map<import('./build.mjs').Build, Record<string, number>[]>} */
@@ -21,19 +21,20 @@ export async function measureInTurn(benchmark, builds, rounds) {
 }
 
 /**
- * The medians of both builds for each metric, and the first divided by the second: the median of the rounds' ratios.
+ * Returns a table with the medians of both builds and the ratio of the first to the second for each metric.
+ * The ratio is the median of the rounds' ratios.
  * @param {Map<import('./build.mjs').Build, Record<string, number>[]>} measured
  */
 export function comparison(measured) {
-  const [[first, ours], [second, theirs]] = [...measured];
+  const [[first, ours], [second, others]] = [...measured];
   const rows = Object.keys(ours[0])
-    .filter((metric) => metric in theirs[0])
+    .filter((metric) => metric in others[0])
     .map((metric) => {
-      const ratios = ours.map((values, round) => ratioOf(values[metric], theirs[round][metric]));
+      const ratios = ours.map((values, round) => ratioOf(values[metric], others[round][metric]));
       return [
         metric,
         figures(median(ours.map((values) => values[metric]))),
-        figures(median(theirs.map((values) => values[metric]))),
+        figures(median(others.map((values) => values[metric]))),
         figures(median(ratios)),
         ratios.map(figures).join(' '),
       ];
@@ -41,7 +42,7 @@ export function comparison(measured) {
   return table(['metric', first.name, second.name, 'ratio', 'ratio of each round'], rows);
 }
 
-/** Two zeros are the same: a metric that counts what must not happen is 0 in both. */
+/** Returns 1 for two zeros: metrics that count what must not happen are 0 for both builds. */
 function ratioOf(first, second) {
   return first === second ? 1 : first / second;
 }

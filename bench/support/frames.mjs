@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 export const OPCODE = { text: 0x1, close: 0x8, ping: 0x9, pong: 0xa };
 
 /**
- * A masked frame, as RFC 6455 demands of clients (section 5.3); up to 65,535 bytes.
+ * Builds a masked frame of up to 65,535 bytes, as RFC 6455 requires of clients (section 5.3).
  * @param {number} opcode
  * @param {Buffer} body
  */
@@ -19,19 +19,21 @@ export function clientFrame(opcode, body) {
   return frame;
 }
 
-/** Cuts a server's stream of bytes into frames, whatever pieces it comes in. */
+/** Splits a server's byte stream, received in arbitrary pieces, into frames. */
 export class FrameReader {
   /** @type {(opcode: number, bytes: Buffer, start: number, end: number) => void} */
   #onFrame;
-  /** The beginning of a frame that is not whole yet. @type {Buffer | undefined} */
+  /** The start of an incomplete frame. @type {Buffer | undefined} */
   #rest;
 
-  /** @param {(opcode: number, bytes: Buffer, start: number, end: number) => void} onFrame told where in `bytes` the body is */
+  /**
+   * @param {(opcode: number, bytes: Buffer, start: number, end: number) => void} onFrame gets the position of the body in `bytes`
+   */
   constructor(onFrame) {
     this.#onFrame = onFrame;
   }
 
-  /** @param {Buffer} piece may be overwritten by its owner afterwards */
+  /** @param {Buffer} piece may be overwritten by the caller afterwards */
   read(piece) {
     const bytes = this.#rest === undefined ? piece : Buffer.concat([this.#rest, piece]);
     this.#rest = undefined;
@@ -45,7 +47,7 @@ export class FrameReader {
       else if (head === 4) end += bytes.readUInt16BE(at + 2);
       else end += Number(bytes.readBigUInt64BE(at + 2));
       if (end > bytes.length) break;
-      if ((bytes[at] & 0xf0) !== 0x80 || length > 127) throw new Error('a frame that no server may send');
+      if ((bytes[at] & 0xf0) !== 0x80 || length > 127) throw new Error('the server sent an invalid frame');
       this.#onFrame(bytes[at] & 0x0f, bytes, at + head, end);
       at = end;
     }

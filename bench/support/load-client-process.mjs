@@ -2,14 +2,14 @@ import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { VoidRun } from './void-run.mjs';
 
-/** The load client as its parent sees it: one command at a time, each with one answer. Throws VoidRun. */
+/** Runs the load client in a child process and sends it one command at a time. Throws VoidRun. */
 export class LoadClient {
   #child = fork(fileURLToPath(new URL('../load-client.mjs', import.meta.url)), {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
 
   /**
-   * Opens a member for each path and waits until it is quiet.
+   * Opens a member per path and waits until no more messages arrive.
    * @param {number} port
    * @param {readonly string[]} paths
    * @param {string} userId of the first member, which publishes
@@ -42,7 +42,7 @@ export class LoadClient {
 
   #ask(command) {
     return new Promise((resolve, reject) => {
-      const ended = () => reject(new VoidRun('The load client ended'));
+      const ended = () => reject(new VoidRun('The load client exited'));
       this.#child.once('exit', ended);
       this.#child.once('message', (answer) => {
         this.#child.off('exit', ended);

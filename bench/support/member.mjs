@@ -1,12 +1,12 @@
 import { DIGITS, MARK } from './bench-message.mjs';
 import { RawWebSocket } from './raw-websocket.mjs';
 
-/** Presence and the like, which our server sends beside what is published. */
+/** Messages that our server sends in addition to the published ones: presence and `connected`. */
 const EXPECTED = /^\{"id":"[^"]*","type":"(?:presence"|system","event":"connected")/;
 
 /**
- * What members tell their owner. `message` is called for each published message in its place, `fault` for
- * anything that must not happen.
+ * The callbacks of a member. `message` is called for each published message, in order; `fault` for any
+ * violation.
  * @typedef {{ message(json: () => string, sequence: number): void, fault(text: string): void }} Listener
  */
 
@@ -16,7 +16,7 @@ export class Member {
   #socket;
   /** @type {Listener} */
   #listener;
-  /** Where the mark is in a message: nearly always where it was in the one before. */
+  /** The offset of the mark in a message, nearly always the same as in the previous message. */
   #markAt = -1;
   #next = 0;
 
@@ -40,7 +40,7 @@ export class Member {
     this.#listener = listener;
   }
 
-  /** Bytes that came, of whatever kind. */
+  /** The number of bytes received. */
   get received() {
     return this.#socket?.received ?? 0;
   }
@@ -50,7 +50,7 @@ export class Member {
     this.#socket?.send(messages);
   }
 
-  /** Ends at once and without leaving the port in TIME_WAIT. */
+  /** Closes the connection at once, without leaving the port in TIME_WAIT. */
   leave() {
     this.#socket?.leave();
   }
@@ -61,7 +61,7 @@ export class Member {
 
   #isPublished(bytes, start, end) {
     let mark = start + this.#markAt;
-    // Behind the end there are bytes of other messages.
+    // After the end, the buffer contains other messages.
     if (this.#markAt < 0 || mark + MARK.length + DIGITS > end || !isMark(bytes, mark)) {
       this.#markAt = bytes.subarray(start, end).indexOf(MARK);
       if (this.#markAt < 0) return false;
@@ -71,7 +71,7 @@ export class Member {
     const first = mark + MARK.length;
     for (let i = first; i < first + DIGITS; i++) sequence = sequence * 10 + bytes[i] - 0x30;
     if (sequence !== this.#next) {
-      this.#listener.fault(`message ${sequence} came where ${this.#next} was due`);
+      this.#listener.fault(`message ${sequence} arrived instead of ${this.#next}`);
     }
     this.#next = sequence + 1;
     this.#listener.message(() => bytes.toString('utf8', start, end), sequence);
@@ -79,7 +79,7 @@ export class Member {
   }
 
   #unpublished(json) {
-    if (!EXPECTED.test(json)) this.#listener.fault(`an unexpected message came: ${json}`);
+    if (!EXPECTED.test(json)) this.#listener.fault(`unexpected message: ${json}`);
   }
 }
 

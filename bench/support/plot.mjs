@@ -1,5 +1,5 @@
 /**
- * A plot with both axes logarithmic, as SVG.
+ * Returns an SVG plot with two logarithmic axes.
  * @param {{ title: string, x: string, y: string, lines: readonly { name: string, points: readonly (readonly [number, number])[] }[] }} plot
  */
 export function logPlot({ title, x, y, lines }) {

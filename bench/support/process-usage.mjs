@@ -1,22 +1,22 @@
 import { readFileSync } from 'node:fs';
 
-/** Clock ticks a second in /proc; 100 on every Linux that Node runs on (`getconf CLK_TCK`). */
+/** Clock ticks per second in /proc; 100 on every Linux that Node runs on (`getconf CLK_TCK`). */
 const TICKS_PER_SECOND = 100;
 
 /**
- * Seconds of CPU that the operating system has charged to a process, all its threads, user and system
- * together (proc(5), /proc/<pid>/stat, utime and stime). Resolution: 10 ms.
+ * Returns the CPU time of a process with all its threads, user plus system time, in seconds (proc(5),
+ * /proc/<pid>/stat, utime and stime). Resolution: 10 ms.
  * @param {number} pid
  */
 export function cpuSeconds(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The second field is the command in parentheses, and may hold anything; state is the first one behind it.
+  // The second field is the command in parentheses and may contain anything. The state follows it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
 /**
- * Bytes of memory that a process has resident.
+ * Returns the resident memory of a process in bytes.
  * @param {number} pid
  */
 export function residentBytes(pid) {

@@ -4,16 +4,16 @@ import { clientFrame, FrameReader, OPCODE } from './frames.mjs';
 
 /** The constant of RFC 6455, section 1.3. */
 const HANDSHAKE_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
-/** All connections read into the same buffer, one after the other: what the client itself costs stays small. */
+/** Shared by all connections, which read one after the other, to keep the cost of the client small. */
 const READ_BUFFER = Buffer.alloc(256 * 1024);
 
 /**
- * What a connection tells its owner: where in `bytes` the text of a message is, valid during the call, and anything that
- * must not happen.
+ * The callbacks of a connection. `text` gets the position of a message in `bytes`, valid during the call;
+ * `fault` is called for any violation.
  * @typedef {{ text(bytes: Buffer, start: number, end: number): void, fault(text: string): void }} TextListener
  */
 
-/** A WebSocket connection that costs next to nothing: pings are answered, texts handed on as bytes. */
+/** A WebSocket client with minimal cost: it answers pings and passes text messages on as bytes. */
 export class RawWebSocket {
   /** @type {import('node:net').Socket} */
   #socket;
@@ -26,7 +26,7 @@ export class RawWebSocket {
   /** @type {(() => void) | undefined} */
   #opened;
   #isLeaving = false;
-  /** Bytes that came, of whatever kind. */
+  /** The number of bytes received. */
   received = 0;
 
   /**
@@ -59,7 +59,7 @@ export class RawWebSocket {
     });
     this.#socket.on('close', () => {
       if (this.#opened !== undefined) failed(new Error('closed in the handshake'));
-      else if (!this.#isLeaving) listener.fault('a connection was closed');
+      else if (!this.#isLeaving) listener.fault('a connection closed');
     });
     this.#socket.write(
       `GET ${target.path} HTTP/1.1\r\nHost: 127.0.0.1:${target.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
@@ -74,7 +74,7 @@ export class RawWebSocket {
     );
   }
 
-  /** Ends at once and without leaving the port in TIME_WAIT. */
+  /** Closes the connection at once, without leaving the port in TIME_WAIT. */
   leave() {
     this.#isLeaving = true;
     this.#socket.resetAndDestroy();
@@ -98,7 +98,7 @@ export class RawWebSocket {
     if (end < 0) return;
     const head = bytes.toString('latin1', 0, end);
     if (!head.startsWith('HTTP/1.1 101') || !head.includes(this.#accept)) {
-      throw new Error(`the handshake was answered with ${bytes.toString('utf8')}`);
+      throw new Error(`the handshake failed: ${bytes.toString('utf8')}`);
     }
     this.#handshake = undefined;
     this.#opened?.();
@@ -111,7 +111,7 @@ export class RawWebSocket {
     else if (opcode === OPCODE.ping) {
       this.#socket.write(clientFrame(OPCODE.pong, Buffer.from(bytes.subarray(start, end))));
     } else {
-      this.#listener.fault(`a frame of opcode ${opcode} came`);
+      this.#listener.fault(`unexpected frame with opcode ${opcode}`);
     }
   }
 }

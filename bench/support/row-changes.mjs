@@ -2,49 +2,55 @@ import pg from 'pg';
 import { RawWebSocket } from './raw-websocket.mjs';
 import { VoidRun } from './void-run.mjs';
 
-/** A connection to the server's database. @param {{ databaseUrl: string }} server */
+/** Connects to the server's database. @param {{ databaseUrl: string }} server */
 export async function connectTo({ databaseUrl }) {
   const client = new pg.Client({ connectionString: databaseUrl });
-  // When a run goes wrong, PostgreSQL stops before this connection does.
+  // When a run fails, PostgreSQL stops before this connection is closed.
   client.on('error', () => undefined);
   await client.connect();
   return client;
 }
 
-/** Makes a channel and subscribes it to a table, which that sets up. */
+/** Creates a channel and subscribes it to a table, which also enables the table for row changes. */
 export async function subscribe(server, channel, filter) {
   await request(server, '/realtime/channels', { name: channel });
   await request(server, `/realtime/channels/${channel}/subscribe`, filter);
 }
 
-/** Sets a table up that nobody subscribes to. */
-export async function optIn(server, table) {
+/** Enables a table for row changes without subscribing to it. */
+export async function enableTable(server, table) {
   await request(server, `/realtime/triggers/${table}`, {});
 }
 
-/** As the server admin; without a body it is a GET. @param {{ port: number, token(user: { userId: string, role: string }): string }} server @param {string} path @param {object} [body] */
+/**
+ * Sends a request as a server admin: a POST with a body, else a GET.
+ * @param {{ port: number, token(user: { userId: string, role: string }): string }} server
+ * @param {string} path
+ * @param {object} [body]
+ */
 async function request(server, path, body) {
   const token = server.token({ userId: 'root', role: 'admin' });
   const answer = await fetch(`http://127.0.0.1:${server.port}${path}`, {
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
     ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
   });
-  if (!answer.ok) throw new VoidRun(`${path} answered ${answer.status} ${await answer.text()}`);
+  if (!answer.ok) throw new VoidRun(`${path} failed: ${answer.status} ${await answer.text()}`);
   return answer.json();
 }
 
-/** Every row change begins so, behind its id. */
+/** The type of a row change, which follows the id in the message. */
 const CHANGE = Buffer.from('"type":"database_change"');
-/** Where that stands: ids are no longer. */
-const HEAD = 128;
+/** The type starts within this many bytes, because ids are shorter. */
+const TYPE_WITHIN = 128;
 
 /**
- * Joins as a user and resolves when the server has said `connected`; `onChange` is called for each row change with a
- * function that gives its text. `cursor`: where it was, so that it gets what it missed.
+ * Joins as a user and resolves when the server has sent `connected`. `onChange` is called for each row change
+ * with a function that returns its text. With a `cursor` the connection resumes there and gets the missed
+ * changes.
  */
 export async function joinAs(server, channel, userId, onChange, cursor) {
-  const back = cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`;
-  const path = `${server.path(channel, { userId, role: 'user' })}&presence=none${back}`;
+  const resume = cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+  const path = `${server.path(channel, { userId, role: 'user' })}&presence=none${resume}`;
   let connected = () => {};
   const isConnected = new Promise((resolve) => {
     connected = () => resolve(undefined);
@@ -53,7 +59,7 @@ export async function joinAs(server, channel, userId, onChange, cursor) {
     { port: server.port, path },
     {
       text: (bytes, start, end) => {
-        if (bytes.subarray(start, Math.min(end, start + HEAD)).includes(CHANGE))
+        if (bytes.subarray(start, Math.min(end, start + TYPE_WITHIN)).includes(CHANGE))
           onChange(() => bytes.toString('utf8', start, end));
         else connected();
       },
@@ -67,8 +73,9 @@ export async function joinAs(server, channel, userId, onChange, cursor) {
 }
 
 /**
- * Has the server stand still while `work` writes, and PostgreSQL's process that sends to it, which would fill the
- * buffers between them; measures how long it then takes until `done`, in seconds.
+ * Suspends the server and the PostgreSQL process that sends to it while `work` writes, then resumes both.
+ * Returns the seconds from then until `done`. PostgreSQL's process is suspended too because it would fill the
+ * buffers between them.
  */
 export async function catchUp(server, work, done) {
   const client = await connectTo(server);
@@ -88,10 +95,10 @@ export async function catchUp(server, work, done) {
   return (performance.now() - started) / 1000;
 }
 
-/** What has not come by then does not come any more. */
+/** Changes that have not arrived by then count as lost. */
 const COUNT_TIMEOUT_MS = 120_000;
 
-/** Counts to a number; `done` resolves there, and rejects when that takes too long or `add` is called once too often. */
+/** Counts calls of `add`. `done` resolves at `target` and rejects after the timeout or on a call too many. */
 export function counter(target) {
   let count = 0;
   let resolve;
@@ -100,10 +107,13 @@ export function counter(target) {
     resolve = settle;
     reject = fail;
   });
-  const timer = setTimeout(() => reject(new VoidRun(`${count} of ${target} changes came`)), COUNT_TIMEOUT_MS);
+  const timer = setTimeout(
+    () => reject(new VoidRun(`only ${count} of ${target} changes arrived`)),
+    COUNT_TIMEOUT_MS,
+  );
   const add = () => {
     count += 1;
-    if (count > target) reject(new VoidRun(`more than ${target} changes came`));
+    if (count > target) reject(new VoidRun(`more than ${target} changes arrived`));
     if (count !== target) return;
     clearTimeout(timer);
     resolve();
@@ -111,7 +121,10 @@ export function counter(target) {
   return { add, done };
 }
 
-/** The fields of GET /realtime/stats that benchmarks read, by every name that a version has had for them. */
+/**
+ * The fields of GET /realtime/stats that benchmarks read, with all names that server versions have used for
+ * them.
+ */
 const STATS = {
   read: ['changes_read'],
   evaluated: ['changes_evaluated', 'changes_judged'],
@@ -119,8 +132,8 @@ const STATS = {
 };
 
 /**
- * The server's own numbers about row changes: how many it has read, for how many it has evaluated policies, and how many
- * bytes of WAL it has not finished yet.
+ * Returns the server's own statistics of row changes: changes read, changes evaluated, and bytes of WAL not
+ * yet finished.
  * @returns {Promise<{ read: number, evaluated: number, lagBytes: number }>}
  */
 export async function changeStats(server) {
@@ -129,7 +142,7 @@ export async function changeStats(server) {
     const field = fields.find((each) => each in database);
     if (field === undefined)
       throw new VoidRun(
-        `/realtime/stats has none of database.${fields.join(', database.')}: add its name to STATS in bench/support/row-changes.mjs`,
+        `/realtime/stats has no field database.${fields.join(' or database.')}. Add its name to STATS in bench/support/row-changes.mjs.`,
       );
     return [name, database[field]];
   });

@@ -11,7 +11,7 @@ import { signToken } from './token.mjs';
 import { VoidRun } from './void-run.mjs';
 
 /**
- * A server under test: where it listens, its process, and the path at which a user joins a channel.
+ * A server under test: its port, its process, and the path at which a user joins a channel.
  * @typedef {{
  *   name: string, port: number, pid: number,
  *   path(channel: string, user: { userId: string, role: string }): string,
@@ -19,13 +19,15 @@ import { VoidRun } from './void-run.mjs';
  * }} BenchServer
  */
 
-/** The server's command line, from the root of a checkout that is built. */
+/** The server's command line, relative to the root of a built checkout. */
 const MAIN = 'packages/server/dist/cli/main.js';
 
 const START_MS = 120_000;
 const POLL_MS = 50;
 
-/** Everything is on; only the limits that ten thousand connections of one machine would meet are raised. */
+/**
+ * All features are on; only the limits that ten thousand connections from one address would reach are raised.
+ */
 const SETTINGS = {
   REALTIME_MAX_CONNECTIONS: '100000',
   REALTIME_MAX_CONNECTIONS_PER_IP: '100000',
@@ -36,8 +38,9 @@ const SETTINGS = {
 };
 
 /**
- * Starts a build of our server by its own command line, with a data folder of its own and the PostgreSQL that it brings;
- * nothing that is configured where the benchmark runs reaches it. BENCH_NODE_OPTIONS is for profiling it.
+ * Starts a build of our server by its command line, with a temporary data folder and the embedded PostgreSQL.
+ * Settings in the environment of the benchmark are not passed on. BENCH_NODE_OPTIONS passes options to Node,
+ * for profiling.
  * @param {import('./build.mjs').Build} build
  * @param {{ nodeOptions?: string, env?: Record<string, string> }} [options]
  * @returns {Promise<BenchServer & { databaseUrl: string, token(user: { userId: string, role: string }): string }>}
@@ -67,7 +70,7 @@ export async function startOurs(
       },
     },
   );
-  // A benchmark that is interrupted takes its server, and with it PostgreSQL, along.
+  // An interrupted benchmark also stops its server, which stops PostgreSQL.
   const interrupted = () => child.kill('SIGTERM');
   process.once('exit', interrupted);
   const stop = async () => {
@@ -93,7 +96,7 @@ export async function startOurs(
 }
 
 /**
- * Resolves when row changes are read: what is written before would not be sent. Asks until then, since what a server
+ * Resolves when row changes are read: earlier changes would not be delivered. Asks until then, since what a server
  * prints at start differs between versions.
  * @param {import('node:child_process').ChildProcess} child
  * @param {number} port

@@ -1,5 +1,5 @@
 /**
- * The middle value; between the two middle ones where there is no single one.
+ * Returns the median: the middle value, or the mean of the two middle values.
  * @param {readonly number[]} values
  */
 export function median(values) {

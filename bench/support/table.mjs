@@ -1,5 +1,5 @@
 /**
- * Rows of text under their titles, in columns: the first to the left, the others to the right.
+ * Formats rows as a text table. The first column is left-aligned, the others are right-aligned.
  * @param {readonly string[]} titles
  * @param {readonly (readonly string[])[]} rows
  */
@@ -10,7 +10,7 @@ export function table(titles, rows) {
   return [line(titles), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
 }
 
-/** `value` with three figures that count. @param {number} value */
+/** Formats a number with three significant figures, or as an integer from 100. @param {number} value */
 export function figures(value) {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }

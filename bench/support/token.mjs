@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 
 /**
- * A token of an hour, signed with HS256.
+ * Signs a token with HS256 that is valid for one hour.
  * @param {string} secret
  * @param {{ userId: string, role: string }} claims
  */

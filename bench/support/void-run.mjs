@@ -1,2 +1,5 @@
-/** A run whose numbers mean nothing: something was missing, doubled, out of order, or a process failed. */
+/**
+ * Thrown when a run's numbers are meaningless: a message was missing, doubled or out of order, or a process
+ * failed.
+ */
 export class VoidRun extends Error {}

@@ -5,7 +5,7 @@ import { RealtimePage } from '../support/realtime-page.js';
 import { join } from '../support/test-client.js';
 import { startTestServer, type TestServer } from '../support/test-server.js';
 
-/** Entries that the stream keeps at most. */
+/** The maximum number of entries that the stream keeps. */
 const KEPT = 500;
 const FLOOD = 5_000;
 
@@ -76,7 +76,7 @@ test('an expanded entry scrolls into view and stays there while messages arrive'
     });
   expect(await isInView()).toBe(true);
 
-  // One in the middle is not scrolled away by what arrives.
+  // New messages do not scroll away an expanded entry in the middle.
   const middle = alice.entry('line 27.');
   await entry.locator('.tag').click();
   await middle.locator('.tag').click();
@@ -86,7 +86,7 @@ test('an expanded entry scrolls into view and stays there while messages arrive'
   expect(await middle.evaluate((item) => item.getBoundingClientRect().top)).toBe(top);
 });
 
-test('at 1280 by 800 the list of people shows five users and their states without scrolling', async () => {
+test('the list of people shows five users and their states without scrolling at 1280 by 800 pixels', async () => {
   const alice = await openAs('alice', 'crowd');
   for (const [n, userId] of ['bob', 'carol', 'dave', 'erin'].entries()) {
     const user = await join(server, 'crowd', userId);
@@ -103,7 +103,7 @@ test('at 1280 by 800 the list of people shows five users and their states withou
   expect((last?.y ?? 0) + (last?.height ?? Number.POSITIVE_INFINITY)).toBeLessThan(800);
 });
 
-test('any event with any JSON can be sent, and what is not JSON is explained', async () => {
+test('any event with any JSON payload can be sent, and invalid JSON is explained', async () => {
   const alice = await openAs('alice', 'events');
   const bob = await join(server, 'events', 'bob');
   await alice.page.click('.advanced summary');
@@ -153,7 +153,7 @@ test('a paused list counts new messages and shows them when it resumes', async (
   expect(await alice.page.innerText('#pause')).toBe('Pause');
 });
 
-test('filters hide a kind of message and bring it back, and clearing empties the stream', async () => {
+test('filters hide and show kinds of messages, and clearing empties the stream', async () => {
   const alice = await openAs('alice', 'filters');
   await alice.say('still there');
   const joined = alice.entry(/alice\s*you\s*joined/);
@@ -173,7 +173,7 @@ test('filters hide a kind of message and bring it back, and clearing empties the
   await alice.entry('after clearing').waitFor();
 });
 
-test('the round trip of a ping is shown', async () => {
+test('the round-trip time of a ping is shown', async () => {
   const alice = await openAs('alice', 'latency');
   await alice.page.locator('#latency', { hasText: /^(<1|\d+) ms$/ }).waitFor();
   await alice.page.click('#disconnect');
@@ -226,7 +226,7 @@ test('a flood of messages leaves the page usable and the stream bounded', async 
     () => (window as Window & { longestGap?: number }).longestGap ?? Number.POSITIVE_INFINITY,
   );
   expect(longestGap).toBeLessThan(1_500);
-  // It follows its end, and stays where somebody scrolls to.
+  // The stream follows new entries until the user scrolls; then it keeps the user's position.
   expect(await alice.page.locator('#latest').isVisible()).toBe(false);
   await alice.page.locator('#scroller').evaluate((scroller) => scroller.scrollTo(0, 0));
   bob.send({ type: 'broadcast', event: 'flood', payload: { message: 'one more' } });

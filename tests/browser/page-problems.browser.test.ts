@@ -28,7 +28,7 @@ async function createChannel(body: Readonly<Record<string, unknown>>): Promise<v
 test('a wrong token is explained, also when the server refuses the handshake itself', async () => {
   const tab = await open();
   const wrong = `${(await server.token('alice')).slice(0, -6)}forged`;
-  // The first three refusals can be read from the socket, the next ones only over HTTP.
+  // The server explains the first three refusals on the socket, and later ones only over HTTP.
   for (let attempt = 1; attempt <= 5; attempt++) {
     await tab.submit(wrong, 'lobby');
     await tab.bannerSays('The token was rejected', 'Paste a new token', 'AUTH_FAILED');
@@ -37,7 +37,7 @@ test('a wrong token is explained, also when the server refuses the handshake its
     await tab.page.click('#dismiss');
     expect(await tab.banner.isVisible()).toBe(false);
   }
-  // The stream is filled in batches.
+  // The stream renders entries in batches.
   await eventually(async () => expect(await tab.entry('The token was rejected').count()).toBe(5));
   await tab.connect(await server.token('alice'), 'lobby');
 });
@@ -52,7 +52,7 @@ test('an invalid token or channel name is reported without connecting', async ()
   await tab.submit(await server.token('alice'), 'a room/with a slash');
   await tab.bannerSays('Invalid channel name');
   expect(await tab.page.locator('#channel').evaluate((field) => field === document.activeElement)).toBe(true);
-  // What people copy along with a token does no harm.
+  // Spaces and a "Bearer" copied along with a token are ignored.
   await tab.connect(
     ` "Bearer ${await server.token('alice')}" `.replace('"Bearer', 'Bearer').replace('" ', ' '),
     'lobby',
@@ -91,7 +91,7 @@ test('a message without write permission is reported, and its text is kept', asy
   expect(await tab.status.innerText()).toBe('Connected');
 });
 
-test('a message that is too large is reported before the server would close the connection', async () => {
+test('a message that is too large is reported and not sent, so that the server does not close the connection', async () => {
   const tab = await open();
   await tab.connect(await server.token('alice'), 'large');
   await tab.say('x'.repeat(70_000));
@@ -102,7 +102,7 @@ test('a message that is too large is reported before the server would close the 
   expect(await tab.banner.isVisible()).toBe(false);
 });
 
-test('a token that expires is announced, also after a success, and its end is reported', async () => {
+test('a token that is about to expire is announced, also after a successful action, and its expiry is reported', async () => {
   const tab = await open();
   await tab.connect(await server.token('alice', 'user', 4_000), 'expiry');
   await tab.bannerSays('Your token expires soon');
@@ -113,7 +113,7 @@ test('a token that expires is announced, also after a success, and its end is re
   await tab.isDisconnected();
 });
 
-test('a deleted channel is reported with its reason, and not rejoined', async () => {
+test('a deleted channel is reported with the reason, and not rejoined', async () => {
   await createChannel({ name: 'doomed' });
   const tab = await open();
   await tab.connect(await server.token('alice'), 'doomed');
@@ -138,7 +138,7 @@ test('a server restart is reported, and the page reconnects by itself', async ()
   await tab.page.fill('#message', 'written before');
   await first.stop();
   await tab.bannerSays('The server', 'Trying again');
-  // The server announces its end before the socket closes: people are listed until then.
+  // The server announces its shutdown before the socket closes; people are listed until it does.
   await eventually(async () => expect(await tab.people.innerText()).toContain('Connect to see who is here.'));
   const second = await startTestServer({ REALTIME_PORT: String(first.port) });
   try {
@@ -171,7 +171,7 @@ test('an unreachable server is retried until the user disconnects', async () => 
   expect(await tab.banner.isVisible()).toBe(false);
 });
 
-test('an update of the own presence that succeeds clears the error before it', async () => {
+test('a successful presence update clears the previous error', async () => {
   const tab = await open();
   await tab.connect(await server.token('alice'), 'quiet');
   await tab.say('x'.repeat(70_000));

@@ -47,7 +47,7 @@ test('on a server without settings, two browsers follow one table and each sees 
   await insertRow(one, 'the first again');
   await one.entry('the first again').waitFor();
   await two.entry('seen by the second alone').waitFor();
-  // The rows come in one order to all, so what was not seen before the last one does not come any more.
+  // All members receive rows in the same order, so a row not received before the last one never arrives.
   await insertRow(two, 'the second again');
   await two.entry('the second again').waitFor();
   const rows = (tab: RealtimePage) =>
@@ -65,7 +65,7 @@ test('on a server without settings, two browsers follow one table and each sees 
   expect(await one.entry('the first again').isVisible()).toBe(false);
 });
 
-test('rows that were inserted while the connection was lost arrive after the reconnect', async () => {
+test('rows that were inserted while the connection was lost arrive after reconnecting', async () => {
   const proxy = new PostgresProxy(server.url);
   await proxy.open();
   try {
@@ -87,18 +87,18 @@ test('rows that were inserted while the connection was lost arrive after the rec
   }
 });
 
-test('a demo user who follows another table learns which token it needs, and a success clears the error', async () => {
+test('a demo user who follows another table is shown which token it needs, and a success clears the error', async () => {
   const tab = await RealtimePage.open(browser, server.url, { mayLogErrors: true });
   await tab.isConnected();
   await tab.page.fill('#rows-table', 'users');
   await tab.page.click('#rows-follow');
   await tab.bannerSays('Permission denied', 'This needs the admin token that the server printed at start');
-  // A success removes the error of the action before.
+  // A success removes the error of the previous action.
   await insertRow(tab, 'this works');
   expect(await tab.banner.isVisible()).toBe(false);
 });
 
-test('a server admin follows any table, and sees why a name is wrong', async () => {
+test('a server admin can follow any table, and is shown why a table name is invalid', async () => {
   const configured = await startRowChangeServer();
   try {
     const token = await configured.token('admin', 'admin');
@@ -147,7 +147,7 @@ test('followed tables are listed for all demo users, and the admin token unfollo
   expect(await followed(one, 'messages').count()).toBe(0);
 });
 
-test('an unfollow that fails is reported at its table and in the banner', async () => {
+test('a failed unfollow is reported next to its table and in the banner', async () => {
   const configured = await startRowChangeServer();
   try {
     await run(configured, 'CREATE TABLE notes (id int PRIMARY KEY)');
@@ -161,7 +161,7 @@ test('an unfollow that fails is reported at its table and in the banner', async 
     await tab.page.click('#rows-follow');
     const item = followed(tab, 'notes');
     await item.waitFor();
-    // Another admin is faster.
+    // Another admin has removed the subscription first.
     const listed = await configured.call('GET', '/realtime/subscriptions', { token });
     const id = listed.body.subscriptions[0]?.id ?? '';
     expect((await configured.call('DELETE', `/realtime/subscriptions/${id}`, { token })).status).toBe(200);
@@ -175,7 +175,7 @@ test('an unfollow that fails is reported at its table and in the banner', async 
   }
 });
 
-test('only a server without settings has the demo endpoints, which validate what a page sends', async () => {
+test('only a server without settings has the demo endpoints, and they validate requests', async () => {
   const user = await server.token('7c5a1c68-3c40-4ea8-bd0b-2a4e6bd2b1b3');
   const post = (body: unknown, token = user) => server.call('POST', '/demo/messages', { token, body });
   expect(await post({ content: 'a row' })).toMatchObject({ status: 200 });

@@ -46,7 +46,7 @@ test('a reload keeps the user and the channel', async () => {
   expect(await ownUser(tab)).toBe(user);
 });
 
-test('an address that names a channel leads into it', async () => {
+test('a URL that names a channel joins that channel', async () => {
   const tab = await RealtimePage.open(browser, server.url, { path: '/#channel=from:a.link' });
   await tab.entry('Connected to from:a.link').waitFor();
   await tab.page.evaluate(() => {
@@ -55,7 +55,7 @@ test('an address that names a channel leads into it', async () => {
   await tab.entry('Connected to another').waitFor();
 });
 
-test('a kept token that is refused is replaced by a new one', async () => {
+test('a stored token that is refused is replaced by a new one', async () => {
   const tab = await RealtimePage.open(browser, server.url);
   await tab.isConnected();
   await tab.page.evaluate(() => {
@@ -69,7 +69,7 @@ test('a kept token that is refused is replaced by a new one', async () => {
   expect(await tab.banner.isVisible()).toBe(false);
 });
 
-test('on a configured server the page says where a token comes from, and waits', async () => {
+test('on a configured server the page explains where to get a token, and waits for it', async () => {
   const configured = await startTestServer();
   try {
     const tab = await RealtimePage.open(browser, configured.url);

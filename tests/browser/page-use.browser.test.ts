@@ -21,7 +21,9 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** A page with everything on it: people, all kinds of messages, an opened one, the form for events, an error. */
+/**
+ * Opens a page that shows people, all kinds of messages, an expanded message, the event form and an error.
+ */
 async function openFull(
   channel: string,
   options: Parameters<typeof RealtimePage.open>[2],
@@ -52,10 +54,10 @@ async function openFull(
 }
 
 for (const colorScheme of ['light', 'dark'] as const) {
-  test(`every text can be read against its ground: ${colorScheme}`, async () => {
+  test(`every text has enough contrast to its background in the ${colorScheme} color scheme`, async () => {
     const tab = await openFull(`contrast-${colorScheme}`, { colorScheme });
-    const ground = await tab.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-    const brightness = Number(/\d+/.exec(ground)?.[0]);
+    const background = await tab.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const brightness = Number(/\d+/.exec(background)?.[0]);
     expect(colorScheme === 'light' ? brightness > 200 : brightness < 50).toBe(true);
     expect(await tab.page.evaluate(lowContrasts)).toEqual([]);
     await tab.page.click('#pause');
@@ -93,17 +95,17 @@ for (const width of [375, 320]) {
   });
 }
 
-test('the keyboard alone connects, writes, filters and disconnects, and its place can always be seen', async () => {
+test('the page can be used with the keyboard alone, and the focus is always visible', async () => {
   const tab = await RealtimePage.open(browser, server.url);
   const { keyboard } = tab.page;
   await tab.page.locator('#token-hint:not([hidden])').waitFor();
   await keyboard.insertText(await server.token('alice'));
   await keyboard.press('Enter');
   await tab.isConnected();
-  // Entries are drawn a frame later, and the walk goes through them.
+  // Entries are rendered one frame later, and the Tab order below includes them.
   await tab.entry(/alice\s*you\s*joined/).waitFor();
 
-  const walk: string[] = [];
+  const tabOrder: string[] = [];
   for (let step = 0; step < 21; step++) {
     await keyboard.press('Tab');
     const { name, visible } = await tab.page.evaluate(() => {
@@ -116,9 +118,9 @@ test('the keyboard alone connects, writes, filters and disconnects, and its plac
         visible: outlineStyle !== 'none' && Number.parseFloat(outlineWidth) >= 2,
       };
     });
-    walk.push(visible ? name : `${name} without a visible focus`);
+    tabOrder.push(visible ? name : `${name} without a visible focus`);
   }
-  expect(walk.join(' ')).toBe(
+  expect(tabOrder.join(' ')).toBe(
     'reveal channel disconnect message rows presence system pause clear scroller tag tag message send summary own-state own-text own-set rows-table rows-follow summary',
   );
 
@@ -136,13 +138,13 @@ test('the keyboard alone connects, writes, filters and disconnects, and its plac
   await tab.page.focus('#disconnect');
   await keyboard.press('Enter');
   await tab.isDisconnected();
-  // The button that took the place of the other one has the focus.
+  // The focus moves to the button that replaced "disconnect".
   expect(await tab.page.evaluate(() => document.activeElement?.id)).toBe('connect');
   await keyboard.press('Enter');
   await tab.isConnected();
 });
 
-test('the page is served under a strict policy and loads nothing from other hosts', async () => {
+test('the page is served with a strict Content-Security-Policy and loads nothing from other hosts', async () => {
   const answer = await server.call('GET', '/');
   const policy = new Map(
     (answer.headers.get('content-security-policy') ?? '').split('; ').map((rule) => {

@@ -5,7 +5,7 @@ import { IS_FULL } from './scale.js';
 
 const TIMES = IS_FULL ? 1_000 : 50;
 
-test(`T31: what is written at the instant of \`connected\` arrives, ${TIMES} times of ${TIMES}`, async () => {
+test(`T31: a row written at the moment of \`connected\` is delivered, in ${TIMES} of ${TIMES} attempts`, async () => {
   const run = await FaultRun.start({ seed: 1, postgres: 'newest', writers: 1, clients: 1 });
   try {
     await run.sql('CREATE TABLE moments (n int PRIMARY KEY)');

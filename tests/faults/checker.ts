@@ -1,18 +1,18 @@
-/** A change as PostgreSQL committed it: its place in the order of all, and what it is. */
+/** A change as PostgreSQL committed it: its position in the WAL, and what it did. */
 export interface TrueChange {
   readonly lsn: bigint;
   readonly index: number;
   /** `INSERT 3/17`: the operation and the row's key. */
   readonly what: string;
-  /** Whose row it is: nobody else may see it. */
+  /** The owner of the row: no other user may see it. */
   readonly user: string;
 }
 
-/** What happened to a client, in its own order. */
+/** An event of a client, in the order in which the client saw it. */
 export type Entry =
   | {
       readonly kind: 'connected';
-      /** What it came back with. */
+      /** The cursor that the client sent to resume. */
       readonly asked?: string;
       readonly cursor?: string;
       readonly recovered: boolean;
@@ -26,22 +26,26 @@ export interface ClientLog {
   readonly entries: readonly Entry[];
 }
 
-/** Something that must not be. */
+/** A broken invariant. */
 export interface Violation {
   readonly client: string;
-  /** Of `rules`: I1 loss, I2 order, I3 repeat, I6 a gap that nobody told, I8 a row that is not theirs, or not a row at all. */
+  /**
+   * I1: a lost change. I2: a change out of order. I3: a change delivered twice. I6: an unreported gap. I8:
+   * another user's change, or one that was never committed.
+   */
   readonly invariant: 'I1' | 'I2' | 'I3' | 'I6' | 'I8';
   readonly text: string;
 }
 
-interface Place {
+interface Position {
   readonly lsn: bigint;
   readonly index: number;
 }
 
 /**
- * Holds what clients saw against what PostgreSQL committed: behind the place that a connection begins at, every change of the
- * client's rows must come, each once, in the order of commits, until the end, unless a gap was told before.
+ * Compares what clients received with what PostgreSQL committed. After the position at which a connection
+ * starts, a client must receive every change of its rows, once, in commit order, up to the end. A reported
+ * gap excuses what is missing after it.
  */
 export function check(truth: readonly TrueChange[], logs: readonly ClientLog[]): Violation[] {
   return logs.flatMap((log) => checkClient(truth, log));
@@ -52,16 +56,19 @@ function checkClient(truth: readonly TrueChange[], { name, user, entries }: Clie
   const found = (invariant: Violation['invariant'], text: string) =>
     violations.push({ client: name, invariant, text });
   const own = truth.filter((change) => change.user === user);
-  const numbers = new Map(own.map((change, n) => [placeText(change), n]));
-  const others = new Set(truth.filter((change) => change.user !== user).map(placeText));
-  /** The number of the next change that is due; undefined: any, since a gap was told, or the beginning is not known. */
+  const numbers = new Map(own.map((change, n) => [positionText(change), n]));
+  const others = new Set(truth.filter((change) => change.user !== user).map(positionText));
+  /**
+   * The index of the next expected change; undefined: any, because a gap was reported or the start is
+   * unknown.
+   */
   let due: number | undefined;
   for (const entry of entries) {
     if (entry.kind === 'gap') due = undefined;
     else if (entry.kind === 'connected') {
-      // One that is not taken back where it was must be told of a gap, which comes behind this.
+      // A client that could not resume at its cursor must get a gap message, which follows `connected`.
       const from = entry.asked ?? entry.cursor;
-      due = from === undefined ? undefined : firstBehind(own, from);
+      due = from === undefined ? undefined : firstAfter(own, from);
     } else {
       const at = entry.cursor.slice(entry.cursor.indexOf(':') + 1);
       const number = numbers.get(at);
@@ -75,28 +82,29 @@ function checkClient(truth: readonly TrueChange[], { name, user, entries }: Clie
       if (own[number]?.what !== entry.what) found('I8', `${entry.what} at ${at} was ${own[number]?.what}`);
       if (due !== undefined && number > due) found('I1', `${number - due} changes are missing before ${at}`);
       if (due !== undefined && number < due)
-        found(number === due - 1 ? 'I3' : 'I2', `${entry.what} at ${at} came again, or too late`);
+        found(number === due - 1 ? 'I3' : 'I2', `${entry.what} at ${at} arrived twice or out of order`);
       due = Math.max(number + 1, due ?? 0);
     }
   }
-  if (due !== undefined && due < own.length) found('I1', `the last ${own.length - due} changes never came`);
+  if (due !== undefined && due < own.length)
+    found('I1', `the last ${own.length - due} changes never arrived`);
   return violations;
 }
 
-function firstBehind(changes: readonly TrueChange[], cursor: string): number {
-  const place = placeOf(cursor);
+function firstAfter(changes: readonly TrueChange[], cursor: string): number {
+  const position = positionOf(cursor);
   const number = changes.findIndex(
-    ({ lsn, index }) => lsn > place.lsn || (lsn === place.lsn && index > place.index),
+    ({ lsn, index }) => lsn > position.lsn || (lsn === position.lsn && index > position.index),
   );
   return number === -1 ? changes.length : number;
 }
 
-function placeOf(cursor: string): Place {
+function positionOf(cursor: string): Position {
   const [, high, low, index] = /:([0-9A-F]+)\/([0-9A-F]+)\/(\d+)$/.exec(cursor) ?? [];
   return { lsn: (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`), index: Number(index) };
 }
 
-function placeText({ lsn, index }: Place): string {
+function positionText({ lsn, index }: Position): string {
   const high = (lsn >> 32n).toString(16).toUpperCase();
   return `${high}/${(lsn & 0xffff_ffffn).toString(16).toUpperCase()}/${index}`;
 }

@@ -7,11 +7,11 @@ import type { ClientLog, Entry } from './checker.js';
 export interface ClientOptions {
   readonly name: string;
   readonly user: string;
-  /** The address to connect to, asked for at each try; without options but the token. */
+  /** Returns the URL to connect to, with the token as its only option. Called before each attempt. */
   readonly url: () => string;
   readonly random: Random;
-  /** Dies by itself after so many changes, on the average; 0: never. */
-  readonly diesEvery: number;
+  /** Average number of changes after which the client drops its connection by itself; 0: never. */
+  readonly disconnectEvery: number;
 }
 
 interface LedgerRow {
@@ -26,28 +26,33 @@ interface Change {
   readonly new_record: LedgerRow | null;
 }
 
-const PAUSE_MS = 30;
-/** Its position is kept every so often: after a death some changes come again. */
-const KEEPS_EVERY = 7;
+const RECONNECT_DELAY_MS = 30;
+/**
+ * Changes between two stored cursors. A client that reconnects receives the changes since its stored cursor
+ * again.
+ */
+const STORE_CURSOR_EVERY = 7;
 
-/** A client that notes everything, dies at random, and comes back with the position that it had kept. */
+/**
+ * Records everything it receives, drops its connection at random and resumes with the cursor that it last
+ * stored.
+ */
 export class CheckingClient {
   readonly #options: ClientOptions;
   readonly #entries: Entry[] = [];
   readonly #rows = new Map<string, string>();
-  #kept: string | undefined;
-  /** The rows as they were when the position was kept. */
-  #unkept = 0;
+  #storedCursor: string | undefined;
+  #changesSinceStore = 0;
   #socket: WebSocket | undefined;
   #isStopping = false;
-  #isCalm = false;
-  #running: Promise<void> = Promise.resolve();
-  /** When it was last connected, and how long that took since the loss, in ms. */
+  #staysConnected = false;
+  #finished: Promise<void> = Promise.resolve();
+  /** How long each reconnect took, from the loss of the connection to `connected`, in ms. */
   readonly recoveries: number[] = [];
-  #lostAt: number | undefined;
+  #disconnectedAt: number | undefined;
   newest = '';
   changes = 0;
-  deaths = 0;
+  disconnects = 0;
   gaps = 0;
   downs = 0;
 
@@ -60,7 +65,7 @@ export class CheckingClient {
     return { name, user, entries: this.#entries };
   }
 
-  /** Its rows: what it made of the changes. */
+  /** The client's copy of the table, built from the changes. */
   get rows(): ReadonlyMap<string, string> {
     return this.#rows;
   }
@@ -70,36 +75,36 @@ export class CheckingClient {
   }
 
   start(): void {
-    this.#running = this.#run();
+    this.#finished = this.#run();
   }
 
   async stop(): Promise<void> {
     this.#isStopping = true;
     this.#socket?.terminate();
-    await this.#running;
+    await this.#finished;
   }
 
-  /** From now on it does not die by itself. */
-  calmDown(): void {
-    this.#isCalm = true;
+  /** From now on the client does not drop its connection by itself. */
+  stayConnected(): void {
+    this.#staysConnected = true;
   }
 
-  /** Dies, and comes back. */
-  die(): void {
+  /** Drops the connection; the client then reconnects. */
+  disconnect(): void {
     this.#socket?.terminate();
   }
 
   async #run(): Promise<void> {
     while (!this.#isStopping) {
-      await this.#live();
-      this.#lostAt ??= performance.now();
-      if (!this.#isStopping) await delay(PAUSE_MS * (0.5 + this.#options.random.next()));
+      await this.#connectOnce();
+      this.#disconnectedAt ??= performance.now();
+      if (!this.#isStopping) await delay(RECONNECT_DELAY_MS * (0.5 + this.#options.random.next()));
     }
   }
 
-  /** One connection. */
-  #live(): Promise<void> {
-    const asked = this.#kept;
+  /** Opens one connection; resolves when it has closed. */
+  #connectOnce(): Promise<void> {
+    const asked = this.#storedCursor;
     const { url } = this.#options;
     const socket = new WebSocket(
       `${url()}${asked === undefined ? '' : `&cursor=${encodeURIComponent(asked)}`}`,
@@ -110,20 +115,20 @@ export class CheckingClient {
     this.#socket = socket;
     socket.on('error', () => undefined);
     socket.on('message', (data: Buffer) => {
-      // What came before its death and was not looked at yet died with it.
+      // Messages that were received but not processed before the connection was dropped count as lost.
       if (socket.readyState === WebSocket.OPEN)
-        this.#take(JSON.parse(data.toString()) as ServerMessage, asked);
+        this.#receive(JSON.parse(data.toString()) as ServerMessage, asked);
     });
     return new Promise((resolve) => socket.on('close', () => resolve()));
   }
 
-  #take(message: ServerMessage, asked: string | undefined): void {
-    const { random, diesEvery } = this.#options;
+  #receive(message: ServerMessage, asked: string | undefined): void {
+    const { random, disconnectEvery } = this.#options;
     if (message.type === 'database_change') {
-      this.#change(message);
-      if (diesEvery > 0 && !this.#isCalm && random.below(diesEvery) === 0) {
-        this.deaths += 1;
-        this.die();
+      this.#receiveChange(message);
+      if (disconnectEvery > 0 && !this.#staysConnected && random.below(disconnectEvery) === 0) {
+        this.disconnects += 1;
+        this.disconnect();
       }
     }
     if (message.type !== 'system') return;
@@ -140,12 +145,12 @@ export class CheckingClient {
       ...(asked === undefined ? {} : { asked }),
       ...(cursor === undefined ? {} : { cursor }),
     });
-    this.#kept ??= cursor;
-    if (this.#lostAt !== undefined) this.recoveries.push(performance.now() - this.#lostAt);
-    this.#lostAt = undefined;
+    this.#storedCursor ??= cursor;
+    if (this.#disconnectedAt !== undefined) this.recoveries.push(performance.now() - this.#disconnectedAt);
+    this.#disconnectedAt = undefined;
   }
 
-  #change({ cursor = '', payload }: ServerMessage): void {
+  #receiveChange({ cursor = '', payload }: ServerMessage): void {
     const { event, old_record: old, new_record: row } = (payload as { change: Change }).change;
     const { writer, seq } = row ?? old ?? { writer: 0, seq: 0 };
     const key = `${writer}/${seq}`;
@@ -154,9 +159,9 @@ export class CheckingClient {
     else this.#rows.set(key, row.filler);
     this.newest = cursor;
     this.changes += 1;
-    this.#unkept += 1;
-    if (this.#unkept < KEEPS_EVERY && this.#kept !== undefined) return;
-    this.#kept = cursor;
-    this.#unkept = 0;
+    this.#changesSinceStore += 1;
+    if (this.#changesSinceStore < STORE_CURSOR_EVERY && this.#storedCursor !== undefined) return;
+    this.#storedCursor = cursor;
+    this.#changesSinceStore = 0;
   }
 }

@@ -17,42 +17,42 @@ import { ServerProcess } from '../support/server-process.js';
 import { signClaims } from '../support/tokens.js';
 import { check, type Violation } from './checker.js';
 import { CheckingClient } from './checking-client.js';
-import { asTriggersTell } from './outbox-truth.js';
-import { Truth } from './truth.js';
+import { atTriggerPositions } from './outbox-truth.js';
+import { CommittedChanges } from './truth.js';
 import { LEDGER, Writer } from './writers.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SECRET = 'a secret for fault tests, thirty-two bytes or more';
 const SLOT = 'realtime_slot';
 const PUBLICATION = 'realtime_publication';
-/** How long clients may take to have everything once nothing goes wrong any more, in ms. */
+/** How long clients may take to receive everything after the last fault, in ms. */
 const SETTLE_MS = 60_000;
 
 export interface FaultRunOptions {
   readonly seed: number;
   readonly postgres: PostgresVersion;
-  /** How the server reads changes (logical). */
+  /** The server's change source; default `logical`. */
   readonly source?: ChangeSource;
   readonly writers?: number;
   readonly clients?: number;
-  /** A client dies by itself after so many changes, on the average; 0: never. */
-  readonly diesEvery?: number;
+  /** Average number of changes after which a client drops its connection by itself; 0: never. */
+  readonly disconnectEvery?: number;
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** What came of a run. */
+/** The result of a run. */
 export interface Outcome {
   readonly violations: readonly Violation[];
-  /** Rows of a client that differ from what a SELECT shows at the end. */
+  /** Rows in clients' copies of the table that differ from a SELECT at the end. */
   readonly wrongRows: number;
   readonly committed: number;
   readonly received: number;
-  readonly deaths: number;
+  readonly disconnects: number;
   readonly gaps: number;
   readonly recoveries: readonly number[];
 }
 
-/** A PostgreSQL, a server, writers and clients of one run, and the faults that can be done to them. */
+/** Runs one PostgreSQL, a server, writers and clients, and injects faults into them. */
 export class FaultRun {
   readonly random: Random;
   readonly #options: FaultRunOptions;
@@ -60,9 +60,9 @@ export class FaultRun {
   readonly #writers: Writer[] = [];
   readonly #tokens = new Map<string, string>();
   readonly clients: CheckingClient[] = [];
-  readonly truth: Truth;
+  readonly truth: CommittedChanges;
   readonly url: string;
-  /** Between the server and PostgreSQL. */
+  /** The connection between the server and PostgreSQL. */
   readonly proxy: PostgresProxy;
   readonly #postgres: EmbeddedPostgres;
   readonly #folder: string;
@@ -70,17 +70,17 @@ export class FaultRun {
   #server: ServerProcess | undefined;
   #follower: ServerProcess | undefined;
   #followerPort = 0;
-  /** Where clients connect to. */
+  /** The port that clients connect to. */
   #clientPort: number;
   kills = 0;
 
   static async start(options: FaultRunOptions): Promise<FaultRun> {
     const folder = await mkdtemp(join(tmpdir(), 'goforward-faults-'));
-    await chmod(folder, 0o755); // as root, PostgreSQL's account must be able to enter it
+    await chmod(folder, 0o755); // when run as root, PostgreSQL's own account needs access
     const { postgres, url } = await startPreparedPostgres(join(folder, 'postgres'), options.postgres);
     const proxy = new PostgresProxy(url);
     await proxy.open();
-    const run = new FaultRun(options, { folder, postgres, url, proxy, port: await freePort() });
+    const run = new FaultRun(options, { folder, postgres, url, proxy, port: await findFreePort() });
     try {
       await run.#begin();
     } catch (error) {
@@ -102,13 +102,13 @@ export class FaultRun {
     this.proxy = parts.proxy;
     this.#port = parts.port;
     this.#clientPort = parts.port;
-    this.truth = new Truth(parts.url, 'truth', PUBLICATION);
+    this.truth = new CommittedChanges(parts.url, 'truth', PUBLICATION);
   }
 
   async #begin(): Promise<void> {
-    const { writers = 2, clients = 6, diesEvery = 0 } = this.#options;
+    const { writers = 2, clients = 6, disconnectEvery = 0 } = this.#options;
     await this.sql(LEDGER);
-    // The truth is read from the log in either case.
+    // Committed changes are read from the WAL for either source, which needs a publication.
     if (this.#options.source === 'trigger')
       await this.sql(
         `CREATE PUBLICATION ${PUBLICATION} FOR TABLE ledger; ALTER TABLE ledger REPLICA IDENTITY FULL`,
@@ -127,7 +127,7 @@ export class FaultRun {
         url: () =>
           `ws://127.0.0.1:${this.#clientPort}/realtime/channels/ledger/ws?presence=none&token=${token}`,
         random: new Random(this.random.below(2 ** 31)),
-        diesEvery,
+        disconnectEvery,
       });
       this.clients.push(client);
       client.start();
@@ -144,10 +144,10 @@ export class FaultRun {
     return this.#writers.reduce((sum, { committed }) => sum + committed, 0);
   }
 
-  /** Waits until so many transactions more were committed. */
+  /** Waits until the writers have committed `count` more transactions. */
   async commits(count: number): Promise<void> {
     const wanted = this.committed + count;
-    await eventually(() => expectAtLeast(this.committed, wanted), SETTLE_MS);
+    await eventually(() => requireAtLeast(this.committed, wanted), SETTLE_MS);
   }
 
   /** Waits until every client is connected. */
@@ -163,9 +163,12 @@ export class FaultRun {
     await eventually(() => this.streaming(), SETTLE_MS);
   }
 
-  /** Starts a second server on the same slot, which waits. Clients that connect from `switchOver` on do so to it. */
+  /**
+   * Starts a second server on the same slot, which waits as a follower. After `switchOver` clients connect to
+   * it.
+   */
   async startFollower(): Promise<void> {
-    this.#followerPort = await freePort();
+    this.#followerPort = await findFreePort();
     this.#follower = this.#launch(this.#followerPort);
     await eventually(async () => {
       const status = await statusOf(this.#followerPort);
@@ -173,14 +176,14 @@ export class FaultRun {
     }, SETTLE_MS);
   }
 
-  /** Clients lose their connections and come back at the second server. */
+  /** Disconnects all clients, which then reconnect to the second server. */
   switchOver(): void {
     this.#clientPort = this.#followerPort;
-    for (const client of this.clients) client.die();
+    for (const client of this.clients) client.disconnect();
   }
 
-  /** Waits until the second server reads row changes; answers how long that took, in ms. */
-  async takenOver(): Promise<number> {
+  /** Waits until the second server reads row changes; returns how long that took, in ms. */
+  async takeover(): Promise<number> {
     const started = performance.now();
     await eventually(async () => {
       const status = await statusOf(this.#followerPort);
@@ -208,29 +211,29 @@ export class FaultRun {
     });
   }
 
-  /** Whether row changes are read where clients connect; throws while they are not. */
+  /** Throws unless the server that clients connect to is reading row changes. */
   async streaming(): Promise<void> {
     const status = await statusOf(this.#clientPort);
     if (status !== 'streaming') throw new Error(`row changes are ${status}`);
   }
 
-  /** Makes a channel that follows a table. */
+  /** Creates a channel and subscribes it to a table. */
   async subscribe(channel: string, filter: object): Promise<void> {
     await this.#call('POST', '/realtime/channels', { name: channel });
     await this.#call('POST', `/realtime/channels/${channel}/subscribe`, filter);
   }
 
-  /** A connection of a user of its own, once it is a member; with a cursor it comes back. */
+  /** Opens a user's connection and waits until it is a member. With a cursor the connection resumes there. */
   async open(channel: string, user: string, cursor?: string): Promise<WebSocket> {
-    const back = cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+    const resume = cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`;
     const token = await signClaims({ sub: user, role: 'user' }, SECRET);
-    const url = `ws://127.0.0.1:${this.#port}/realtime/channels/${channel}/ws?presence=none&token=${token}${back}`;
+    const url = `ws://127.0.0.1:${this.#port}/realtime/channels/${channel}/ws?presence=none&token=${token}${resume}`;
     const socket = new WebSocket(url);
     await once(socket, 'message');
     return socket;
   }
 
-  /** How many connections were cut off since they read too slowly. */
+  /** Returns how many connections the server has closed as slow consumers. */
   async slowConsumers(): Promise<number> {
     const [, count] =
       /^realtime_slow_consumers_total (\d+)$/m.exec(await this.#call('GET', '/metrics')) ?? [];
@@ -241,7 +244,7 @@ export class FaultRun {
     return this.#server?.pid ?? 0;
   }
 
-  /** Kills the server without a word, and starts another one. */
+  /** Kills the server with SIGKILL and starts another one. */
   async killServer(): Promise<void> {
     this.kills += 1;
     const server = this.#server;
@@ -250,18 +253,18 @@ export class FaultRun {
     await this.startServer();
   }
 
-  /** Sends PostgreSQL's main process a signal; it is started again by itself. */
+  /** Sends a signal to PostgreSQL's main process and waits until it has been restarted. */
   async signalPostgres(signal: NodeJS.Signals): Promise<void> {
     const { pid } = this.#postgres;
-    if (pid === undefined) throw new Error('PostgreSQL does not run');
+    if (pid === undefined) throw new Error('PostgreSQL is not running');
     process.kill(pid, signal);
     await eventually(() => {
-      if (this.#postgres.pid === pid) throw new Error('PostgreSQL was not started again');
+      if (this.#postgres.pid === pid) throw new Error('PostgreSQL was not restarted');
     }, SETTLE_MS);
     await eventually(() => this.sql('SELECT 1'), SETTLE_MS);
   }
 
-  /** Runs statements as the superuser, past the proxy. */
+  /** Runs statements as the superuser, without the proxy. */
   async sql<Row extends object>(text: string): Promise<Row[]> {
     const client = new pg.Client({ connectionString: this.url });
     client.on('error', () => undefined);
@@ -273,13 +276,13 @@ export class FaultRun {
     }
   }
 
-  /** Does something while a transaction is open that PostgreSQL has to keep its log for. */
-  async whileOpen(work: () => Promise<void>): Promise<void> {
+  /** Runs `work` while an open transaction makes PostgreSQL retain WAL. */
+  async duringOpenTransaction(work: () => Promise<void>): Promise<void> {
     const client = new pg.Client({ connectionString: this.url });
     await client.connect();
     try {
       await client.query('BEGIN');
-      // Writers stand still meanwhile.
+      // The lock blocks the writers until the transaction ends.
       await client.query('LOCK TABLE ledger IN EXCLUSIVE MODE');
       await client.query('SELECT txid_current()');
       await work();
@@ -289,12 +292,15 @@ export class FaultRun {
     }
   }
 
-  /** Ends the writers, waits until every client has everything, and holds what they saw against what was committed. */
+  /**
+   * Stops the writers, waits until every client has everything, and checks what clients received against the
+   * commits.
+   */
   async outcome(): Promise<Outcome> {
     await Promise.all(this.#writers.map((writer) => writer.stop()));
-    // Who dies all the time would never catch up.
-    for (const client of this.clients) client.calmDown();
-    // A last row for each user, so that it is known when everything has come.
+    // A client that keeps disconnecting would never catch up.
+    for (const client of this.clients) client.stayConnected();
+    // A last row for each user shows when a client has received everything.
     await this.sql(
       `INSERT INTO ledger SELECT -1, n, u, 'end' FROM unnest(ARRAY['${this.users.join("','")}']::uuid[]) WITH ORDINALITY AS e(u, n)`,
     );
@@ -306,13 +312,13 @@ export class FaultRun {
     await Promise.all(this.clients.map((client) => client.stop()));
     const committed = await this.truth.changes();
     const logs = this.clients.map(({ log }) => log);
-    const truth = this.#options.source === 'trigger' ? asTriggersTell(committed, logs) : committed;
+    const truth = this.#options.source === 'trigger' ? atTriggerPositions(committed, logs) : committed;
     return {
       violations: check(truth, logs),
-      wrongRows: await this.#wrongRows(),
+      wrongRows: await this.#countWrongRows(),
       committed: this.committed,
       received: this.#sum(({ changes }) => changes),
-      deaths: this.#sum(({ deaths }) => deaths),
+      disconnects: this.#sum(({ disconnects }) => disconnects),
       gaps: this.#sum(({ gaps }) => gaps),
       recoveries: this.clients.flatMap(({ recoveries }) => recoveries),
     };
@@ -330,8 +336,11 @@ export class FaultRun {
     await rm(this.#folder, { recursive: true, force: true });
   }
 
-  /** I5: rows that a client has and a SELECT does not show, or the other way round; not of those that were told of a gap. */
-  async #wrongRows(): Promise<number> {
+  /**
+   * I5: counts the differences between each client's rows and a SELECT. Clients that got a gap message are
+   * skipped.
+   */
+  async #countWrongRows(): Promise<number> {
     let wrong = 0;
     const rows = await this.sql<{ key: string; user_id: string; filler: string }>(
       `SELECT writer || '/' || seq AS key, user_id, filler FROM ledger`,
@@ -349,7 +358,7 @@ export class FaultRun {
     return this.clients.reduce((sum, client) => sum + of(client), 0);
   }
 
-  /** Answers the text of the answer. */
+  /** Calls the HTTP API as a server admin and returns the response body as text. */
   async #call(method: string, path: string, body?: unknown): Promise<string> {
     const answer = await fetch(`http://127.0.0.1:${this.#port}${path}`, {
       method,
@@ -360,12 +369,12 @@ export class FaultRun {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await answer.text();
-    if (!answer.ok) throw new Error(`${path} was answered with ${answer.status} ${text}`);
+    if (!answer.ok) throw new Error(`${method} ${path} failed: ${answer.status} ${text}`);
     return text;
   }
 }
 
-function expectAtLeast(value: number, wanted: number): void {
+function requireAtLeast(value: number, wanted: number): void {
   if (value < wanted) throw new Error(`${value} of ${wanted} transactions are committed`);
 }
 
@@ -375,7 +384,7 @@ async function statusOf(port: number): Promise<string> {
   return parts.row_changes.status;
 }
 
-async function freePort(): Promise<number> {
+async function findFreePort(): Promise<number> {
   const server = createServer();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

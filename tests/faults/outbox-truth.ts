@@ -1,14 +1,16 @@
 import type { ClientLog, TrueChange } from './checker.js';
 
-/** No position comes so far. */
-const NOWHERE = 1n << 62n;
+/** Larger than any real position. */
+const UNMATCHED = 1n << 62n;
 
 /**
- * What was committed, at the places that triggers gave it: they count otherwise than the log does, and transactions that
- * run at the same time may change places. Those of one writer may not: the first that anybody saw of a writer is its
- * first, and so on, with the same changes. What does not fit is nowhere, and the checker finds it missing.
+ * Returns the committed changes with the positions that the trigger source gave them. The trigger source
+ * numbers transactions differently from the WAL, and concurrent transactions may swap their order.
+ * Transactions of one writer keep theirs: the first that any client received of a writer is the writer's
+ * first, with the same changes, and so on. A transaction without a match gets an unreachable position, so
+ * that the checker reports it as missing.
  */
-export function asTriggersTell(truth: readonly TrueChange[], logs: readonly ClientLog[]): TrueChange[] {
+export function atTriggerPositions(truth: readonly TrueChange[], logs: readonly ClientLog[]): TrueChange[] {
   const seen = new Map<bigint, Map<number, string>>();
   for (const { entries } of logs) {
     for (const entry of entries) {
@@ -20,24 +22,24 @@ export function asTriggersTell(truth: readonly TrueChange[], logs: readonly Clie
       seen.set(position, changes.set(Number(index), entry.what));
     }
   }
-  const waiting = new Map<string, bigint[]>();
+  const positionsByWriter = new Map<string, bigint[]>();
   for (const position of [...seen.keys()].sort((a, b) => (a < b ? -1 : 1))) {
     const writer = writerOf(seen.get(position)?.values().next().value ?? '');
-    waiting.set(writer, [...(waiting.get(writer) ?? []), position]);
+    positionsByWriter.set(writer, [...(positionsByWriter.get(writer) ?? []), position]);
   }
-  let nowhere = NOWHERE;
-  const places = new Map<bigint, bigint>();
+  let unmatched = UNMATCHED;
+  const positions = new Map<bigint, bigint>();
   for (const changes of transactionsOf(truth)) {
     const [first] = changes;
     if (first === undefined) continue;
-    const position = waiting.get(writerOf(first.what))?.shift();
-    const told = position === undefined ? undefined : seen.get(position);
+    const position = positionsByWriter.get(writerOf(first.what))?.shift();
+    const received = position === undefined ? undefined : seen.get(position);
     const isSame =
-      changes.every(({ what, index }) => told?.get(index) === what) && told?.size === changes.length;
-    places.set(first.lsn, isSame && position !== undefined ? position : nowhere++);
+      changes.every(({ what, index }) => received?.get(index) === what) && received?.size === changes.length;
+    positions.set(first.lsn, isSame && position !== undefined ? position : unmatched++);
   }
   return truth
-    .map((change) => ({ ...change, lsn: places.get(change.lsn) ?? NOWHERE }))
+    .map((change) => ({ ...change, lsn: positions.get(change.lsn) ?? UNMATCHED }))
     .sort((a, b) => (a.lsn === b.lsn ? a.index - b.index : a.lsn < b.lsn ? -1 : 1));
 }
 
@@ -47,7 +49,7 @@ function transactionsOf(truth: readonly TrueChange[]): TrueChange[][] {
   return [...transactions.values()];
 }
 
-/** Of `INSERT 3/17`: 3. */
+/** Returns the writer: 3 for `INSERT 3/17`. */
 function writerOf(what: string): string {
   return what.slice(what.indexOf(' ') + 1, what.indexOf('/'));
 }

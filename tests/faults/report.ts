@@ -2,8 +2,8 @@ import { appendFileSync } from 'node:fs';
 import type { PostgresVersion } from '../support/matrix.js';
 import type { Outcome } from './fault-run.js';
 
-/** What was done in a run, and what was seen. */
-export interface Finding {
+/** The fault of a run and its outcome. */
+export interface ScenarioResult {
   readonly id: string;
   readonly what: string;
   readonly postgres: PostgresVersion;
@@ -11,8 +11,8 @@ export interface Finding {
   readonly outcome: Outcome;
 }
 
-/** Adds a line to the file that FAULT_REPORT names; `npm run test:faults` makes a page of it. */
-export function report(finding: Finding): void {
+/** Appends a line to the file named by FAULT_REPORT, from which `npm run test:faults` writes its report. */
+export function report(result: ScenarioResult): void {
   const file = process.env.FAULT_REPORT;
-  if (file !== undefined) appendFileSync(file, `${JSON.stringify(finding)}\n`);
+  if (file !== undefined) appendFileSync(file, `${JSON.stringify(result)}\n`);
 }

@@ -1,4 +1,7 @@
-/** How many times the faults of the short form: `npm run test:faults` sets it. 1 is what `npm test` has time for. */
+/**
+ * Multiplies the number of faults. 1 is the short form, which `npm test` runs; `npm run test:faults` sets
+ * more.
+ */
 const SCALE = Number(process.env.FAULT_SCALE ?? 1);
 
 /** Whether this is the full form. */
@@ -7,12 +10,12 @@ export const IS_FULL = SCALE > 1;
 /** The seed of all random choices. */
 export const SEED = Number(process.env.FAULT_SEED ?? 1);
 
-/** How long a test may take that takes so long in the short form, in ms. */
-export function patienceOf(shortMs: number): number {
+/** Returns the timeout of a test, given its timeout in the short form; both in ms. */
+export function timeoutOf(shortMs: number): number {
   return shortMs * (1 + 2 * SCALE);
 }
 
-/** Repeats a fault: so many times in the short form, in the full one twice as often and so many times more. */
+/** Repeats a fault `count` times in the short form, and `2 * count * SCALE` times in the full form. */
 export async function times(count: number, work: (n: number) => Promise<void>): Promise<void> {
   const rounds = IS_FULL ? 2 * count * SCALE : count;
   for (let n = 0; n < rounds; n++) await work(n);

@@ -3,7 +3,7 @@ import { eventually } from '../support/eventually.js';
 import { type Cell, type ChangeSource, cells } from '../support/matrix.js';
 import { FaultRun, type FaultRunOptions, type Outcome } from './fault-run.js';
 import { report } from './report.js';
-import { patienceOf, SEED, times } from './scale.js';
+import { SEED, timeoutOf, times } from './scale.js';
 
 const MINUTE = 60_000;
 
@@ -11,19 +11,19 @@ interface Scenario {
   readonly id: string;
   readonly what: string;
   readonly options?: Partial<FaultRunOptions>;
-  /** Missing: it is about logical decoding alone. */
-  readonly alsoByTriggers?: true;
+  /** Absent when the fault concerns logical decoding only. */
+  readonly alsoWithTriggers?: true;
   readonly faults: (run: FaultRun) => Promise<void>;
-  /** Whether clients may be told of a gap. */
+  /** Whether clients may get gap messages. */
   readonly mayGap?: boolean;
 }
 
 const SCENARIOS: readonly Scenario[] = [
   {
     id: 'T01',
-    alsoByTriggers: true,
-    what: 'the server is killed at random moments, clients die by themselves',
-    options: { diesEvery: 400 },
+    alsoWithTriggers: true,
+    what: 'the server is killed at random moments, and clients disconnect at random',
+    options: { disconnectEvery: 400 },
     faults: (run) =>
       times(2, async () => {
         await run.commits(20 + run.random.below(200));
@@ -32,8 +32,8 @@ const SCENARIOS: readonly Scenario[] = [
   },
   {
     id: 'T03',
-    alsoByTriggers: true,
-    what: 'PostgreSQL is killed, stopped fast and stopped at once',
+    alsoWithTriggers: true,
+    what: 'PostgreSQL is killed, and shut down in fast and in immediate mode',
     faults: (run) =>
       times(1, async () => {
         for (const signal of ['SIGKILL', 'SIGINT', 'SIGQUIT'] as const) {
@@ -45,8 +45,8 @@ const SCENARIOS: readonly Scenario[] = [
   },
   {
     id: 'T04',
-    alsoByTriggers: true,
-    what: 'the connection that sends changes is ended again and again',
+    alsoWithTriggers: true,
+    what: 'the connection that delivers row changes to the server is terminated repeatedly',
     faults: (run) =>
       times(4, async () => {
         await run.commits(5 + run.random.below(30));
@@ -57,8 +57,8 @@ const SCENARIOS: readonly Scenario[] = [
   },
   {
     id: 'T43',
-    alsoByTriggers: true,
-    what: 'the network between the server and PostgreSQL is cut, also after a few bytes',
+    alsoWithTriggers: true,
+    what: 'the network between the server and PostgreSQL is cut, also after only a few bytes',
     faults: (run) =>
       times(3, async (n) => {
         await run.commits(10 + run.random.below(50));
@@ -71,24 +71,25 @@ const SCENARIOS: readonly Scenario[] = [
   },
   {
     id: 'T07',
-    what: 'the slot loses WAL that it needs while nobody reads it',
+    what: 'PostgreSQL removes WAL that the replication slot still needs while the server is suspended',
     mayGap: true,
     faults: async (run) => {
       await run.commits(20);
-      // The server stands still, and cannot acknowledge what PostgreSQL throws away.
+      // A suspended server cannot acknowledge the WAL that PostgreSQL is going to remove.
       process.kill(run.serverPid, 'SIGSTOP');
       try {
         await run.sql('SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active');
         await run.sql('CREATE TABLE filling (t text)');
         await run.sql(`INSERT INTO filling SELECT repeat('x', 2000) FROM generate_series(1, 20000)`);
         await eventually(async () => {
-          // The slot of the truth goes on, and is not lost with the other one.
+          // The checker's own slot advances, so that PostgreSQL does not invalidate it with the server's.
           for (const statement of ['SELECT pg_switch_wal()', 'CHECKPOINT']) await run.sql(statement);
           await run.truth.changes();
           const [behind] = await run.sql<{ bytes: number }>(
             `SELECT (pg_current_wal_lsn() - restart_lsn)::float8 AS bytes FROM pg_replication_slots WHERE slot_name = 'truth'`,
           );
-          if (behind === undefined || behind.bytes > 16_000_000) throw new Error('the truth is behind');
+          if (behind === undefined || behind.bytes > 16_000_000)
+            throw new Error("the checker's slot is behind");
         }, 30_000);
         await run.sql('ALTER SYSTEM SET max_slot_wal_keep_size = 1');
         await run.sql('SELECT pg_reload_conf()');
@@ -97,19 +98,19 @@ const SCENARIOS: readonly Scenario[] = [
           const lost = await run.sql(
             `SELECT FROM pg_replication_slots WHERE slot_name = 'realtime_slot' AND wal_status = 'lost'`,
           );
-          if (lost.length === 0) throw new Error('the slot has not lost anything yet');
+          if (lost.length === 0) throw new Error('the slot has not lost WAL yet');
         }, 30_000);
         await run.sql('ALTER SYSTEM RESET max_slot_wal_keep_size');
         await run.sql('SELECT pg_reload_conf()');
       } finally {
         process.kill(run.serverPid, 'SIGCONT');
       }
-      await healed(run);
+      await recoveredWithGap(run);
     },
   },
   {
     id: 'T08',
-    what: 'the slot is dropped, made anew and moved on by somebody else',
+    what: 'another client drops, recreates and advances the replication slot',
     mayGap: true,
     faults: (run) =>
       times(1, async () => {
@@ -119,21 +120,21 @@ const SCENARIOS: readonly Scenario[] = [
           `SELECT pg_replication_slot_advance('realtime_slot', pg_current_wal_lsn())`,
         ]) {
           await run.commits(50);
-          // The server is back before long, so that both are done in one go.
+          // The server reconnects within moments: repeat both statements until they succeed together.
           await eventually(async () => {
             await run.sql(
               `SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = 'realtime_slot' AND active`,
             );
             await run.sql(change);
           }, 30_000);
-          await healed(run);
+          await recoveredWithGap(run);
         }
       }),
   },
   {
     id: 'T13',
-    alsoByTriggers: true,
-    what: 'rows come by COPY, in savepoints and in two-phase commits',
+    alsoWithTriggers: true,
+    what: 'rows are written by bulk inserts, within savepoints and in two-phase commits',
     faults: async (run) => {
       await run.sql('ALTER SYSTEM SET max_prepared_transactions = 10');
       await run.signalPostgres('SIGINT');
@@ -149,7 +150,7 @@ const SCENARIOS: readonly Scenario[] = [
         await run.commits(3);
         await run.sql(`ROLLBACK PREPARED 'not kept'`);
         await run.sql(`COMMIT PREPARED 'kept'`);
-        // As COPY does: many rows with one place in the log.
+        // As with COPY, many rows share one WAL position.
         await run.sql(
           `INSERT INTO ledger SELECT 101, ${n * 1000} + s, '${user}', 'many' FROM generate_series(1, 700) s`,
         );
@@ -158,15 +159,15 @@ const SCENARIOS: readonly Scenario[] = [
   },
   {
     id: 'T29',
-    alsoByTriggers: true,
-    what: 'the server stands still, another one takes over, and it goes on',
+    alsoWithTriggers: true,
+    what: 'the server is suspended, a second server takes over, and the first one continues',
     faults: async (run) => {
       await run.startFollower();
       await run.commits(50);
       process.kill(run.serverPid, 'SIGSTOP');
       try {
         run.switchOver();
-        const ms = await run.takenOver();
+        const ms = await run.takeover();
         expect(ms).toBeLessThan(15_000);
         await run.commits(50);
       } finally {
@@ -177,7 +178,7 @@ const SCENARIOS: readonly Scenario[] = [
   },
   {
     id: 'W1',
-    what: 'a transaction that stays open makes the slot keep all that it may, and REALTIME_WAL_LIMIT_ACTION is drop',
+    what: 'a long transaction makes the slot reach its WAL limit, with REALTIME_WAL_LIMIT_ACTION=drop',
     mayGap: true,
     options: { env: { REALTIME_WAL_LIMIT_ACTION: 'drop' } },
     faults: async (run) => {
@@ -185,14 +186,15 @@ const SCENARIOS: readonly Scenario[] = [
       await run.sql('SELECT pg_reload_conf()');
       await run.sql('CREATE TABLE filling (t text)');
       await run.commits(20);
-      await run.whileOpen(async () => {
+      await run.duringOpenTransaction(async () => {
         await eventually(async () => {
           const [slot] = await run.sql<{ share: number; active: boolean }>(
             `SELECT (pg_current_wal_lsn() - restart_lsn)::float8 / (pg_current_wal_lsn() - restart_lsn + safe_wal_size) AS share, active
              FROM pg_replication_slots WHERE slot_name = 'realtime_slot'`,
           );
           if (slot?.active !== true) return;
-          // More than 95 %, and less than all of it: the slot of the truth keeps as much.
+          // Fill above 95 %, but below the limit: the checker's slot retains as much and must not be
+          // invalidated.
           if (slot.share < 0.96)
             await run.sql(`INSERT INTO filling SELECT repeat('x', 1000) FROM generate_series(1, 1000)`);
           throw new Error('the slot is still there');
@@ -201,20 +203,20 @@ const SCENARIOS: readonly Scenario[] = [
       await run.truth.changes();
       await run.sql('ALTER SYSTEM RESET max_slot_wal_keep_size');
       await run.sql('SELECT pg_reload_conf()');
-      await healed(run);
+      await recoveredWithGap(run);
     },
   },
 ];
 
-/** Row changes are read again within ten seconds, and every client was told of what it missed. */
-async function healed(run: FaultRun): Promise<void> {
+/** Waits until row changes are read again and every client has got a gap message, within ten seconds each. */
+async function recoveredWithGap(run: FaultRun): Promise<void> {
   await eventually(() => run.streaming(), 10_000);
   await eventually(() => {
-    for (const { gaps } of run.clients) if (gaps === 0) throw new Error('a client was not told of the gap');
+    for (const { gaps } of run.clients) if (gaps === 0) throw new Error('a client has not got a gap message');
   }, 10_000);
 }
 
-async function prove(
+async function runScenario(
   { id, what, options, faults, mayGap = false }: Scenario,
   { postgres, source }: Cell,
 ): Promise<void> {
@@ -228,20 +230,21 @@ async function prove(
   } finally {
     await run.stop();
   }
-  report({ id, what: source === 'trigger' ? `by triggers: ${what}` : what, postgres, seed: SEED, outcome });
+  const title = source === 'trigger' ? `trigger source: ${what}` : what;
+  report({ id, what: title, postgres, seed: SEED, outcome });
   expect(outcome.violations).toEqual([]);
   expect(outcome.wrongRows).toBe(0);
   if (!mayGap) expect(outcome.gaps).toBe(0);
 }
 
 /**
- * Runs every scenario that there is for a source of row changes. `npm test` does so on one PostgreSQL each: scenarios take
- * turns, and one that runs on the oldest with the one source runs on the newest with the other.
+ * Defines a test for every scenario of a change source. `npm test` runs each scenario on one PostgreSQL
+ * version: versions alternate between scenarios, and the two sources run a scenario on different versions.
  */
 export function describeFaults(source: ChangeSource): void {
-  describe(`by the ${source} source, nothing is lost, doubled or out of order`, () => {
+  describe(`with the ${source} source, no change is lost, delivered twice or out of order`, () => {
     const scenarios = SCENARIOS.flatMap((scenario, n) => {
-      if (source === 'trigger' && scenario.alsoByTriggers !== true) return [];
+      if (source === 'trigger' && scenario.alsoWithTriggers !== true) return [];
       const postgres = (n % 2 === 0) === (source === 'logical') ? 'oldest' : 'newest';
       return cells({ postgres, source })
         .filter((cell) => cell.source === source)
@@ -249,8 +252,8 @@ export function describeFaults(source: ChangeSource): void {
     });
     test.each(scenarios)(
       '$id on the $postgres PostgreSQL: $what',
-      (scenario) => prove(scenario, scenario.cell),
-      patienceOf(MINUTE),
+      (scenario) => runScenario(scenario, scenario.cell),
+      timeoutOf(MINUTE),
     );
   });
 }

@@ -2,10 +2,10 @@ import pg from 'pg';
 import type { TrueChange } from './checker.js';
 
 /**
- * What was committed, in the order of commits, as PostgreSQL's own logical decoding tells it through a slot of its own. Read by a
- * few lines that share nothing with what they are to prove.
+ * Reads the committed changes, in commit order, from PostgreSQL's logical decoding through a replication slot
+ * of its own. It shares no code with the server that the tests check.
  */
-export class Truth {
+export class CommittedChanges {
   readonly #url: string;
   readonly #slot: string;
   readonly #publication: string;
@@ -17,12 +17,12 @@ export class Truth {
     this.#publication = publication;
   }
 
-  /** From here on everything is kept. */
+  /** Creates the slot: changes committed after this are kept. */
   begin(): Promise<unknown> {
     return this.#query(`SELECT pg_create_logical_replication_slot('${this.#slot}', 'pgoutput')`);
   }
 
-  /** Everything so far. Called now and then, it keeps the slot from falling behind. */
+  /** Returns all changes so far. Also advances the slot, so that it does not retain too much WAL. */
   async changes(): Promise<readonly TrueChange[]> {
     const rows = await this.#query<{ data: Buffer }>(
       `SELECT data FROM pg_logical_slot_get_binary_changes('${this.#slot}', NULL, NULL,
@@ -38,7 +38,8 @@ export class Truth {
       }
       const operation = { I: 'INSERT', U: 'UPDATE', D: 'DELETE' }[kind];
       if (operation === undefined) continue;
-      // Tables have REPLICA IDENTITY FULL, and a row's first columns are writer, seq, user_id: of the last tuple.
+      // With REPLICA IDENTITY FULL an update has two tuples, the new row last. Its first columns are writer,
+      // seq, user_id.
       const [writer, seq, user = ''] = lastTuple(data);
       this.#changes.push({ lsn, index, what: `${operation} ${writer}/${seq}`, user });
       index += 1;

@@ -8,17 +8,19 @@ export const LEDGER = `
   ALTER TABLE ledger ENABLE ROW LEVEL SECURITY;
   CREATE POLICY own_rows ON ledger USING (user_id = current_setting('app.current_user_id')::uuid);`;
 
-/** After a lost connection, in ms. */
-const PAUSE_MS = 50;
+/** Delay before reconnecting, in ms. */
+const RECONNECT_DELAY_MS = 50;
 /**
- * The longest pause between two transactions, in ms. In the full form writers write as fast as they can; in the short one
- * what they wrote while nobody could read would take most of the time to deliver.
+ * The longest pause between two transactions, in ms. In the full form writers write as fast as they can. In
+ * the short form they pause; otherwise delivering what they wrote during outages would take most of the
+ * test's time.
  */
-const LONGEST_REST_MS = IS_FULL ? 0 : 20;
+const LONGEST_PAUSE_MS = IS_FULL ? 0 : 20;
 
 /**
- * Writes rows with numbers without gaps, in transactions of random sizes, some of which are rolled back; changes and deletes
- * some of its rows. Whether a transaction whose end it did not see was committed is not its matter: PostgreSQL tells.
+ * Writes rows numbered without gaps, in transactions of random sizes, some of which it rolls back. It also
+ * updates and deletes some of its rows. After a lost connection it reads from PostgreSQL which of its rows
+ * were committed.
  */
 export class Writer {
   readonly #url: string;
@@ -26,8 +28,8 @@ export class Writer {
   readonly #users: readonly string[];
   readonly #random: Random;
   #isStopping = false;
-  #running: Promise<void> = Promise.resolve();
-  /** Transactions that were surely committed. */
+  #finished: Promise<void> = Promise.resolve();
+  /** Transactions whose COMMIT was confirmed. */
   committed = 0;
 
   constructor(url: string, number: number, users: readonly string[], random: Random) {
@@ -38,12 +40,12 @@ export class Writer {
   }
 
   start(): void {
-    this.#running = this.#run();
+    this.#finished = this.#run();
   }
 
   async stop(): Promise<void> {
     this.#isStopping = true;
-    await this.#running;
+    await this.#finished;
   }
 
   async #run(): Promise<void> {
@@ -59,21 +61,21 @@ export class Writer {
         let seq = Number(rows[0].seq);
         while (!this.#isStopping) {
           seq = await this.#transaction(client, seq);
-          if (LONGEST_REST_MS > 0) await delay(this.#random.below(LONGEST_REST_MS));
+          if (LONGEST_PAUSE_MS > 0) await delay(this.#random.below(LONGEST_PAUSE_MS));
         }
       } catch {
-        await delay(PAUSE_MS);
+        await delay(RECONNECT_DELAY_MS);
       } finally {
         await client.end().catch(() => undefined);
       }
     }
   }
 
-  /** Answers the last number that is committed after it. */
+  /** Runs one transaction and returns the last committed row number. */
   async #transaction(client: pg.Client, seq: number): Promise<number> {
     const random = this.#random;
     const count = random.chance(0.05) ? 200 + random.below(800) : 1 + random.below(5);
-    const isKept = !random.chance(0.15);
+    const isCommitted = !random.chance(0.15);
     await client.query('BEGIN');
     await client.query(
       `INSERT INTO ledger SELECT $1, $2 + n, ($3::uuid[])[1 + ($2 + n) % cardinality($3::uuid[])], 'as it was'
@@ -88,8 +90,8 @@ export class Writer {
       ]);
     if (random.chance(0.1))
       await client.query('DELETE FROM ledger WHERE writer = $1 AND seq = $2', [this.#number, seq]);
-    await client.query(isKept ? 'COMMIT' : 'ROLLBACK');
-    if (!isKept) return seq;
+    await client.query(isCommitted ? 'COMMIT' : 'ROLLBACK');
+    if (!isCommitted) return seq;
     this.committed += 1;
     return seq + count;
   }

@@ -15,15 +15,21 @@ import { parseCondition } from '../../packages/server/src/changes/visibility/par
 import type { Database } from '../../packages/server/src/postgres/connection/database.js';
 import { connectedDatabase } from '../support/connected-database.js';
 import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-database.js';
-import { COLUMNS, type ExactWorld, exactWorld, TABLE } from './exact-world.js';
+import { COLUMNS, type CompilableWorld, compilableWorld, TABLE } from './compilable-world.js';
 
-/** `npm run test:fuzz -- --cases N --seed S` runs more, or others. A case is a row version and whoever asks for it. */
+/**
+ * Change these with `npm run test:fuzz -- --cases N --seed S`. A case is one row version and one viewer or
+ * condition.
+ */
 const CASES = Number(process.env.FUZZ_CASES ?? 3_000);
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_127);
-/** Cases of a world, on average. */
-const CASES_A_WORLD = 50;
+/** Average number of cases per world. */
+const CASES_PER_WORLD = 50;
 
-/** What PostgreSQL shows: the ids that a SELECT sees one by one, so that an error hides its own row alone. */
+/**
+ * A function that returns the ids that a SELECT shows. When the SELECT raises an error, it selects rows one
+ * by one, so that an error hides only its own row.
+ */
 const TRUTH = `
   CREATE FUNCTION sees(role text, usr text, claims text, count int) RETURNS int[] LANGUAGE plpgsql AS $$
   DECLARE seen int[] := '{}'; found int;
@@ -50,7 +56,7 @@ beforeAll(async () => {
   test = await createTestDatabase();
   database = await connectedDatabase(test.url);
   await sql(test.url, `${TABLE}; ${TRUTH}; GRANT SELECT ON exact, member, team TO ${DEFAULT_DB_ROLE}`);
-  // What is read of the other tables is read anew in each world, as where their changes are told.
+  // Memberships are read again in each world, as if changes of their tables had been delivered.
   const isStreamed = () => 'true';
   authorizer = new PostgresAuthorizer({ database, enableRls: true, clock: Date.now, isStreamed });
 });
@@ -63,17 +69,20 @@ afterAll(async () => {
 
 const unchanged = (predicate: Predicate) => predicate;
 
-/** The rows that we would send to each context, and those that a SELECT shows it; undefined: only PostgreSQL can judge. */
-async function judged(
-  world: ExactWorld,
+/**
+ * Returns the rows that would be delivered to each viewer, and those that a SELECT shows it. Undefined: the
+ * policies are not compilable.
+ */
+async function visibleRows(
+  world: CompilableWorld,
   mutate: (predicate: Predicate) => Predicate,
-): Promise<{ ours: number[][]; truth: number[][] } | undefined> {
+): Promise<{ actual: number[][]; expected: number[][] } | undefined> {
   const policies = world.policies.map(
     ({ isRestrictive, expression }, n) =>
       `CREATE POLICY p${n} ON exact AS ${isRestrictive && n > 0 ? 'RESTRICTIVE' : 'PERMISSIVE'} USING (${expression})`,
   );
   const values = world.rows.map((row, id) => `(${[String(id), ...row].map(literal).join(', ')})`);
-  const inserted = (table: string, rows: ExactWorld['members']) =>
+  const inserted = (table: string, rows: CompilableWorld['members']) =>
     rows.length === 0
       ? ''
       : `INSERT INTO ${table} VALUES ${rows.map((row) => `(${row.map(literal).join(', ')})`).join(', ')};`;
@@ -86,19 +95,19 @@ async function judged(
   const oid = await oidOf();
   for (;;) {
     try {
-      return await compared(world, oid, mutate);
+      return await compareVisibleRows(world, oid, mutate);
     } catch (error) {
-      // Other tests make roles.
+      // Other tests create roles, which makes cached catalog facts stale.
       if (!(error instanceof StaleFacts)) throw error;
     }
   }
 }
 
-async function compared(
-  world: ExactWorld,
+async function compareVisibleRows(
+  world: CompilableWorld,
   oid: number,
   mutate: (predicate: Predicate) => Predicate,
-): Promise<{ ours: number[][]; truth: number[][] } | undefined> {
+): Promise<{ actual: number[][]; expected: number[][] } | undefined> {
   await authorizer.current(oid);
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
@@ -114,10 +123,10 @@ async function compared(
   counts.compiled += 1;
   if (index.isIndexed) counts.indexed += 1;
   if (privileges.policyCompilation.compiled.memberships.length > 0) counts.memberships += 1;
-  const ours: number[][] = viewers.map(() => []);
-  for (const [id, image] of (await images()).entries())
-    for (const n of index.find(new TypedRow(image))) ours[n]?.push(id);
-  const truth: number[][] = [];
+  const actual: number[][] = viewers.map(() => []);
+  for (const [id, image] of (await rowImages()).entries())
+    for (const n of index.find(new TypedRow(image))) actual[n]?.push(id);
+  const expected: number[][] = [];
   for (const { userId, claims } of viewers) {
     const [row] = await database.query<{ seen: number[] }>('SELECT public.sees($1, $2, $3, $4) AS seen', [
       DEFAULT_DB_ROLE,
@@ -125,33 +134,38 @@ async function compared(
       claims,
       world.rows.length,
     ]);
-    truth.push(row?.seen ?? []);
+    expected.push(row?.seen ?? []);
   }
-  // For whom a setting cannot be evaluated PostgreSQL judges.
-  const isOurs = (_: unknown, n: number) => parameters[n] !== undefined;
-  counts.cases += parameters.filter(isOurs).length * world.rows.length;
-  counts.visible += truth.filter(isOurs).flat().length;
-  return { ours: ours.filter(isOurs), truth: truth.filter(isOurs) };
+  // PostgreSQL evaluates the policies for viewers whose parameters raise an error.
+  const isCompiled = (_: unknown, n: number) => parameters[n] !== undefined;
+  counts.cases += parameters.filter(isCompiled).length * world.rows.length;
+  counts.visible += expected.filter(isCompiled).flat().length;
+  return { actual: actual.filter(isCompiled), expected: expected.filter(isCompiled) };
 }
 
-/** Which rows a condition is true of, in process and in PostgreSQL. */
-async function conditions({
+/**
+ * Returns the rows for which a condition is true, in process and in PostgreSQL. Undefined: it is not
+ * compilable.
+ */
+async function matchingRows({
   condition,
   rows,
-}: ExactWorld): Promise<{ ours: number[]; truth: number[] } | undefined> {
+}: CompilableWorld): Promise<{ actual: number[]; expected: number[] } | undefined> {
   const facts = await authorizer.facts(await oidOf());
   if (facts === undefined) throw new Error('no table');
   const parsed = parseCondition(condition.replaceAll('public.mood', 'text'), facts.columns);
   const exact = await authorizer.compileCondition(facts, parsed);
   if (!('compiled' in exact)) return undefined;
   const holds = testOf(exact.compiled.predicate);
-  const ours = (await images()).flatMap((image, id) => (holds(new TypedRow(image), []) === true ? [id] : []));
+  const actual = (await rowImages()).flatMap((image, id) =>
+    holds(new TypedRow(image), []) === true ? [id] : [],
+  );
   const found = await database.query<{ id: number }>(
     `SELECT id FROM public.exact WHERE ${parsed.sql} ORDER BY id`,
   );
   counts.conditions += 1;
   counts.cases += rows.length;
-  return { ours, truth: found.map(({ id }) => id) };
+  return { actual, expected: found.map(({ id }) => id) };
 }
 
 async function oidOf(): Promise<number> {
@@ -159,8 +173,8 @@ async function oidOf(): Promise<number> {
   return row?.oid ?? 0;
 }
 
-/** The rows as the log has them. */
-async function images(): Promise<RowImage[]> {
+/** Returns the rows as they appear in the WAL. */
+async function rowImages(): Promise<RowImage[]> {
   const texts = COLUMNS.map((name) =>
     name === 'b' ? `CASE b WHEN true THEN 't' WHEN false THEN 'f' END` : `${name}::text`,
   );
@@ -174,21 +188,21 @@ function literal(value: string | null): string {
   return value === null ? 'NULL' : `'${value.replaceAll("'", "''")}'`;
 }
 
-describe('policies and conditions that are compiled', () => {
+describe('compiled policies and conditions', () => {
   it(
-    `show what a SELECT shows, in ${CASES} cases of seed ${SEED}`,
+    `show the rows that a SELECT shows, in ${CASES} cases of seed ${SEED}`,
     async () => {
       await fc.assert(
-        fc.asyncProperty(exactWorld, async (world) => {
+        fc.asyncProperty(compilableWorld, async (world) => {
           counts.worlds += 1;
-          const rows = await judged(world, unchanged).catch(refused);
-          expect(rows?.ours).toEqual(rows?.truth);
-          const holding = await conditions(world).catch(refused);
-          expect(holding?.ours).toEqual(holding?.truth);
+          const rows = await visibleRows(world, unchanged).catch(ignoreInvalidExpression);
+          expect(rows?.actual).toEqual(rows?.expected);
+          const holding = await matchingRows(world).catch(ignoreInvalidExpression);
+          expect(holding?.actual).toEqual(holding?.expected);
         }),
         {
           seed: SEED,
-          numRuns: Math.ceil(CASES / CASES_A_WORLD),
+          numRuns: Math.ceil(CASES / CASES_PER_WORLD),
         },
       );
       console.info(`compiled: ${JSON.stringify(counts)}, 0 differences, seed ${SEED}`);
@@ -200,32 +214,40 @@ describe('policies and conditions that are compiled', () => {
 
   const mutations: Readonly<Record<string, (predicate: Predicate) => Predicate>> = {
     '< for <=': (predicate) =>
-      everywhere(predicate, (part) =>
+      mapPredicate(predicate, (part) =>
         part.kind === 'compare' && part.operator === '<=' ? { ...part, operator: '<' } : part,
       ),
     'NULL as false': (predicate) =>
-      everywhere(predicate, (part) =>
+      mapPredicate(predicate, (part) =>
         part.kind === 'compare' || part.kind === 'any' ? { kind: 'is', part, truth: true } : part,
       ),
     'a restrictive policy left out': (predicate) =>
       predicate.kind === 'and' ? { ...predicate, parts: predicate.parts.slice(1) } : predicate,
     'one of several permissive policies left out': (predicate) =>
-      everywhere(predicate, (part) => (part.kind === 'or' ? { ...part, parts: part.parts.slice(1) } : part)),
+      mapPredicate(predicate, (part) =>
+        part.kind === 'or' ? { ...part, parts: part.parts.slice(1) } : part,
+      ),
   };
-  it.each(Object.entries(mutations))('are told from a wrong compiler: %s', async (_, mutate) => {
-    const { failed } = await fc.check(
-      fc.asyncProperty(exactWorld, async (world) => {
-        const rows = await judged(world, mutate).catch(refused);
-        return JSON.stringify(rows?.ours) === JSON.stringify(rows?.truth);
-      }),
-      { seed: SEED, numRuns: Math.ceil(20_000 / CASES_A_WORLD), endOnFailure: true },
-    );
-    expect(failed).toBe(true);
-  });
+  it.each(Object.entries(mutations))(
+    'fail this comparison when the compiler is wrong: %s',
+    async (_, mutate) => {
+      const { failed } = await fc.check(
+        fc.asyncProperty(compilableWorld, async (world) => {
+          const rows = await visibleRows(world, mutate).catch(ignoreInvalidExpression);
+          return JSON.stringify(rows?.actual) === JSON.stringify(rows?.expected);
+        }),
+        { seed: SEED, numRuns: Math.ceil(20_000 / CASES_PER_WORLD), endOnFailure: true },
+      );
+      expect(failed).toBe(true);
+    },
+  );
 });
 
-/** PostgreSQL, or the condition's parser, takes no such expression: two types that do not compare, a malformed literal. */
-function refused(error: unknown): undefined {
+/**
+ * Ignores errors of invalid random expressions (types that do not compare, malformed literals) and rethrows
+ * all others.
+ */
+function ignoreInvalidExpression(error: unknown): undefined {
   const isRefusal =
     error instanceof Error &&
     (error.name === 'ProtocolError' || ('code' in error && /^(?:22|42)/.test(String(error.code))));
@@ -233,14 +255,15 @@ function refused(error: unknown): undefined {
   return undefined;
 }
 
-function everywhere(predicate: Predicate, change: (part: Predicate) => Predicate): Predicate {
+/** Applies `change` to every part of a predicate, inner parts first. */
+function mapPredicate(predicate: Predicate, change: (part: Predicate) => Predicate): Predicate {
   switch (predicate.kind) {
     case 'and':
     case 'or':
-      return change({ ...predicate, parts: predicate.parts.map((part) => everywhere(part, change)) });
+      return change({ ...predicate, parts: predicate.parts.map((part) => mapPredicate(part, change)) });
     case 'not':
     case 'is':
-      return change({ ...predicate, part: everywhere(predicate.part, change) });
+      return change({ ...predicate, part: mapPredicate(predicate.part, change) });
     case 'compare':
     case 'distinct':
     case 'any':

@@ -4,16 +4,16 @@ import { parseCondition } from '../../packages/server/src/changes/visibility/par
 import { createTestDatabase, sql } from '../support/postgres-database.js';
 import { Random } from './random.js';
 
-/** `npm run test:fuzz -- --cases N` runs more. */
+/** Change this with `npm run test:fuzz -- --cases N`. */
 const EXPRESSIONS = Number(process.env.FUZZ_CASES ?? 5_000);
-const AT_ONCE = 1_000;
+const BATCH_SIZE = 1_000;
 const SEED = 4711;
 const COLUMNS = ['a', 'b', 'c', 'd'].map((name) => ({ name, generated: null }));
 
 beforeAll(loadParser);
 
-/** Expressions as people write them: parentheses only here and there, so that precedence decides. */
-class Writer {
+/** Generates expressions as people write them, with few parentheses, so that operator precedence matters. */
+class ExpressionGenerator {
   readonly #random: Random;
 
   constructor(random: Random) {
@@ -21,7 +21,7 @@ class Writer {
   }
 
   bool(depth: number): string {
-    const { of } = this.#bound();
+    const { of } = this.#choose();
     if (depth === 0) return of(['c', 'TRUE', 'NULL', 'NOT c', 'a = 1', `b = 'x'`, 'a IS NULL']);
     return of([
       () => `${this.bool(depth - 1)} AND ${this.bool(depth - 1)}`,
@@ -45,7 +45,7 @@ class Writer {
   }
 
   number(depth: number): string {
-    const { of } = this.#bound();
+    const { of } = this.#choose();
     if (depth <= 0) return of(['a', '0', '1', '-2', '3.5', 'NULL::int', `(d ->> 'k')::int`, '- a', '1e2']);
     return of([
       () => `${this.number(depth - 1)} ${of(['+', '-', '*', '/', '%'])} ${this.number(depth - 1)}`,
@@ -62,7 +62,7 @@ class Writer {
   }
 
   text(depth: number): string {
-    const { of } = this.#bound();
+    const { of } = this.#choose();
     if (depth <= 0) return of(['b', `'x'`, `'it''s \\'`, `''`, `E'a\\n\\'b'`, `d ->> 'k'`, 'NULL::text']);
     return of([
       () => `${this.text(depth - 1)} || ${this.text(depth - 1)}`,
@@ -75,12 +75,15 @@ class Writer {
     ])();
   }
 
-  #bound() {
+  #choose() {
     return { of: <T>(items: readonly T[]): T => this.#random.of(items) };
   }
 }
 
-/** What an expression gives for each of some rows, or the error that it raises. */
+/**
+ * A function that returns the values of an expression for a few rows, or the SQLSTATE of the error that it
+ * raises.
+ */
 const OUTCOME = `
   CREATE FUNCTION outcome(expression text) RETURNS text LANGUAGE plpgsql AS $f$
   DECLARE found text;
@@ -93,16 +96,16 @@ const OUTCOME = `
     (1, 0, 'x', true, '{"k": 1}'::jsonb), (2, 1, 'aXc', false, '{}'), (3, -7, '', NULL, '[]'), (4, NULL, NULL, true, NULL)
   ) AS given(n, a, b, c, d);`;
 
-it(`${EXPRESSIONS} random conditions print, parse and evaluate the same`, async () => {
+it(`${EXPRESSIONS} random conditions evaluate the same after they are parsed and printed`, async () => {
   const database = await createTestDatabase();
   try {
     await sql(database.url, OUTCOME);
-    const writer = new Writer(new Random(SEED));
+    const generator = new ExpressionGenerator(new Random(SEED));
     let evaluated = 0;
     let raising = 0;
-    for (let done = 0; done < EXPRESSIONS; done += AT_ONCE) {
-      const pairs = Array.from({ length: AT_ONCE }, () => {
-        const text = writer.bool(3);
+    for (let done = 0; done < EXPRESSIONS; done += BATCH_SIZE) {
+      const pairs = Array.from({ length: BATCH_SIZE }, () => {
+        const text = generator.bool(3);
         const printed = parseCondition(text, COLUMNS).sql;
         expect(parseCondition(printed, COLUMNS).sql).toBe(printed);
         return [text, printed] as const;
@@ -120,7 +123,7 @@ it(`${EXPRESSIONS} random conditions print, parse and evaluate the same`, async 
       evaluated += rows.length;
     }
     console.info(
-      `conditions: ${evaluated} printed, parsed and evaluated the same, ${raising} of them raising alike`,
+      `conditions: ${evaluated} evaluated the same after parsing and printing; ${raising} of them raised the same error`,
     );
   } finally {
     await database.drop();

@@ -1,4 +1,4 @@
-/** Random choices that a seed decides: the same seed makes the same ones. */
+/** Makes random choices from a seed: the same seed makes the same choices. */
 export class Random {
   #state: number;
 
@@ -6,7 +6,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** From 0 up to and without 1 (the generator mulberry32). */
+  /** Returns a number from 0 (inclusive) to 1 (exclusive), by the generator mulberry32. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let t = this.#state;
@@ -15,12 +15,14 @@ export class Random {
     return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
   }
 
+  /** Returns an integer from 0 (inclusive) to `count` (exclusive). */
   below(count: number): number {
     return Math.floor(this.next() * count);
   }
 
-  chance(share: number): boolean {
-    return this.next() < share;
+  /** Returns true with this probability. */
+  chance(probability: number): boolean {
+    return this.next() < probability;
   }
 
   of<T>(items: readonly T[]): T {

@@ -11,11 +11,17 @@ import { createTestDatabase, sql, type TestDatabase } from '../support/postgres-
 import { Random } from './random.js';
 import { FOUNDATION, makeWorld, type World } from './world.js';
 
-/** `npm run test:fuzz -- --cases N --seed S` runs more, or others. A case is a row version and whoever asks for it. */
+/**
+ * Change these with `npm run test:fuzz -- --cases N --seed S`. A case is one row version and one viewer or
+ * condition.
+ */
 const CASES = Number(process.env.FUZZ_CASES ?? 2_000);
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_126);
 
-/** What a SELECT of the row itself shows each context: inserted for real, behind real row level security. */
+/**
+ * Functions that return which rows a SELECT under row level security shows a viewer, and which rows match a
+ * condition.
+ */
 const TRUTH = `
   CREATE FUNCTION truth(role text, usr text, claims text, ids int[]) RETURNS int[] LANGUAGE plpgsql AS $$
   DECLARE seen int[] := '{}'; found int;
@@ -76,8 +82,8 @@ afterAll(async () => {
   await test.drop();
 });
 
-/** For each context the ids of the rows that a change would show it. */
-async function judged({ rows, viewers }: World, oid: number): Promise<number[][]> {
+/** Returns, for each viewer, the indexes of the rows that the authorizer would deliver. */
+async function visibleByAuthorizer({ rows, viewers }: World, oid: number): Promise<number[][]> {
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
   const all = rows.map((_, n) => n);
@@ -89,25 +95,28 @@ async function judged({ rows, viewers }: World, oid: number): Promise<number[][]
     else {
       const key = JSON.stringify([role, userId, claims]);
       const viewer = { key, role, userId, claims, settings: [] };
-      const [verdict] = await authorizer.evaluatePolicies(facts, rows, [{ viewer, rows: all }]);
-      seen.push([...(verdict?.visible ?? [])].sort((a, b) => a - b));
+      const [evaluated] = await authorizer.evaluatePolicies(facts, rows, [{ viewer, rows: all }]);
+      seen.push([...(evaluated?.visible ?? [])].sort((a, b) => a - b));
     }
   }
   return seen;
 }
 
-/** Asks again when the catalog has changed: roles belong to the whole PostgreSQL, and other tests make some. */
-async function steadily<T>(ask: () => Promise<T>): Promise<T> {
+/** Retries when the catalog has changed: roles are shared by all databases, and other tests create some. */
+async function retryWhenStale<T>(evaluate: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
-      return await ask();
+      return await evaluate();
     } catch (error) {
       if (!(error instanceof StaleFacts)) throw error;
     }
   }
 }
 
-async function shown(world: World): Promise<number[][]> {
+/**
+ * Returns, for each viewer and then for each condition, the ids of the rows that PostgreSQL shows or matches.
+ */
+async function visibleInPostgres(world: World): Promise<number[][]> {
   return database.transaction(async (statements) => {
     for (const [id, a, b, c, u] of world.rows)
       await statements.query('INSERT INTO public.t (id, a, b, c, u) VALUES ($1, $2, $3, $4, $5)', [
@@ -140,16 +149,17 @@ async function shown(world: World): Promise<number[][]> {
   });
 }
 
-async function conditionsOf({ rows, conditions }: World, oid: number): Promise<number[][]> {
+/** Returns, for each condition, the indexes of the rows that match it by the authorizer. */
+async function matchedByAuthorizer({ rows, conditions }: World, oid: number): Promise<number[][]> {
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
   const parsed = conditions.map((text) => parseCondition(text, facts.columns));
-  const verdicts = await authorizer.evaluateConditions(facts, rows, parsed);
-  return verdicts.map(({ visible }) => [...visible].sort((a, b) => a - b));
+  const evaluated = await authorizer.evaluateConditions(facts, rows, parsed);
+  return evaluated.map(({ visible }) => [...visible].sort((a, b) => a - b));
 }
 
 it(
-  `what is sent is what a SELECT shows, in ${CASES} cases of seed ${SEED}`,
+  `the rows that are delivered are those that a SELECT shows, in ${CASES} cases of seed ${SEED}`,
   async () => {
     let cases = 0;
     let visible = 0;
@@ -158,12 +168,12 @@ it(
       await sql(test.url, world.statements);
       const [row] = await sql<{ oid: number }>(test.url, `SELECT 't'::regclass::oid::int AS oid`);
       const oid = row?.oid ?? 0;
-      const ours = await steadily(async () => [
-        ...(await judged(world, oid)),
-        ...(await conditionsOf(world, oid)),
+      const actual = await retryWhenStale(async () => [
+        ...(await visibleByAuthorizer(world, oid)),
+        ...(await matchedByAuthorizer(world, oid)),
       ]);
-      const truth = await shown(world);
-      expect({ seed, ...world, seen: ours }).toEqual({ seed, ...world, seen: truth });
+      const truth = await visibleInPostgres(world);
+      expect({ seed, ...world, seen: actual }).toEqual({ seed, ...world, seen: truth });
       cases += truth.length * world.rows.length;
       visible += truth.flat().length;
       if (process.env.FUZZ_CASES !== undefined && seed % 100 === 0)

@@ -1,10 +1,10 @@
 import type { Random } from './random.js';
 
-/** One table with its policies and rights, the rows that are judged, and who asks. */
+/** A random table with policies and privileges, the rows to check, and the viewers to check them for. */
 export interface World {
-  /** What makes it, `t` being the table and `m` the memberships that policies look into. */
+  /** SQL that creates the table `t` and its policies, which may read the memberships in `m`. */
   readonly statements: string;
-  /** Row versions by column: id, a, b, c, u, and (never given) the generated g. */
+  /** Row versions as values of id, a, b, c, u and the generated g, which is always null here. */
   readonly rows: readonly (readonly (string | null)[])[];
   readonly viewers: readonly { readonly role: string; readonly userId: string; readonly claims: string }[];
   readonly conditions: readonly string[];
@@ -19,9 +19,9 @@ const USERS = [
 ];
 const TEXTS = [...USERS, 'x', 'xy', null];
 const ROWS = 10;
-const CONTEXTS = 5;
+const VIEWERS = 5;
 
-/** What functions and memberships all worlds share. */
+/** The functions and memberships that all worlds share. */
 export const FOUNDATION = `
   CREATE TABLE m (room int, member text, PRIMARY KEY (room, member));
   INSERT INTO m SELECT n, member FROM generate_series(0, 5) n, unnest(ARRAY['ada', '${USERS[0]}']) member WHERE n % 2 = 0 OR member = 'ada';
@@ -55,7 +55,7 @@ export function makeWorld(random: Random, roles: readonly string[]): World {
   return {
     statements: statements.join(';\n'),
     rows: Array.from({ length: ROWS }, (_, n) => row(random, n)),
-    viewers: Array.from({ length: CONTEXTS }, () => ({
+    viewers: Array.from({ length: VIEWERS }, () => ({
       role: random.of(roles),
       userId: random.of(USERS),
       claims: JSON.stringify(random.chance(0.5) ? { tenant: random.below(4), sub: random.of(USERS) } : {}),

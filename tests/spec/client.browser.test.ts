@@ -6,7 +6,10 @@ import { filledIn, hasSpecDocument, SpecDocument, specTitle } from '../support/s
 import { join } from '../support/test-client.js';
 import { startTestServer, type TestServer } from '../support/test-server.js';
 
-/** Where the usage below the class begins to send, while the socket is still connecting. */
+/**
+ * The line of the example where the usage below the class starts to send, while the socket is still
+ * connecting.
+ */
 const FIRST_SEND = '// Send a chat message';
 
 interface Example {
@@ -33,7 +36,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('client examples of the spec, in a b
     await server.stop();
   });
 
-  /** An empty page of an application at the server's own address, as the relative paths of the document expect. */
+  /** Opens an empty application page at the server's address, which the document's relative paths expect. */
   async function example(at: TestServer = server): Promise<Example> {
     const { page, context, errors } = await browser.newTab();
     onTestFinished(() => context.close());
@@ -48,7 +51,10 @@ describe.skipIf(!hasSpecDocument)(specTitle('client examples of the spec, in a b
     return { page, logged, errors, run };
   }
 
-  /** The client of the document with its usage, in two parts: until it connects, and what it sends then. */
+  /**
+   * Returns the document's client and its usage in two parts: up to `connect()`, and what it sends
+   * afterwards.
+   */
   function clientParts(at: TestServer = server): readonly [connect: string, send: string] {
     const text = filledIn(spec.block('JavaScript Client', 'javascript'), at.port, token);
     const [connect, send] = text.split(FIRST_SEND);
@@ -56,7 +62,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('client examples of the spec, in a b
     return [connect, `${FIRST_SEND}${send}`];
   }
 
-  test('the client connects, tells its presence, and chats', async () => {
+  test('the client connects, updates its presence and chats', async () => {
     const observer = await join(server, 'chat-room-1', 'user456');
     const { logged, errors, run } = await example();
     const [connect, send] = clientParts();
@@ -97,14 +103,14 @@ describe.skipIf(!hasSpecDocument)(specTitle('client examples of the spec, in a b
     expect(logged.filter((line) => line.startsWith('Unknown'))).toEqual([]);
   });
 
-  test('run in one go, its last lines come too early, and it connects all the same', async () => {
+  test('the unchanged example sends before it is connected, and still connects', async () => {
     const { logged, errors, run } = await example();
     await run(clientParts().join(''));
     await eventually(() => expect(errors.join()).toContain('Still in CONNECTING state'));
     await eventually(() => expect(logged).toContain('Successfully connected to channel'));
   });
 
-  test('the client is told why its channel was closed', async () => {
+  test('the client gets the reason why its channel was closed', async () => {
     const admin = await server.token('admin', 'admin');
     const { logged, run } = await example();
     await run(clientParts()[0]);
@@ -114,7 +120,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('client examples of the spec, in a b
     await server.call('POST', '/realtime/channels', { token: admin, body: { name: 'chat-room-1' } });
   });
 
-  test('the client comes back after a restart of the server', async () => {
+  test('the client reconnects after a restart of the server', async () => {
     const first = await startTestServer();
     const { logged, run } = await example(first);
     await run(clientParts(first)[0]);
@@ -140,7 +146,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('client examples of the spec, in a b
     await observer.close();
   });
 
-  test('the examples of authentication connect and broadcast', async () => {
+  test('the authentication examples connect and broadcast', async () => {
     const admin = await server.token('admin', 'admin');
     await server.call('POST', '/realtime/channels', { token: admin, body: { name: 'secure-channel' } });
     const observer = await join(server, 'secure-channel', 'user456');

@@ -27,7 +27,8 @@ const RUN = [
   'Connection Metrics',
   'WebSocket Connection Testing',
   'Load Testing',
-  // But for its line that subscribes a channel to a table, which row-changes.e2e.test.ts does with other tables.
+  // Except the line that subscribes a channel to a table: row-changes.e2e.test.ts does this with other
+  // tables.
   'Integration Testing',
   'Subscribe to Database Changes',
   'Database Change Event Format',
@@ -41,11 +42,11 @@ const RUN = [
   'Database Errors',
 ];
 
-/** Sections with Go code and commands of another implementation. */
+/** Sections with Go code and commands of a different implementation. */
 const NOT_OURS = ['Service Configuration', 'Connection Management', 'Channel Optimization', 'Unit Testing'];
 
 describe.skipIf(!hasSpecDocument)(specTitle('Coverage of the spec'), () => {
-  test('every section with an example is run, or listed with the reason why not', () => {
+  test('every section with an example is either run or listed as not applicable', () => {
     const sections = [...new Set(SpecDocument.read().blocks.map(({ heading }) => heading))];
     expect(sections.toSorted()).toEqual([...RUN, ...NOT_OURS].toSorted());
   });

@@ -27,7 +27,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
 
   afterAll(() => server.stop());
 
-  /** Sends the request of a section, in the name of whoever may. */
+  /** Sends the request of a section, by default as an admin. */
   function send(heading: string, token = admin): Promise<Answer> {
     const { method, path, body } = spec.request(heading);
     return server.call(method, path, { token, ...(body === undefined ? {} : { body }) });
@@ -38,7 +38,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
     expect(departures(spec.answer(heading), answer.body, extra)).toEqual([]);
   }
 
-  /** The three users of the document's answers: two listed ones, and one who only listens. */
+  /** Connects the three users of the document's answers: two listed ones, and one without presence. */
   async function fill(channel: string): Promise<void> {
     const one = await join(server, channel, 'user123');
     const two = await join(server, channel, 'user456');
@@ -49,18 +49,19 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
     await Promise.all([one.settle(), two.settle(), three.settle()]);
   }
 
-  test('section 1: a channel is made and answered as documented', async () => {
+  test('section 1: creating a channel returns the documented answer', async () => {
     const answer = await send('Create Channel');
     expect(answer.status).toBe(201);
     expect(answer.body).toEqual(spec.answer('Create Channel'));
   });
 
-  test('section 1: a channel shows its members and their presence', async () => {
+  test('section 1: the answer for a channel contains its members and their presence', async () => {
     await fill('chat-room-1');
     await fill('notifications');
     const answer = await send('Get Channel Information', user);
     expect(answer.body.subscriber_count).toBe(3);
-    // The document shows a role and a name here in one answer and not in the other.
+    // The document shows a role for user123 and custom data for user456 under "Get Channel Presence", but not
+    // here.
     expectAsDocumented('Get Channel Information', answer, ['role', 'custom_data']);
   });
 
@@ -82,21 +83,21 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
     await listener.close();
   });
 
-  test('section 4: presence is shown', async () => {
+  test('section 4: the presence of a channel is returned', async () => {
     const answer = await send('Get Channel Presence', user);
     expectAsDocumented('Get Channel Presence', answer);
     expect(answer.body.connected_users).toEqual(spec.answer('Get Channel Presence').connected_users);
     expect(answer.body.total_users).toBe(3);
   });
 
-  test('section 7: the statistics of a channel', async () => {
+  test('section 7: the statistics of a channel are returned', async () => {
     const answer = await send('Get Channel Statistics', user);
     expectAsDocumented('Get Channel Statistics', answer);
     expect(answer.body.users).toEqual(spec.answer('Get Channel Statistics').users);
     expect(answer.body.presence_count).toBe(2);
   });
 
-  test('section 7: the statistics of the system', async () => {
+  test('section 7: the statistics of the system are returned', async () => {
     expectAsDocumented('Get System Statistics', await send('Get System Statistics'), ['connections']);
   });
 
@@ -107,7 +108,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
     expect(shown.body.presence.user123).toMatchObject(state);
   });
 
-  test('the error of a channel, of a right, of a token', async () => {
+  test('errors of permissions and tokens are as documented', async () => {
     const asDocumented = (heading: string, answer: Answer, added: object = {}) =>
       expect(answer.body).toEqual({ ...spec.answer(heading), ...added });
     await server.call('POST', '/realtime/channels', {
@@ -123,7 +124,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
     });
   });
 
-  test('section 1: a channel is deleted, and then not found in the words of the document', async () => {
+  test('section 1: a deleted channel is reported as not found, as documented', async () => {
     expectAsDocumented('Delete Channel', await send('Delete Channel'));
     const gone = await send('Get Channel Information', user);
     expect(gone.status).toBe(404);
@@ -133,7 +134,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
     });
   });
 
-  test('the error of a rate', async () => {
+  test('the rate limit error is as documented', async () => {
     const body = { name: 'slow', permissions: { rate_limit: 1 } };
     await server.call('POST', '/realtime/channels', { token: admin, body });
     const send = () =>
@@ -144,12 +145,12 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
     expect(departures(spec.answer('Rate Limit Errors'), answer.body)).toEqual([]);
   });
 
-  describe('curl lines', () => {
+  describe('curl commands', () => {
     let home: string;
 
     beforeAll(async () => {
       home = await mkdtemp(joinPath(tmpdir(), 'goforward-curl-'));
-      // The lines stay as they are; what they print is set beside them.
+      // The commands stay unchanged; .curlrc makes curl print the status.
       await writeFile(joinPath(home, '.curlrc'), 'silent\nshow-error\nwrite-out = "\\n%{http_code}"\n');
     });
 
@@ -168,7 +169,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
       return { status: Number(stdout.slice(end + 1)), body: JSON.parse(stdout.slice(0, end)) as unknown };
     }
 
-    test('statistics', async () => {
+    test('return the statistics', async () => {
       const { status, body } = await curl('System Metrics', '/realtime/stats');
       expect(status).toBe(200);
       expect(body).toHaveProperty('connections.active_connections');
@@ -177,7 +178,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('HTTP examples of the spec'), () => 
       expect(body).toHaveProperty('channels');
     });
 
-    test('a channel is made, and a message broadcast to it', async () => {
+    test('create a channel and broadcast a message to it', async () => {
       const made = await curl('Integration Testing', '"max_subscribers": 100');
       expect(made).toMatchObject({
         status: 201,

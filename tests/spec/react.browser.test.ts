@@ -8,7 +8,7 @@ import { join } from '../support/test-client.js';
 import { startTestServer, type TestServer } from '../support/test-server.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-/** An application on a development server of its own: another origin than ours, on the same machine. */
+/** An application on its own development server: another origin on the same machine. */
 const APPLICATION = 'http://localhost:5173/';
 const ENTRY = `
 import { createElement } from 'react';
@@ -58,7 +58,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('React examples of the spec'), () =>
 
   const shows = (page: Page, text: string) => page.getByText(text, { exact: true }).waitFor();
 
-  test('two chat rooms chat with each other, by key and by button', async () => {
+  test('two chat rooms exchange messages, sent by key and by button', async () => {
     const alice = await open('alice', 'react');
     const bob = await open('bob', 'react');
     await alice.getByRole('textbox').fill('Hello from Alice');
@@ -67,12 +67,12 @@ describe.skipIf(!hasSpecDocument)(specTitle('React examples of the spec'), () =>
     await bob.getByRole('textbox').fill('Hello from Bob');
     await bob.getByRole('button', { name: 'Send' }).click();
     await shows(alice, 'bob: Hello from Bob');
-    // The sender is a member like the others, and sees the own message once.
+    // The sender is a member like the others, and sees its own message once.
     expect(await alice.getByText('Hello from Alice').count()).toBe(1);
     expect(await alice.getByRole('textbox').inputValue()).toBe('');
   });
 
-  test('the hook shows who was there before, who comes, changes and goes', async () => {
+  test('the hook shows earlier members, and members who join, update their state and leave', async () => {
     const carol = await join(server, 'hook', 'carol');
     carol.send({ type: 'presence', event: 'update', payload: { state: { status: 'away' } } });
     await carol.settle();
@@ -89,7 +89,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('React examples of the spec'), () =>
     await shows(alice, 'carol: offline');
   });
 
-  test('the hook says when the server is gone', async () => {
+  test('the hook shows that the connection to the server is lost', async () => {
     const alone = await startTestServer();
     const alice = await open('alice', 'gone', alone);
     await alone.stop();
@@ -97,7 +97,10 @@ describe.skipIf(!hasSpecDocument)(specTitle('React examples of the spec'), () =>
   });
 });
 
-/** The document's hook and component with React, as one script. The component is not exported there, so that is added. */
+/**
+ * Bundles React with the document's hook and component. Adds the export that the component lacks in the
+ * document.
+ */
 async function bundle(example: string): Promise<string> {
   const result = await build({
     stdin: { contents: ENTRY, resolveDir: ROOT, loader: 'js' },

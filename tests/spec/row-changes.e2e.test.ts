@@ -28,16 +28,16 @@ describe.skipIf(!hasSpecDocument)(specTitle('Row changes of the spec'), () => {
     return server.call(method, path, { token: admin, body: body ?? (method === 'POST' ? {} : undefined) });
   }
 
-  test('the policies of the section on row level security are made as they stand', async () => {
+  test('the policies of the section on row level security are created unchanged', async () => {
     await run(server, spec.block('🛡️ Row Level Security (RLS)', 'sql'));
   });
 
-  test('section 6: a table is set up', async () => {
+  test('section 6: a table is enabled for row changes', async () => {
     const answer = await send('Setup Table Trigger');
     expect(departures(spec.answer('Setup Table Trigger'), answer.body, ['warnings'])).toEqual([]);
   });
 
-  test('section 5: a channel subscribes, and its members get the event of the document', async () => {
+  test('section 5: a channel is subscribed to a table, and its members get the documented event', async () => {
     const answer = await send('Subscribe to Database Changes');
     expect(
       departures(spec.answer('Subscribe to Database Changes'), answer.body, ['subscription_id', 'warnings']),
@@ -54,7 +54,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('Row changes of the spec'), () => {
     expect(message.payload.change.new_record).toMatchObject({ id: 123, content: 'New message content' });
   });
 
-  test('the call of the section on filtering subscribes', async () => {
+  test('the request of the section on filtering creates a subscription', async () => {
     const source = filledIn(spec.block('Database Change Filtering', 'javascript'), server.port, admin);
     await server.call('POST', '/realtime/channels', { token: admin, body: { name: 'chat-room' } });
     const answers: Response[] = [];
@@ -74,7 +74,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('Row changes of the spec'), () => {
     );
   });
 
-  test('a table that is not there fails in the words of the document', async () => {
+  test('subscribing to a missing table fails with the documented error', async () => {
     const { status, body } = await server.call('POST', '/realtime/channels/chat-room-1/subscribe', {
       token: admin,
       body: { table: 'nonexistent' },
@@ -82,7 +82,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('Row changes of the spec'), () => {
     expect([status, body]).toEqual([400, spec.answer('Database Errors')]);
   });
 
-  test('the SQL on performance runs, each statement alone and below a partitioned parent', async () => {
+  test('the SQL on performance runs, each statement alone and with a partitioned parent table', async () => {
     const [index = '', partition = ''] = spec
       .block('Database Performance', 'sql')
       .split(';')
@@ -96,7 +96,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('Row changes of the spec'), () => {
     await run(server, 'DROP TABLE messages; ALTER TABLE plain RENAME TO messages');
   });
 
-  test('the function and the trigger of the document run with dollar quotes, and the trigger does its work', async () => {
+  test('the trigger function of the document works once its body is in $$ quotes', async () => {
     const text = spec
       .block('Setting Up Database Triggers', 'sql')
       .replace('AS $\n', 'AS $$$$\n')
@@ -105,7 +105,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('Row changes of the spec'), () => {
     await run(server, `INSERT INTO messages VALUES (124, 'with a trigger', '${ADA}')`);
   });
 
-  test('section 6: a table is taken out', async () => {
+  test('section 6: a table is disabled', async () => {
     const answer = await send('Remove Table Trigger');
     expect(departures(spec.answer('Remove Table Trigger'), answer.body)).toEqual([]);
   });

@@ -19,7 +19,7 @@ import {
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
-/** The client class of the document, as far as tests touch it. */
+/** The members of the document's client class that tests use. */
 interface SpecClient {
   ws: WebSocket;
   connect(): void;
@@ -56,14 +56,14 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     return made;
   }
 
-  /** The client class of the document, without the lines below it that use it. */
+  /** Returns the document's client class without the lines below it that use it. */
   function clientClass(at: TestServer = server, withToken = token): string {
     const [definition = ''] = spec.block('JavaScript Client', 'javascript').split('// Usage');
     return filledIn(definition, at.port, withToken);
   }
 
   test('section 2: both ways to connect work, one after the other', async () => {
-    // As they stand they are one script that declares `ws` twice.
+    // In the document they form one script, which declares `ws` twice.
     const ways = filledIn(spec.block('Connect to Channel', 'javascript'), server.port, token).split(
       '// Or with',
     );
@@ -81,7 +81,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     }
   });
 
-  test('section 2: an outgoing message arrives in the shape of the incoming one', async () => {
+  test('section 2: a documented outgoing message arrives as the documented incoming message', async () => {
     const [outgoing, incoming] = spec
       .block('WebSocket Message Format', 'javascript')
       .split('\n\n')
@@ -95,7 +95,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     await Promise.all([sender.close(), receiver.close()]);
   });
 
-  test('the address of the section on testing is one that can be connected to', async () => {
+  test('a client can connect to the URL of the section on testing', async () => {
     const line = spec
       .block('WebSocket Connection Testing', 'bash')
       .split('\n')
@@ -106,7 +106,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     socket.close();
   });
 
-  test('a client whose token is refused gives up instead of trying for ever', async () => {
+  test('a client whose token is refused stops retrying', async () => {
     const tries: number[] = [];
     class CountingWebSocket extends WebSocket {
       constructor(url: string) {
@@ -121,7 +121,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     );
     client.connect();
     await eventually(() => expect(world.errors).toContain('Max reconnection attempts reached'));
-    // Three openings that it takes for success, then its five attempts.
+    // Three times the socket opens, which the client takes for success; then follow its five attempts.
     expect(tries).toHaveLength(3 + 5);
     expect(world.logged.filter((line) => line.startsWith('Connected to channel:'))).toHaveLength(3);
   });
@@ -147,7 +147,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     monitor.onMessageSent();
     await eventually(() => expect(pongs.length).toBeGreaterThan(2));
     clearInterval(monitor.pingInterval);
-    // The document's class calls a method that it does not have.
+    // The document's class calls a method that it does not define.
     expect(() => monitor.getMetrics()).toThrow('calculateAverageLatency is not a function');
     Object.assign(monitor, { calculateAverageLatency: () => 1 });
     const metrics = monitor.getMetrics();
@@ -162,7 +162,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     client.disconnect();
   });
 
-  test('the error handler of the document understands the errors of the server', async () => {
+  test('the error handler of the document handles the errors of the server', async () => {
     const calls: string[] = [];
     const waits: number[] = [];
     const world = script({}, (asked) => {
@@ -192,7 +192,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     expect(waits).toEqual([1_000]);
   });
 
-  /** The answer to the first message that a slow channel does not take. */
+  /** Returns the answer to the first message that exceeds a channel's rate limit. */
   async function tooFast(): Promise<AnyAnswer> {
     const admin = await server.token('admin', 'admin');
     const body = { name: 'slow', permissions: { rate_limit: 1 } };
@@ -204,7 +204,7 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
     return answer.body;
   }
 
-  test('the load test runs through: every connection opens and hears all the others', async () => {
+  test('in the load test every connection opens and receives the messages of all others', async () => {
     const received: number[] = [];
     const problems: string[] = [];
     let closed = 0;
@@ -222,18 +222,18 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
       }
     }
     const require = (name: string) => (name === 'ws' ? CountingWebSocket : undefined);
-    // The minute is cut to five seconds; the intervals that never end are ended with the script.
+    // The minute is shortened to five seconds; the endless intervals are stopped with the script.
     const world = script({ require }, (asked) => (asked === 60_000 ? 5_000 : asked));
     world.run(filledIn(spec.block('Load Testing', 'javascript'), server.port, await server.token('load')));
     await eventually(() => expect(world.logged).toContain('Load test completed'), 15_000);
     await eventually(() => expect(closed).toBe(100));
     expect(new Set(world.logged.filter((line) => line.endsWith('opened'))).size).toBe(100);
     expect(problems).toEqual([]);
-    // Four rounds surely fit into five seconds; less would mean that messages were lost or late by a second.
+    // At least four rounds fit into five seconds; fewer mean that messages were lost or a second late.
     expect(Math.min(...received)).toBeGreaterThanOrEqual(300);
   }, 30_000);
 
-  test('the variables of the section on configuration start a server', () => {
+  test('the variables of the section on configuration are valid settings', () => {
     const env = Object.fromEntries(
       spec
         .block('Environment Variables', 'bash')
@@ -264,12 +264,12 @@ describe.skipIf(!hasSpecDocument)(specTitle('WebSocket examples of the spec, in 
   });
 });
 
-/** The text of a message: `ws` hands out whole messages as buffers. */
+/** Returns the text of a message, which `ws` delivers as a buffer. */
 function textOf(data: RawData): string {
   return (data as Buffer).toString();
 }
 
-/** The arguments of the next event of a socket; an error fails. */
+/** Waits for the next event of a socket and returns its arguments; rejects on an error. */
 function once(socket: WebSocket, event: 'message' | 'close'): Promise<unknown[]> {
   return new Promise((resolve, reject) => {
     socket.once(event, (...values: unknown[]) => resolve(values));

@@ -7,23 +7,23 @@ import {
 } from 'playwright-core';
 import { findChromium } from './chromium.js';
 
-/** What a tab did that a test may have to account for. */
+/** A browser tab with its recorded errors and requested hosts. */
 export interface Tab {
   readonly page: Page;
   readonly context: BrowserContext;
-  /** Errors of the console and uncaught ones, in order. */
+  /** Console errors and uncaught errors, in order. */
   readonly errors: string[];
-  /** The hosts that the tab asked for anything, blocked ones too. */
+  /** The hosts that the tab sent requests to, including blocked requests. */
   readonly hosts: Set<string>;
 }
 
 const LOCAL = new Set(['localhost', '127.0.0.1']);
 
-/** A headless Chromium that reaches this machine only. Whoever opens it closes it. */
+/** A headless Chromium that can reach only this machine. The caller of `open` closes it. */
 export class TestBrowser {
   readonly #browser: Browser;
 
-  /** Starts the browser; the error says what it needs where it cannot run. */
+  /** Starts the browser. An error says what it needs to run. */
   static async open(): Promise<TestBrowser> {
     try {
       const { executablePath, env } = await findChromium();
@@ -31,7 +31,7 @@ export class TestBrowser {
         executablePath,
         env: { ...definedVariables(), ...env },
         args: [
-          // Root may not run Chromium's sandbox, and what is shown here is ours.
+          // Chromium's sandbox does not run as root, and tests load only the product's own pages.
           '--no-sandbox',
           '--disable-dev-shm-usage',
           '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1',
@@ -40,7 +40,7 @@ export class TestBrowser {
       return new TestBrowser(browser);
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
-      throw new Error(`The browser of the tests cannot be started. ${why}`, { cause });
+      throw new Error(`The test browser did not start. ${why}`, { cause });
     }
   }
 
@@ -48,7 +48,7 @@ export class TestBrowser {
     this.#browser = browser;
   }
 
-  /** A tab of a browser profile of its own, as another person's browser. */
+  /** Opens a tab in a new browser profile, like another person's browser. */
   async newTab(options: BrowserContextOptions = {}): Promise<Tab> {
     const context = await this.#browser.newContext({ locale: 'en-GB', ...options });
     const hosts = new Set<string>();

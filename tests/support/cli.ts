@@ -1,10 +1,10 @@
 import { fileURLToPath } from 'node:url';
 import { type ProcessOptions, ServerProcess } from './server-process.js';
 
-/** The compiled command line: what its users run. `npm test` builds it first. */
+/** The compiled command line, as users run it. `npm test` builds it first. */
 const MAIN = fileURLToPath(new URL('../../packages/server/dist/cli/main.js', import.meta.url));
 
-/** A command that has ended. */
+/** The result of a command. */
 export interface Finished {
   readonly code: number | null;
   readonly stdout: string;
@@ -16,7 +16,7 @@ export function startCli(args: readonly string[], options: ProcessOptions): Serv
   return new ServerProcess(process.execPath, [MAIN, ...args], options);
 }
 
-/** Runs `goforward-realtime` to its end. */
+/** Runs `goforward-realtime` and waits until it exits. */
 export async function runCli(args: readonly string[], options: ProcessOptions): Promise<Finished> {
   const child = startCli(args, options);
   const code = await child.exited;

@@ -1,20 +1,20 @@
 /** Opcodes of RFC 6455, section 5.2. */
 export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
-/** What of a frame departs from a final, masked text frame. */
+/** The fields of a frame that differ from a final, masked text frame. */
 export interface FrameParts {
   readonly opcode?: number;
   readonly fin?: boolean;
   /** The three reserved bits, 0 to 7. */
   readonly rsv?: number;
   readonly masked?: boolean;
-  /** The length that the header tells, where it is not the payload's. */
+  /** The length in the header, if it differs from the payload's. */
   readonly length?: number | bigint;
 }
 
 const MASK = Buffer.from([0x1a, 0x2b, 0x3c, 0x4d]);
 
-/** One frame as a client sends it, or as no client should. */
+/** Builds a client's frame, valid or invalid. */
 export function clientFrame(payload: Buffer | string, parts: FrameParts = {}): Buffer {
   const { opcode = OPCODE.text, fin = true, rsv = 0, masked = true } = parts;
   const body = Buffer.from(payload);
@@ -25,7 +25,7 @@ export function clientFrame(payload: Buffer | string, parts: FrameParts = {}): B
   return Buffer.concat([head, MASK, body]);
 }
 
-/** A message as one text frame. */
+/** Builds a text frame from a message. */
 export function jsonFrame(message: unknown): Buffer {
   return clientFrame(JSON.stringify(message));
 }

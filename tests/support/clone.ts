@@ -14,10 +14,10 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-/** What is installed, built or kept by runs: a clone has none of it. */
+/** Files and folders that installing, building and running create: a clone has none of them. */
 const NOT_CLONED = ['.git', '.goforward', '.env', 'node_modules', 'dist', 'coverage', 'test-results'];
 
-/** A fresh clone in a folder of its own: the sources, and nothing that was installed or built. */
+/** A copy of the sources in a temporary folder, like a fresh clone: nothing is installed or built. */
 export class Clone {
   readonly folder: string;
 
@@ -30,7 +30,7 @@ export class Clone {
     });
   }
 
-  /** Installs what this checkout has installed, by hard links, and copies its build. */
+  /** Hard-links this checkout's installed packages and copies its build. */
   installAndBuild(): void {
     linkTree(join(ROOT, 'node_modules'), join(this.folder, 'node_modules'));
     for (const name of ['protocol', 'server']) {
@@ -39,7 +39,7 @@ export class Clone {
     }
   }
 
-  /** Gives the clone, with all that is in it, to another account, and closes it to all others: a private home. */
+  /** Gives the clone to another account and denies access to all others, as in a private home directory. */
   giveTo(uid: number, gid: number): void {
     chownSync(this.folder, uid, gid);
     chmodSync(this.folder, 0o700);
@@ -53,8 +53,8 @@ export class Clone {
   }
 }
 
-/** Files that npm rewrites in place, which would change the original of a hard link. */
-const REWRITTEN = '.package-lock.json';
+/** npm rewrites this file in place, which would change the original of a hard link. */
+const REWRITTEN_BY_NPM = '.package-lock.json';
 
 function linkTree(from: string, to: string): void {
   mkdirSync(to, { recursive: true });
@@ -62,7 +62,7 @@ function linkTree(from: string, to: string): void {
     const [source, target] = [join(from, entry.name), join(to, entry.name)];
     if (entry.isDirectory()) linkTree(source, target);
     else if (entry.isSymbolicLink()) cpSync(source, target, { verbatimSymlinks: true });
-    else if (entry.name === REWRITTEN) copyFileSync(source, target);
+    else if (entry.name === REWRITTEN_BY_NPM) copyFileSync(source, target);
     else linkSync(source, target);
   }
 }

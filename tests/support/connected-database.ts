@@ -2,7 +2,10 @@ import { silentLog } from '../../packages/server/src/lib/log.js';
 import { Database } from '../../packages/server/src/postgres/connection/database.js';
 import { ensureSubscriberRole } from '../../packages/server/src/postgres/preflight/subscriber-role.js';
 
-/** The server's own database object on a test database, with the role that subscribers are judged as. */
+/**
+ * Connects the server's `Database` to a test database and creates the role under which policies are
+ * evaluated.
+ */
 export async function connectedDatabase(url: string): Promise<Database> {
   const database = new Database({
     url,

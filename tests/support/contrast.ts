@@ -1,6 +1,6 @@
 /**
- * The texts of a page that fall below the contrast of WCAG 2.2 AA (4.5 to 1), with their ratio. It runs in the
- * browser, so everything that it needs is inside. Disabled controls are exempt.
+ * Returns the texts of a page with less contrast than WCAG 2.2 AA requires (4.5 to 1), with their ratio. It
+ * runs in the browser, so it contains all its helpers. Disabled controls are exempt.
  */
 export function lowContrasts(): string[] {
   type Colour = readonly [red: number, green: number, blue: number, alpha: number];
@@ -12,10 +12,10 @@ export function lowContrasts(): string[] {
     const mix = (a: number, b: number) => a * top[3] + b * (1 - top[3]);
     return [mix(top[0], below[0]), mix(top[1], below[1]), mix(top[2], below[2]), 1];
   };
-  const ground = (element: Element | null): Colour => {
+  const background = (element: Element | null): Colour => {
     if (element === null) return [255, 255, 255, 1];
     const own = parse(getComputedStyle(element).backgroundColor);
-    return own[3] === 1 ? own : over(own, ground(element.parentElement));
+    return own[3] === 1 ? own : over(own, background(element.parentElement));
   };
   const luminance = (colour: Colour): number => {
     const [red, green, blue] = colour.slice(0, 3).map((part) => {
@@ -31,7 +31,7 @@ export function lowContrasts(): string[] {
 
   const found: string[] = [];
   const check = (element: Element, text: string, pseudo?: string) => {
-    const below = ground(element);
+    const below = background(element);
     const contrast = ratio(over(parse(getComputedStyle(element, pseudo).color), below), below);
     if (contrast < 4.5)
       found.push(`${contrast.toFixed(2)} ${element.id || element.className}: ${text.slice(0, 40)}`);

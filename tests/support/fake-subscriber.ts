@@ -1,6 +1,6 @@
 import type { Subscriber } from '../../packages/server/src/channels/subscriber.js';
 
-/** A member without a socket: user `ann`, who takes everything at once, unless told otherwise. */
+/** Creates a subscriber without a socket. Default: user `ann`, never backed up. */
 export function fakeSubscriber(parts: Partial<Subscriber> = {}): Subscriber {
   const { userId = 'ann' } = parts;
   const push = parts.push ?? (() => undefined);

@@ -5,12 +5,12 @@ import type { RecordingLog } from './recording-log.js';
 import { join, type TestClient } from './test-client.js';
 import type { TestServer } from './test-server.js';
 
-/** What all random inputs of a run follow from: `HOSTILE_SEED=<n>` repeats a run. */
+/** The seed of all random inputs; `HOSTILE_SEED=<n>` repeats a run. */
 export const SEED = Number(process.env.HOSTILE_SEED ?? randomInt(2 ** 31));
 const INPUTS = 500;
 const AT_ONCE = 25;
 
-/** Settings under which no limit but those of the transport stands in the way of the inputs. */
+/** Settings with which only the transport's limits can refuse an input. */
 export const WITHOUT_LIMITS = {
   REALTIME_CONNECTION_RATE: '100000/s, burst 100000',
   REALTIME_MESSAGE_RATE: '100000/s, burst 100000',
@@ -19,23 +19,23 @@ export const WITHOUT_LIMITS = {
   REALTIME_MAX_USERS_PER_CHANNEL: '10000',
 };
 
-/** The random inputs of one class. */
+/** Generates the random inputs of one class. */
 export function inputsOf<T>(arbitrary: fc.Arbitrary<T>): T[] {
   return fc.sample(arbitrary, { seed: SEED, numRuns: INPUTS });
 }
 
-/** `inputs` in parts of at most `size`. */
+/** Splits `inputs` into parts of at most `size`. */
 export function parts<T>(inputs: readonly T[], size: number): T[][] {
   const count = Math.ceil(inputs.length / size);
   return Array.from({ length: count }, (_, i) => inputs.slice(i * size, (i + 1) * size));
 }
 
-/** Does `attack` with every input, several at once. */
+/** Runs `attack` with every input, several at once. */
 export async function withEach<T>(inputs: readonly T[], attack: (input: T) => Promise<void>): Promise<void> {
   for (const some of parts(inputs, AT_ONCE)) await Promise.all(some.map(attack));
 }
 
-/** Two clients who talk in the channel that is attacked, and must notice nothing. */
+/** Two clients that exchange messages in the attacked channel and must not be affected. */
 export class Bystanders {
   readonly #server: TestServer;
   readonly #log: RecordingLog;
@@ -58,14 +58,16 @@ export class Bystanders {
     );
   }
 
-  /** Fails unless each hears what the other says, the server answers, and it has logged no error. */
+  /**
+   * Fails unless each client receives the messages of both, the server answers, and it has logged no error.
+   */
   async noticeNothing(): Promise<void> {
     const n = ++this.#exchanges;
     for (const speaker of this.#clients) {
       speaker.send({ type: 'message', event: 'bystander', payload: { n } });
-      const heard = await Promise.all(this.#clients.map((client) => client.next('message', 'bystander')));
-      const expected = { payload: { n }, user_id: heard[0]?.user_id };
-      for (const message of heard) expect(message).toMatchObject(expected);
+      const received = await Promise.all(this.#clients.map((client) => client.next('message', 'bystander')));
+      const expected = { payload: { n }, user_id: received[0]?.user_id };
+      for (const message of received) expect(message).toMatchObject(expected);
     }
     for (const client of this.#clients) expect(client.all('system', 'error')).toEqual([]);
     expect((await this.#server.call('GET', '/healthz')).status).toBe(200);

@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { PlatformPackage } from '../../packages/server/src/postgres/embedded/platform-package.js';
 
-/** The programs of the oldest PostgreSQL that we support, where there is a package of them for this platform. */
+/** Returns the package of the oldest supported PostgreSQL; undefined if there is none for this platform. */
 export function oldPackage(): PlatformPackage | undefined {
   const name = `postgres-14-${process.platform}-${process.arch}`;
   try {

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import type { ChildAnswer } from './postgres-child-entry.js';
 import { buildProgram, type Program } from './program.js';
 
-/** A program that runs the embedded PostgreSQL in a process of its own. */
+/** Runs the embedded PostgreSQL in child processes. */
 export class PostgresProgram {
   readonly #program: Program;
   readonly #children = new Set<ChildProcess>();
@@ -17,7 +17,10 @@ export class PostgresProgram {
     return new PostgresProgram(await buildProgram('postgres-child-entry.ts'));
   }
 
-  /** Starts a process and answers what became of it. `account` is whom it runs as, when we are root. */
+  /**
+   * Starts a process and returns its first answer. `account`: the system account to run as, which requires
+   * root.
+   */
   async start(
     options: { dataDir: string; caches?: readonly string[] },
     account?: { uid: number; gid: number },
@@ -33,10 +36,13 @@ export class PostgresProgram {
     for await (const line of createInterface(child.stdout)) {
       return { process: child, answer: JSON.parse(line) as ChildAnswer };
     }
-    throw new Error('the process ended without a word');
+    throw new Error('the process ended without an answer');
   }
 
-  /** Whether that account can run this: a checkout in a private home is closed to it. */
+  /**
+   * Returns whether this account can run the program; it cannot when the checkout is in a private home
+   * directory.
+   */
   async canRunAs(account: { uid: number; gid: number }): Promise<boolean> {
     const child = spawn(process.execPath, ['--check', this.#program.file], {
       ...account,
@@ -49,7 +55,7 @@ export class PostgresProgram {
     });
   }
 
-  /** Lets a process stop its PostgreSQL and end. */
+  /** Makes a process stop its PostgreSQL and exit. */
   async stop(child: ChildProcess): Promise<void> {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, 'exit');

@@ -10,11 +10,11 @@ export { sql } from './sql.js';
 export interface TestDatabase {
   readonly url: string;
   readonly name: string;
-  /** Ends every connection to it and removes it. */
+  /** Terminates all connections to the database and drops it. */
   drop(): Promise<void>;
 }
 
-/** A database of its own for a test file, on a PostgreSQL that all share: an empty one, or one with our schema in it. */
+/** Creates a database for a test file on the shared PostgreSQL: empty, or with the server's schema. */
 export async function createTestDatabase(
   version: PostgresVersion = 'newest',
   content: 'empty' | 'migrated' = 'empty',
@@ -28,14 +28,14 @@ export async function createTestDatabase(
   return { url: url.href, name, drop: () => execute(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
 }
 
-/** The shared PostgreSQL of a version, which starts when it is first asked for. */
+/** Returns the shared PostgreSQL of a version, which starts on the first request. */
 async function sharedPostgres(version: PostgresVersion): Promise<SharedServer> {
   const answer = await fetch(`${inject('sharedPostgres')}${version}`);
   if (!answer.ok) throw new Error(`The shared PostgreSQL did not start: ${await answer.text()}`);
   return (await answer.json()) as SharedServer;
 }
 
-/** Removes a replication slot, as soon as nobody reads it any more. */
+/** Removes a replication slot as soon as it is inactive. */
 export async function dropSlot(url: string, slot: string): Promise<void> {
   await eventually(() =>
     execute(

@@ -6,7 +6,7 @@ export interface LogLine {
   readonly message: string;
 }
 
-/** A log that keeps its lines. */
+/** Creates a log that keeps its lines with level and fields. */
 export function collectingLog(): Log & { readonly lines: LogLine[] } {
   const lines: LogLine[] = [];
   const writer = (level: LogLine['level']) => (fields: Record<string, unknown>, message: string) => {

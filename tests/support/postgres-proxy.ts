@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
-/** A way to a PostgreSQL that can be closed, cut and made silent, as networks do. */
+/** A TCP proxy to a PostgreSQL that can refuse, cut or stall connections, as networks do. */
 export class PostgresProxy {
   readonly #target: URL;
   readonly #sockets = new Set<Socket>();
@@ -13,7 +13,7 @@ export class PostgresProxy {
     this.#target = new URL(target);
   }
 
-  /** The target's connection string, by way of this. Valid after the first `open`. */
+  /** The connection string through this proxy. Valid after the first `open`. */
   get url(): string {
     const url = new URL(this.#target);
     url.port = String(this.#port);
@@ -26,13 +26,13 @@ export class PostgresProxy {
 
   async open(): Promise<void> {
     this.#isSilent = false;
-    this.#server = createServer((inside) => this.#join(inside));
+    this.#server = createServer((fromServer) => this.#connect(fromServer));
     this.#server.listen(this.#port, '127.0.0.1');
     await once(this.#server, 'listening');
     this.#port = (this.#server.address() as AddressInfo).port;
   }
 
-  /** Ends every connection and refuses new ones. */
+  /** Closes all connections and refuses new ones. */
   async close(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
@@ -40,7 +40,7 @@ export class PostgresProxy {
     if (server !== undefined) await new Promise<void>((resolve) => server.close(() => resolve()));
   }
 
-  /** Ends every connection that is there once so many more bytes have come from PostgreSQL over it. */
+  /** Cuts each open connection after `bytes` more bytes in one direction. */
   cutAfter(bytes: number): void {
     for (const socket of this.#sockets) {
       let left = bytes;
@@ -51,17 +51,17 @@ export class PostgresProxy {
     }
   }
 
-  /** From now on nothing comes through, and nothing fails. */
+  /** From now on forwards nothing and closes nothing. */
   fallSilent(): void {
     this.#isSilent = true;
     for (const socket of this.#sockets) socket.unpipe().resume();
   }
 
-  #join(inside: Socket): void {
-    const outside = connect(Number(this.#target.port), this.#target.hostname);
+  #connect(fromServer: Socket): void {
+    const toPostgres = connect(Number(this.#target.port), this.#target.hostname);
     for (const [from, to] of [
-      [inside, outside],
-      [outside, inside],
+      [fromServer, toPostgres],
+      [toPostgres, fromServer],
     ] as const) {
       this.#sockets.add(from);
       from.on('error', () => undefined);

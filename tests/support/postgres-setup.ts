@@ -3,14 +3,15 @@ import { SharedPostgres } from './shared-postgres.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** Followed by a version, the URL that answers the connection string of the PostgreSQL that all test files share. */
+    /** URL prefix: with a version appended, it returns the connection string of the shared PostgreSQL. */
     readonly sharedPostgres: string;
   }
 }
 
-/** Serves the PostgreSQLs of a whole run of tests; what it returns ends them. */
+/** Serves the shared PostgreSQL servers of a test run; returns a function that stops them. */
 export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
-  // Every project inherits this from the configuration: the root, whose context all of them get, does it for all.
+  // Every project inherits this setup. Only the root runs it, because all projects inherit the root's
+  // context.
   if (!project.isRootProject()) return undefined;
   const shared = new SharedPostgres();
   project.provide('sharedPostgres', await shared.listen());

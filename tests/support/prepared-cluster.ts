@@ -17,36 +17,38 @@ import { oldPackage } from './old-postgres.js';
 import { sql } from './sql.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-/** What a cluster is made with: when it changes, prepared clusters of before are not used any more. */
+/** The code that creates clusters: when it changes, earlier prepared clusters are no longer used. */
 const CLUSTER_SOURCE = join(ROOT, 'packages/server/src/postgres/embedded/cluster.ts');
-/** Tests kill processes, and never the machine: what was written is there without waiting for the disk. */
+/** Turns off waiting for the disk: tests kill processes but never the machine, so no write is lost. */
 const FAST_SETTINGS = ['fsync = off', 'full_page_writes = off'];
 
 const run = promisify(execFile);
 
 /**
- * Starts a PostgreSQL of its own in `dataDir`, which must not exist. Its cluster is a copy of one that was made once,
- * since initdb takes seconds. Where there is no package of that version for this platform it is the newest one.
+ * Starts a PostgreSQL in `dataDir`, which must not exist. Copies a prepared cluster, because initdb takes
+ * seconds. Uses the newest version when the platform has no package of the requested one.
  */
 export async function startPreparedPostgres(
   dataDir: string,
   version: PostgresVersion,
 ): Promise<{ postgres: EmbeddedPostgres; url: string }> {
   const shipped = (version === 'oldest' ? oldPackage() : undefined) ?? (await findPlatformPackage());
-  // A PostgreSQL of the machine may be another one tomorrow.
+  // Only packaged versions are prepared: a system PostgreSQL may change its version at any time.
   if (shipped !== undefined) await copy(await preparedFolder(shipped), dataDir);
   const postgres = embedded(dataDir, shipped);
   const { url } = await postgres.start();
   return { postgres, url };
 }
 
-/** Makes a data folder, which must not exist, that of a server which has run before. */
+/** Creates a data folder, which must not exist, as a previous run of a server would leave it. */
 export async function placePreparedCluster(dataDir: string): Promise<void> {
   const shipped = await findPlatformPackage();
   if (shipped !== undefined) await copy(await preparedFolder(shipped), dataDir);
 }
 
-/** The data folder of a prepared cluster, in `node_modules/.cache`. It appears complete or not at all. */
+/**
+ * Returns the data folder of a prepared cluster in `node_modules/.cache`, created atomically on first use.
+ */
 async function preparedFolder(shipped: PlatformPackage): Promise<string> {
   const digest = createHash('sha256')
     .update(await readFile(CLUSTER_SOURCE))
@@ -55,7 +57,8 @@ async function preparedFolder(shipped: PlatformPackage): Promise<string> {
   const cache = join(ROOT, 'node_modules', '.cache');
   const folder = join(cache, `cluster-${shipped.build}-${digest.slice(0, 12)}`);
   if (existsSync(folder)) return folder;
-  // The account that runs PostgreSQL may be closed out of this checkout, and never is of the folder for temporary files.
+  // The account that runs PostgreSQL may have no access to this checkout, but always has to the temporary
+  // folder.
   const name = `goforward-draft-${randomBytes(6).toString('hex')}`;
   const [made, draft] = [join(tmpdir(), name), join(cache, name)];
   try {
@@ -64,7 +67,7 @@ async function preparedFolder(shipped: PlatformPackage): Promise<string> {
     await copy(made, draft);
     await rename(draft, folder);
   } catch (error) {
-    // Another run may have been faster.
+    // Ignore the error if another run has created the folder meanwhile.
     if (!existsSync(folder)) throw error;
   } finally {
     for (const left of [made, draft]) await rm(left, { recursive: true, force: true });
@@ -80,7 +83,7 @@ async function make(dataDir: string, shipped: PlatformPackage): Promise<void> {
   } finally {
     await postgres.stop();
   }
-  // Each copy finds a port of its own.
+  // Each copy chooses its own port.
   await rm(join(dataDir, 'postgres-port'));
 }
 
@@ -92,7 +95,7 @@ function embedded(dataDir: string, shipped: PlatformPackage | undefined): Embedd
   });
 }
 
-/** With owners and permissions. */
+/** Copies a folder with owners and permissions. */
 async function copy(from: string, to: string): Promise<void> {
   await run('cp', ['-a', from, to]);
 }

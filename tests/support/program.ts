@@ -5,13 +5,16 @@ import { build } from 'esbuild';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** A file that Node runs as a process of its own. */
+/** A bundled file that Node runs as a separate process. */
 export interface Program {
   readonly file: string;
   remove(): Promise<void>;
 }
 
-/** Builds a file of this folder, with our sources in it, among our dependencies, where it finds them. */
+/**
+ * Bundles a file of this folder with the product's sources. The bundle is below node_modules, to resolve
+ * dependencies.
+ */
 export async function buildProgram(entry: string): Promise<Program> {
   const cache = join(ROOT, 'node_modules/.cache');
   await mkdir(cache, { recursive: true });

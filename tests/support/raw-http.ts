@@ -1,7 +1,7 @@
 import { RawSocket } from './raw-socket.js';
 import type { TestServer } from './test-server.js';
 
-/** Sends all of it at once and answers everything that came until the connection ended. */
+/** Sends a request in one write and returns everything received until the connection closed. */
 export async function exchange(
   server: TestServer,
   request: string | Buffer,
@@ -14,17 +14,17 @@ export async function exchange(
   return socket.text;
 }
 
-/** The statuses of all answers in it. */
+/** Returns the HTTP statuses of all answers in a text. */
 export const statusesOf = (text: string) =>
   [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map((match) => Number(match[1]));
 
-/** What no answer may hold: a failure of the server's, or a piece of its inside. */
+/** Returns a server error (5xx) or a leaked internal detail in an answer; undefined if there is none. */
 export function problemOf(answer: string): string | undefined {
   const status = statusesOf(answer).find((code) => code >= 500);
   if (status !== undefined) return `status ${status}`;
   return /INTERNAL|node_modules|root:x?:0|"private": true|\bat .+:\d+:\d+\)/.exec(answer)?.[0];
 }
 
-/** The head of a request, with its Host. */
+/** Builds the head of a request, including a Host header. */
 export const head = (line: string, ...headers: string[]) =>
   [`${line} HTTP/1.1`, 'Host: localhost', ...headers, '', ''].join('\r\n');

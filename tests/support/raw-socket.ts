@@ -5,10 +5,10 @@ import type { TestServer } from './test-server.js';
 import { Watch } from './watch.js';
 import { problemOnTheWire } from './wire.js';
 
-/** A TCP client that sends what it likes and keeps all that comes. */
+/** A TCP client that sends arbitrary bytes and keeps everything it receives. */
 export class RawSocket {
   readonly socket: Socket;
-  /** Resolves when the connection is gone, however it ended. */
+  /** Resolves when the connection has closed for any reason. */
   readonly gone: Promise<void>;
   protected bytes: Buffer = Buffer.alloc(0);
   protected readonly watch = new Watch();
@@ -36,31 +36,31 @@ export class RawSocket {
     return this.#isGone;
   }
 
-  /** Everything that came and was not read as frames. */
+  /** Everything received that was not read as frames. */
   get text(): string {
     return this.bytes.toString('latin1');
   }
 
-  /** One write of all of it. */
+  /** Sends all parts in one write. */
   write(...parts: (Buffer | string)[]): void {
     this.socket.write(Buffer.concat(parts.map((part) => Buffer.from(part))));
   }
 
-  /** Resolves with the match of `pattern` in what has come. */
+  /** Waits until `pattern` matches the received text and returns the match. */
   async sees(pattern: RegExp): Promise<RegExpExecArray> {
     return this.watch.until(
-      () => pattern.exec(this.text) ?? this.#unlessGone(),
+      () => pattern.exec(this.text) ?? this.#requireConnection(),
       () => `${pattern} in ${JSON.stringify(this.text.slice(0, 500))}`,
     );
   }
 
-  /** Takes `bytes` apart; a plain socket leaves them. */
+  /** Called when bytes have arrived. Subclasses parse `bytes`; a plain socket does not. */
   protected read(): void {
     return;
   }
 
-  #unlessGone(): undefined {
-    if (this.#isGone) throw new Error('the connection is gone');
+  #requireConnection(): undefined {
+    if (this.#isGone) throw new Error('the connection closed');
     return undefined;
   }
 }
@@ -73,12 +73,15 @@ export interface RawConnectOptions {
   readonly first?: readonly Buffer[];
 }
 
-/** A WebSocket client without manners: it answers no ping and no close frame, and sends frames of any shape. */
+/**
+ * A WebSocket client that breaks the rules: it answers neither pings nor close frames, and sends frames of
+ * any shape.
+ */
 export class RawWebSocket extends RawSocket {
   readonly messages: Received[] = [];
   readonly pongs: Buffer[] = [];
   pings = 0;
-  /** Code of the close frame, 1005 for one without. */
+  /** The code of the server's close frame; 1005 if the frame has none. */
   closeCode: number | undefined;
   #isOpen = false;
   #taken = 0;
@@ -98,7 +101,7 @@ export class RawWebSocket extends RawSocket {
     return client;
   }
 
-  /** The next message of this type and event; those before it are skipped. */
+  /** Returns the next message of this type and event; skips messages before it. */
   next(type: string, event?: string): Promise<Received> {
     return this.watch.until(
       () => {
@@ -113,23 +116,23 @@ export class RawWebSocket extends RawSocket {
     );
   }
 
-  /** The code of the close frame, when it has come. */
-  closing(patienceMs?: number): Promise<number> {
+  /** Waits for the server's close frame and returns its code. */
+  closing(timeoutMs?: number): Promise<number> {
     return this.watch.until(
       () => {
-        if (this.closeCode === undefined && this.isGone) throw new Error('the connection is gone');
+        if (this.closeCode === undefined && this.isGone) throw new Error('the connection closed');
         return this.closeCode;
       },
       () => 'close frame',
-      patienceMs,
+      timeoutMs,
     );
   }
 
-  /** Waits for a pong; everything that the server was going to send before has come. */
+  /** Waits for `count` pongs, so that everything the server had queued before them has arrived. */
   ponged(count: number): Promise<true> {
     return this.watch.until(
       () => this.pongs.length >= count || undefined,
-      () => `${count} pongs but ${this.pongs.length}`,
+      () => `${count} pongs, only ${this.pongs.length}`,
     );
   }
 
@@ -139,7 +142,7 @@ export class RawWebSocket extends RawSocket {
       const frame = frameAt(this.bytes);
       if (frame === undefined) return;
       this.bytes = this.bytes.subarray(frame.end);
-      this.#take(frame.opcode, frame.payload);
+      this.#receive(frame.opcode, frame.payload);
     }
   }
 
@@ -151,7 +154,7 @@ export class RawWebSocket extends RawSocket {
     return true;
   }
 
-  #take(opcode: number, payload: Buffer): void {
+  #receive(opcode: number, payload: Buffer): void {
     if (opcode === OPCODE.ping) this.pings += 1;
     else if (opcode === OPCODE.pong) this.pongs.push(payload);
     else if (opcode === OPCODE.close) this.closeCode = payload.length < 2 ? 1005 : payload.readUInt16BE();
@@ -160,11 +163,11 @@ export class RawWebSocket extends RawSocket {
       const problem = problemOnTheWire(message);
       if (problem !== undefined) throw new Error(problem);
       this.messages.push(message);
-    } else throw new Error(`a frame with opcode ${opcode} came from the server`);
+    } else throw new Error(`the server sent a frame with opcode ${opcode}`);
   }
 }
 
-/** The text of a proper handshake. */
+/** Returns the text of a valid WebSocket handshake. */
 export function handshake(
   channel: string,
   { token, query = '', headers = {} }: RawConnectOptions = {},
@@ -182,7 +185,10 @@ export function handshake(
   return `GET /realtime/channels/${channel}/ws?${search} HTTP/1.1\r\n${text.join('\r\n')}\r\n\r\n`;
 }
 
-/** The whole frame at the beginning of `bytes`, as servers send them: final and unmasked. */
+/**
+ * Returns the complete frame at the start of `bytes`; servers send final, unmasked frames. Undefined:
+ * incomplete.
+ */
 function frameAt(bytes: Buffer): { opcode: number; payload: Buffer; end: number } | undefined {
   const [first = 0, second = 0] = bytes;
   const start = second < 126 ? 2 : second === 126 ? 4 : 10;

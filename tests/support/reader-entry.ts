@@ -10,15 +10,17 @@ import type {
   WalRelation,
 } from '../../packages/server/src/postgres/source/change-source.js';
 
-/** What the process is told on its command line, as JSON. */
+/** The options of this process, as JSON in its first argument. */
 export interface ReaderOptions {
   readonly url: string;
   readonly slot: string;
-  /** Every change is added to it as a line, before it is acknowledged: `<commit LSN> <index> <first column>`. */
+  /**
+   * Every change is appended to this file before it is acknowledged: `<commit LSN> <index> <first column>`.
+   */
   readonly file: string;
 }
 
-/** Reads changes into a file and acknowledges each transaction when its changes stand there, as fast as it can. */
+/** Writes changes to a file and acknowledges each transaction as soon as its changes are written. */
 class FileSink implements ChangeSink {
   readonly #file: number;
   readonly #acknowledge: (endLsn: bigint) => void;

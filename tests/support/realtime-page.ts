@@ -4,18 +4,18 @@ import type { Tab, TestBrowser } from './browser.js';
 import { eventually } from './eventually.js';
 
 interface OpenOptions extends BrowserContextOptions {
-  /** Path and fragment; `/` where none is given. */
+  /** Path and fragment; default `/`. */
   readonly path?: string;
-  /** The browser itself reports refused handshakes and lost servers to the console; tests of those allow it. */
+  /** Allows console errors: the browser logs refused handshakes and lost servers there. */
   readonly mayLogErrors?: boolean;
 }
 
-/** The server's page in a browser of its own, used as a person would. It is closed when the test ends. */
+/** The server's page in a browser profile of its own. It is closed when the test ends. */
 export class RealtimePage {
   readonly page: Page;
   readonly banner: Locator;
   readonly status: Locator;
-  /** The list of people and what is below it. */
+  /** The card with the list of people and the content below it. */
   readonly people: Locator;
   readonly #tab: Tab;
 
@@ -42,7 +42,7 @@ export class RealtimePage {
     return [...this.#tab.hosts];
   }
 
-  /** Fills in the form and submits it; does not wait for what comes of it. */
+  /** Fills in and submits the form; does not wait for the result. */
   async submit(token: string, channel: string): Promise<void> {
     await this.page.fill('#token', token);
     await this.page.fill('#channel', channel);
@@ -67,7 +67,7 @@ export class RealtimePage {
     await this.page.click('#send');
   }
 
-  /** The entries of the stream with this text. */
+  /** Returns the entries of the stream that contain this text. */
   entry(text: string | RegExp): Locator {
     return this.page.locator('#stream > li', { hasText: text });
   }
@@ -76,7 +76,7 @@ export class RealtimePage {
     return this.page.locator(`.person[data-user="${userId}"]`);
   }
 
-  /** Waits until the banner says all of this. */
+  /** Waits until the banner contains all these texts. */
   async bannerSays(...texts: readonly string[]): Promise<void> {
     await eventually(async () => {
       const said = await this.banner.innerText();

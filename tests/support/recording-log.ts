@@ -1,6 +1,6 @@
 import type { Log } from '@goforward/realtime';
 
-/** A log that keeps information, warnings and errors, as text, and drops the rest. */
+/** A log that keeps info, warning and error lines as text. */
 export class RecordingLog implements Log {
   readonly infos: string[] = [];
   readonly warnings: string[] = [];

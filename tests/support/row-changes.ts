@@ -4,7 +4,7 @@ import { sql } from './postgres-database.js';
 import type { Received, TestClient } from './test-client.js';
 import type { TestServer } from './test-server.js';
 
-/** The table and the policies of the specification. */
+/** The table and the policy of the specification. */
 export const MESSAGES = `
   CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text, user_id uuid, created_at timestamptz DEFAULT now());
   ALTER TABLE messages ENABLE ROW LEVEL SECURITY;
@@ -23,7 +23,9 @@ export interface Filter {
   readonly condition?: string;
 }
 
-/** Has a channel subscribe to a table as a server admin, which makes the channel and opts the table in; answers the subscription's id. */
+/**
+ * Creates a channel if needed and subscribes it to a table, as a server admin. Returns the subscription's id.
+ */
 export async function subscribe(server: TestServer, channel: string, filter: Filter): Promise<string> {
   const token = await server.token('root', 'admin');
   const made = await server.call('POST', '/realtime/channels', { token, body: { name: channel } });
@@ -39,12 +41,12 @@ export function run<Row extends object>(server: TestServer, text: string): Promi
   return sql<Row>(server.databaseUrl, text);
 }
 
-/** The next row change, whatever it is. */
+/** Returns the next row change of any table and event. */
 export async function nextChange(client: TestClient): Promise<RowChange> {
   return changeOf(await client.next('database_change'));
 }
 
-/** The next row changes. */
+/** Returns the next `count` row changes. */
 export async function takeChanges(client: TestClient, count: number): Promise<RowChange[]> {
   return (await client.take(count, 'database_change')).map(changeOf);
 }

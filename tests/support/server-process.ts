@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 
-/** How long a start may take: the first one installs and builds. */
-const START_PATIENCE_MS = 170_000;
+/** How long a start may take; the first start of a clone installs and builds. */
+const START_TIMEOUT_MS = 170_000;
 
 export interface ProcessOptions {
   readonly cwd: string;
@@ -11,7 +11,7 @@ export interface ProcessOptions {
   readonly gid?: number;
 }
 
-/** A server as a process of its own, started by a command line. */
+/** A server in a child process, started by a command line. */
 export class ServerProcess {
   readonly #child: ChildProcess;
   readonly #exited: Promise<number | null>;
@@ -24,10 +24,10 @@ export class ServerProcess {
     );
     this.#child = spawn(command, [...args], {
       cwd,
-      // As on a terminal: the banner is for people, and not printed beside JSON logs.
+      // Pretty logs, as on a terminal, because the server prints no startup banner with JSON logs.
       env: { ...inherited, REALTIME_LOG_FORMAT: 'pretty', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      // A group of its own, so that a Ctrl-C can be sent to all of it, as a terminal does.
+      // A process group of its own, so that Ctrl-C can be sent to the whole group, as a terminal does.
       detached: true,
       ...account,
     });
@@ -52,7 +52,7 @@ export class ServerProcess {
 
   /** Waits until the startup banner is printed, or, with JSON logs, the record in its place is logged. */
   async started(): Promise<void> {
-    const patience = AbortSignal.timeout(START_PATIENCE_MS);
+    const timeout = AbortSignal.timeout(START_TIMEOUT_MS);
     let ended = false;
     void this.#exited.then(() => {
       ended = true;
@@ -60,19 +60,19 @@ export class ServerProcess {
     const { stdout, stderr } = this.#child;
     if (stdout === null || stderr === null) throw new Error('no output');
     while (this.#record === undefined && !this.stdout.includes('Ctrl-C stops the server')) {
-      if (ended || patience.aborted)
+      if (ended || timeout.aborted)
         throw new Error(`the server did not start:\n${this.stdout}\n${this.stderr}`);
-      await Promise.race([once(stdout, 'data'), once(stderr, 'data'), this.#exited, once(patience, 'abort')]);
+      await Promise.race([once(stdout, 'data'), once(stderr, 'data'), this.#exited, once(timeout, 'abort')]);
     }
   }
 
-  /** What a JSON log has instead of the startup banner. */
+  /** The record that a JSON log has instead of the startup banner. */
   get #record(): Readonly<Record<string, string>> | undefined {
     const line = this.stderr.split('\n').find((text) => text.includes('"msg":"Server started"'));
     return line?.endsWith('}') ? (JSON.parse(line) as Record<string, string>) : undefined;
   }
 
-  /** A line of the startup banner, by its name. */
+  /** Returns the value of a line of the startup banner. */
   line(name: string): string {
     const value =
       this.#record?.[name.toLowerCase()] ?? new RegExp(`^ *${name} +(.+)$`, 'm').exec(this.stdout)?.[1];
@@ -89,12 +89,12 @@ export class ServerProcess {
     this.#child.kill(signal);
   }
 
-  /** Ends npm, its shell and the server at once, without a word. */
+  /** Kills npm, its shell and the server with SIGKILL. */
   destroy(): void {
     process.kill(-this.pid, 'SIGKILL');
   }
 
-  /** As a terminal does on Ctrl-C: to the whole group at once. */
+  /** Sends SIGINT to the whole process group, as a terminal does on Ctrl-C. */
   interrupt(): void {
     process.kill(-this.pid, 'SIGINT');
   }

@@ -12,14 +12,14 @@ import { isPostgresVersion, type PostgresVersion } from './matrix.js';
 import { startPreparedPostgres } from './prepared-cluster.js';
 import { sql } from './sql.js';
 
-/** A database of each shared PostgreSQL with our schema in it, to be copied. */
+/** The template database, with the server's schema, on each shared PostgreSQL. */
 const MIGRATED_DATABASE = 'migrated_template';
 
-/** What a test is told. */
+/** How a test reaches a shared PostgreSQL. */
 export interface SharedServer {
   /** The superuser's connection string. */
   readonly url: string;
-  /** The name of a database with our schema in it, for `CREATE DATABASE … TEMPLATE`. */
+  /** The name of a database with the server's schema, for `CREATE DATABASE … TEMPLATE`. */
   readonly migrated: string;
 }
 
@@ -29,12 +29,13 @@ interface Running {
 }
 
 /**
- * The PostgreSQLs that all test files of a run share: at most one of each version, started when a test first asks for it,
- * by HTTP, since tests run in processes of their own. A run that needs none starts none.
+ * Runs the PostgreSQL servers that all test files of a run share: at most one per version, started when a
+ * test first requests it. Tests run in processes of their own and request it by HTTP. A run that needs none
+ * starts none.
  */
 export class SharedPostgres {
   readonly #running = new Map<PostgresVersion, Promise<Running>>();
-  /** Other users of the machine do not know it: the answer is a superuser's connection string. */
+  /** Protects the answer, a superuser's connection string, from other users of the machine. */
   readonly #secret = randomBytes(16).toString('hex');
   readonly #server = createServer((request, response) => {
     const [, secret, version = ''] = (request.url ?? '').split('/');
@@ -48,7 +49,7 @@ export class SharedPostgres {
     );
   });
 
-  /** Answers the URL to which a test adds the version that it needs. */
+  /** Starts listening and returns the URL, to which a test appends the version that it needs. */
   async listen(): Promise<string> {
     this.#server.listen(0, '127.0.0.1');
     await once(this.#server, 'listening');
@@ -59,7 +60,7 @@ export class SharedPostgres {
     this.#server.close();
     this.#server.closeAllConnections();
     const running = [...this.#running.values()];
-    // One that did not start has been stopped already, and the test that asked for it knows why.
+    // A PostgreSQL that failed to start is stopped already, and the test that requested it got the error.
     await Promise.all(running.map(async (each) => (await each.catch(() => undefined))?.stop()));
   }
 

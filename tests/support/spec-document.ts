@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 
-/** One fenced block of the document. */
+/** A fenced code block of the document. */
 export interface SpecBlock {
-  /** The title of the section that it stands in. */
+  /** The title of its section. */
   readonly heading: string;
   readonly language: string;
   readonly text: string;
 }
 
-/** A request as the document writes it. */
+/** An HTTP request of the document. */
 export interface SpecRequest {
   readonly method: string;
   readonly path: string;
@@ -17,10 +17,13 @@ export interface SpecRequest {
 
 const PATH = process.env.SPEC_DOCUMENT;
 
-/** Whether there is a document to cut examples out of; `SPEC_DOCUMENT` names it. */
+/** Whether `SPEC_DOCUMENT` names the specification. */
 export const hasSpecDocument = PATH !== undefined && PATH !== '';
 
-/** The name of a group of tests that need the document. Where they are skipped, it and a line of the report say why. */
+/**
+ * Returns the title of a group of tests that need the document. When they are skipped, title and output say
+ * why.
+ */
 export function specTitle(title: string): string {
   if (hasSpecDocument) return title;
   const why = 'skipped: SPEC_DOCUMENT does not name the document';
@@ -28,7 +31,9 @@ export function specTitle(title: string): string {
   return `${title} (${why})`;
 }
 
-/** The specification as its readers have it. Examples are cut out by section and content, and a missing one is an error. */
+/**
+ * The specification's Markdown file. Finds examples by section and content; a missing example is an error.
+ */
 export class SpecDocument {
   readonly blocks: readonly SpecBlock[];
 
@@ -41,7 +46,7 @@ export class SpecDocument {
     this.blocks = blocksOf(markdown);
   }
 
-  /** The one block of this section and language that contains the text. */
+  /** Returns the only block of this section and language that contains the text. */
   block(heading: string, language: string, containing = ''): string {
     const found = this.blocks.filter(
       (block) => block.heading === heading && block.language === language && block.text.includes(containing),
@@ -56,7 +61,7 @@ export class SpecDocument {
     return block.text;
   }
 
-  /** The request of a section. */
+  /** Returns the HTTP request of a section. */
   request(heading: string): SpecRequest {
     const [head = '', ...rest] = this.block(heading, 'http').split('\n\n');
     const [method = '', path = ''] = (head.split('\n')[0] ?? '').split(' ');
@@ -64,13 +69,13 @@ export class SpecDocument {
     return { method, path, body: body === '' ? undefined : JSON.parse(body) };
   }
 
-  /** The answer that a section shows. */
+  /** Returns the JSON answer of a section. */
   answer(heading: string): Readonly<Record<string, unknown>> {
     return JSON.parse(this.block(heading, 'json')) as Record<string, unknown>;
   }
 }
 
-/** The places where a text of the document expects a host, a port and a token filled in. */
+/** Replaces the document's placeholders for port and token. */
 export function filledIn(text: string, port: number, token: string): string {
   return text
     .replaceAll('localhost:8080', `localhost:${port}`)

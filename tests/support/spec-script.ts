@@ -1,7 +1,9 @@
 import { createContext, runInContext } from 'node:vm';
 import { WebSocket } from 'ws';
 
-/** A script of the document in a world of its own: what it logs is kept, and its clock runs as a test wants. */
+/**
+ * Runs a script of the document in a VM context of its own, keeps what it logs and can speed up its timers.
+ */
 export class SpecScript {
   readonly logged: string[] = [];
   readonly errors: string[] = [];
@@ -9,8 +11,8 @@ export class SpecScript {
   readonly #timers = new Set<NodeJS.Timeout>();
 
   /**
-   * @param globals What the script finds beside the console, timers and `WebSocket`.
-   * @param ms How long a timer of the script takes here, in ms; as long as it says unless told otherwise.
+   * @param globals Further globals, besides the console, timers and `WebSocket`.
+   * @param ms Maps the delay that the script asks for to the actual delay, both in ms. Default: unchanged.
    */
   constructor(
     globals: Readonly<Record<string, unknown>> = {},
@@ -34,12 +36,12 @@ export class SpecScript {
     });
   }
 
-  /** Runs a text; the answer is the value of its last expression. */
+  /** Runs a text and returns the value of its last expression. */
   run<T>(text: string): T {
     return runInContext(text, this.#context) as T;
   }
 
-  /** Ends the timers that the script left running. */
+  /** Clears the timers that the script left running. */
   stop(): void {
     for (const timer of this.#timers) clearTimeout(timer);
   }

@@ -1,7 +1,7 @@
 /**
- * How an answer departs from the one that the document shows: fields that are missing, of another kind or not
- * in the document; texts in `message`, `error`, `code` and `details` that differ. `extra` are fields that
- * PROTOCOL.md adds. Empty where nothing departs.
+ * Returns how an answer differs from the document's: fields that are missing, of another type or not in the
+ * document, and different texts in `message`, `error`, `code` and `details`. `extra` names the fields that
+ * PROTOCOL.md adds.
  */
 export function departures(
   documented: unknown,
@@ -17,17 +17,17 @@ export function departures(
   }
   if (isObject(documented) && isObject(actual)) {
     return [...new Set([...Object.keys(documented), ...Object.keys(actual)])].flatMap((key) => {
-      const place = `${path}.${key}`;
-      if (!(key in actual)) return [`${place} is missing`];
-      if (!(key in documented)) return extra.includes(key) ? [] : [`${place} is not in the document`];
-      return departures(documented[key], actual[key], extra, place);
+      const field = `${path}.${key}`;
+      if (!(key in actual)) return [`${field} is missing`];
+      if (!(key in documented)) return extra.includes(key) ? [] : [`${field} is not in the document`];
+      return departures(documented[key], actual[key], extra, field);
     });
   }
   if (/\.(message|error|code|details)$/.test(path) && documented !== actual) {
     return [`${path} is ${JSON.stringify(actual)}, not ${JSON.stringify(documented)}`];
   }
   const [expected, found] = [kindOf(documented), kindOf(actual)];
-  return expected === found ? [] : [`${path} is of the kind ${found}, not ${expected}`];
+  return expected === found ? [] : [`${path} is of type ${found}, not ${expected}`];
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

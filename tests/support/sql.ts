@@ -1,6 +1,6 @@
 import pg from 'pg';
 
-/** Runs statements on a connection of their own. Answers the rows of a single one. */
+/** Runs statements on a new connection. Returns the rows of a single statement. */
 export async function sql<Row extends object>(url: string, text: string): Promise<Row[]> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();

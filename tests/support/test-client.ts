@@ -35,24 +35,26 @@ export interface ConnectOptions {
   readonly query?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly protocols?: readonly string[];
-  /** The loopback address to come from: another one than all others for limits by address. */
+  /** The local address to connect from, for limits by IP address; any loopback address. */
   readonly from?: string;
 }
 
-/** The end of a connection as its client saw it. */
+/** The close code and reason that the client received. */
 export interface Ending {
   readonly code: number;
   readonly reason: string;
 }
 
-/** A real WebSocket client that keeps everything it received, holds it against the schemas, and waits for messages instead of for time. */
+/**
+ * A WebSocket client that keeps all messages, validates them against the schemas, and can wait for a message.
+ */
 export class TestClient {
   readonly socket: WebSocket;
   readonly received: Received[] = [];
   /** Resolves when the socket has closed; never rejects. */
   readonly closed: Promise<Ending>;
   readonly #watch = new Watch();
-  /** The first message that was not as the protocol's schemas say. */
+  /** The first violation of the protocol's schemas. */
   #problem: string | undefined;
   #taken = 0;
 
@@ -73,7 +75,9 @@ export class TestClient {
     });
   }
 
-  /** The next message of this type and event that was not waited for before; those between are skipped. */
+  /**
+   * Returns the next message of this type and event after those already returned; skips messages in between.
+   */
   next(
     type: string,
     event?: string,
@@ -94,14 +98,14 @@ export class TestClient {
     return this.#watch.until(find, () => `${type}/${event ?? '*'} among ${seen()}`);
   }
 
-  /** The next `count` messages of this type. */
+  /** Returns the next `count` messages of this type. */
   async take(count: number, type: string, event?: string): Promise<Received[]> {
     const taken: Received[] = [];
     while (taken.length < count) taken.push(await this.next(type, event));
     return taken;
   }
 
-  /** What has come so far of this type and event, waited for or not. */
+  /** Returns all messages of this type and event so far, also those already returned by `next`. */
   all(type: string, event?: string): Received[] {
     return this.received.filter(
       (message) => message.type === type && (event === undefined || message.event === event),
@@ -114,21 +118,21 @@ export class TestClient {
     );
   }
 
-  /** Sends a ping and waits for its reply: everything that the server was going to send before has come. */
+  /** Sends a ping and waits for its reply, so that everything the server had queued before has arrived. */
   async settle(): Promise<void> {
     const ref = `settle-${this.received.length}-${Math.random()}`;
     this.send({ type: 'ping', event: 'ping', ref });
     await this.next('reply', undefined, (message) => message.ref === ref);
   }
 
-  /** Closes and waits for the end. */
+  /** Closes the connection and waits until it is closed. */
   async close(): Promise<Ending> {
     this.socket.close(1000);
     return this.closed;
   }
 }
 
-/** Connects without waiting for anything: for handshakes that may be refused. */
+/** Connects without waiting for the result, for handshakes that may be refused. */
 export function dial(server: TestServer, channel: string, options: ConnectOptions = {}): TestClient {
   const { token, query, headers = {}, protocols = [], from = '127.0.0.1' } = options;
   const parts = [token === undefined ? '' : `token=${token}`, query ?? ''].filter((part) => part !== '');

@@ -11,18 +11,18 @@ import { createTestDatabase, dropSlot } from './postgres-database.js';
 
 const SECRET = 'a secret for tests, thirty-two bytes or more';
 
-/** A real server in this process, on a free port, with a database of its own. */
+/** A server in this process, on a free port, with a database of its own. */
 export interface TestServer {
   readonly port: number;
   /** `http://127.0.0.1:<port>` */
   readonly url: string;
   readonly databaseUrl: string;
   readonly metricsPort: number | undefined;
-  /** Signs a token for this server: one hour, role `user`, unless told otherwise. */
+  /** Signs a token for this server. Default: role `user`, valid for one hour. */
   token(userId: string, role?: string, expiresInMs?: number | null): Promise<string>;
   /** Calls the HTTP API; a body is sent as JSON. */
   call(method: string, path: string, options?: CallOptions): Promise<Answer>;
-  /** `before` runs when the server has stopped, and its database is still there. */
+  /** Stops the server, runs `before` and then drops the database. */
   stop(before?: () => Promise<void>): Promise<void>;
 }
 
@@ -36,11 +36,11 @@ export interface Answer {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
-  /** The parsed JSON; empty where it is none. */
+  /** The parsed JSON body; an empty object if the body is not JSON. */
   readonly body: AnyAnswer;
 }
 
-/** The fields of all answers at once: a test reads those that its answer has. */
+/** The fields of all answers combined; a test reads those of its answer. */
 export interface AnyAnswer extends Omit<ErrorBody, 'field' | 'subscription_id'> {
   readonly field: string;
   readonly name: string;
@@ -77,13 +77,14 @@ export interface AnyAnswer extends Omit<ErrorBody, 'field' | 'subscription_id'> 
 
 interface TestServerOptions {
   readonly log?: Log;
-  /** Which PostgreSQL the fresh database is on. */
+  /** The PostgreSQL version of the new database. */
   readonly postgres?: PostgresVersion;
 }
 
 /**
- * Starts a server with these settings, by their variables, over the defaults; row changes are off. The database is
- * a fresh one in which nothing but our schema is, unless `DATABASE_URL` names one that the test keeps.
+ * Starts a server with these environment variables over the defaults, with row changes off. It gets a new
+ * database with only the server's schema, unless the test names its own in `DATABASE_URL`, which is not
+ * dropped.
  */
 export async function startTestServer(
   env: Readonly<Record<string, string>> = {},
@@ -97,7 +98,7 @@ export async function startTestServer(
   const variables = {
     REALTIME_JWT_SECRET: SECRET,
     DATABASE_URL: database.url,
-    // Slots belong to the whole PostgreSQL, which all tests share: startRowChangeServer gives each its own.
+    // Slots belong to the whole PostgreSQL, which all tests share: startRowChangeServer uses one per server.
     REALTIME_ENABLE_DB_STREAMING: 'false',
     ...env,
   };
@@ -105,8 +106,8 @@ export async function startTestServer(
 }
 
 /**
- * Starts a server that streams row changes, through a slot of its own, and resolves when it does. The slot goes with
- * the server, unless the test names it.
+ * Starts a server with its own replication slot and resolves when it streams row changes. Stopping the server
+ * drops the slot, unless the test named it.
  */
 export async function startRowChangeServer(
   env: Readonly<Record<string, string>> = {},
@@ -135,7 +136,10 @@ async function streaming(server: Pick<TestServer, 'call'>): Promise<void> {
   });
 }
 
-/** Starts a server as it comes: a generated secret, its own PostgreSQL, nothing set but a free port and a folder that goes with it. */
+/**
+ * Starts a server with only a port and a temporary data folder set: a generated secret and the embedded
+ * PostgreSQL.
+ */
 export async function startUnconfiguredServer(): Promise<TestServer> {
   const folder = await mkdtemp(join(tmpdir(), 'goforward-test-'));
   const variables = { REALTIME_DATA_DIR: folder };
@@ -175,7 +179,7 @@ async function serve(
   };
 }
 
-/** One HTTP call; `path` begins with a slash. */
+/** Makes one HTTP request; `path` begins with a slash. */
 export async function call(
   url: string,
   method: string,

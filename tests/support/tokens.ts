@@ -2,7 +2,10 @@ import { type JWTPayload, SignJWT } from 'jose';
 
 type Key = Parameters<SignJWT['sign']>[0];
 
-/** Tokens as an application of ours, or somebody else, makes them: any claims, any key. Valid for an hour unless `exp` says otherwise; with null for ever. */
+/**
+ * Signs a token with any claims and any key. Valid for an hour unless `exp` is given; `exp: null` never
+ * expires.
+ */
 export async function signClaims(
   claims: Omit<JWTPayload, 'exp'> & { readonly exp?: number | null },
   key: string | Key,
@@ -14,7 +17,7 @@ export async function signClaims(
     .sign(typeof key === 'string' ? new TextEncoder().encode(key) : key);
 }
 
-/** A time in a token: seconds since the epoch. */
+/** Returns a time as tokens have it, in seconds since the Unix epoch. */
 export function secondsFromNow(seconds: number): number {
   return Math.floor(Date.now() / 1000) + seconds;
 }

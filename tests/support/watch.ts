@@ -1,23 +1,26 @@
-/** How long a test waits for what must come. */
-const PATIENCE_MS = 5_000;
+/** How long a test waits for an expected event. */
+const TIMEOUT_MS = 5_000;
 
-/** Lets a test wait until something has come instead of for time, and fail with what has come in its place. */
+/** Lets a test wait for an event instead of a time, and describes the state when it does not occur. */
 export class Watch {
-  readonly #looks = new Set<() => void>();
+  readonly #checks = new Set<() => void>();
 
-  /** Something has changed: everyone who waits looks again. */
+  /** Called when something has changed: all waiting callers check again. */
   notify(): void {
-    for (const look of this.#looks) look();
+    for (const check of this.#checks) check();
   }
 
-  /** Resolves with the first answer of `find` that is not undefined; rejects with what it throws, or when patience ends. */
-  until<T>(find: () => T | undefined, what: () => string, patienceMs = PATIENCE_MS): Promise<T> {
+  /**
+   * Resolves with the first result of `find` that is not undefined; rejects when it throws, or after the
+   * timeout.
+   */
+  until<T>(find: () => T | undefined, what: () => string, timeoutMs = TIMEOUT_MS): Promise<T> {
     return new Promise((resolve, reject) => {
       const end = () => {
         clearTimeout(timer);
-        this.#looks.delete(look);
+        this.#checks.delete(check);
       };
-      const look = () => {
+      const check = () => {
         try {
           const found = find();
           if (found === undefined) return;
@@ -30,10 +33,10 @@ export class Watch {
       };
       const timer = setTimeout(() => {
         end();
-        reject(new Error(`${patienceMs} ms passed without ${what()}`));
-      }, patienceMs);
-      this.#looks.add(look);
-      look();
+        reject(new Error(`${timeoutMs} ms passed without ${what()}`));
+      }, timeoutMs);
+      this.#checks.add(check);
+      check();
     });
   }
 }

@@ -6,18 +6,21 @@ const validators = new Map(
   Object.entries(SERVER_MESSAGES).map(([name, schema]) => [name, Compile(withoutOtherFields(schema))]),
 );
 
-/** How a message from the server departs from the protocol's schemas, fields that they do not know included; undefined if it does not. */
+/**
+ * Returns how a server message violates the protocol's schemas, including unknown fields; undefined if it
+ * does not.
+ */
 export function problemOnTheWire(message: {
   readonly type: string;
   readonly event: string;
 }): string | undefined {
   const validator = validators.get(`${message.type}/${message.event}`) ?? validators.get(`${message.type}/*`);
-  if (validator === undefined) return `there is no message ${message.type}/${message.event}`;
+  if (validator === undefined) return `unknown message ${message.type}/${message.event}`;
   if (validator.Check(message)) return undefined;
   return `${JSON.stringify(message)}: ${JSON.stringify(validator.Errors(message))}`;
 }
 
-/** The schema with every object closed that does not say it is open. */
+/** Returns the schema with unknown fields forbidden in every object that does not allow them explicitly. */
 function withoutOtherFields(schema: TSchema): TSchema {
   const close = (_key: string, value: unknown): unknown =>
     isObjectSchema(value) && !('additionalProperties' in value)

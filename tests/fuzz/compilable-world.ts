@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 
-/** One column of each type that is compared in process, and some that PostgreSQL alone compares. */
+/** A table with a column of each type that is compared in process, and some that only PostgreSQL compares. */
 export const TABLE = `
   CREATE TYPE mood AS ENUM ('sad', 'ok', 'Happy day');
   CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -91,8 +91,8 @@ const TYPES: Readonly<Record<string, string>> = {
   c: 'bpchar',
   i: 'text',
 };
-/** Columns whose values compare with each other. */
-const KINS: Readonly<Record<string, readonly string[]>> = {
+/** For a column, the columns that it can be compared with. */
+const COMPARABLE: Readonly<Record<string, readonly string[]>> = {
   k: ['k', 's', 'l', 'n'],
   s: ['k', 's', 'l', 'n'],
   l: ['k', 's', 'l', 'n'],
@@ -105,13 +105,13 @@ const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
 const claim = (name: string) => `(current_setting('request.jwt.claims', true)::json ->> '${name}')`;
 const column = fc.constantFrom(...COLUMNS.slice(1));
 const ordered = fc.constantFrom('k', 's', 'l', 'n', 'u', 'd', 'ts', 'tz');
-/** Mostly of the types that are exact. */
+/** Mostly columns of compilable types. */
 const common = fc.constantFrom('k', 'k', 's', 'l', 'n', 'u', 'u', 't', 't', 'v', 'd', 'ts', 'tz', 'e', 'b');
 
 function constant(name: string): fc.Arbitrary<string> {
   const value = fc.constantFrom(...(VALUES[name] ?? []));
   const cast = value.map((text) => `${quoted(text)}::${TYPES[name]}`);
-  const isNumber = KINS[name]?.includes('n') === true;
+  const isNumber = COMPARABLE[name]?.includes('n') === true;
   return fc.oneof(
     cast,
     cast,
@@ -120,33 +120,33 @@ function constant(name: string): fc.Arbitrary<string> {
   );
 }
 
-/** What depends on who asks. */
-function ofContext(name: string): fc.Arbitrary<string> {
+/** Generates expressions that depend on the viewer. */
+function viewerExpression(name: string): fc.Arbitrary<string> {
   if (name === 'u')
     return fc.constantFrom('uid()', '(SELECT uid())', `current_setting('app.current_user_id', true)::uuid`);
-  if (KINS[name]?.includes('t') === true)
+  if (COMPARABLE[name]?.includes('t') === true)
     return fc.constantFrom(
       'org()',
       `current_setting('app.current_user_id')`,
       claim('org'),
       `lower(${claim('org')})`,
     );
-  if (KINS[name]?.includes('n') === true)
+  if (COMPARABLE[name]?.includes('n') === true)
     return fc.constantFrom(`${claim('level')}::int`, `${claim('level')}::numeric`);
   if (name === 'e') return fc.constant(`${claim('mood')}::public.mood`);
   return fc.constant(`${claim('when')}::${TYPES[name]}`);
 }
 
-function other(name: string): fc.Arbitrary<string> {
+function operandFor(name: string): fc.Arbitrary<string> {
   return fc.oneof(
-    { weight: 3, arbitrary: ofContext(name) },
+    { weight: 3, arbitrary: viewerExpression(name) },
     { weight: 3, arbitrary: constant(name) },
-    { weight: 1, arbitrary: fc.constantFrom(...(KINS[name] ?? [name])) },
+    { weight: 1, arbitrary: fc.constantFrom(...(COMPARABLE[name] ?? [name])) },
   );
 }
 
 const OPERATORS = ['=', '=', '=', '<>', '<', '<=', '>', '>='];
-/** Texts are equal or not; their order is beyond the border. */
+/** Operators for texts: mostly equality, because the order of texts is not compilable. */
 const EQUALITY = [...Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? '<>' : '=')), '<'];
 const TEXTUAL: ReadonlySet<string> = new Set(['t', 'v', 'e']);
 const PATTERNS = ['%', 'x%', '_', '%x', '%b', 'a\\%b', '%\\', 'X_', '%é%'];
@@ -156,8 +156,8 @@ function atom(operand: (name: string) => fc.Arbitrary<string>): fc.Arbitrary<str
   const comparison = of(common, (name) =>
     fc
       .tuple(fc.constantFrom(...(TEXTUAL.has(name) ? EQUALITY : OPERATORS)), operand(name), fc.boolean())
-      .map(([operator, right, isTurned]) =>
-        isTurned ? `${right} ${operator} ${name}` : `${name} ${operator} ${right}`,
+      .map(([operator, right, isSwapped]) =>
+        isSwapped ? `${right} ${operator} ${name}` : `${name} ${operator} ${right}`,
       ),
   );
   return fc.oneof(
@@ -186,7 +186,7 @@ function atom(operand: (name: string) => fc.Arbitrary<string>): fc.Arbitrary<str
     fc
       .tuple(fc.constantFrom('t', 'v'), fc.constantFrom('LIKE', 'NOT LIKE'), fc.constantFrom(...PATTERNS))
       .map(([name, word, pattern]) => `${name} ${word} ${quoted(pattern)}`),
-    // Beyond the border: PostgreSQL's own.
+    // Not compilable: only PostgreSQL evaluates these.
     fc.constantFrom(
       `t < 'x'`,
       'f > 0',
@@ -200,7 +200,7 @@ function atom(operand: (name: string) => fc.Arbitrary<string>): fc.Arbitrary<str
   );
 }
 
-/** Of atoms, up to so many levels deep. */
+/** Combines leaves with boolean operators, up to `depth` levels deep. */
 function tree(leaf: fc.Arbitrary<string>, depth: number): fc.Arbitrary<string> {
   if (depth === 0) return leaf;
   const inner = tree(leaf, depth - 1);
@@ -214,8 +214,8 @@ function tree(leaf: fc.Arbitrary<string>, depth: number): fc.Arbitrary<string> {
   );
 }
 
-const CONTEXT_ATOMS = fc.oneof(
-  { weight: 6, arbitrary: atom(other) },
+const VIEWER_ATOMS = fc.oneof(
+  { weight: 6, arbitrary: atom(operandFor) },
   fc.constantFrom(
     `${claim('admin')}::bool`,
     `org() = 'x'`,
@@ -226,7 +226,10 @@ const CONTEXT_ATOMS = fc.oneof(
   ),
 );
 
-/** Lists of what is known of whoever asks, of one table or of two. */
+/**
+ * Membership lists from one table or from a join of two: the column compared, the listed column, and the FROM
+ * clause.
+ */
 const MEMBERSHIPS = [
   ['k', 'm.k', 'member m'],
   ['s', 'm.k', 'member m'],
@@ -235,7 +238,7 @@ const MEMBERSHIPS = [
   ['k', 'm.k', 'member m JOIN team a ON a.k = m.k'],
   ['t', 'a.org', 'member m JOIN team a ON a.k = m.k AND a.org <> m.t'],
 ] as const;
-const OF_WHOM = [
+const MEMBER_CONDITIONS = [
   'm.usr = uid()',
   'uid() = m.usr AND m.muted IS NOT TRUE',
   'm.org = org()',
@@ -247,19 +250,19 @@ const OF_WHOM = [
 const membership = fc
   .tuple(
     fc.constantFrom(...MEMBERSHIPS),
-    fc.constantFrom(...OF_WHOM),
+    fc.constantFrom(...MEMBER_CONDITIONS),
     fc.constantFrom('IN', 'NOT IN', 'EXISTS', 'NOT EXISTS'),
   )
-  .map(([[name, listed, from], whom, word]) =>
+  .map(([[name, listed, from], condition, word]) =>
     word.endsWith('IN')
-      ? `${name} ${word} (SELECT ${listed} FROM ${from} WHERE ${whom})`
-      : `${word} (SELECT 1 FROM ${from} WHERE ${listed} = exact.${name} AND ${whom})`,
+      ? `${name} ${word} (SELECT ${listed} FROM ${from} WHERE ${condition})`
+      : `${word} (SELECT 1 FROM ${from} WHERE ${listed} = exact.${name} AND ${condition})`,
   );
 
-export interface ExactWorld {
+export interface CompilableWorld {
   readonly policies: readonly { readonly isRestrictive: boolean; readonly expression: string }[];
   readonly condition: string;
-  /** By column, without the id. */
+  /** Values by column, without the id. */
   readonly rows: readonly (readonly (string | null)[])[];
   /** Rows of `member` and of `team`. */
   readonly members: readonly (readonly (string | null)[])[];
@@ -288,9 +291,9 @@ const claims = fc.record(
 );
 
 const maybe = (name: string) => fc.option(fc.constantFrom(...(VALUES[name] ?? [])), { nil: null, freq: 5 });
-const POLICY_ATOMS = fc.oneof({ weight: 5, arbitrary: CONTEXT_ATOMS }, { weight: 1, arbitrary: membership });
+const POLICY_ATOMS = fc.oneof({ weight: 5, arbitrary: VIEWER_ATOMS }, { weight: 1, arbitrary: membership });
 
-export const exactWorld: fc.Arbitrary<ExactWorld> = fc.record({
+export const compilableWorld: fc.Arbitrary<CompilableWorld> = fc.record({
   members: fc.array(fc.tuple(maybe('u'), maybe('t'), maybe('k'), maybe('t'), maybe('u'), maybe('b')), {
     maxLength: 6,
   }),

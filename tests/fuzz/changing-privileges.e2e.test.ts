@@ -5,7 +5,7 @@ import { join, type TestClient } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
 import { Random } from './random.js';
 
-/** `npm run test:fuzz` runs more, or others. A case is a row and whoever may see it. */
+/** Change these with `npm run test:fuzz -- --cases N --seed S`. A case is one row and one member. */
 const CASES = Number(process.env.FUZZ_CASES ?? 20_000) / 40;
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_127);
 
@@ -16,7 +16,7 @@ const SCHEMA = `
   ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
   CREATE FUNCTION uid() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT (current_setting('request.jwt.claims', true)::jsonb ->> 'sub')::uuid $$;
   CREATE POLICY p ON notes USING (true)`;
-/** All tiers, and one that raises an error. */
+/** Policies of all tiers, and one that raises an error. */
 const POLICIES = [
   'true',
   'owner = uid()',
@@ -31,15 +31,15 @@ const MEMBERSHIPS = [
   'EXISTS (SELECT FROM members m WHERE m.team = notes.team AND m.usr = (SELECT uid()))',
 ];
 const ROLES = ['red', 'blue'];
-/** The condition of the subscriptions that connections have of their own. */
+/** The condition of the personal subscriptions. */
 const CONDITION = 'team > 0';
 
 interface Member {
   readonly user: string;
   role: string;
   readonly client: TestClient;
-  /** Follows the table for itself, with the condition. */
-  readonly isAlone: boolean;
+  /** Whether the member has a personal subscription, with the condition. */
+  readonly isPersonal: boolean;
 }
 
 let server: TestServer;
@@ -56,19 +56,19 @@ beforeAll(async () => {
   await server.call('POST', '/realtime/triggers/members', { token, body: {} });
   await run(server, `SELECT realtime.send('alone', 'begin', '{}')`);
   members = [];
-  for (const [user, isAlone] of [
+  for (const [user, isPersonal] of [
     [ADA, false],
     [BOB, false],
     [ADA, true],
     [BOB, true],
   ] as const) {
-    const client = await join(server, isAlone ? 'alone' : 'lobby', user, { role: 'red' });
-    if (isAlone) {
+    const client = await join(server, isPersonal ? 'alone' : 'lobby', user, { role: 'red' });
+    if (isPersonal) {
       const payload = { table: 'notes', condition: CONDITION };
       client.send({ type: 'subscribe', event: 'database_changes', payload, ref: 1 });
       expect((await client.next('reply')).event).toBe('ok');
     }
-    members.push({ user, role: 'red', client, isAlone });
+    members.push({ user, role: 'red', client, isPersonal });
   }
   sql = new pg.Client({ connectionString: server.databaseUrl });
   await sql.connect();
@@ -78,8 +78,11 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** Something that changes who sees what: mostly memberships, since whatever the catalog learns has everything looked up anew. */
-function change(): string {
+/**
+ * Returns a statement that changes row visibility. Most change memberships, because a catalog change reloads
+ * everything.
+ */
+function randomChange(): string {
   const user = random.of([ADA, BOB]);
   if (random.chance(0.7))
     return random.of([
@@ -103,15 +106,18 @@ function change(): string {
   ]);
 }
 
-/** The columns of the row that a SELECT of this member shows, and that the subscription is about; undefined: none. */
-async function shown(id: number, { user, role, isAlone }: Member): Promise<string[] | undefined> {
+/**
+ * Returns the columns of the row that a SELECT shows this member; undefined: the row is hidden or not
+ * subscribed to.
+ */
+async function visibleColumns(id: number, { user, role, isPersonal }: Member): Promise<string[] | undefined> {
   await sql.query('BEGIN');
   try {
     await sql.query(
       `SELECT set_config('request.jwt.claims', $1, true), set_config('app.current_user_id', $2, true), set_config('role', 'realtime_subscriber', true)`,
       [JSON.stringify({ sub: user, role }), user],
     );
-    const where = isAlone ? ` AND ${CONDITION}` : '';
+    const where = isPersonal ? ` AND ${CONDITION}` : '';
     const { rowCount } = await sql.query(`SELECT id FROM notes WHERE id = $1${where}`, [id]);
     if (rowCount === 0) return undefined;
     const columns = await sql.query<{ name: string }>(
@@ -127,11 +133,11 @@ async function shown(id: number, { user, role, isAlone }: Member): Promise<strin
 }
 
 test(
-  `who gets a row is whom a SELECT shows it, whatever rights, policies, memberships and claims become: seed ${SEED}`,
+  `a row is delivered to the members to whom a SELECT shows it while privileges, policies, memberships and claims change: seed ${SEED}`,
   async () => {
     let [cases, seen] = [0, 0];
     while (cases < CASES) {
-      const statements = Array.from({ length: random.below(3) }, change);
+      const statements = Array.from({ length: random.below(3) }, randomChange);
       const id = ++rows;
       const insert = `INSERT INTO notes VALUES (${id}, '${random.of([ADA, BOB])}', ${random.below(3)}, 'b${random.below(2)}')`;
       statements.splice(random.below(statements.length + 1), 0, insert);
@@ -146,18 +152,18 @@ test(
       await sql.query(`BEGIN; ${statements.join(';')}; ${end}; COMMIT`);
       for (const member of members) {
         await member.client.next('message', 'end');
-        const { isAlone, user, role } = member;
+        const { isPersonal, user, role } = member;
         const got = member.client
           .all('database_change')
           .find(({ payload }) => payload.change.new_record?.id === id)?.payload.change.new_record;
         const columns = got === undefined || got === null ? undefined : Object.keys(got);
-        const about = { n: cases, statements, isAlone, user, role };
-        expect({ ...about, columns }).toEqual({ ...about, columns: await shown(id, member) });
+        const about = { n: cases, statements, isPersonal, user, role };
+        expect({ ...about, columns }).toEqual({ ...about, columns: await visibleColumns(id, member) });
         cases += 1;
         if (columns !== undefined) seen += 1;
       }
     }
-    console.info(`changing rights: ${cases} cases, ${seen} seen, 0 differences, seed ${SEED}`);
+    console.info(`changing privileges: ${cases} cases, ${seen} seen, 0 differences, seed ${SEED}`);
     expect(seen).toBeGreaterThan(cases * 0.1);
     expect(seen).toBeLessThan(cases * 0.9);
   },
