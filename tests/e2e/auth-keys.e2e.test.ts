@@ -138,7 +138,7 @@ describe('with a JWKS URL', () => {
     expect(answer.body).toEqual({
       error: 'authentication failed',
       code: 'AUTH_FAILED',
-      details: 'The keys for tokens cannot be read just now',
+      details: 'The key set for tokens is temporarily unavailable',
     });
     const client = dial(at, 'room', { token });
     expect((await client.next('system', 'error')).payload.code).toBe('AUTH_FAILED');

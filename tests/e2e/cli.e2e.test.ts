@@ -288,7 +288,7 @@ describe('a start that fails prints one line and exits with 1', () => {
     expectOneLine(
       await run(['start'], env),
       1,
-      /^Cannot keep the generated token secret in .*REALTIME_DATA_DIR/,
+      /^Cannot store the generated token secret in .*REALTIME_DATA_DIR/,
     );
   });
 

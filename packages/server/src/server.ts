@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { type Sign, signerOf, tokenRules, verificationKey } from './auth/token-key.js';
+import type { VerificationKey } from './auth/token-verifier.js';
 import type { Settings } from './config/settings-table.js';
 import { isUnconfigured } from './config/unconfigured.js';
 import { listenError } from './http/listen.js';
@@ -13,98 +14,104 @@ import { createServices, type Services } from './services/services.js';
 
 export interface ServerOptions {
   readonly log: Log;
-  /** Aborted when whoever starts the server no longer wants it: the start ends at its next step. */
+  /** Aborts the start: `start` then stops what it has started, and rejects. */
   readonly signal?: AbortSignal;
 }
 
-const GENERATED_IN_PRODUCTION =
-  'REALTIME_JWT_SECRET is not set: tokens are verified with the secret that the data folder keeps, which only this server knows';
 const DEMO_TOKEN_MS = 24 * 3_600_000;
 const DEMO_CHANNEL = 'lobby';
-/** What PostgreSQL needs of the time that a stop may take; the rest is for connections to read their last bytes. */
+/**
+ * The part of the shutdown timeout that is reserved for PostgreSQL, in ms; the rest is for closing
+ * connections.
+ */
 const DATABASE_STOP_MS = 4_000;
 
-/** A running server: where it is reached, and its end. */
-export class RealtimeServer {
-  /** Whether secrets and ready tokens may be shown to whoever started the server. */
-  readonly isUnconfigured: boolean;
-  /** Where PostgreSQL is, password included. */
+interface ServerParts {
+  readonly settings: Settings;
+  readonly log: Log;
   readonly databaseUrl: string;
-  /** Undefined where tokens are signed elsewhere, with a key that is not known here. */
+  readonly sign: Sign | undefined;
+  readonly isUnconfigured: boolean;
+  readonly services: Services;
+  readonly embedded: EmbeddedPostgres | undefined;
+}
+
+/** A running server. */
+export class RealtimeServer {
+  /** Whether the server may show its secrets and ready tokens to the user who started it. */
+  readonly isUnconfigured: boolean;
+  /** The connection string of PostgreSQL, with its password. */
+  readonly databaseUrl: string;
+  /** Undefined if only another party can sign tokens. */
   readonly sign: Sign | undefined;
   readonly #settings: Settings;
   readonly #log: Log;
   readonly #services: Services;
   readonly #embedded: EmbeddedPostgres | undefined;
   readonly #metricsListener: MetricsListener | undefined;
-  readonly #cleanup: NodeJS.Timeout;
+  #cleanup: NodeJS.Timeout | undefined;
   #stopped: Promise<void> | undefined;
 
   /**
-   * Starts a server and resolves when clients can join, or, where `DATABASE_URL` cannot be reached yet, when
-   * the first attempt has failed and others go on. Throws StartupError for what its operator can mend.
+   * Starts a server. Resolves when clients can join or, if `DATABASE_URL` is unavailable, after the first
+   * failed attempt; further attempts follow in the background. Throws StartupError for what its operator can
+   * fix.
    */
-  static async start(settings: Settings, options: ServerOptions): Promise<RealtimeServer> {
-    const { log, signal } = options;
+  static async start(settings: Settings, { log, signal }: ServerOptions): Promise<RealtimeServer> {
     const dataDir = resolve(settings.dataDir);
     const nodeEnv = process.env.NODE_ENV;
     const key = await verificationKey(settings, dataDir, nodeEnv);
-    if (nodeEnv === 'production' && key.kind === 'secret' && key.isGenerated === true)
-      log.warn({ folder: dataDir }, GENERATED_IN_PRODUCTION);
+    warnOfGeneratedSecret(key, dataDir, nodeEnv, log);
     const embedded = settings.databaseUrl === undefined ? new EmbeddedPostgres({ dataDir, log }) : undefined;
-    // Making a cluster takes seconds: whoever no longer wants it need not wait for it.
-    const abandon = () => void embedded?.stop();
-    signal?.addEventListener('abort', abandon);
-    let server: RealtimeServer | undefined;
+    // Creating a cluster takes seconds: an aborted start must not wait for it.
+    const stopEmbedded = () => void embedded?.stop();
+    signal?.addEventListener('abort', stopEmbedded);
     try {
       const databaseUrl = settings.databaseUrl ?? (await embedded?.start())?.url ?? '';
       signal?.throwIfAborted();
-      const rules = tokenRules(settings);
-      const sign = signerOf(key, rules);
-      const unconfigured = isUnconfigured(settings, nodeEnv);
-      const services = await createServices({
+      const context = {
         settings,
         log,
-        key,
-        tokenRules: rules,
         databaseUrl,
-        isUnconfigured: unconfigured,
-        newDemoUser: unconfigured && sign !== undefined ? () => newDemoUser(sign) : undefined,
-      });
-      server = new RealtimeServer({ settings, log, databaseUrl, sign, unconfigured, services, embedded });
-      await server.#begin(signal);
+        isUnconfigured: isUnconfigured(settings, nodeEnv),
+        embedded,
+      };
+      const server = await RealtimeServer.#create(context, key);
+      await server.#startOrStop(signal);
       return server;
     } catch (error) {
-      await (server === undefined ? embedded?.stop() : server.stop());
+      await embedded?.stop();
       throw error;
     } finally {
-      signal?.removeEventListener('abort', abandon);
+      signal?.removeEventListener('abort', stopEmbedded);
     }
   }
 
-  private constructor(parts: {
-    settings: Settings;
-    log: Log;
-    databaseUrl: string;
-    sign: Sign | undefined;
-    unconfigured: boolean;
-    services: Services;
-    embedded: EmbeddedPostgres | undefined;
-  }) {
+  static async #create(
+    context: Omit<ServerParts, 'sign' | 'services'>,
+    key: VerificationKey,
+  ): Promise<RealtimeServer> {
+    const rules = tokenRules(context.settings);
+    const sign = signerOf(key, rules);
+    const newDemoUser = context.isUnconfigured && sign !== undefined ? () => createDemoUser(sign) : undefined;
+    const services = await createServices({ ...context, key, tokenRules: rules, newDemoUser });
+    return new RealtimeServer({ ...context, sign, services });
+  }
+
+  private constructor(parts: ServerParts) {
     this.#settings = parts.settings;
     this.#log = parts.log;
     this.databaseUrl = parts.databaseUrl;
     this.sign = parts.sign;
-    this.isUnconfigured = parts.unconfigured;
+    this.isUnconfigured = parts.isUnconfigured;
     this.#services = parts.services;
     this.#embedded = parts.embedded;
-    const { metrics, channels } = parts.services;
-    const ownPort = parts.settings.metricsPort !== undefined && metrics !== undefined;
-    this.#metricsListener = ownPort ? new MetricsListener(metrics) : undefined;
-    this.#cleanup = setInterval(() => channels.expire(), parts.settings.cleanupInterval).unref();
+    const { metrics } = parts.services;
+    const hasOwnPort = parts.settings.metricsPort !== undefined && metrics !== undefined;
+    this.#metricsListener = hasOwnPort ? new MetricsListener(metrics) : undefined;
   }
 
-  /** The port that it listens on; the one that was free where the setting is 0. */
+  /** The port in use, also when REALTIME_PORT is 0. */
   get port(): number {
     const address = this.#services.app.server.address();
     return typeof address === 'object' && address !== null ? address.port : this.#settings.port;
@@ -114,72 +121,105 @@ export class RealtimeServer {
     return this.#metricsListener?.port;
   }
 
-  /** Why the database cannot be reached; null while it can. */
+  /** Why PostgreSQL is unavailable; null if it is available. */
   get databaseProblem(): string | null {
     const { state } = this.#services.database;
     return state.status === 'up' ? null : state.reason;
   }
 
   /**
-   * Takes nothing new, tells every client to come back later (1012), lets them read their last bytes, and
-   * stops PostgreSQL last. Resolves within the shutdown timeout.
+   * Stops the server within the shutdown timeout: refuses new connections, closes the others with 1012 after
+   * their pending messages are flushed, and stops PostgreSQL last. May be called repeatedly.
    */
   stop(): Promise<void> {
-    this.#stopped ??= this.#end();
+    this.#stopped ??= this.#stop();
     return this.#stopped;
   }
 
-  async #begin(signal: AbortSignal | undefined): Promise<void> {
-    const { host, port, metricsPort } = this.#settings;
-    const { app, wheel, database } = this.#services;
-    wheel.start();
+  async #startOrStop(signal: AbortSignal | undefined): Promise<void> {
     try {
-      await app.listen({ host, port });
+      await this.#start();
+      signal?.throwIfAborted();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { channels, wheel, database, rowChanges } = this.#services;
+    wheel.start();
+    this.#cleanup = setInterval(() => channels.expire(), this.#settings.cleanupInterval).unref();
+    await this.#listen();
+    await database.start();
+    if (this.#embedded !== undefined) await createExampleTables(database);
+    rowChanges?.start();
+  }
+
+  async #listen(): Promise<void> {
+    const { host, port, metricsPort } = this.#settings;
+    try {
+      await this.#services.app.listen({ host, port });
     } catch (error) {
       throw listenError(error, host, port, 'REALTIME_PORT');
     }
     if (metricsPort !== undefined) await this.#metricsListener?.listen(host, metricsPort);
-    await database.start();
-    if (this.#embedded !== undefined) await createExampleTables(database);
-    this.#services.rowChanges?.start();
-    signal?.throwIfAborted();
   }
 
-  async #end(): Promise<void> {
-    const { app, upgrade, endpoint, tick, wheel, database, lifecycle } = this.#services;
-    const { shutdownTimeout } = this.#settings;
+  async #stop(): Promise<void> {
+    const { upgrade, wheel, rowChanges, database, lifecycle } = this.#services;
     lifecycle.stopping = true;
     clearInterval(this.#cleanup);
     upgrade.drain();
+    await this.#closeConnections();
+    this.#metricsListener?.close();
+    wheel.stop();
+    // Row changes first: PostgreSQL does not stop before the readers of its WAL have disconnected.
+    await rowChanges?.stop();
+    await database.stop();
+    await this.#embedded?.stop();
+  }
+
+  /** Flushes and closes all connections; after a part of the shutdown timeout, destroys those that remain. */
+  async #closeConnections(): Promise<void> {
+    const { app, endpoint, tick } = this.#services;
+    const { shutdownTimeout } = this.#settings;
     const closed = app.close();
     tick.flush();
     endpoint.closeAll();
-    const patience = Math.max(shutdownTimeout / 2, shutdownTimeout - DATABASE_STOP_MS);
-    if (!(await settlesWithin(closed, patience))) {
-      this.#log.warn({}, 'Some clients did not leave in time and are cut off');
+    const timeoutMs = Math.max(shutdownTimeout / 2, shutdownTimeout - DATABASE_STOP_MS);
+    if (!(await settlesWithin(closed, timeoutMs))) {
+      this.#log.warn({}, 'Some clients did not disconnect in time; their connections are destroyed');
       endpoint.destroyAll();
       app.server.closeAllConnections();
     }
     await closed;
-    this.#metricsListener?.close();
-    wheel.stop();
-    // Before PostgreSQL: it waits for whoever reads its log.
-    await this.#services.rowChanges?.stop();
-    await database.stop();
-    await this.#embedded?.stop();
   }
 }
 
-async function newDemoUser(sign: Sign): Promise<DemoUser> {
+function warnOfGeneratedSecret(
+  key: VerificationKey,
+  folder: string,
+  nodeEnv: string | undefined,
+  log: Log,
+): void {
+  if (nodeEnv !== 'production' || key.kind !== 'secret' || key.isGenerated !== true) return;
+  log.warn(
+    { folder },
+    'REALTIME_JWT_SECRET is not set: tokens are verified with the generated secret in the data folder, which only this server has',
+  );
+}
+
+async function createDemoUser(sign: Sign): Promise<DemoUser> {
   const userId = randomUUID();
   return { user_id: userId, token: await sign(userId, 'user', DEMO_TOKEN_MS), channel: DEMO_CHANNEL };
 }
 
 async function settlesWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
+  const timedOut = new Promise<false>((resolve) => {
     timer = setTimeout(() => resolve(false), ms);
   });
   const settled = promise.then(() => true as const);
-  return Promise.race([settled, late]).finally(() => clearTimeout(timer));
+  return Promise.race([settled, timedOut]).finally(() => clearTimeout(timer));
 }

@@ -6,7 +6,10 @@ import { StartupError } from '../lib/startup-error.js';
 
 const FILE = 'jwt-secret';
 
-/** The secret that signs tokens where none is configured: made once, kept in the data folder, readable by its owner alone. */
+/**
+ * Returns the secret that signs tokens if none is configured. It is generated once and stored in the data
+ * folder, readable only by its owner.
+ */
 export async function loadGeneratedSecret(dataDir: string): Promise<string> {
   const file = join(dataDir, FILE);
   try {
@@ -14,13 +17,13 @@ export async function loadGeneratedSecret(dataDir: string): Promise<string> {
   } catch (cause) {
     if (cause instanceof StartupError) throw cause;
     throw new StartupError(
-      `Cannot keep the generated token secret in ${dataDir} (${reason(cause)}). Set REALTIME_DATA_DIR to a folder that this account may write to, or REALTIME_JWT_SECRET.`,
+      `Cannot store the generated token secret in ${dataDir} (${reason(cause)}). Set REALTIME_DATA_DIR to a folder that this account can write to, or set REALTIME_JWT_SECRET.`,
       { cause },
     );
   }
 }
 
-/** Whether an earlier start kept a secret in the data folder. Creates nothing. */
+/** Returns whether an earlier start stored a secret in the data folder. Creates nothing. */
 export async function hasGeneratedSecret(dataDir: string): Promise<boolean> {
   const isThere = access(join(dataDir, FILE)).then(() => true);
   return isThere.catch(() => false);
@@ -30,7 +33,9 @@ async function read(file: string): Promise<string | undefined> {
   try {
     const secret = (await readFile(file, 'utf8')).trim();
     if (secret.length >= 32) return secret;
-    throw new StartupError(`${file} does not hold a token secret. Remove it to have a new one made.`);
+    throw new StartupError(
+      `${file} does not contain a token secret. Remove it, and the next start generates a new one.`,
+    );
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
     throw error;
@@ -38,8 +43,9 @@ async function read(file: string): Promise<string | undefined> {
 }
 
 /**
- * Two starts at once must end with one secret: each writes its own file, the first to link it wins. The name is
- * random, since a process id is not unique where two containers share the folder.
+ * Stores a new secret. Servers that start at the same time must use the same one: each writes its own file,
+ * and the first to link it wins. File names are random, since process ids are not unique if containers share
+ * the folder.
  */
 async function create(dataDir: string, file: string): Promise<string> {
   await makePrivateFolder(dataDir);
@@ -59,7 +65,7 @@ async function create(dataDir: string, file: string): Promise<string> {
     await rm(own, { force: true });
   }
   const secret = await read(file);
-  if (secret === undefined) throw new Error('the secret vanished');
+  if (secret === undefined) throw new Error(`${file} was removed during the start`);
   return secret;
 }
 

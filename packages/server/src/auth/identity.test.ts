@@ -2,10 +2,10 @@ import type { JWTPayload } from 'jose';
 import { describe, expect, it } from 'vitest';
 import { anonymousIdentity, identityOf, isAnonymousToken } from './identity.js';
 
-/** Claims as a token brings them: any JSON. */
+/** The claims of a token: any JSON. */
 const claims = (value: Record<string, unknown>) => value as JWTPayload;
 
-describe('the user of a token', () => {
+describe('the user in the claims of a token', () => {
   it.each([
     [{ sub: 'ann' }, 'ann'],
     [{ user_id: 'ann' }, 'ann'],
@@ -30,12 +30,12 @@ describe('the user of a token', () => {
     { sub: 'a\0b' },
     { sub: 'half \ud83d' },
     { user_id: '\udc00', sub: 'bob' },
-  ])('%j names nobody', (token) => {
+  ])('%j have no user', (token) => {
     expect(identityOf(claims(token))).toBeNull();
   });
 });
 
-describe('the roles of a token', () => {
+describe('the roles in the claims of a token', () => {
   it.each([
     [{}, ['user']],
     [{ role: 'admin' }, ['admin']],
@@ -53,7 +53,7 @@ describe('the roles of a token', () => {
   });
 });
 
-describe('a token of no user', () => {
+describe('a token without a user', () => {
   it.each([
     [{ role: 'anon' }, true],
     [{ roles: ['anonymous', 'anon'] }, true],
@@ -64,12 +64,12 @@ describe('a token of no user', () => {
     [{ role: 'anon', roles: ['user'] }, false],
     [{ role: 'admin' }, false],
     [{}, false],
-  ])('%j stands for a session without a token: %s', (token, is) => {
+  ])('with the claims %j counts as no token: %s', (token, is) => {
     expect(isAnonymousToken(claims(token))).toBe(is);
   });
 });
 
-describe('the end of a token', () => {
+describe('the expiry of a token', () => {
   it.each([
     [{}, null],
     [{ exp: 1_736_937_000 }, 1_736_937_000_000],
@@ -81,7 +81,7 @@ describe('the end of a token', () => {
   });
 });
 
-it('who has no token is anonymous, under a name of the connection, and limited by address', () => {
+it('a connection without a token has an anonymous user with its own id, and is limited by address', () => {
   expect(anonymousIdentity('c1', '192.0.2.1')).toEqual({
     userId: 'anon_c1',
     limitedAs: 'anon@192.0.2.1',

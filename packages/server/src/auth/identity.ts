@@ -1,12 +1,12 @@
 import type { JWTPayload } from 'jose';
 
-/** Who a connection or request speaks for: the claims of a verified token, or nobody in particular. */
+/** The user of a connection or request, with the claims of its verified token; or an anonymous user. */
 export interface Identity {
   readonly userId: string;
-  /** Whom limits per user count: the user; of those without a token, the address. */
+  /** The key of limits per user: the user id, or the address of an anonymous user. */
   readonly limitedAs: string;
   readonly roles: readonly string[];
-  /** When the token ends, in ms since the epoch; null when it never does. */
+  /** When the token expires, in ms since 1970; null: never. */
   readonly expiresAt: number | null;
   readonly claims: Readonly<JWTPayload>;
   /** Set for a session without a token of a user. */
@@ -15,22 +15,25 @@ export interface Identity {
 
 /** The role of a connection without a token, in channels that do not require one. */
 export const ANONYMOUS_ROLE = 'anonymous';
-/** The role of a token that names none. */
+/** The role of a token without roles. */
 const DEFAULT_ROLE = 'user';
-/** The sender of messages that no user sent; a token must not pass for it. */
+/** The sender of messages that the server itself sends. A token cannot have this user id. */
 export const SYSTEM_USER = 'system';
-/** Roles of a token that stands for no user, as Supabase's anon key has them. */
+/** Roles of tokens without a user, such as Supabase's anon key. */
 const ANONYMOUS_TOKEN_ROLES: ReadonlySet<string> = new Set(['anon', ANONYMOUS_ROLE]);
 const MAX_USER_ID_LENGTH = 255;
-/** PostgreSQL has no text with half a surrogate pair in it. */
+/** PostgreSQL cannot store text with half of a surrogate pair. */
 const LONE_SURROGATE = /\p{Cs}/u;
-/** The last moment that a Date can name, in ms; a token that ends after it never ends. */
+/**
+ * The latest time that a Date can represent, in ms. A token that expires later counts as one that never
+ * expires.
+ */
 const LAST_DATE_MS = 8.64e15;
 
-/** The identity of a verified token's claims, or null when they name no user that may exist. */
+/** Returns the identity for a verified token's claims, or null if they have no valid user id. */
 export function identityOf(claims: JWTPayload): Identity | null {
-  const userId = namedUser(claims);
-  if (typeof userId !== 'string' || !isUsable(userId)) return null;
+  const userId = userClaim(claims);
+  if (typeof userId !== 'string' || !isValidUserId(userId)) return null;
   const roles = rolesOf(claims);
   return {
     userId,
@@ -41,17 +44,17 @@ export function identityOf(claims: JWTPayload): Identity | null {
   };
 }
 
-/** Whether a verified token stands for a session without a token: it names no user, and no role but anonymous ones. */
+/** Returns whether a verified token counts as none: it has no user, and only anonymous roles. */
 export function isAnonymousToken(claims: JWTPayload): boolean {
   const roles = rolesOf(claims);
   return (
-    namedUser(claims) === null && roles.length > 0 && roles.every((role) => ANONYMOUS_TOKEN_ROLES.has(role))
+    userClaim(claims) === null && roles.length > 0 && roles.every((role) => ANONYMOUS_TOKEN_ROLES.has(role))
   );
 }
 
 /**
- * The identity of a connection or HTTP request without a token, by its id. Its user is a new one each time, so limits
- * count the address.
+ * Returns the identity of a connection or HTTP request without a token; `id` is that of the connection or
+ * request. The user id is new each time, so limits count the address.
  */
 export function anonymousIdentity(id: string, address: string): Identity {
   return {
@@ -64,13 +67,13 @@ export function anonymousIdentity(id: string, address: string): Identity {
   };
 }
 
-/** Null where neither claim is there; else what stands there, usable or not. */
-function namedUser(claims: JWTPayload): unknown {
+/** Returns the claim of any type, or null if neither claim exists. */
+function userClaim(claims: JWTPayload): unknown {
   return claims.user_id ?? claims.sub ?? null;
 }
 
-/** Whether a user may have this id: it passes for nobody else, and PostgreSQL can take it. */
-function isUsable(userId: string): boolean {
+/** Returns whether PostgreSQL can store the id, and it is not the server's own. */
+function isValidUserId(userId: string): boolean {
   if (userId === '' || userId === SYSTEM_USER || userId.length > MAX_USER_ID_LENGTH) return false;
   return !userId.includes('\0') && !LONE_SURROGATE.test(userId);
 }

@@ -1,28 +1,32 @@
 import { type AuthFailureReason, ProtocolError } from '@goforward/realtime-protocol';
 
-/** Of tokens that are wrong, whatever the reason: the specification's words. */
-const INVALID = 'Invalid or expired token';
+/**
+ * Details for every wrong token. The specification fixes this text; the `reason` field tells the cases apart.
+ */
+const INVALID_TOKEN = 'Invalid or expired token';
 
-/** AUTH_FAILED with its reason, and a sentence for the log: what is wrong and which setting decides it. */
+/**
+ * AUTH_FAILED with its reason, and a message for the log that says what is wrong and which setting decides.
+ */
 export class TokenRefusal extends ProtocolError {
   readonly reason: AuthFailureReason;
-  readonly sentence: string;
+  readonly logMessage: string;
 
   constructor(
     reason: AuthFailureReason,
-    sentence: string,
+    logMessage: string,
     options: { details?: string; cause?: unknown } = {},
   ) {
-    const { details = INVALID, cause } = options;
+    const { details = INVALID_TOKEN, cause } = options;
     super('AUTH_FAILED', { details, fields: { reason }, ...(cause === undefined ? {} : { cause }) });
     this.reason = reason;
-    this.sentence = sentence;
+    this.logMessage = logMessage;
   }
 }
 
-/** The refusal where a token is needed and none, or one of an anonymous user, was given. */
+/** Returns the refusal of a request that needs a user's token and has none, or an anonymous one. */
 export function missingToken(): TokenRefusal {
-  return new TokenRefusal('missing', 'No token of a user was given where one is needed', {
+  return new TokenRefusal('missing', 'A user token is needed and none was given', {
     details: 'A token is needed',
   });
 }

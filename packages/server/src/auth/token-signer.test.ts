@@ -6,7 +6,7 @@ import { type TokenRules, TokenVerifier } from './token-verifier.js';
 
 const SECRET = 'a secret of more than thirty-two bytes, for tests';
 
-/** Verifies under the same rules, as if so many ms had passed. */
+/** Verifies a token by the same rules, as if the given ms had passed. */
 function verify(token: string, rules: TokenRules = {}, laterMs = 0) {
   const key = { kind: 'secret', secret: SECRET } as const;
   return new TokenVerifier(key, rules, silentLog, () => Date.now() + laterMs).verify(token);
@@ -24,14 +24,14 @@ describe('a signed token', () => {
     expect(decodeProtectedHeader(token).alg).toBe(rules.algorithms?.[0] ?? 'HS256');
   });
 
-  it('ends when it was told to', async () => {
+  it('expires at the given time', async () => {
     const token = await signToken({ userId: 'ann', role: 'user', expiresIn: 3_600_000 }, SECRET);
     const identity = await verify(token, {}, 3_590_000);
     expect(Math.abs((identity?.expiresAt ?? 0) - Date.now() - 3_600_000)).toBeLessThan(10_000);
     await expect(verify(token, {}, 3_601_000)).rejects.toThrow('authentication failed');
   });
 
-  it('lives at least a second, and without an end for ever', async () => {
+  it('is valid for at least a second, or for ever without an expiry', async () => {
     const short = await signToken({ userId: 'ann', role: 'user', expiresIn: 1 }, SECRET);
     expect((await verify(short, { clockToleranceMs: 5_000 }))?.expiresAt).toEqual(expect.any(Number));
     const endless = await signToken({ userId: 'ann', role: 'user', expiresIn: null }, SECRET);

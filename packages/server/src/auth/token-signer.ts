@@ -4,11 +4,11 @@ import type { TokenRules } from './token-verifier.js';
 export interface TokenRequest {
   readonly userId: string;
   readonly role: string;
-  /** Milliseconds that the token lives; null for a token without end. */
+  /** Lifetime in ms; null: the token does not expire. */
   readonly expiresIn: number | null;
 }
 
-/** Signs a token with the shared secret, so that this server's own rules accept it. */
+/** Signs a token with the shared secret. The token fulfils `rules`. */
 export async function signToken(
   request: TokenRequest,
   secret: string,

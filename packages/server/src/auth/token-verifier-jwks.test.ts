@@ -11,7 +11,7 @@ const one = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const two = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const servers: Server[] = [];
 
-/** A host of key sets, on a port of its own. */
+/** A host of key sets, on its own port. */
 async function host(answer: RequestListener): Promise<string> {
   const server = createServer(answer);
   servers.push(server);
@@ -38,17 +38,17 @@ async function refusal(verifying: Promise<unknown>): Promise<ErrorBody> {
   return error.body;
 }
 
-/** What the body says where the key set, not the token, is at fault. */
+/** The fields of an error of the key set. */
 const NO_KEYS = {
   error: 'authentication failed',
   code: 'AUTH_FAILED',
-  details: 'The keys for tokens cannot be read just now',
+  details: 'The key set for tokens is temporarily unavailable',
 };
 
-/** A log that keeps the sentences of its errors. */
-function recorded(): { log: Log; sentences: string[] } {
-  const sentences: string[] = [];
-  return { log: { ...silentLog, error: (_, sentence) => sentences.push(sentence) }, sentences };
+/** A log that collects the messages of errors. */
+function recorded(): { log: Log; messages: string[] } {
+  const messages: string[] = [];
+  return { log: { ...silentLog, error: (_, message) => messages.push(message) }, messages };
 }
 
 afterEach(async () => {
@@ -59,13 +59,13 @@ afterEach(async () => {
 });
 
 describe('with a remote key set', () => {
-  it('tokens are verified by the key that they name', async () => {
+  it('a token is verified by the key that it names', async () => {
     const tokens = verifier(await host(keySet));
     expect((await tokens.verify(await sign('ES256', 'one', one.privateKey)))?.userId).toBe('ann');
     expect((await tokens.verify(await sign('RS256', 'two', two.privateKey)))?.userId).toBe('ann');
   });
 
-  it('the set is read once for many tokens at once', async () => {
+  it('the set is fetched once for many tokens at the same time', async () => {
     let reads = 0;
     const url = await host((request, response) => {
       reads += 1;
@@ -78,41 +78,41 @@ describe('with a remote key set', () => {
     expect(reads).toBe(1);
   });
 
-  it('a token with a stranger’s key, a wrong name or a secret is refused, and nothing is logged', async () => {
-    const { log, sentences } = recorded();
+  it('a token with a foreign key, an unknown key id or a secret is refused, and nothing is logged', async () => {
+    const { log, messages } = recorded();
     const tokens = verifier(await host(keySet), log);
     const secret = new TextEncoder().encode(JSON.stringify(jwk(one.publicKey, 'one')));
-    const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const foreign = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     for (const [token, reason] of [
-      [await sign('ES256', 'one', stranger.privateKey), 'signature'],
+      [await sign('ES256', 'one', foreign.privateKey), 'signature'],
       [await sign('ES256', 'three', one.privateKey), 'signature'],
       [await sign('ES256', 'two', one.privateKey), 'signature'],
       [await sign('HS256', 'one', secret), 'algorithm'],
-      ['rubbish', 'malformed'],
+      ['garbage', 'malformed'],
     ] as const) {
       expect(await refusal(tokens.verify(token))).toMatchObject({
         details: 'Invalid or expired token',
         reason,
       });
     }
-    expect(sentences).toEqual([]);
+    expect(messages).toEqual([]);
   });
 
   it.each<[string, RequestListener]>([
-    ['is closed', (request) => request.socket.destroy()],
-    ['has an error', (_, response) => response.writeHead(500).end()],
-    ['sends elsewhere', (_, response) => response.writeHead(302, { location: '/other' }).end()],
-    ['answers no JSON', (_, response) => response.end('<html>')],
-    ['answers no key set', (_, response) => response.end('{"keys": 7}')],
-  ])('whose host %s, that is told apart from a bad token and logged', async (_, answer) => {
-    const { log, sentences } = recorded();
+    ['closes the connection', (request) => request.socket.destroy()],
+    ['answers with an error', (_, response) => response.writeHead(500).end()],
+    ['redirects', (_, response) => response.writeHead(302, { location: '/other' }).end()],
+    ['does not answer with JSON', (_, response) => response.end('<html>')],
+    ['does not answer with a key set', (_, response) => response.end('{"keys": 7}')],
+  ])('if the host %s, the error is not that of a bad token, and it is logged', async (_, answer) => {
+    const { log, messages } = recorded();
     const tokens = verifier(await host(answer), log);
     const token = await sign('ES256', 'one', one.privateKey);
     expect(await refusal(tokens.verify(token))).toEqual(NO_KEYS);
-    expect(sentences).toEqual(['The key set for tokens cannot be read']);
+    expect(messages).toEqual(['Reading the key set of REALTIME_JWKS_URL failed']);
   });
 
-  it('whose host cannot be reached, tokens are refused until it can', async () => {
+  it('tokens are refused while its host is unreachable', async () => {
     let isUp = false;
     const url = await host((request, response) => {
       if (isUp) keySet(request, response);
@@ -125,11 +125,11 @@ describe('with a remote key set', () => {
     expect((await tokens.verify(token))?.userId).toBe('ann');
   });
 
-  it('is read anew after ten minutes; a host that is away by then shuts nobody out, and is told of', async () => {
+  it('it is fetched again after ten minutes; if that fails, tokens stay valid and the failure is logged', async () => {
     let now = Date.now();
     let isUp = true;
     let reads = 0;
-    let warn: (sentence: string) => void = () => undefined;
+    let warn: (message: string) => void = () => undefined;
     const url = await host((request, response) => {
       reads += 1;
       if (isUp) keySet(request, response);
@@ -138,13 +138,15 @@ describe('with a remote key set', () => {
     const warned = new Promise<string>((resolve) => {
       warn = resolve;
     });
-    const tokens = verifier(url, { ...silentLog, warn: (_, sentence) => warn(sentence) }, () => now);
+    const tokens = verifier(url, { ...silentLog, warn: (_, message) => warn(message) }, () => now);
     const token = await sign('ES256', 'one', one.privateKey);
     await tokens.verify(token);
     isUp = false;
     now += 10 * 60_000;
     expect((await tokens.verify(token))?.userId).toBe('ann');
-    expect(await warned).toBe('The key set for tokens cannot be read anew; its last keys stay in use');
+    expect(await warned).toBe(
+      'Refreshing the key set of REALTIME_JWKS_URL failed; the last keys stay in use',
+    );
     await tokens.verify(token);
     expect(reads).toBe(2);
   });

@@ -42,7 +42,7 @@ const invalid = (reason: string) => ({
 });
 const seconds = (offset: number) => Math.floor(NOW / 1000) + offset;
 
-describe('a token is taken', () => {
+describe('a token is accepted', () => {
   it.each([
     ['HS256', shared, SECRET],
     ['HS512', shared, SECRET],
@@ -99,23 +99,23 @@ describe('a token is refused', () => {
     ['has expired', 'expired', {}, { sub: 'ann', exp: seconds(0) }],
     ['is not valid yet', 'not_yet_valid', {}, { sub: 'ann', nbf: seconds(1) }],
     ['was issued in the future', 'not_yet_valid', {}, { sub: 'ann', iat: seconds(1) }],
-    ['has an end that is no number', 'claims', {}, claims({ sub: 'ann', exp: 'never' })],
-    ['has a time of issue that is no number', 'claims', {}, claims({ sub: 'ann', iat: 'now' })],
+    ['has an exp that is not a number', 'claims', {}, claims({ sub: 'ann', exp: 'never' })],
+    ['has an iat that is not a number', 'claims', {}, claims({ sub: 'ann', iat: 'now' })],
     [
       'comes from another issuer',
       'issuer',
       { issuer: 'https://id.example' },
       { sub: 'ann', iss: 'https://evil.example' },
     ],
-    ['names no issuer', 'issuer', { issuer: 'https://id.example' }, { sub: 'ann' }],
-    ['is meant for another audience', 'audience', { audience: 'realtime' }, { sub: 'ann', aud: ['web'] }],
-    ['is meant for nobody', 'audience', { audience: 'realtime' }, { sub: 'ann' }],
+    ['has no issuer', 'issuer', { issuer: 'https://id.example' }, { sub: 'ann' }],
+    ['is for another audience', 'audience', { audience: 'realtime' }, { sub: 'ann', aud: ['web'] }],
+    ['has no audience', 'audience', { audience: 'realtime' }, { sub: 'ann' }],
     ['is signed by an algorithm that is not allowed', 'algorithm', { algorithms: ['HS512'] }, { sub: 'ann' }],
-    ['names no user', 'claims', {}, { role: 'admin' }],
-    ['names neither a user nor a role', 'claims', {}, {}],
-    ['claims to be the system', 'claims', {}, { sub: 'system' }],
-    ['claims to be the system by user_id', 'claims', {}, { sub: 'ann', user_id: 'system' }],
-    ['names a user that PostgreSQL cannot take', 'claims', {}, { sub: 'a\0b' }],
+    ['has no user', 'claims', {}, { role: 'admin' }],
+    ['has neither a user nor a role', 'claims', {}, {}],
+    ["has the server's user id in sub", 'claims', {}, { sub: 'system' }],
+    ["has the server's user id in user_id", 'claims', {}, { sub: 'ann', user_id: 'system' }],
+    ['has a user id that PostgreSQL cannot store', 'claims', {}, { sub: 'a\0b' }],
   ])('that %s, with the reason %s', async (_, reason, rules, payload) => {
     const token = await sign('HS256', SECRET, payload);
     expect(await refusal(verifier(shared, rules).verify(token))).toEqual(invalid(reason));
@@ -166,13 +166,13 @@ describe('the clock tolerance', () => {
     else expect(await refusal(verifying)).toEqual(invalid(reason));
   });
 
-  it('does not change when the token ends', async () => {
+  it('does not change when the token expires', async () => {
     const token = await sign('HS256', SECRET, { sub: 'ann', exp: seconds(-1) });
     expect((await verifier(shared, rules).verify(token))?.expiresAt).toBe(seconds(-1) * 1000);
   });
 });
 
-describe('a token of no user', () => {
+describe('a token without a user', () => {
   it.each([
     [{ role: 'anon' }],
     [{ role: 'anonymous' }],
@@ -191,18 +191,18 @@ describe('a token of no user', () => {
     expect(await refusal(verifier(shared).verify(token))).toEqual(invalid(reason));
   });
 
-  it('that another key has signed is refused', async () => {
+  it('is refused if another key has signed it', async () => {
     const forged = await sign('HS256', `${SECRET}!`, { role: 'anon' });
     expect(await refusal(verifier(shared).verify(forged))).toEqual(invalid('signature'));
   });
 });
 
-describe('the sentence for the log names the setting', () => {
+describe('the log message names the setting', () => {
   async function sentence(rules: TokenRules, token: string, key: VerificationKey = shared): Promise<string> {
     const error: unknown = await verifier(key, rules)
       .verify(token)
       .catch((reason: unknown) => reason);
-    if (error instanceof TokenRefusal) return error.sentence;
+    if (error instanceof TokenRefusal) return error.logMessage;
     throw error;
   }
 
@@ -257,9 +257,9 @@ describe('the server does not start', () => {
   const odd = generateKeyPairSync('ec', { namedCurve: 'secp256k1' });
 
   it.each<[string, VerificationKey, TokenRules, RegExp]>([
-    ['text that is no key', { kind: 'public-key', pem: 'rubbish' }, {}, /not a public key in PEM/],
+    ['text that is not a key', { kind: 'public-key', pem: 'garbage' }, {}, /not a public key in PEM/],
     ['an RSA key that is too short', publicKey(small.publicKey), {}, /at least 2048 bits/],
-    ['a curve that no algorithm has', publicKey(odd.publicKey), {}, /must be an RSA, EC/],
+    ['a curve without an algorithm', publicKey(odd.publicKey), {}, /must be an RSA, EC/],
     [
       'HS256 for a public key',
       publicKey(rsa.publicKey),
@@ -267,7 +267,7 @@ describe('the server does not start', () => {
       /HS256 does not fit/,
     ],
     ['RS256 for a secret', shared, { algorithms: ['RS256'] }, /RS256 does not fit/],
-    ['ES384 for a key on P-256', publicKey(ec.publicKey), { algorithms: ['ES384'] }, /possible: ES256\)/],
+    ['ES384 for a key on P-256', publicKey(ec.publicKey), { algorithms: ['ES384'] }, /Use one of ES256\./],
     ['none as algorithm', shared, { algorithms: ['none'] }, /none does not fit/],
     [
       'HS256 for a key set',
@@ -285,7 +285,7 @@ function encode(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url');
 }
 
-/** Claims that are not what the standard wants. */
+/** Claims that violate the standard. */
 function claims(value: Record<string, unknown>): JWTPayload {
   return value as JWTPayload;
 }

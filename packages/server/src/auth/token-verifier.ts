@@ -2,15 +2,14 @@ import { createPublicKey, type KeyObject } from 'node:crypto';
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
 import type { Clock } from '../lib/clock.js';
-import { formatDuration } from '../lib/duration.js';
 import type { Log } from '../lib/log.js';
 import { StartupError } from '../lib/startup-error.js';
 import { type Identity, identityOf, isAnonymousToken } from './identity.js';
-import { instant, refusalOfJose, type VerifierFacts } from './refusal-of-jose.js';
+import { issuedInFuture, refusalFromJoseError, type VerifierSettings } from './jose-errors.js';
 import { remoteKeys } from './remote-keys.js';
 import { TokenRefusal } from './token-refusal.js';
 
-/** Where the key that tokens are verified with comes from: exactly one. */
+/** The key that verifies tokens. */
 export type VerificationKey =
   | { readonly kind: 'secret'; readonly secret: string; readonly isGenerated?: boolean }
   | { readonly kind: 'public-key'; readonly pem: string }
@@ -20,7 +19,7 @@ export interface TokenRules {
   readonly algorithms?: readonly string[] | undefined;
   readonly issuer?: string | undefined;
   readonly audience?: string | undefined;
-  /** How far the signer's clock may be off, in ms, for `exp`, `nbf` and `iat`; missing: not at all. */
+  /** How far the signer's clock may be off for `exp`, `nbf` and `iat`, in ms. Default: 0. */
   readonly clockToleranceMs?: number | undefined;
 }
 
@@ -34,29 +33,29 @@ const CURVE_ALGORITHMS: Readonly<Record<string, string>> = {
   secp521r1: 'ES512',
 };
 
-/** Verifies tokens: signature by an algorithm that fits the key, times, issuer, audience, and that they name a user. */
+/** Verifies tokens: the signature by an algorithm that fits the key, times, issuer, audience and user. */
 export class TokenVerifier {
   readonly #key: KeyObject | Uint8Array | JWTVerifyGetKey;
   readonly #options: JWTVerifyOptions;
-  readonly #facts: VerifierFacts;
+  readonly #settings: VerifierSettings;
   readonly #clock: Clock;
   readonly #log: Log;
 
   /** Throws StartupError when the key cannot be read or an algorithm does not fit it. */
   constructor(key: VerificationKey, rules: TokenRules, log: Log, clock: Clock = Date.now) {
-    const { material, fitting } = prepare(key, log, clock);
+    const { material, suitable } = prepareKey(key, log, clock);
     const algorithms = rules.algorithms ?? [];
-    const unfit = algorithms.find((algorithm) => !fitting.includes(algorithm));
+    const unfit = algorithms.find((algorithm) => !suitable.includes(algorithm));
     if (unfit !== undefined) {
       throw new StartupError(
-        `REALTIME_JWT_ALGORITHMS: ${unfit} does not fit the configured key (possible: ${fitting.join(', ')}).`,
+        `REALTIME_JWT_ALGORITHMS: ${unfit} does not fit the configured key. Use one of ${suitable.join(', ')}.`,
         { exitCode: 2 },
       );
     }
     this.#key = material;
     const toleranceMs = rules.clockToleranceMs ?? 0;
-    const allowed = algorithms.length > 0 ? [...algorithms] : fitting;
-    this.#facts = { keyName: nameOf(key), algorithms: allowed, toleranceMs };
+    const allowed = algorithms.length > 0 ? [...algorithms] : suitable;
+    this.#settings = { keyName: keyNameOf(key), algorithms: allowed, toleranceMs };
     this.#options = {
       algorithms: allowed,
       clockTolerance: toleranceMs / 1000,
@@ -68,28 +67,25 @@ export class TokenVerifier {
   }
 
   /**
-   * The identity of a token; null for one that stands for a session without a token (Supabase's anon key). Throws
-   * TokenRefusal, or AUTH_FAILED without a reason where the key set cannot be read.
+   * Returns the identity of a token, or null for a token that counts as none (Supabase's anon key). Throws
+   * TokenRefusal, or AUTH_FAILED without a reason if the key set is not available.
    */
   async verify(token: string): Promise<Identity | null> {
     const claims = await this.#claims(token);
     const { iat } = claims;
     const now = Math.floor(this.#clock() / 1000);
-    if (iat !== undefined && iat > now + this.#facts.toleranceMs / 1000)
-      throw new TokenRefusal(
-        'not_yet_valid',
-        `The token was issued at ${instant(iat)}, which is not yet; REALTIME_JWT_CLOCK_TOLERANCE is ${formatDuration(this.#facts.toleranceMs)}`,
-      );
+    if (iat !== undefined && iat > now + this.#settings.toleranceMs / 1000)
+      throw issuedInFuture(iat, this.#settings);
     if (isAnonymousToken(claims)) return null;
     const identity = identityOf(claims);
     if (identity !== null) return identity;
     throw new TokenRefusal(
       'claims',
-      'The token names no usable user in user_id or sub (1 to 255 characters that PostgreSQL can take, and not system)',
+      'The token has no valid user in user_id or sub (1 to 255 characters that PostgreSQL can store, and not system)',
     );
   }
 
-  /** What jose makes of the token: its signature, times, issuer and audience are checked. */
+  /** Returns the claims after jose has checked signature, times, issuer and audience. */
   async #claims(token: string): Promise<JWTPayload> {
     const options = { ...this.#options, currentDate: new Date(this.#clock()) };
     try {
@@ -99,19 +95,19 @@ export class TokenVerifier {
           : await jwtVerify(token, this.#key, options);
       return payload;
     } catch (error) {
-      const refusal = refusalOfJose(error, token, this.#facts);
+      const refusal = refusalFromJoseError(error, token, this.#settings);
       if (refusal !== undefined) throw refusal;
-      this.#log.error({ err: error }, 'The key set for tokens cannot be read');
+      this.#log.error({ err: error }, 'Reading the key set of REALTIME_JWKS_URL failed');
       throw new ProtocolError('AUTH_FAILED', {
-        details: 'The keys for tokens cannot be read just now',
+        details: 'The key set for tokens is temporarily unavailable',
         cause: error,
       });
     }
   }
 }
 
-/** What tokens are verified with, as the log names it. */
-function nameOf(key: VerificationKey): string {
+/** Returns the setting of the key, as log messages name it. */
+function keyNameOf(key: VerificationKey): string {
   switch (key.kind) {
     case 'secret':
       return key.isGenerated === true
@@ -124,22 +120,22 @@ function nameOf(key: VerificationKey): string {
   }
 }
 
-function prepare(
+function prepareKey(
   key: VerificationKey,
   log: Log,
   clock: Clock,
 ): {
   material: KeyObject | Uint8Array | JWTVerifyGetKey;
-  fitting: string[];
+  suitable: string[];
 } {
   switch (key.kind) {
     case 'secret':
-      return { material: new TextEncoder().encode(key.secret), fitting: SECRET_ALGORITHMS };
+      return { material: new TextEncoder().encode(key.secret), suitable: SECRET_ALGORITHMS };
     case 'jwks':
-      return { material: remoteKeys(key.url, log, clock), fitting: JWKS_ALGORITHMS };
+      return { material: remoteKeys(key.url, log, clock), suitable: JWKS_ALGORITHMS };
     case 'public-key': {
       const material = readPublicKey(key.pem);
-      return { material, fitting: algorithmsOf(material) };
+      return { material, suitable: algorithmsOf(material) };
     }
   }
 }

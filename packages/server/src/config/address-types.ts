@@ -1,11 +1,11 @@
 import { isIP } from 'node:net';
 import { type IpRange, parseIpRange } from '../lib/ip-range.js';
+import { parseUrl } from '../lib/url.js';
 import { listType, type SettingType, settingType } from './setting-type.js';
-import { parseUrl } from './url.js';
 
 const HOST_NAME = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*\.?$/i;
 
-/** An address or name to listen on; the brackets of an IPv6 address are dropped. */
+/** A host name or IP address to listen on. Brackets of an IPv6 address are removed. */
 export function host(): SettingType<string> {
   return settingType({
     expects: 'a host name or an IP address without a port',
@@ -18,7 +18,7 @@ export function host(): SettingType<string> {
   });
 }
 
-/** Origins in the form in which browsers send them, or `*` for any. */
+/** Origins as browsers send them, or `*` for any. */
 export function origins(): SettingType<readonly string[]> {
   return listType({
     expects: 'origins such as https://app.example.com, or *',
@@ -27,7 +27,7 @@ export function origins(): SettingType<readonly string[]> {
   });
 }
 
-/** Addresses, networks and the word `loopback`. */
+/** IP addresses, networks, and the word `loopback`. */
 export function ipRanges(): SettingType<readonly IpRange[]> {
   return listType({
     expects: 'IP addresses, networks such as 10.0.0.0/8, or loopback',
@@ -37,7 +37,7 @@ export function ipRanges(): SettingType<readonly IpRange[]> {
   });
 }
 
-/** The URL of a document on the web; one with a user and password cannot be fetched and is refused. */
+/** An http or https URL. One with a user or password is rejected, because fetch rejects it. */
 export function webUrl(): SettingType<string> {
   return settingType({
     expects: 'an http:// or https:// URL without a user',
@@ -52,8 +52,9 @@ export function webUrl(): SettingType<string> {
 }
 
 /**
- * Applications in a shell send origins of their own scheme (`capacitor://localhost`), so any scheme will do
- * but those that never stand in an Origin header. A `*` within a host would silently match nothing.
+ * Returns an origin in its normal form. Mobile shells send their own schemes (`capacitor://localhost`), so
+ * every scheme is accepted that can occur in an Origin header. A `*` within a host is rejected: it would
+ * match nothing.
  */
 function readOrigin(text: string): string | undefined {
   const url = parseUrl(text);

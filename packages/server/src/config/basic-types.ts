@@ -6,13 +6,13 @@ import { listType, type SettingType, settingType } from './setting-type.js';
 const TRUE = ['true', '1', 'yes', 'on'];
 const FALSE = ['false', '0', 'no', 'off'];
 
-/** No time at all, in any unit. */
+/** Zero in any unit. */
 const ZERO = /^0+(?:ms|[smhd])$/;
 
 const RATE = /^(\d+(?:\.\d{1,3})?)\/s(?:\s*,\s*burst\s+(\d+))?$/;
 const MAX_RATE = 1_000_000;
 
-/** Bounds of a number, both included. */
+/** Bounds of a number, both inclusive. */
 interface Bounds {
   readonly min: number;
   readonly max?: number;
@@ -28,7 +28,7 @@ export function integer({ min, max }: Bounds): SettingType<number> {
   });
 }
 
-/** Yes or no, in the ways that people write them. */
+/** A switch: true, 1, yes, on; or false, 0, no, off. */
 export function boolean(): SettingType<boolean> {
   return settingType({
     expects: 'true or false',
@@ -65,7 +65,7 @@ export function size({ min, max }: Required<Bounds>): SettingType<number> {
   });
 }
 
-/** A rate with its burst; a burst that is not given is one second's worth, at least 1. */
+/** A rate per second, with a burst. Default burst: the rate, rounded up. */
 export function rate(): SettingType<Rate> {
   return settingType({
     expects: `a rate such as "50/s" or "50/s, burst 200", above zero and up to ${MAX_RATE}`,
@@ -82,7 +82,7 @@ export function rate(): SettingType<Rate> {
   });
 }
 
-/** One of a few words. */
+/** One of the given words. */
 export function choice<const Word extends string>(
   words: readonly Word[],
   placeholder: string,
@@ -94,7 +94,7 @@ export function choice<const Word extends string>(
   });
 }
 
-/** A text that is not empty. */
+/** A text of at least one character. */
 export function text(expects: string, placeholder: string): SettingType<string> {
   return settingType({
     expects,

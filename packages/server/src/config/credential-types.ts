@@ -1,13 +1,13 @@
+import { parseUrl } from '../lib/url.js';
 import { listType, type SettingType, settingType } from './setting-type.js';
-import { parseUrl } from './url.js';
 
-/** What stands in the place of a secret wherever settings are shown. */
+/** Replaces secrets wherever settings are shown. */
 const MASK = '********';
 
 const PEM = /^-----BEGIN ((?:RSA )?PUBLIC KEY|CERTIFICATE)-----\n[A-Za-z0-9+/=\s]+\n-----END \1-----$/;
 const ALGORITHM = /^(?:(?:HS|RS|PS|ES)(?:256|384|512)|EdDSA|Ed25519)$/;
 
-/** A shared secret of at least `minBytes` bytes, taken byte for byte. */
+/** A shared secret of at least `minBytes` bytes. Blanks around it belong to it. */
 export function sharedSecret(minBytes: number): SettingType<string> {
   return settingType({
     expects: `a secret of at least ${minBytes} bytes`,
@@ -18,7 +18,10 @@ export function sharedSecret(minBytes: number): SettingType<string> {
   });
 }
 
-/** A public key in PEM, where `\n` may stand for a line break. A private key is refused, and never repeated in a message. */
+/**
+ * A public key in PEM; `\n` can replace a line break. A private key is rejected and never repeated in a
+ * message.
+ */
 export function publicKey(): SettingType<string> {
   return settingType({
     expects: 'a public key in PEM, from its BEGIN line to its END line (a private key does not belong here)',
@@ -32,7 +35,7 @@ export function publicKey(): SettingType<string> {
   });
 }
 
-/** Signature algorithms by their JWA names; `none` is not one. */
+/** Signature algorithms by their JWA names, without `none`. */
 export function algorithms(): SettingType<readonly string[]> {
   return listType({
     expects: 'signature algorithms such as RS256, ES256 or EdDSA',
@@ -41,7 +44,7 @@ export function algorithms(): SettingType<readonly string[]> {
   });
 }
 
-/** Where PostgreSQL is, as a URL; its password is hidden when shown. */
+/** The URL of PostgreSQL. Its password is masked when shown. */
 export function postgresUrl(): SettingType<string> {
   return settingType({
     expects:
@@ -57,15 +60,15 @@ export function postgresUrl(): SettingType<string> {
 }
 
 /**
- * An `@` behind the host means that a `/`, `?` or `#` of the password was not escaped: the parser took the
- * password's start for a port, and its rest would be shown.
+ * Rejects an `@` after the host: a `/`, `?` or `#` of the password was not escaped. The URL parser took the
+ * start of the password for a port, and messages would show the rest.
  */
 function isPostgresUrl(url: URL): boolean {
   const isPostgres = url.protocol === 'postgres:' || url.protocol === 'postgresql:';
   return isPostgres && url.hash === '' && !`${url.pathname}${url.search}`.includes('@');
 }
 
-/** A database URL whose passwords are masked. */
+/** Returns a database URL with masked passwords. */
 export function describeDatabaseUrl(text: string): string {
   const url = new URL(text);
   if (url.password !== '') url.password = MASK;

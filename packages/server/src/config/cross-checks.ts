@@ -2,8 +2,8 @@ import { formatDuration } from '../lib/duration.js';
 import { settingError } from './setting-error.js';
 import { SETTINGS, type Settings } from './settings-table.js';
 
-/** Refuses settings that are each right but do not fit together. */
-export function checkTogether(settings: Settings): void {
+/** Rejects settings that are valid by themselves but contradict each other. */
+export function checkConsistency(settings: Settings): void {
   checkKeys(settings);
   checkTimes(settings);
   checkPorts(settings);
@@ -15,9 +15,7 @@ function checkKeys(settings: Settings): void {
   const set = keys.filter((key) => settings[key] !== undefined).map((key) => SETTINGS[key].env);
   if (set.length <= 1) return;
   const all = set.length === keys.length ? 'all' : 'both';
-  throw settingError(
-    `${enumerated(set)} are ${all} set; tokens are verified with one of them, so set only that one.`,
-  );
+  throw settingError(`${enumerated(set)} are ${all} set. Set only the one that verifies tokens.`);
 }
 
 function checkTimes({ connectionTimeout, pingInterval }: Settings): void {
@@ -25,23 +23,23 @@ function checkTimes({ connectionTimeout, pingInterval }: Settings): void {
   const timeout = `${SETTINGS.connectionTimeout.env} (${formatDuration(connectionTimeout)})`;
   const ping = `${SETTINGS.pingInterval.env} (${formatDuration(pingInterval)})`;
   throw settingError(
-    `${timeout} must be longer than ${ping}, or quiet connections are closed before they can answer a ping.`,
+    `${timeout} must be longer than ${ping}. Otherwise idle connections are closed before they can answer a ping.`,
   );
 }
 
 function checkPorts({ port, metricsPort }: Settings): void {
   if (metricsPort === undefined || metricsPort !== port || port === 0) return;
   throw settingError(
-    `${SETTINGS.metricsPort.env} and ${SETTINGS.port.env} are both ${port}; metrics need a port of their own.`,
+    `${SETTINGS.metricsPort.env} and ${SETTINGS.port.env} are both ${port}. Set them to different ports.`,
   );
 }
 
-/** PostgreSQL takes the names of settings without regard to case. */
+/** PostgreSQL ignores the case of setting names. */
 function checkClaimSettings({ claimSettings }: Settings): void {
   const names = claimSettings.map(({ name }) => name.toLowerCase());
   const twice = names.find((name, n) => names.indexOf(name) !== n);
   if (twice !== undefined)
-    throw settingError(`${SETTINGS.claimSettings.env} sets ${twice} twice; set it from one claim.`);
+    throw settingError(`${SETTINGS.claimSettings.env} sets ${twice} twice. Set it from one claim.`);
 }
 
 function enumerated(names: readonly string[]): string {

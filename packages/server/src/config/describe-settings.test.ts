@@ -11,7 +11,7 @@ function describeWith(env: Record<string, string>): string {
 }
 
 describe('the effective settings', () => {
-  it('are a line each with value and origin, aligned', () => {
+  it('are aligned lines with value and origin', () => {
     const lines = describeWith({ REALTIME_TRUSTED_PROXIES: 'loopback,10.0.0.0/8' }).split('\n');
     expect(lines.map((line) => line.split(' ')[0])).toEqual(SETTING_ROWS.map((row) => row.env));
     const lineOf = (env: string) =>
@@ -28,7 +28,7 @@ describe('the effective settings', () => {
     expect(new Set(lines.map((line) => line.search(/(flag|environment|\.env|default)$/))).size).toBe(1);
   });
 
-  it('show neither a secret nor the password of a URL', () => {
+  it('do not show secrets or the password of a URL', () => {
     const text = describeWith({
       REALTIME_JWT_SECRET: 'hunter2-hunter2-hunter2',
       DATABASE_URL: 'postgres://app:hunter2@db:5432/app',
@@ -40,7 +40,7 @@ describe('the effective settings', () => {
 });
 
 describe('the reference', () => {
-  it('has a row for every setting, under its group, with flag, default and meaning', () => {
+  it('has a row for every setting in its group, with flag, default and meaning', () => {
     const sections = settingsReference().split('\n## ');
     for (const row of SETTING_ROWS) {
       const section = sections.find((text) => text.startsWith(`${row.group}\n`)) ?? '';
@@ -50,7 +50,7 @@ describe('the reference', () => {
       if (row.default) expect(line).toContain(`\`${row.default}\``);
       const { file } = row;
       if (file !== undefined)
-        expect(section).toContain(`| \`${file.env}\` | \`--${file.flag}\` | none | The path of a file`);
+        expect(section).toContain(`| \`${file.env}\` | \`--${file.flag}\` | none | Path of a file`);
     }
     expect(sections).toHaveLength(SETTING_GROUPS.length + 1);
   });
@@ -61,12 +61,12 @@ describe('the help', () => {
     const help = settingsHelp();
     for (const { flag } of SETTING_ROWS)
       expect(help).toMatch(new RegExp(`^ {2}--${flag} <[a-z|]+>( |$)`, 'm'));
-    expect(help).toMatch(/^ {2}--jwt-secret-file <path> +A file that holds --jwt-secret\.$/m);
+    expect(help).toMatch(/^ {2}--jwt-secret-file <path> +Path of a file with the value of --jwt-secret\.$/m);
     expect(help).toContain('(default 127.0.0.1)');
     for (const line of help.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
   });
 
-  it('flags for the parser are those of the table', () => {
+  it('the flags of the parser are those of the table', () => {
     expect(settingFlags).toContain('max-connections-per-ip');
     expect(settingFlags).toContain('database-url');
     expect(settingFlags).toContain('database-url-file');

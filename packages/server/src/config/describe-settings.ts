@@ -4,19 +4,19 @@ import { SETTING_ROWS, type SettingRow } from './settings-table.js';
 
 const HELP_WIDTH = 100;
 const HELP_INDENT = 42;
-/** Longer values stand out of their column rather than push every origin to the right. */
+/** Longer values exceed their column, so that one long value does not move every origin to the right. */
 const MAX_VALUE_WIDTH = 48;
 
-/** The flags that take a value, without their dashes. */
+/** All flags that take a value, without dashes. */
 export const settingFlags: readonly string[] = SETTING_ROWS.flatMap(({ flag, file }) =>
   file === undefined ? [flag] : [flag, file.flag],
 );
 
-/** The effective settings as lines of variable, value and origin, aligned. Secrets are masked. */
+/** Returns the effective settings as aligned lines of variable, value and origin. Secrets are masked. */
 export function describeSettings({ settings, origins }: LoadedSettings): string {
   const lines = SETTING_ROWS.map((row) => ({
     variable: row.env,
-    // A default is shown as the documentation writes it: 24h, not 1d.
+    // Shows a default as the documentation writes it: 24h, not 1d.
     value: (origins[row.key] === 'default' && row.default) || shown(row, settings[row.key]),
     origin: origins[row.key],
   }));
@@ -30,14 +30,14 @@ export function describeSettings({ settings, origins }: LoadedSettings): string 
     .join('\n');
 }
 
-/** The flags by group, each with what it takes, the first sentence of its meaning and its default, in 100 columns. */
+/** Returns the flags by group, with placeholder, first sentence and default, in 100 columns. */
 export function settingsHelp(): string {
   return SETTING_GROUPS.map((group) => [`${group}:`, ...rowsOf(group).flatMap(helpLines)].join('\n')).join(
     '\n\n',
   );
 }
 
-/** The reference page of all settings, in Markdown. */
+/** Returns the reference page of all settings, in Markdown. */
 export function settingsReference(): string {
   return `${[INTRODUCTION, ...SETTING_GROUPS.map(referenceGroup)].join('\n\n')}\n`;
 }
@@ -46,20 +46,20 @@ const INTRODUCTION = `# Settings
 
 Every setting is a variable and a flag of \`npx goforward-realtime start\`. A flag wins over the environment, the
 environment over the file \`.env\` in the working directory, and that over the default. An empty variable
-counts as not set. \`npx goforward-realtime config\` prints the effective values and where each came from, with
+counts as not set. \`npx goforward-realtime config\` prints the effective values and the origin of each, with
 secrets masked.
 
-A variable that begins with \`REALTIME_\` and is not listed here, an unknown flag, or a value that does not
-parse or is out of range stops the start with exit code 2 and one line that names it.
+The server does not start with an unknown \`REALTIME_\` variable, an unknown flag, or an invalid value: it prints one
+line that names the setting, and exits with code 2.
 
-- **Secrets** may come from files: \`REALTIME_JWT_SECRET_FILE\` is the path of a file that holds what
-  \`REALTIME_JWT_SECRET\` would, as text in UTF-8, whose last line break does not count. Setting both is an error.
+- **Secrets** can be read from files: \`REALTIME_JWT_SECRET_FILE\` is the path of a UTF-8 file with the value of
+  \`REALTIME_JWT_SECRET\`. Its last line break is ignored. Setting both is an error.
 - **Durations** are \`500ms\`, \`30s\`, \`5m\`, \`24h\`, \`7d\`, or several units from large to small: \`1h30m\`.
 - **Sizes** are \`64KB\`, \`1MB\`, \`2GB\`, or a number of bytes. A KB is 1024 bytes.
-- **Rates** are \`50/s\` or \`50/s, burst 200\`: so many a second in the long run, and the burst at once. Without a
-  burst it is one second's worth.
+- **Rates** are \`50/s\` or \`50/s, burst 200\`: sustained rate per second, and burst size. The default burst is the rate of
+  one second.
 - **Lists** are separated by commas.
-- **Switches** are \`true\` or \`false\`; \`1\`, \`yes\`, \`on\` and \`0\`, \`no\`, \`off\` will do.`;
+- **Switches** are \`true\` or \`false\`; \`1\`, \`yes\`, \`on\` and \`0\`, \`no\`, \`off\` also work.`;
 
 function referenceGroup(group: SettingRow['group']): string {
   const rows = rowsOf(group).flatMap((row) => {
@@ -69,7 +69,7 @@ function referenceGroup(group: SettingRow['group']): string {
     if (file === undefined) return [own];
     return [
       own,
-      `| \`${file.env}\` | \`--${file.flag}\` | none | The path of a file that holds \`${env}\`. |`,
+      `| \`${file.env}\` | \`--${file.flag}\` | none | Path of a file with the value of \`${env}\`. |`,
     ];
   });
   return [`## ${group}`, '', '| Variable | Flag | Default | Meaning |', '|---|---|---|---|', ...rows].join(
@@ -78,12 +78,15 @@ function referenceGroup(group: SettingRow['group']): string {
 }
 
 function helpLines(row: SettingRow): string[] {
-  // The default is one word to the wrapping, so that it can be searched for.
+  // Not split into words: wrapping must not break the default, so that it can be searched for.
   const fallback = row.default ? [`(default ${row.default})`] : [];
   const { flag, file, type } = row;
   const own = helpOf(`--${flag} <${type.placeholder}>`, [...firstSentence(row.doc).split(' '), ...fallback]);
   if (file === undefined) return own;
-  return [...own, ...helpOf(`--${file.flag} <path>`, `A file that holds --${flag}.`.split(' '))];
+  return [
+    ...own,
+    ...helpOf(`--${file.flag} <path>`, `Path of a file with the value of --${flag}.`.split(' ')),
+  ];
 }
 
 function helpOf(synopsis: string, words: readonly string[]): string[] {

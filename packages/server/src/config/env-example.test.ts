@@ -9,11 +9,11 @@ const LINES = TEXT.split('\n').filter((line) => /^#?[A-Z][A-Z0-9_]*=/.test(line)
 const NAMES = LINES.map((line) => line.replace(/^#/, '').split('=')[0] ?? '');
 const FILES = SETTING_ROWS.flatMap(({ file }) => (file === undefined ? [] : [file.env]));
 
-test('it sets nothing: every setting is commented out', () => {
+test('the example sets nothing: every setting is commented out', () => {
   expect(parseEnv(TEXT)).toEqual({});
 });
 
-test('every name in it is a setting, once', () => {
+test('every name in the example is a setting and occurs once', () => {
   const known = new Set([...SETTING_ROWS.map(({ env }) => env), ...FILES]);
   expect(NAMES.filter((name) => !known.has(name))).toEqual([]);
   expect(new Set(NAMES).size).toBe(NAMES.length);
@@ -27,13 +27,13 @@ test('every name in it is a setting, once', () => {
   );
 });
 
-test.each(LINES)('%s is taken', (line) => {
+test.each(LINES)('%s is accepted', (line) => {
   const envFile = parseEnv(line.replace(/^#/, ''));
   if (FILES.some((name) => name in envFile)) return;
   expect(() => loadSettings({ flags: {}, env: {}, envFile })).not.toThrow();
 });
 
-test('where a setting has a default, it shows that, or an example where the default is empty', () => {
+test('the example shows defaults, and other values only for settings without one', () => {
   for (const line of LINES) {
     for (const [name, value] of Object.entries(parseEnv(line.replace(/^#/, '')))) {
       const row = SETTING_ROWS.find(({ env }) => env === name);

@@ -27,7 +27,7 @@ function errorOf(sources: Partial<SettingSources>): string {
 }
 
 describe('loading settings', () => {
-  it('with nothing set gives the defaults', () => {
+  it('gives the defaults if nothing is set', () => {
     const { settings, origins } = load({});
     expect(settings).toEqual({
       host: '127.0.0.1',
@@ -100,7 +100,7 @@ describe('loading settings', () => {
     });
   });
 
-  it('an empty variable counts as not set, an empty flag does not', () => {
+  it('treats an empty variable as not set, but not an empty flag', () => {
     const { settings, origins } = load({
       flags: { 'admin-roles': '' },
       env: { REALTIME_PORT: '', REALTIME_JWT_SECRET: '', DATABASE_URL: '' },
@@ -111,11 +111,11 @@ describe('loading settings', () => {
     expect(errorOf({ flags: { port: '' } })).toContain('--port');
   });
 
-  it('does not judge a value that another source overrides', () => {
+  it('does not validate a value that another source overrides', () => {
     expect(load({ flags: { port: '1' }, env: { REALTIME_PORT: 'x' } }).settings.port).toBe(1);
   });
 
-  it('takes the documented block of variables whole', () => {
+  it('accepts the whole block of variables in the documentation', () => {
     const env = {
       REALTIME_MAX_CHANNELS: '1000',
       REALTIME_ENABLE_DB_STREAMING: 'true',
@@ -163,12 +163,12 @@ describe('an unknown name', () => {
     expect(errorOf(sources)).toEqual(message);
   });
 
-  it('does not matter without our prefix, or when it is empty', () => {
+  it('is ignored without our prefix, or if it is empty', () => {
     load({ env: { HOME: '/home/app', PORT: '1', realtime_port: 'x', REALTIME: 'x', REALTIME_NOTHING: '' } });
     load({ envFile: { OTHER: 'x' }, flags: { nothing: undefined } });
   });
 
-  it('that Kubernetes made of a Service says what to do', () => {
+  it('that Kubernetes sets for a Service is rejected with the fix', () => {
     for (const env of [
       { REALTIME_SERVICE_HOST: '10.0.0.1' },
       { REALTIME_PORT_8080_TCP_ADDR: '10.0.0.1' },
@@ -180,7 +180,7 @@ describe('an unknown name', () => {
   });
 });
 
-describe('a wrong value', () => {
+describe('an invalid value', () => {
   it.each([
     [
       { env: { REALTIME_PORT: '70000' } },
@@ -203,11 +203,11 @@ describe('a wrong value', () => {
       { env: { REALTIME_HOST: 'a\nb' } },
       'REALTIME_HOST must be a host name or an IP address without a port, not "a\\nb".',
     ],
-  ])('is refused with what it must be: %j', (sources, message) => {
+  ])('is rejected with a description of valid values: %j', (sources, message) => {
     expect(errorOf(sources)).toBe(message);
   });
 
-  it('is one line of bounded length that names the variable, whatever the value', () => {
+  it('is rejected in one line of limited length that names the variable', () => {
     const odd = fc.oneof(
       fc.string({ minLength: 1 }),
       fc.string({ minLength: 1, unit: 'binary', maxLength: 5000 }),
@@ -223,7 +223,7 @@ describe('a wrong value', () => {
     );
   });
 
-  it('of a secret is never repeated', () => {
+  it('of a secret is never repeated in the message', () => {
     const given = 'mysql://u:hunter2-hunter2@db';
     for (const env of ['DATABASE_URL', 'REALTIME_JWT_PUBLIC_KEY']) {
       expect(errorOf({ env: { [env]: given } })).not.toContain('hunter2');
@@ -231,35 +231,35 @@ describe('a wrong value', () => {
   });
 });
 
-describe('settings that do not fit together', () => {
+describe('settings that contradict each other', () => {
   it.each([
     [
       { REALTIME_JWT_SECRET: SECRET, REALTIME_JWKS_URL: 'https://id.example/jwks' },
-      'REALTIME_JWT_SECRET and REALTIME_JWKS_URL are both set; tokens are verified with one of them, so set only that one.',
+      'REALTIME_JWT_SECRET and REALTIME_JWKS_URL are both set. Set only the one that verifies tokens.',
     ],
     [
       { REALTIME_CONNECTION_TIMEOUT: '20s' },
-      'REALTIME_CONNECTION_TIMEOUT (20s) must be longer than REALTIME_PING_INTERVAL (30s), or quiet connections are closed before they can answer a ping.',
+      'REALTIME_CONNECTION_TIMEOUT (20s) must be longer than REALTIME_PING_INTERVAL (30s). Otherwise idle connections are closed before they can answer a ping.',
     ],
     [
       { REALTIME_PING_INTERVAL: '1m' },
-      'REALTIME_CONNECTION_TIMEOUT (1m) must be longer than REALTIME_PING_INTERVAL (1m), or quiet connections are closed before they can answer a ping.',
+      'REALTIME_CONNECTION_TIMEOUT (1m) must be longer than REALTIME_PING_INTERVAL (1m). Otherwise idle connections are closed before they can answer a ping.',
     ],
     [
       { REALTIME_METRICS_PORT: '8080' },
-      'REALTIME_METRICS_PORT and REALTIME_PORT are both 8080; metrics need a port of their own.',
+      'REALTIME_METRICS_PORT and REALTIME_PORT are both 8080. Set them to different ports.',
     ],
   ])('are refused: %j', (env, message) => {
     expect(errorOf({ env })).toBe(message);
   });
 
-  it('are two claims for one setting of PostgreSQL, in whatever case', () => {
+  it('are two claims for one PostgreSQL setting, also in different case', () => {
     expect(errorOf({ env: { REALTIME_CLAIM_SETTINGS: 'app.tenant=a, App.Tenant=b' } })).toBe(
-      'REALTIME_CLAIM_SETTINGS sets app.tenant twice; set it from one claim.',
+      'REALTIME_CLAIM_SETTINGS sets app.tenant twice. Set it from one claim.',
     );
   });
 
-  it('two ports that are each any free one fit', () => {
+  it('are not two ports of 0: each is any free port', () => {
     load({ env: { REALTIME_PORT: '0', REALTIME_METRICS_PORT: '0' } });
   });
 });
@@ -286,7 +286,7 @@ describe('a secret in a file', () => {
     return path;
   }
 
-  it('may be every secret of the table', () => {
+  it('is possible for every secret of the table', () => {
     expect(SECRETS.map(({ env }) => env).sort()).toEqual(Object.keys(VALUES).sort());
     expect(SETTING_ROWS.filter(({ file }) => file !== undefined)).toEqual(SECRETS);
   });
@@ -306,24 +306,24 @@ describe('a secret in a file', () => {
     expect(load({ envFile: { [name]: path } }).origins[row.key]).toBe(`.env, file ${path}`);
   });
 
-  it('keeps all but the last line break', () => {
+  it('keeps everything except the last line break', () => {
     const { settings } = load({ env: { REALTIME_JWT_SECRET_FILE: fileWith(` ${SECRET}\n\n`) } });
     expect(settings.jwtSecret).toBe(` ${SECRET}\n`);
   });
 
-  it('and beside it is refused with both names, wherever they are set', () => {
+  it('is rejected with both names if the secret is also set itself, in any source', () => {
     const path = fileWith(SECRET);
     expect(errorOf({ env: { REALTIME_JWT_SECRET: SECRET, REALTIME_JWT_SECRET_FILE: path } })).toBe(
-      'REALTIME_JWT_SECRET and REALTIME_JWT_SECRET_FILE are both set; set only one of them.',
+      'REALTIME_JWT_SECRET and REALTIME_JWT_SECRET_FILE are both set. Set only one of them.',
     );
     expect(
       errorOf({ flags: { 'database-url-file': path }, envFile: { DATABASE_URL: 'postgres://x@y/z' } }),
     ).toBe(
-      'DATABASE_URL in .env and --database-url-file (DATABASE_URL_FILE) are both set; set only one of them.',
+      'DATABASE_URL in .env and --database-url-file (DATABASE_URL_FILE) are both set. Set only one of them.',
     );
   });
 
-  it('that cannot be used is one line with the variable and the path, and never the content', () => {
+  it('that cannot be used is reported in one line with the variable and the path, never the content', () => {
     const name = 'REALTIME_JWT_SECRET_FILE';
     const missing = join(folder, 'missing');
     expect(errorOf({ env: { [name]: missing } })).toBe(
@@ -338,15 +338,15 @@ describe('a secret in a file', () => {
     }
     const path = fileWith('hunter2\n');
     expect(errorOf({ env: { [name]: path } })).toBe(
-      `${name}: "${path}" must hold a secret of at least 16 bytes.`,
+      `${name}: "${path}" must contain a secret of at least 16 bytes.`,
     );
     fileWith(Buffer.from([0xff, 0xfe, 0x80]));
     expect(errorOf({ env: { [name]: path } })).toBe(
-      `${name}: "${path}" is not text in UTF-8; base64 or hex are.`,
+      `${name}: "${path}" is not text in UTF-8. Write the secret in base64 or hex.`,
     );
   });
 
-  it('is offered for secrets alone', () => {
+  it('is possible only for secrets', () => {
     expect(errorOf({ env: { REALTIME_PORT_FILE: '/x' } })).toContain('Unknown setting REALTIME_PORT_FILE');
     expect(errorOf({ env: { REALTIME_JWT_SECRET_FIEL: '/x' } })).toContain('REALTIME_JWT_SECRET_FILE?');
   });
@@ -377,7 +377,7 @@ describe('the .env file', () => {
     });
   });
 
-  it('that cannot be read is a startup error of one line', () => {
+  it('that cannot be read causes a startup error of one line', () => {
     mkdirSync(join(folder, '.env'));
     expect(() => readEnvFile(folder)).toThrow(StartupError);
     expect(() => readEnvFile(folder)).toThrow(/^The settings file .+\.env cannot be read: it is a folder\.$/);

@@ -1,35 +1,36 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
+import { quoted } from '../lib/quoted.js';
 import { StartupError } from '../lib/startup-error.js';
-import { checkTogether } from './cross-checks.js';
+import { checkConsistency } from './cross-checks.js';
 import { readSecretFile } from './secret-file.js';
-import { isServiceLink, quoted, SERVICE_LINK_ADVICE, settingError } from './setting-error.js';
-import { refuseUnknownNames } from './setting-names.js';
+import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-error.js';
+import { rejectUnknownNames } from './setting-names.js';
 import type { SettingOrigin, SettingSource, SettingSources } from './setting-sources.js';
 import { SETTING_ROWS, type SettingKey, type SettingRow, type Settings } from './settings-table.js';
 
 export type { SettingSources } from './setting-sources.js';
 
-/** The effective settings, and where each came from. */
+/** The effective settings, and the origin of each. */
 export interface LoadedSettings {
   readonly settings: Settings;
   readonly origins: Readonly<Record<SettingKey, SettingOrigin>>;
 }
 
-/** The names under which something is set. */
+/** The variable and the flag of a setting. */
 interface Names {
   readonly env: string;
   readonly flag: string;
 }
 
-/** A text that somebody set, and where. */
+/** The text of a setting, and its source. */
 interface Found {
   readonly text: string;
   readonly source: SettingSource;
 }
 
-/** A setting's text, where it came from, and what a message about it begins with. */
+/** The text of a setting, its origin, and the start of an error message about it. */
 interface Given {
   readonly text: string | undefined;
   readonly origin: SettingOrigin;
@@ -37,23 +38,28 @@ interface Given {
 }
 
 /**
- * The settings from a flag, else the environment, else `.env`, else the default. Throws a StartupError of
- * one line for a name that is unknown, a value that is wrong, or values that do not fit together.
+ * Loads each setting from its flag, else the environment, else `.env`, else the default. Throws a
+ * StartupError of one line for an unknown name, an invalid value, or values that contradict each other.
  */
 export function loadSettings(sources: SettingSources): LoadedSettings {
-  refuseUnknownNames(sources);
-  const found = SETTING_ROWS.map((row) => ({ row, given: find(row, sources) }));
-  // The row of each key parses to the type that Settings infers from the same row.
-  const settings = Object.fromEntries(found.map(({ row, given }) => [row.key, read(row, given)])) as Settings;
+  rejectUnknownNames(sources);
+  const found = SETTING_ROWS.map((row) => ({ row, given: findGiven(row, sources) }));
+  // Settings infers the type of each value from the row that parses it.
+  const settings = Object.fromEntries(
+    found.map(({ row, given }) => [row.key, parseGiven(row, given)]),
+  ) as Settings;
   const origins = Object.fromEntries(found.map(({ row, given }) => [row.key, given.origin])) as Record<
     SettingKey,
     SettingOrigin
   >;
-  checkTogether(settings);
+  checkConsistency(settings);
   return { settings, origins };
 }
 
-/** The variables of the `.env` file in `cwd`: none when there is no such file, a StartupError when it cannot be read. */
+/**
+ * Returns the variables of the `.env` file in `cwd`, if it exists. Throws a StartupError if it cannot be
+ * read.
+ */
 export function readEnvFile(cwd: string): Record<string, string> {
   const path = join(cwd, '.env');
   const variables: Record<string, string> = {};
@@ -75,12 +81,12 @@ function readText(path: string): string {
   }
 }
 
-function find(row: SettingRow, sources: SettingSources): Given {
+function findGiven(row: SettingRow, sources: SettingSources): Given {
   const own = search(row, sources);
   const file = row.file === undefined ? undefined : search(row.file, sources);
   if (own !== undefined && file !== undefined && row.file !== undefined)
     throw settingError(
-      `${nameIn(own.source, row)} and ${nameIn(file.source, row.file)} are both set; set only one of them.`,
+      `${nameIn(own.source, row)} and ${nameIn(file.source, row.file)} are both set. Set only one of them.`,
     );
   if (file !== undefined && row.file !== undefined) {
     const name = nameIn(file.source, row.file);
@@ -88,7 +94,7 @@ function find(row: SettingRow, sources: SettingSources): Given {
     return {
       text,
       origin: `${file.source}, file ${file.text}`,
-      mustBe: `${name}: ${JSON.stringify(file.text)} must hold`,
+      mustBe: `${name}: ${JSON.stringify(file.text)} must contain`,
     };
   }
   if (own !== undefined)
@@ -96,7 +102,7 @@ function find(row: SettingRow, sources: SettingSources): Given {
   return { text: row.default, origin: 'default', mustBe: `${row.env} must be` };
 }
 
-/** An empty variable counts as not set, as in a shell's `${NAME:-default}`; an empty flag was typed on purpose. */
+/** An empty variable counts as not set, as in a shell's `${NAME:-default}`; an empty flag is intended. */
 function search(names: Names, { flags, env, envFile }: SettingSources): Found | undefined {
   const [flag, variable, line] = [flags[names.flag], env[names.env], envFile[names.env]];
   if (flag !== undefined) return { text: flag, source: 'flag' };
@@ -104,7 +110,7 @@ function search(names: Names, { flags, env, envFile }: SettingSources): Found | 
   return line ? { text: line, source: '.env' } : undefined;
 }
 
-function read(row: SettingRow, { text, origin, mustBe }: Given): unknown {
+function parseGiven(row: SettingRow, { text, origin, mustBe }: Given): unknown {
   if (text === undefined) return undefined;
   const parsed = row.type.parse(text);
   if (parsed.ok) return parsed.value;

@@ -10,16 +10,17 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /**
- * The secret that a file holds, without its last line break. `name` is the setting that names the file. Throws a
- * StartupError of one line with the setting and the path, never the content, for a file without a usable text.
+ * Returns the secret in a file, without its last line break. `name` is the setting that contains the path.
+ * Throws a StartupError of one line with the setting and the path, never the content, if the file has no
+ * usable text.
  */
 export function readSecretFile(name: string, path: string): string {
-  const text = decoded(name, path, contentOf(name, path)).replace(/\r?\n$/, '');
+  const text = decode(name, path, readContent(name, path)).replace(/\r?\n$/, '');
   if (text === '') throw settingError(`${name}: ${JSON.stringify(path)} is empty.`);
   return text;
 }
 
-function contentOf(name: string, path: string): Buffer {
+function readContent(name: string, path: string): Buffer {
   try {
     return readFileSync(resolve(path));
   } catch (cause) {
@@ -29,11 +30,13 @@ function contentOf(name: string, path: string): Buffer {
   }
 }
 
-/** Random bytes would lose what makes them random if they were read as text. */
-function decoded(name: string, path: string, content: Buffer): string {
+/** Decoding random bytes as text would replace many of them, and weaken the secret. */
+function decode(name: string, path: string, content: Buffer): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(content);
   } catch {
-    throw settingError(`${name}: ${JSON.stringify(path)} is not text in UTF-8; base64 or hex are.`);
+    throw settingError(
+      `${name}: ${JSON.stringify(path)} is not text in UTF-8. Write the secret in base64 or hex.`,
+    );
   }
 }

@@ -4,8 +4,8 @@ import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-erro
 import type { SettingSources } from './setting-sources.js';
 import { SETTING_ROWS } from './settings-table.js';
 
-/** The first name that is no setting is an error: it is a setting that its author believes to be in effect. */
-export function refuseUnknownNames({ flags, env, envFile }: SettingSources): void {
+/** Throws a StartupError for the first unknown name: its author believes that the setting is in effect. */
+export function rejectUnknownNames({ flags, env, envFile }: SettingSources): void {
   const variables = new Set(
     SETTING_ROWS.flatMap(({ env: own, file }) => (file === undefined ? [own] : [own, file.env])),
   );
@@ -21,12 +21,12 @@ export function refuseUnknownNames({ flags, env, envFile }: SettingSources): voi
   ] as const) {
     for (const [name, text] of Object.entries(source)) {
       if (!text || !name.startsWith(ENV_PREFIX) || variables.has(name)) continue;
-      throw settingError(`Unknown setting ${name}${where}. ${adviceOn(name, text, variables)}`);
+      throw settingError(`Unknown setting ${name}${where}. ${fixFor(name, text, variables)}`);
     }
   }
 }
 
-function adviceOn(name: string, text: string, variables: ReadonlySet<string>): string {
+function fixFor(name: string, text: string, variables: ReadonlySet<string>): string {
   if (isServiceLink(name, text)) return SERVICE_LINK_ADVICE;
   const short = withoutPrefix(name);
   // Compared without the prefix, so that REALTIME_DATABASE_URL finds DATABASE_URL.

@@ -1,22 +1,27 @@
-/** What reading a setting's text gave. A refusal carries the part that was wrong, unless that must not be printed. */
+/**
+ * The result of parsing a setting: its value, or the invalid part of the text unless the setting is secret.
+ */
 type Parsed<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly offending: string | undefined };
 
-/** How the text of a setting becomes a value and is shown again. */
+/** Parses the text of a setting and shows its value. */
 export interface SettingType<T> {
-  /** What a value has to be; follows "must be" in a message. */
+  /** Describes valid values; follows "must be" in a message. */
   readonly expects: string;
-  /** What stands for the value in `--help`: `number`, `duration`. */
+  /** Stands for the value in `--help`: `number`, `duration`. */
   readonly placeholder: string;
-  /** Set where the value, or a part of it, is never printed: `show` hides it and refusals do not repeat it. */
+  /**
+   * Set if the value, or a part of it, is never printed: `show` masks it, and error messages do not repeat
+   * it.
+   */
   readonly secret?: true;
   parse(text: string): Parsed<T>;
-  /** The value for people; for a type that is not secret, a text that parses to the same value. */
+  /** Returns the value as text. Unless the type is secret, the text parses to the same value. */
   show(value: T): string;
 }
 
-/** The parts of a type whose reader answers undefined for a text that it refuses. */
+/** The parts of a type. `read` returns undefined for an invalid text. */
 interface Reader<T> {
   readonly expects: string;
   readonly placeholder: string;
@@ -25,7 +30,7 @@ interface Reader<T> {
   readonly show?: (value: T) => string;
 }
 
-/** A type made of a reader. Blanks around the text do not count, except in a secret, where every byte does. */
+/** Creates a type from a reader. Blanks around the text are ignored, except in a secret. */
 export function settingType<T extends {}>(reader: Reader<T>): SettingType<T> {
   const { expects, placeholder, secret, read, show = String } = reader;
   return {
@@ -40,7 +45,7 @@ export function settingType<T extends {}>(reader: Reader<T>): SettingType<T> {
   };
 }
 
-/** A type of several values separated by commas; empty items do not count. A refusal carries the item that was wrong. */
+/** Creates a type of several values, separated by commas. Empty items are ignored. */
 export function listType<T extends {}>(item: Reader<T>): SettingType<readonly T[]> {
   const show = item.show ?? String;
   return {

@@ -1,6 +1,6 @@
 import type { SettingType } from './setting-type.js';
 
-/** The headings under which settings are documented, in this order. */
+/** The sections of the documentation, in order. */
 export const SETTING_GROUPS = [
   'Server',
   'Connections',
@@ -15,31 +15,33 @@ export const SETTING_GROUPS = [
 /** One row of the settings table. */
 export interface Setting<T> {
   readonly group: (typeof SETTING_GROUPS)[number];
-  /** The environment variable; the flag follows from it. */
+  /** The environment variable; the flag is derived from it. */
   readonly env: string;
   readonly type: SettingType<T>;
-  /** What stands in for a value that is not given, as a user would write it; without one the setting is undefined. */
+  /** The default, as a user would write it. Without one the setting is undefined if it is not given. */
   readonly default?: string;
-  /** What the setting does, in sentences of which the first stands alone in `--help`. */
+  /** Describes the setting in sentences. `--help` shows only the first one. */
   readonly doc: string;
 }
 
-/** The type of a row's value: with undefined when there is no default. */
+/** The type of a row's value; with undefined if there is no default. */
 export type SettingValue<Row> = Row extends { readonly type: SettingType<infer T> }
   ? Row extends { readonly default: string }
     ? T
     : T | undefined
   : never;
 
-/** The flag of an environment variable, without its dashes: `max-channels` of `REALTIME_MAX_CHANNELS`. */
+/**
+ * Returns the flag of an environment variable, without dashes: `max-channels` for `REALTIME_MAX_CHANNELS`.
+ */
 export function flagOf(env: string): string {
   return withoutPrefix(env).toLowerCase().replaceAll('_', '-');
 }
 
-/** What every variable of ours begins with, but DATABASE_URL, which other programs know too. */
+/** The prefix of all variables except DATABASE_URL, which other programs use too. */
 export const ENV_PREFIX = 'REALTIME_';
 
-/** `MAX_CHANNELS` of `REALTIME_MAX_CHANNELS`; a name without the prefix as it is. */
+/** Returns `MAX_CHANNELS` for `REALTIME_MAX_CHANNELS`, and a name without the prefix unchanged. */
 export function withoutPrefix(env: string): string {
   return env.startsWith(ENV_PREFIX) ? env.slice(ENV_PREFIX.length) : env;
 }

@@ -29,7 +29,7 @@ describe('the settings table', () => {
     expectTypeOf<Settings['jwtAlgorithms']>().toEqualTypeOf<readonly string[] | undefined>();
   });
 
-  it('names every variable and flag once, after the key', () => {
+  it('has different variables and flags, derived from the keys', () => {
     for (const { key, env, flag } of SETTING_ROWS) {
       const kebab = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
       expect(flag).toBe(kebab);
@@ -38,7 +38,7 @@ describe('the settings table', () => {
     }
   });
 
-  it('every default parses, and what is shown of it parses to the same', () => {
+  it('every default parses, and its shown text parses to the same value', () => {
     for (const { key, type, default: fallback } of SETTING_ROWS) {
       if (fallback === undefined) continue;
       const value = valueIn(type, fallback);
@@ -47,7 +47,7 @@ describe('the settings table', () => {
     }
   });
 
-  it('no text makes a type throw, and what it takes it shows in one line that it takes again', () => {
+  it('no type throws for any text, and every value is shown in one line that parses again', () => {
     const hints = [
       '5m',
       '*',
@@ -73,11 +73,11 @@ describe('the settings table', () => {
 });
 
 describe('numbers and switches', () => {
-  it.each(['true', '1', 'yes', 'on', 'TRUE', ' on '])('"%s" switches on', (text) => {
+  it.each(['true', '1', 'yes', 'on', 'TRUE', ' on '])('"%s" is true', (text) => {
     expect(valueIn(SETTINGS.enableMetrics.type, text)).toBe(true);
   });
 
-  it.each(['false', '0', 'no', 'off', 'No'])('"%s" switches off', (text) => {
+  it.each(['false', '0', 'no', 'off', 'No'])('"%s" is false', (text) => {
     expect(valueIn(SETTINGS.enableMetrics.type, text)).toBe(false);
   });
 
@@ -89,7 +89,7 @@ describe('numbers and switches', () => {
     expect(offendingIn(SETTINGS.port.type, text)).toBe(text);
   });
 
-  it('sizes and durations keep their bounds', () => {
+  it('sizes and durations have bounds', () => {
     expect(valueIn(SETTINGS.maxMessageSize.type, '256')).toBe(256);
     expect(valueIn(SETTINGS.maxMessageSize.type, '100MB')).toBe(100 * 1024 ** 2);
     for (const text of ['255', '101MB']) offendingIn(SETTINGS.maxMessageSize.type, text);
@@ -98,7 +98,7 @@ describe('numbers and switches', () => {
     for (const text of ['0s', '366d', '-1s']) offendingIn(SETTINGS.channelTtl.type, text);
   });
 
-  it('a duration that a timer waits for fits a timer', () => {
+  it('durations of timers do not exceed the maximum of timers', () => {
     expect(valueIn(SETTINGS.cleanupInterval.type, '24d')).toBeLessThan(2 ** 31);
     offendingIn(SETTINGS.cleanupInterval.type, '25d');
   });
@@ -162,7 +162,7 @@ describe('rates', () => {
 });
 
 describe('addresses', () => {
-  it('a host is a name or an address, never with a port or a scheme', () => {
+  it('a host is a name or an address without a port or scheme', () => {
     const { type } = SETTINGS.host;
     for (const text of ['127.0.0.1', '::', '0.0.0.0', 'localhost', 'realtime.internal']) {
       expect(valueIn(type, text)).toBe(text);
@@ -172,7 +172,7 @@ describe('addresses', () => {
       offendingIn(type, text);
   });
 
-  it('origins are kept as browsers send them', () => {
+  it('origins are normalised as browsers send them', () => {
     const text =
       'https://App.example.com, http://localhost:3000/ ,https://a.example:443,capacitor://localhost,*,';
     expect(valueIn(SETTINGS.allowedOrigins.type, text)).toEqual([
@@ -197,7 +197,7 @@ describe('addresses', () => {
     expect(offendingIn(SETTINGS.allowedOrigins.type, `https://good.example, ${origin}`)).toBe(origin);
   });
 
-  it('a proxy that is no address is refused and named', () => {
+  it('a proxy that is not an address is rejected and named', () => {
     expect(valueIn(SETTINGS.trustedProxies.type, 'loopback, 10.0.0.0/8')?.map(({ text }) => text)).toEqual([
       'loopback',
       '10.0.0.0/8',
@@ -205,7 +205,7 @@ describe('addresses', () => {
     expect(offendingIn(SETTINGS.trustedProxies.type, '10.0.0.0/8, proxy.internal')).toBe('proxy.internal');
   });
 
-  it('a key set is fetched by http or https, without a user', () => {
+  it('a key set has an http or https URL without a user', () => {
     const { type } = SETTINGS.jwksUrl;
     expect(valueIn(type, 'https://id.example/jwks.json')).toBe('https://id.example/jwks.json');
     for (const text of ['', 'id.example', 'file:///jwks', 'ftp://x/y', 'https://u:p@id.example/'])
@@ -217,7 +217,7 @@ describe('credentials', () => {
   const pem =
     '-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----';
 
-  it('a secret is taken byte for byte, counted in bytes, and never shown', () => {
+  it('a secret is kept unchanged, measured in bytes, and never shown', () => {
     const { type } = SETTINGS.jwtSecret;
     expect(valueIn(type, ' sixteen bytes! ')).toBe(' sixteen bytes! ');
     expect(valueIn(type, 'éééééééé')).toBe('éééééééé');
@@ -225,7 +225,7 @@ describe('credentials', () => {
     expect(type.show('sixteen bytes!!!')).toBe('********');
   });
 
-  it('a public key may have its line breaks escaped, and a private one is refused without repeating it', () => {
+  it('a public key may have escaped line breaks, and a private key is rejected without repeating it', () => {
     const { type } = SETTINGS.jwtPublicKey;
     expect(valueIn(type, pem)).toBe(pem);
     expect(valueIn(type, pem.replaceAll('\n', '\\n'))).toBe(pem);
@@ -236,7 +236,7 @@ describe('credentials', () => {
     expect(type.show(pem)).toBe('-----BEGIN PUBLIC KEY----- (112 characters)');
   });
 
-  it('algorithms are known ones, and none is not', () => {
+  it('only known algorithms are valid, and not none', () => {
     expect(valueIn(SETTINGS.jwtAlgorithms.type, 'RS256,ES256, EdDSA')).toEqual(['RS256', 'ES256', 'EdDSA']);
     expect(offendingIn(SETTINGS.jwtAlgorithms.type, 'RS256,none')).toBe('none');
   });

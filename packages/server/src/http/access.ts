@@ -12,7 +12,10 @@ import { clientAddress } from './client-address.js';
 import { invalid } from './error-reply.js';
 import { bearerToken } from './token-of-request.js';
 
-/** What a route needs: nothing, a token, a server admin's token, or a right in the channel that its path names. */
+/**
+ * The access that a route needs: none, a token, a server admin's token, or a permission in the channel of its
+ * path.
+ */
 export type Access = 'public' | 'token' | 'server-admin' | { readonly channel: Permission };
 
 declare module 'fastify' {
@@ -20,9 +23,9 @@ declare module 'fastify' {
     access?: Access;
   }
   interface FastifyRequest {
-    /** Set on every route but the public ones. */
+    /** Set on all routes that are not public. */
     identity: Identity | null;
-    /** Set on routes that need a right in a channel. */
+    /** Set on routes that need a permission in a channel. */
     channel: Channel | null;
   }
 }
@@ -37,7 +40,7 @@ export interface AccessParts {
 
 const CHANNEL_NAME = new RegExp(CHANNEL_NAME_PATTERN);
 
-/** Checks before the body is read: the token first, then that the channel is there, then the right. */
+/** Checks each request before its body is read: first the token, then the channel, then the permission. */
 export function guardRoutes(app: FastifyInstance, parts: AccessParts): void {
   const { verifier, permissions, channels } = parts;
   app.decorateRequest('identity', null);
@@ -47,24 +50,24 @@ export function guardRoutes(app: FastifyInstance, parts: AccessParts): void {
     if (access === 'public') return;
     const token = bearerToken(request.headers);
     const verified = token === undefined ? null : await verifier.verify(token);
-    const identity = verified ?? (await withoutToken(request, access, parts));
+    const identity = verified ?? (await anonymousCaller(request, access, parts));
     request.identity = identity;
     if (access === 'token') return;
     if (access === 'server-admin') {
       permissions.requireServerAdmin(identity);
       return;
     }
-    const name = channelName(request);
+    const name = requireChannelName(request);
     await channels.settled(name);
-    const channel = channelNamed(name, channels);
+    const channel = requireChannel(name, channels);
     permissions.require(identity, access.channel, channel.config);
     request.channel = channel;
   });
-  // The body may have taken long: in the meantime the channel may have gone, or come anew with other lists.
+  // While the body was read, the channel can have been deleted, or recreated with other permissions.
   app.addHook('preHandler', async (request) => {
     const access = accessOf(request);
     if (request.channel === null || typeof access === 'string') return;
-    const channel = channelNamed(request.channel.name, channels);
+    const channel = requireChannel(request.channel.name, channels);
     if (channel === request.channel) return;
     permissions.require(callerOf(request), access.channel, channel.config);
     request.channel = channel;
@@ -72,10 +75,10 @@ export function guardRoutes(app: FastifyInstance, parts: AccessParts): void {
 }
 
 /**
- * The identity of a request without a token of a user: anonymous, where it wants to read or write in a channel that
- * does not require one. Throws TokenRefusal for anything else.
+ * Returns an anonymous identity for a request without a user's token, if it reads or writes in a channel that
+ * does not require one. Throws TokenRefusal otherwise.
  */
-async function withoutToken(
+async function anonymousCaller(
   request: FastifyRequest,
   access: Access,
   { channels, trustedProxies, ids }: AccessParts,
@@ -87,32 +90,35 @@ async function withoutToken(
   return anonymousIdentity(`req_${ids.random(16)}`, clientAddress(request.raw, trustedProxies));
 }
 
-/** Who is asking; only on routes that are not public. */
+/** Returns the identity of the request; only on routes that are not public. */
 export function callerOf(request: FastifyRequest): Identity {
-  if (request.identity === null) throw new Error('a public route asked who is calling');
+  if (request.identity === null) throw new Error('a public route has no caller');
   return request.identity;
 }
 
-/** Who is asking, where that must be somebody: a user of one request alone cannot be listed or own anything. */
+/**
+ * Returns the identity of the request's user. Throws TokenRefusal for an anonymous one, which ends with the
+ * request.
+ */
 export function userOf(request: FastifyRequest): Identity {
   const identity = callerOf(request);
   if (identity.isAnonymous === true) throw missingToken();
   return identity;
 }
 
-/** The channel of the path; only on routes that need a right in it. */
+/** Returns the channel of the path; only on routes that need a permission in it. */
 export function channelOf(request: FastifyRequest): Channel {
-  if (request.channel === null) throw new Error('a route without a right in a channel asked for it');
+  if (request.channel === null) throw new Error('a route without a channel permission has no channel');
   return request.channel;
 }
 
-/** A route that forgot to say what it needs is for the server admin alone. */
+/** A route without `access` is only for server admins. */
 function accessOf(request: FastifyRequest): Access {
   return request.is404 ? 'public' : (request.routeOptions.config.access ?? 'server-admin');
 }
 
-/** The channel, or CHANNEL_NOT_FOUND with how it comes to be: HTTP requests make none. */
-function channelNamed(name: string, channels: ChannelRegistry): Channel {
+/** Returns the channel, or throws CHANNEL_NOT_FOUND that says how to create it: HTTP requests do not. */
+function requireChannel(name: string, channels: ChannelRegistry): Channel {
   const channel = channels.find(name);
   if (channel !== undefined) return channel;
   const error = `channel ${name} not found`;
@@ -123,13 +129,13 @@ function channelNamed(name: string, channels: ChannelRegistry): Channel {
   });
 }
 
-function channelName(request: FastifyRequest): string {
+function requireChannelName(request: FastifyRequest): string {
   const name = channelNameOf(request);
   if (name === undefined) throw invalid('name', 'is not a channel name');
   return name;
 }
 
-/** The name of the channel in the path; undefined where there is none, or it is not a channel name. */
+/** Returns the channel name in the path, or undefined if there is no valid one. */
 export function channelNameOf(request: FastifyRequest): string | undefined {
   const { name } = (request.params ?? {}) as { name?: string };
   return name !== undefined && CHANNEL_NAME.test(name) ? name : undefined;

@@ -3,14 +3,18 @@ import type { FastifyInstance } from 'fastify';
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
-/** Notes which methods each path has; the function that it answers adds 405 with `Allow` for all others. */
+/**
+ * Collects the methods of each path. The returned function adds routes that answer all other methods with 405
+ * and `Allow`.
+ */
 export function collectMethods(app: FastifyInstance): () => void {
   const byPath = new Map<string, Set<string>>();
   app.addHook('onRoute', ({ url, method }) => {
     if (url.includes('*')) return;
     const methods = byPath.get(url) ?? new Set<string>();
     for (const name of [method].flat()) methods.add(name);
-    // Where there is the one there is the other; of a path with and without a slash Fastify tells only one each.
+    // GET and HEAD exist together; for a path with and without a slash the hook is called with only one of
+    // them.
     if (methods.has('GET') || methods.has('HEAD')) methods.add('GET').add('HEAD');
     byPath.set(url, methods);
   });
@@ -22,7 +26,7 @@ export function collectMethods(app: FastifyInstance): () => void {
         url,
         schema: { hide: true },
         config: { access: 'public' },
-        // Before the body is read: it may be of a kind that no route takes.
+        // Before the body is read, which can be of a type that no route accepts.
         onRequest: async (_request, reply) => {
           reply.header('allow', allow);
           throw new ProtocolError('METHOD_NOT_ALLOWED');

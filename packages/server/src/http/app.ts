@@ -9,19 +9,22 @@ import { firstProblem } from '../lib/problem.js';
 import type { Metrics } from '../metrics/metrics.js';
 import { type AccessParts, channelNameOf, guardRoutes } from './access.js';
 import { collectMethods } from './allowed-methods.js';
-import { refuseBrokenRequests } from './broken-requests.js';
+import { answerBrokenRequests } from './broken-requests.js';
 import { clientAddress } from './client-address.js';
 import { errorReply, protocolErrorOf } from './error-reply.js';
 import { readJsonBodies } from './json-body.js';
-import { docsRoutes, gatherOpenApi, openApiRoute } from './openapi.js';
+import { collectOpenApi, docsRoutes, openApiRoute } from './openapi.js';
 import type { OriginRule } from './origin-rule.js';
 import { pageRoutes } from './page.js';
 import type { App } from './route.js';
-import { type ChangeRouteParts, changeRoutes } from './routes/changes.js';
 import { type ChannelRouteParts, channelRoutes } from './routes/channels.js';
 import { type Demo, demoRoutes } from './routes/demo.js';
+import { explainRoute } from './routes/explain.js';
 import { type MessageRouteParts, messageRoutes } from './routes/messages.js';
 import { type MonitoringRouteParts, monitoringRoutes } from './routes/monitoring.js';
+import type { ChangeRouteParts } from './routes/row-change-parts.js';
+import { subscriptionRoutes } from './routes/subscriptions.js';
+import { tableRoutes } from './routes/tables.js';
 import { webSocketRoute } from './routes/websocket.js';
 import { UpgradeRequest } from './upgrade-request.js';
 
@@ -38,27 +41,45 @@ export interface HttpParts
   readonly log: Log;
   readonly version: string;
   readonly maxBodyBytes: number;
-  /** Whether the page and the documents of the API are served. */
+  /** Whether the page, `/docs` and `/openapi.json` are served. */
   readonly enableConsole: boolean;
   /** Present only on an unconfigured server. */
   readonly demo: Demo | undefined;
 }
 
-/** How long a client may take to send its request's head: what begins and never ends must not hold a socket. */
+/**
+ * How long a client may take to send the head of a request, in ms: an unfinished request must not hold a
+ * socket.
+ */
 const HEAD_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
+/** Characters. Longer than any channel name, so that a name that is too long is rejected as a name. */
 const MAX_PATH_PART = 8_192;
 
-/** What every answer says. */
+/** Headers of every response. */
 const HEADERS = {
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'no-referrer',
   'cache-control': 'no-store',
 };
 
-/** The HTTP side of the server with all its routes; it does not listen yet. */
+/** Creates the HTTP server with all its routes; it does not listen yet. */
 export async function createApp(parts: HttpParts): Promise<App> {
-  const app = fastify({
+  const app = createFastify(parts);
+  compileSchemas(app);
+  answerErrors(app, parts);
+  observeResponses(app, parts);
+  closeIdleConnectionsOnStop(app);
+  await checkOrigins(app, parts);
+  guardRoutes(app, parts);
+  readJsonBodies(app);
+  await registerRoutes(app, parts);
+  await app.ready();
+  return app;
+}
+
+function createFastify(parts: HttpParts): App {
+  return fastify({
     bodyLimit: parts.maxBodyBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
     http: {
@@ -68,14 +89,16 @@ export async function createApp(parts: HttpParts): Promise<App> {
     },
     forceCloseConnections: 'idle',
     return503OnClosing: false,
-    // Longer than any name that is one, so that a name that is too long is refused as a name.
     routerOptions: { maxParamLength: MAX_PATH_PART },
     frameworkErrors: (error, _request, reply) => {
-      void answerError(error, reply.headers(HEADERS), parts);
+      void sendError(error, reply.headers(HEADERS), parts);
     },
-    clientErrorHandler: refuseBrokenRequests(parts.counters),
+    clientErrorHandler: answerBrokenRequests(parts.counters),
   }).withTypeProvider<TypeBoxTypeProvider>();
-  // Nothing is converted: "5" is not 5. Answers are made of typed values and need no second schema pass.
+}
+
+function compileSchemas(app: App): void {
+  // Values are not converted: "5" is not 5.
   app.setValidatorCompiler(({ schema, httpPart }) => {
     const validator = Compile(schema);
     return (value) => {
@@ -84,17 +107,18 @@ export async function createApp(parts: HttpParts): Promise<App> {
       return { error: new ProtocolError('VALIDATION_FAILED', { details, fields: { field } }) };
     };
   });
-  app.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
+  // The compiler has checked the types of responses: a second pass by schema would add nothing.
+  app.setSerializerCompiler(() => (response) => JSON.stringify(response));
+}
 
-  answerErrors(app, parts);
-  observeAnswers(app, parts);
-  keepNoConnectionWhenClosing(app);
+/** Rejects origins that are not allowed, and answers CORS requests of the others. */
+async function checkOrigins(app: App, { origins }: HttpParts): Promise<void> {
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(HEADERS);
-    parts.origins.require(request.headers.origin, request.headers.host);
+    origins.require(request.headers.origin, request.headers.host);
   });
-  // Whoever comes here has passed the origin rule, so the origin is given back as it is.
   await app.register(cors, {
+    // The hook above has checked the origin.
     origin: true,
     methods: ['GET', 'HEAD', 'POST', 'DELETE'],
     allowedHeaders: ['authorization', 'content-type'],
@@ -102,22 +126,23 @@ export async function createApp(parts: HttpParts): Promise<App> {
     maxAge: 600,
     strictPreflight: false,
   });
-  guardRoutes(app, parts);
-  readJsonBodies(app);
-  if (parts.enableConsole) await gatherOpenApi(app, parts.version);
-  const refuseOtherMethods = collectMethods(app);
+}
+
+async function registerRoutes(app: App, parts: HttpParts): Promise<void> {
+  if (parts.enableConsole) await collectOpenApi(app, parts.version);
+  const rejectOtherMethods = collectMethods(app);
   channelRoutes(app, parts);
   messageRoutes(app, parts);
-  changeRoutes(app, parts);
+  tableRoutes(app, parts);
+  explainRoute(app, parts);
+  subscriptionRoutes(app, parts);
   monitoringRoutes(app, parts);
   webSocketRoute(app);
   if (parts.enableConsole) await consoleRoutes(app, parts);
-  refuseOtherMethods();
-  await app.ready();
-  return app;
+  rejectOtherMethods();
 }
 
-/** The page with what only it uses, and the documents of the API. */
+/** The page with the routes that only it uses, and the documentation of the API. */
 async function consoleRoutes(app: App, parts: HttpParts): Promise<void> {
   pageRoutes(app);
   demoRoutes(app, parts);
@@ -131,17 +156,20 @@ function answerErrors(app: App, parts: HttpParts): void {
     const address = clientAddress(request.raw, parts.trustedProxies);
     parts.refusalLog.refused(error, { address, channel: channelNameOf(request) });
     if (error.code === 'INTERNAL') {
-      parts.log.error({ err: thrown, route: request.routeOptions.url }, 'A request could not be answered');
+      parts.log.error({ err: thrown, route: request.routeOptions.url }, 'Request failed');
     }
-    return answerError(error, reply, parts);
+    return sendError(error, reply, parts);
   });
   app.setNotFoundHandler(async () => {
     throw new ProtocolError('NOT_FOUND');
   });
 }
 
-/** The one form in which every error leaves, those of Fastify's router included, which no hook and no handler sees. */
-function answerError(
+/**
+ * Sends an error. Every error takes this way, also those of Fastify's router, which no hook and no handler
+ * sees.
+ */
+function sendError(
   thrown: unknown,
   reply: FastifyReply,
   { maxBodyBytes, counters }: HttpParts,
@@ -151,8 +179,11 @@ function answerError(
   return reply.code(status).headers(headers).send(error.body);
 }
 
-/** A stop waits for requests that are under way, and must not wait for what their connections would bring next. */
-function keepNoConnectionWhenClosing(app: App): void {
+/**
+ * Closes each connection after its present request once the server stops: a stop must not wait for the next
+ * one.
+ */
+function closeIdleConnectionsOnStop(app: App): void {
   let closing = false;
   app.addHook('preClose', async () => {
     closing = true;
@@ -162,8 +193,11 @@ function keepNoConnectionWhenClosing(app: App): void {
   });
 }
 
-/** Counts and logs answers by route: a path holds channel names, its query may hold a token. */
-function observeAnswers(app: App, { metrics, log }: HttpParts): void {
+/**
+ * Counts and logs responses by route, never by path: a path contains channel names, and a query can contain a
+ * token.
+ */
+function observeResponses(app: App, { metrics, log }: HttpParts): void {
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'none';
     metrics?.answered(request.method, route, reply.statusCode);

@@ -1,15 +1,17 @@
 import type { Socket } from 'node:net';
 import { ProtocolError } from '@goforward/realtime-protocol';
 
-/** The statuses of what Node's HTTP parser refuses: no route ever sees these requests. */
-const REFUSALS: Readonly<Record<string, readonly [status: string, details: string]>> = {
+/** Responses to requests that Node's HTTP parser rejects; no route ever sees them. */
+const RESPONSES: Readonly<Record<string, readonly [status: string, details: string]>> = {
   HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'the header is too large'],
   ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'the request took too long to arrive'],
 };
 const MALFORMED = ['400 Bad Request', 'this is not HTTP'] as const;
 
-/** Answers requests that are not HTTP, too large or too slow with the error object of all others. */
-export function refuseBrokenRequests(counters: {
+/**
+ * Answers requests that are not HTTP, too large or too slow with an error object, like all other requests.
+ */
+export function answerBrokenRequests(counters: {
   refused(code: string): void;
 }): (error: Error & { code?: string }, socket: Socket) => void {
   return (error, socket) => {
@@ -17,7 +19,7 @@ export function refuseBrokenRequests(counters: {
       socket.destroy();
       return;
     }
-    const [status, details] = REFUSALS[error.code ?? ''] ?? MALFORMED;
+    const [status, details] = RESPONSES[error.code ?? ''] ?? MALFORMED;
     const { code, body } = new ProtocolError('VALIDATION_FAILED', { details, fields: { field: 'request' } });
     counters.refused(code);
     const text = JSON.stringify(body);

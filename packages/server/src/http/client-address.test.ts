@@ -26,7 +26,7 @@ test.each<
 >([
   ['without a proxy it is the peer', '203.0.113.7', undefined, [], '203.0.113.7'],
   [
-    'a header of an untrusted peer counts for nothing',
+    'the header of an untrusted peer is ignored',
     '203.0.113.7',
     '198.51.100.1',
     ['10.0.0.0/8'],
@@ -36,28 +36,28 @@ test.each<
   ['a trusted proxy without the header is the client', '10.0.0.1', undefined, ['10.0.0.0/8'], '10.0.0.1'],
   ['an empty header names nobody', '10.0.0.1', '', ['10.0.0.0/8'], '10.0.0.1'],
   [
-    'of a chain, the last that is not trusted',
+    'the last untrusted address of a chain counts',
     '10.0.0.1',
     '1.1.1.1, 198.51.100.1, 10.9.9.9',
     ['10.0.0.0/8'],
     '198.51.100.1',
   ],
   [
-    'what the client itself wrote stands left of it and is ignored',
+    'addresses further left, which a client can forge, are ignored',
     '10.0.0.1',
     '127.0.0.1, 198.51.100.1',
     ['10.0.0.0/8'],
     '198.51.100.1',
   ],
   [
-    'a chain of trusted proxies alone ends at its first',
+    'the first address counts if all are trusted',
     '10.0.0.1',
     '10.0.0.3, 10.0.0.2',
     ['10.0.0.0/8'],
     '10.0.0.3',
   ],
   [
-    'rubbish ends the chain at the last address that is known',
+    'an invalid entry ends the chain at the last valid address',
     '10.0.0.1',
     '198.51.100.1, unknown, 10.0.0.2',
     ['10.0.0.0/8'],
@@ -65,17 +65,11 @@ test.each<
   ],
   ['a port is not part of the address', '10.0.0.1', '198.51.100.1:4711', ['10.0.0.0/8'], '198.51.100.1'],
   ['nor behind brackets', '10.0.0.1', '[2001:db8::5]:4711', ['10.0.0.0/8'], '2001:db8::/64'],
-  [
-    'of an IPv6 address, the network that one host owns',
-    '2001:db8:1:2:3:4:5:6',
-    undefined,
-    [],
-    '2001:db8:1:2::/64',
-  ],
+  ['the /64 network of an IPv6 address counts', '2001:db8:1:2:3:4:5:6', undefined, [], '2001:db8:1:2::/64'],
   ['loopback is a name for both families', '::1', '2001:db8::5', ['loopback'], '2001:db8::/64'],
   ['IPv6 proxies are trusted by network', 'fd00::1', '2001:db8::5', ['fd00::/8'], '2001:db8::/64'],
   [
-    'an IPv4 peer seen through IPv6 is the same peer',
+    'an IPv4 address mapped into IPv6 counts as IPv4',
     '::ffff:10.0.0.1',
     '198.51.100.1',
     ['10.0.0.0/8'],
@@ -86,7 +80,7 @@ test.each<
   expect(addressOf(peer, forwarded, trusted)).toBe(address);
 });
 
-test('several headers of that name are one chain', () => {
+test('several headers with this name are one chain', () => {
   const request = {
     socket: { remoteAddress: '127.0.0.1' },
     headers: { 'x-forwarded-for': ['1.1.1.1', '2.2.2.2'] },
@@ -96,7 +90,7 @@ test('several headers of that name are one chain', () => {
   expect(clientAddress(request as unknown as IncomingMessage, loopback ? [loopback] : [])).toBe('2.2.2.2');
 });
 
-test('whatever a client writes in front, the address that the proxy saw stays', () => {
+test('nothing that a client adds in front changes the address that the proxy saw', () => {
   fc.assert(
     fc.property(fc.ipV4(), fc.array(fc.oneof(fc.ipV4(), fc.ipV6(), fc.string())), (seen, written) => {
       fc.pre(!seen.startsWith('10.'));

@@ -3,8 +3,8 @@ import { isIP } from 'node:net';
 import { addressGroup, type IpRange, ipInRanges } from '../lib/ip-range.js';
 
 /**
- * The address that limits count: the peer's, or, where the peer is a trusted proxy, the last address in
- * `X-Forwarded-For` that no trusted proxy has. What stands further left was written by whoever wanted to.
+ * Returns the address by which limits count a client: the peer's, or, if the peer is a trusted proxy, the
+ * last address in `X-Forwarded-For` that is not of a trusted proxy. Anything further left can be forged.
  */
 export function clientAddress(request: IncomingMessage, trusted: readonly IpRange[]): string {
   let address = request.socket.remoteAddress ?? 'unknown';
@@ -17,7 +17,7 @@ export function clientAddress(request: IncomingMessage, trusted: readonly IpRang
   return addressGroup(address);
 }
 
-/** Some proxies write the port too: `1.2.3.4:5678`, `[2001:db8::5]:5678`. */
+/** Removes the port that some proxies add: `1.2.3.4:5678`, `[2001:db8::5]:5678`. */
 function withoutPort(hop: string): string {
   const text = hop.trim();
   return /^\[(.+)\](?::\d+)?$/.exec(text)?.[1] ?? /^([\d.]+):\d+$/.exec(text)?.[1] ?? text;

@@ -11,13 +11,13 @@ test.each(Object.keys(ERRORS) as ErrorCode[])('%s is answered with the status of
   expect(error.body).toEqual({ error: ERRORS[code].text, code });
 });
 
-test('a retry_after is told in the header as well', () => {
+test('retry_after is also sent as a header', () => {
   const error = new ProtocolError('RATE_LIMIT_EXCEEDED', { fields: { retry_after: 7 } });
   expect(errorReply(error)).toEqual({ status: 429, headers: { 'retry-after': '7' }, error });
 });
 
-describe('what was thrown becomes', () => {
-  test('itself, when it is an error of the protocol', () => {
+describe('a thrown value becomes', () => {
+  test('itself, if it is a ProtocolError', () => {
     const error = new ProtocolError('CHANNEL_NOT_FOUND');
     expect(protocolErrorOf(error, MAX_BYTES)).toBe(error);
   });
@@ -51,7 +51,7 @@ describe('what was thrown becomes', () => {
   });
 });
 
-test('a refusal of one part of a request names it in a field and in words', () => {
+test('an error about one part of a request names it in a field and in the details', () => {
   expect(invalid('echo', 'must be true or false').body).toEqual({
     error: 'validation failed',
     code: 'VALIDATION_FAILED',

@@ -1,14 +1,14 @@
 import { ERRORS, ProtocolError } from '@goforward/realtime-protocol';
 import type { FastifyError } from 'fastify';
 
-/** An error as an HTTP answer. */
+/** An error as an HTTP response. */
 export interface ErrorReply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly error: ProtocolError;
 }
 
-/** The answer to a ProtocolError. */
+/** Returns the response for a ProtocolError. */
 export function errorReply(error: ProtocolError): ErrorReply {
   const { retry_after: retryAfter } = error.body;
   return {
@@ -21,23 +21,22 @@ export function errorReply(error: ProtocolError): ErrorReply {
   };
 }
 
-/** The ProtocolError that fits whatever was thrown; INTERNAL, without a word about the cause, for what no client caused. */
+/** Returns the ProtocolError for anything thrown: INTERNAL, without details, unless the client caused it. */
 export function protocolErrorOf(thrown: unknown, maxBodyBytes: number): ProtocolError {
   if (thrown instanceof ProtocolError) return thrown;
   const { code = '', statusCode = 500 } = (thrown ?? {}) as Partial<FastifyError>;
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
     return new ProtocolError('MESSAGE_TOO_LARGE', { fields: { max_bytes: maxBodyBytes } });
   }
-  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
-    return invalid('content-type', 'a body must be application/json');
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') return invalid('content-type', 'must be application/json');
   if (code === 'FST_ERR_CTP_INVALID_CONTENT_LENGTH') {
-    return invalid('content-length', 'is not the length of the body');
+    return invalid('content-length', 'does not match the length of the body');
   }
-  if (statusCode >= 400 && statusCode < 500) return invalid('request', 'cannot be understood');
+  if (statusCode >= 400 && statusCode < 500) return invalid('request', 'is malformed');
   return new ProtocolError('INTERNAL', { cause: thrown });
 }
 
-/** VALIDATION_FAILED of one named part of the request. */
+/** Returns VALIDATION_FAILED for one named part of the request. */
 export function invalid(field: string, problem: string): ProtocolError {
   return new ProtocolError('VALIDATION_FAILED', { details: `${field}: ${problem}`, fields: { field } });
 }

@@ -5,12 +5,14 @@ import type { App } from './route.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Size of the body as it came. */
+    /** Size of the request's body, in bytes. */
     bodyBytes: number;
   }
 }
 
-/** JSON bodies: bounded in depth, an empty one is `{}`, and their size is remembered. No other kind is read. */
+/**
+ * Parses JSON bodies of limited depth, an empty one as `{}`, and sets `bodyBytes`. Other types are rejected.
+ */
 export function readJsonBodies(app: App): void {
   app.decorateRequest('bodyBytes', 0);
   app.removeAllContentTypeParsers();

@@ -2,7 +2,7 @@ import { createServer, type Server } from 'node:http';
 import type { Metrics } from '../metrics/metrics.js';
 import { listenError } from './listen.js';
 
-/** `/metrics` without a token, on a port of its own and nothing else on it. */
+/** Serves `/metrics`, and nothing else, on its own port without a token. */
 export class MetricsListener {
   readonly #server: Server;
 
@@ -19,7 +19,7 @@ export class MetricsListener {
     });
   }
 
-  /** The port that it listens on. */
+  /** The port in use, also when the setting is 0. */
   get port(): number {
     const address = this.#server.address();
     return typeof address === 'object' && address !== null ? address.port : 0;

@@ -2,7 +2,10 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { App } from './route.js';
 
-/** The plugin's own policy lets in fonts, styles and images of other hosts, and asks for TLS where we speak none. */
+/**
+ * Content security policy of `/docs`. The plugin's own allows other hosts, and upgrades to TLS, which this
+ * server lacks.
+ */
 const DOCS_POLICY = [
   "default-src 'self'",
   "img-src 'self' data:",
@@ -13,8 +16,8 @@ const DOCS_POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
-/** Has the route schemas gathered; to be called before there are routes. */
-export async function gatherOpenApi(app: App, version: string): Promise<void> {
+/** Collects the schemas of routes for OpenAPI. Must be called before routes are added. */
+export async function collectOpenApi(app: App, version: string): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -22,21 +25,21 @@ export async function gatherOpenApi(app: App, version: string): Promise<void> {
         title: 'GoForward Realtime',
         version,
         description:
-          'Channels, presence and broadcast. Clients connect by WebSocket to `/realtime/channels/{name}/ws`; this API is for everything beside it.',
+          'Channels, presence, broadcast and row changes. Clients connect by WebSocket to `/realtime/channels/{name}/ws`; servers and tools use this API.',
       },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
     },
   });
 }
 
-/** `/openapi.json`: what was gathered. */
+/** `/openapi.json`: the collected document. */
 export function openApiRoute(app: App): void {
   app.get('/openapi.json', { schema: { hide: true }, config: { access: 'public' } }, async () =>
     app.swagger(),
   );
 }
 
-/** `/docs`: the same to read and try, all of it served from here. */
+/** `/docs`: the document as a page to read and try, without files of other hosts. */
 export async function docsRoutes(app: App): Promise<void> {
   await app.register(async (scope) => {
     scope.addHook('onRoute', (options) => {

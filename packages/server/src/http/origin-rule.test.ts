@@ -40,7 +40,7 @@ test.each([
   ['http://', 'localhost', false],
   ['data:text/html,x', 'localhost', false],
   ['file:///etc/passwd', 'localhost', false],
-])('the page %s may talk to the host %s: %s', (origin, host, expected) => {
+])('the origin %s may use the host %s: %s', (origin, host, expected) => {
   expect(passes(configured, origin, host)).toBe(expected);
 });
 
@@ -83,11 +83,11 @@ describe('an unconfigured server', () => {
     expect(passes(unconfigured, `http://${host}`, host)).toBe(false);
   });
 
-  test('refuses a foreign host though all origins are listed: a rebound name must not read its token', () => {
+  test('refuses a foreign host even if all origins are allowed: DNS rebinding must not reveal its token', () => {
     expect(passes(new OriginRule(['*'], true), 'http://evil.example', 'evil.example')).toBe(false);
   });
 
-  test('refuses a foreign page as a configured one does', () => {
+  test('refuses a foreign origin like a configured one', () => {
     expect(passes(unconfigured, 'https://evil.example', 'localhost:8080')).toBe(false);
   });
 });
@@ -97,7 +97,7 @@ const domain = fc.array(label, { minLength: 2, maxLength: 4 }).map((labels) => l
 const port = fc.integer({ min: 1, max: 65_535 });
 
 describe('for any name and port', () => {
-  test('the own host passes, with the port written or implied', () => {
+  test('its own host passes, with an explicit or implied port', () => {
     fc.assert(
       fc.property(domain, port, (name, at) => {
         expect(passes(configured, `http://${name}:${at}`, `${name}:${at}`)).toBe(true);
@@ -106,7 +106,7 @@ describe('for any name and port', () => {
     );
   });
 
-  test('another name passes only when it is listed, and then without regard to case', () => {
+  test('another name passes only if it is listed, in any case', () => {
     fc.assert(
       fc.property(domain, domain, (page, host) => {
         fc.pre(page !== host);
@@ -120,7 +120,7 @@ describe('for any name and port', () => {
   });
 });
 
-test('no header, however odd, does anything but pass or be refused', () => {
+test('every header passes or is refused', () => {
   const text = fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.webUrl(), fc.constant('null'));
   fc.assert(
     fc.property(text, fc.option(text, { nil: undefined }), (origin, host) => {

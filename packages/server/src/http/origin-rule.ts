@@ -1,26 +1,26 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import { type IpRange, ipInRanges, parseIpRange } from '../lib/ip-range.js';
-import { shownText } from '../lib/shown-text.js';
+import { isLoopbackHost } from '../lib/ip-range.js';
+import { quoted } from '../lib/quoted.js';
+import { parseUrl } from '../lib/url.js';
 
-/** The names that an unconfigured server answers to: any other was rebound to this machine by somebody's DNS. */
+/** Hosts that an unconfigured server accepts. Any other host reached this machine by DNS rebinding. */
 const LOCAL_NAMES = ['localhost', '127.0.0.1', '[::1]'];
-const LOOPBACK: readonly IpRange[] = [parseIpRange('loopback')].filter((range) => range !== undefined);
 
 /**
- * Which pages may talk to this server, over HTTP and WebSocket alike: those without an `Origin`, those of the
- * request's own host, loopback with loopback, and those that are listed.
+ * Decides which origins may use the server, by HTTP and WebSocket: requests without an `Origin`, from the
+ * request's own host, from loopback to loopback, and from a listed origin.
  */
 export class OriginRule {
   readonly #allowed: ReadonlySet<string>;
   readonly #localNamesOnly: boolean;
 
-  /** `localNamesOnly`: a `Host` other than localhost, 127.0.0.1 and [::1] is refused too. */
+  /** `localNamesOnly`: also rejects a `Host` other than localhost, 127.0.0.1 and [::1]. */
   constructor(allowed: readonly string[], localNamesOnly: boolean) {
     this.#allowed = new Set(allowed);
     this.#localNamesOnly = localNamesOnly;
   }
 
-  /** Throws ORIGIN_NOT_ALLOWED unless a request with these headers may be answered. */
+  /** Throws ORIGIN_NOT_ALLOWED unless requests with these headers are allowed. */
   require(origin: string | undefined, host: string | undefined): void {
     if (this.#localNamesOnly && !LOCAL_NAMES.includes(urlOf('http:', host)?.hostname ?? '')) {
       throw new ProtocolError('ORIGIN_NOT_ALLOWED', {
@@ -29,32 +29,20 @@ export class OriginRule {
     }
     if (origin === undefined || this.#allows(origin, host)) return;
     throw new ProtocolError('ORIGIN_NOT_ALLOWED', {
-      details: `The origin ${shownText(origin)} is not in REALTIME_ALLOWED_ORIGINS`,
+      details: `The origin ${quoted(origin)} is not in REALTIME_ALLOWED_ORIGINS`,
     });
   }
 
   #allows(origin: string, host: string | undefined): boolean {
     if (this.#allowed.has('*') || this.#allowed.has(origin.toLowerCase())) return true;
-    const page = parse(origin);
-    // The scheme decides which port a Host without one means.
+    const page = parseUrl(origin);
+    // The scheme decides the port of a Host header without one.
     const own = page && urlOf(page.protocol, host);
     if (page === undefined || own === undefined || page.host === '') return false;
-    return page.host === own.host || (isLoopback(page.hostname) && isLoopback(own.hostname));
+    return page.host === own.host || (isLoopbackHost(page.hostname) && isLoopbackHost(own.hostname));
   }
-}
-
-function isLoopback(hostname: string): boolean {
-  return hostname === 'localhost' || ipInRanges(hostname.replace(/^\[(.*)\]$/, '$1'), LOOPBACK);
 }
 
 function urlOf(protocol: string, host: string | undefined): URL | undefined {
-  return host === undefined || /[/?#@\\]/.test(host) ? undefined : parse(`${protocol}//${host}`);
-}
-
-function parse(text: string): URL | undefined {
-  try {
-    return new URL(text);
-  } catch {
-    return undefined;
-  }
+  return host === undefined || /[/?#@\\]/.test(host) ? undefined : parseUrl(`${protocol}//${host}`);
 }

@@ -9,7 +9,10 @@ const TYPES: Readonly<Record<string, string>> = {
   js: 'text/javascript; charset=utf-8',
   svg: 'image/svg+xml',
 };
-/** Everything from this server and nothing inline; nobody frames the page to have a token's buttons clicked. */
+/**
+ * Allows only files of this server, nothing inline and no frames: a framing page could trick a user into
+ * clicks.
+ */
 const POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -27,11 +30,11 @@ interface PageFile {
   readonly etag: string;
 }
 
-/** The page at `/` and `/test_websocket.html` with its files below `/page/`, held in memory. */
+/** Serves the page at `/` and `/test_websocket.html`, and its files below `/page/`, from memory. */
 export function pageRoutes(app: FastifyInstance): void {
   const files = new Map(readdirSync(FOLDER).map((name) => [name, readPageFile(name)]));
   const index = files.get('index.html');
-  if (index === undefined) throw new Error('the page is not there');
+  if (index === undefined) throw new Error('page/index.html is missing');
   const options = { schema: { hide: true }, config: { access: 'public' } } as const;
   for (const url of ['/', '/test_websocket.html']) {
     app.get(url, options, (request, reply) => send(request, reply, index));
@@ -44,7 +47,7 @@ export function pageRoutes(app: FastifyInstance): void {
 function readPageFile(name: string): PageFile {
   const content = readFileSync(new URL(name, FOLDER));
   const type = TYPES[name.slice(name.lastIndexOf('.') + 1)];
-  if (type === undefined) throw new Error(`the page has a file of unknown kind: ${name}`);
+  if (type === undefined) throw new Error(`page/${name} has an unknown file type`);
   return {
     type,
     content,
@@ -56,7 +59,7 @@ async function send(request: FastifyRequest, reply: FastifyReply, file: PageFile
   reply.headers({
     'content-type': file.type,
     etag: file.etag,
-    // Asked about each time: a new version of the server must not meet an old script.
+    // Checked on every load: a new version of the server must not meet an old script.
     'cache-control': 'no-cache',
     'content-security-policy': POLICY,
     'cross-origin-opener-policy': 'same-origin',

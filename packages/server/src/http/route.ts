@@ -5,7 +5,7 @@ import type { TSchema } from 'typebox';
 import type { Access } from './access.js';
 import { Failure } from './schemas.js';
 
-/** The Fastify of this server: handlers know the types of their schemas. */
+/** The Fastify instance; handlers get their types from schemas. */
 export type App = FastifyInstance<
   RawServerDefault,
   IncomingMessage,
@@ -14,7 +14,7 @@ export type App = FastifyInstance<
   TypeBoxTypeProvider
 >;
 
-/** What every route says of itself, for the guard and for OpenAPI. */
+/** The access of a route, and its texts in OpenAPI. */
 interface RouteFacts {
   readonly access: Access;
   readonly tag: 'Channels' | 'Messages' | 'Presence' | 'Row changes' | 'Monitoring';
@@ -22,7 +22,7 @@ interface RouteFacts {
   readonly description?: string;
 }
 
-/** The route options that follow from its facts: who may call it, and what OpenAPI says about that. */
+/** Returns the options of a route: its access, and its schema with the texts of OpenAPI. */
 export function route<const Schema extends Record<string, unknown>>(
   { access, tag, summary, description }: RouteFacts,
   schema: Schema,
@@ -35,7 +35,7 @@ export function route<const Schema extends Record<string, unknown>>(
   const documentation = {
     tags: [tag],
     summary,
-    description: [description, needs(access)].filter(Boolean).join('\n\n'),
+    description: [description, accessText(access)].filter(Boolean).join('\n\n'),
     security: isPublic ? [] : [{ token: [] }],
   };
   return {
@@ -48,7 +48,7 @@ export function route<const Schema extends Record<string, unknown>>(
   };
 }
 
-function needs(access: Access): string {
+function accessText(access: Access): string {
   switch (access) {
     case 'public':
       return '';
@@ -57,10 +57,10 @@ function needs(access: Access): string {
     case 'server-admin':
       return "Needs a server admin's token.";
     default: {
-      const needed = `Needs the right \`${access.channel}\` in the channel`;
+      const permission = `Needs \`${access.channel}\` permission in the channel`;
       return access.channel === 'admin'
-        ? `${needed}.`
-        : `${needed}, and a token where the channel requires one.`;
+        ? `${permission}.`
+        : `${permission}, and a token if the channel requires one.`;
     }
   }
 }

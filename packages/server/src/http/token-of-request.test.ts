@@ -14,7 +14,7 @@ describe('a token in the Authorization header', () => {
     ['abc', ''],
     ['Bearer a b', ''],
     ['xBearer abc', ''],
-  ])('%j holds %j', (authorization, token) => {
+  ])('%j contains the token %j', (authorization, token) => {
     expect(bearerToken(authorization === undefined ? {} : { authorization })).toBe(token);
   });
 });
@@ -34,17 +34,17 @@ describe('the token of a handshake', () => {
       '',
       { authorization: 'Bearer q', 'sec-websocket-protocol': 'bearer.p' },
     ],
-  ])('may stand in %s', (_where, query, headers) => {
+  ])('is read from %s', (_where, query, headers) => {
     expect(tokenOf(query, headers)).toBe('q');
   });
 
-  test('that is not there at all is not the same as one that is empty', () => {
+  test('that is missing differs from an empty one', () => {
     expect(tokenOf('echo=false', { 'sec-websocket-protocol': 'goforward.v1' })).toBeUndefined();
     expect(tokenOf('token=')).toBe('');
     expect(tokenOf('', { 'sec-websocket-protocol': 'bearer.' })).toBe('');
   });
 
-  test('is not looked for elsewhere once a place held one that fails', () => {
+  test('is not searched further after an invalid one', () => {
     expect(tokenOf('token=', { authorization: 'Bearer h' })).toBe('');
   });
 });

@@ -3,13 +3,18 @@ import { TOKEN_SUBPROTOCOL_PREFIX } from '@goforward/realtime-protocol';
 
 const BEARER = /^Bearer +(\S+) *$/i;
 
-/** The token in `Authorization: Bearer`, or undefined; an Authorization of another kind is a token that fails. */
+/**
+ * Returns the token in `Authorization: Bearer`, or undefined. For another scheme it returns '', which is not
+ * a valid token.
+ */
 export function bearerToken(headers: IncomingHttpHeaders): string | undefined {
   const { authorization } = headers;
   return authorization === undefined ? undefined : (BEARER.exec(authorization)?.[1] ?? '');
 }
 
-/** The token of a handshake: `?token=`, `Authorization: Bearer`, or the sub-protocol `bearer.<token>`. */
+/**
+ * Returns the token of a handshake: `?token=`, `Authorization: Bearer`, or the sub-protocol `bearer.<token>`.
+ */
 export function handshakeToken(query: URLSearchParams, headers: IncomingHttpHeaders): string | undefined {
   const offered = (headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
   const inProtocol = offered.find((name) => name.startsWith(TOKEN_SUBPROTOCOL_PREFIX));

@@ -44,7 +44,7 @@ it.each([
   expect([response.statusCode, text, upgrades]).toEqual([200, `${body} answered ${method}`, []]);
 });
 
-it('an upgrade to WebSocket goes to whoever listens for upgrades', async () => {
+it('an upgrade to WebSocket goes to the upgrade listener', async () => {
   const [response] = (await once(ask('GET', 'WebSocket'), 'upgrade')) as [IncomingMessage];
   response.destroy();
   expect(upgrades).toEqual(['WebSocket']);

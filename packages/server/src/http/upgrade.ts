@@ -35,25 +35,25 @@ export interface UpgradeParts {
   readonly log: Log;
 }
 
-/** What a proper handshake asks for. */
+/** The parameters of a valid handshake. */
 interface Handshake {
   readonly channel: string;
   readonly token: string | undefined;
   readonly echo: boolean;
   readonly presence: PresenceMode;
-  /** Up to where this client has the row changes; it wants what is behind. */
+  /** The client's position in the row changes: it receives those after it. */
   readonly cursor: string | undefined;
 }
 
 const PATH = /^\/realtime\/channels\/([^/]+)\/ws$/;
 const CHANNEL_NAME = new RegExp(CHANNEL_NAME_PATTERN);
 const KEY = /^[+/0-9A-Za-z]{22}==$/;
-/** Names of RFC 7230's `token`, with commas between. */
+/** RFC 7230 tokens, separated by commas. */
 const PROTOCOLS = /^[\w!#$%&'*+.^`|~-]+([ \t]*,[ \t]*[\w!#$%&'*+.^`|~-]+)*$/;
-/** How long a handshake may take from its request to its answer; keys may have to be fetched for it. */
+/** How long a handshake may take, in ms; it can include fetching keys. */
 const HANDSHAKE_MS = 10_000;
 
-/** From a raw upgrade request to a member of a channel, or to a refusal that the client can read. */
+/** Turns an upgrade request into a member of a channel, or into a refusal that the client can read. */
 export class UpgradeHandler {
   readonly #parts: UpgradeParts;
   #draining = false;
@@ -66,13 +66,13 @@ export class UpgradeHandler {
     server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
       socket.on('error', ignore);
       this.#upgrade(request, socket, head).catch((error: unknown) => {
-        this.#parts.log.error({ err: error }, 'A handshake failed');
+        this.#parts.log.error({ err: error }, 'Handshake failed');
         this.#answer(request, socket, new ProtocolError('INTERNAL'));
       });
     });
   }
 
-  /** From here on no connection is taken. */
+  /** Accepts no connection from now on. */
   drain(): void {
     this.#draining = true;
   }
@@ -81,7 +81,7 @@ export class UpgradeHandler {
     const deadline = setTimeout(() => socket.destroy(), HANDSHAKE_MS).unref();
     try {
       const address = clientAddress(request, this.#parts.trustedProxies);
-      const handshake = this.#read(request, address);
+      const handshake = this.#check(request, address);
       if (handshake instanceof ProtocolError) {
         this.#parts.refusalLog.refused(handshake, { address });
         this.#answer(request, socket, handshake);
@@ -91,8 +91,10 @@ export class UpgradeHandler {
     }
   }
 
-  /** Everything whose refusal is an HTTP status, always: origin, the connection rate, and what is no handshake. */
-  #read(request: IncomingMessage, address: string): Handshake | ProtocolError {
+  /**
+   * Checks what is always refused by an HTTP status: origin, connection rate, and the form of the handshake.
+   */
+  #check(request: IncomingMessage, address: string): Handshake | ProtocolError {
     const { origins, connectionRate, clock } = this.#parts;
     try {
       origins.require(request.headers.origin, request.headers.host);
@@ -119,7 +121,8 @@ export class UpgradeHandler {
         socket.destroy();
         return;
       }
-      // From here to the end nothing waits: what was free when it was looked at is still free when it is taken.
+      // Nothing below waits, so that limits which are checked here cannot be exceeded before the member
+      // joins.
       const id = `conn_${ids.random(16)}`;
       const identity = verified ?? join.withoutToken(id, address, name);
       connections.requireRoom(identity.userId, address);
@@ -135,7 +138,10 @@ export class UpgradeHandler {
     }
   }
 
-  /** Readable the first times, then an HTTP status; what has no close code is always a status. */
+  /**
+   * Refuses by a readable close code the first times, then, or if the error has no close code, by an HTTP
+   * status.
+   */
   #refuse(
     request: IncomingMessage,
     socket: Socket,
@@ -180,12 +186,15 @@ export class UpgradeHandler {
   }
 }
 
-/** Throws NOT_FOUND or VALIDATION_FAILED for what is no handshake of RFC 6455, section 4.2.1, at our endpoint. */
+/**
+ * Reads the handshake (RFC 6455, section 4.2.1). Throws NOT_FOUND for another path, METHOD_NOT_ALLOWED or
+ * VALIDATION_FAILED.
+ */
 function readHandshake(request: IncomingMessage): Handshake {
   const { headers, method, url = '/' } = request;
   const [path = '', search = ''] = url.split('?', 2);
   const query = new URLSearchParams(search);
-  const channel = decoded(PATH.exec(path)?.[1]);
+  const channel = decodeSegment(PATH.exec(path)?.[1]);
   if (channel === undefined) throw new ProtocolError('NOT_FOUND');
   if (!CHANNEL_NAME.test(channel)) throw invalid('name', 'is not a channel name');
   if (method !== 'GET') throw new ProtocolError('METHOD_NOT_ALLOWED');
@@ -193,25 +202,25 @@ function readHandshake(request: IncomingMessage): Handshake {
   if (!KEY.test(headers['sec-websocket-key'] ?? ''))
     throw invalid('sec-websocket-key', 'must be 16 bytes in base64');
   if (request.httpVersion === '1.0') throw invalid('request', 'must be HTTP/1.1');
-  if (!areProtocols(headers['sec-websocket-protocol']))
+  if (!areValidProtocols(headers['sec-websocket-protocol']))
     throw invalid('sec-websocket-protocol', 'must be a list of different names');
   const echo = query.get('echo') ?? 'true';
   if (echo !== 'true' && echo !== 'false') throw invalid('echo', 'must be true or false');
-  const asked = query.get('presence') ?? 'each';
-  const presence = PRESENCE_MODES.find((mode) => mode === asked);
+  const mode = query.get('presence') ?? 'each';
+  const presence = PRESENCE_MODES.find((known) => known === mode);
   if (presence === undefined) throw invalid('presence', `must be one of ${PRESENCE_MODES.join(', ')}`);
   const cursor = query.get('cursor') ?? undefined;
   return { channel, token: handshakeToken(query, headers), echo: echo === 'true', presence, cursor };
 }
 
-/** Whether these are sub-protocols as a client may offer them: none, or each once. */
-function areProtocols(offered: string | undefined): boolean {
+/** Returns whether the offered sub-protocols are valid: none, or different names. */
+function areValidProtocols(offered: string | undefined): boolean {
   if (offered === undefined) return true;
   const names = offered.split(',').map((name) => name.trim());
   return PROTOCOLS.test(offered) && new Set(names).size === names.length;
 }
 
-function decoded(segment: string | undefined): string | undefined {
+function decodeSegment(segment: string | undefined): string | undefined {
   try {
     return segment === undefined ? undefined : decodeURIComponent(segment);
   } catch {
@@ -219,7 +228,10 @@ function decoded(segment: string | undefined): string | undefined {
   }
 }
 
-/** A socket that breaks during the handshake or its refusal ends by itself; unheard, its error would end the process. */
+/**
+ * Ignores errors of a socket during its handshake: it closes by itself, and an unhandled error would end the
+ * process.
+ */
 function ignore(): void {
   return;
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type IpRange, ipInRanges, parseIpRange } from './ip-range.js';
+import { type IpRange, ipInRanges, isLoopbackHost, parseIpRange } from './ip-range.js';
 
 function ranges(...texts: string[]): IpRange[] {
   return texts.map((text) => {
@@ -64,4 +64,20 @@ describe('IP ranges', () => {
   ])('the text "%s" is rejected', (text) => {
     expect(parseIpRange(text)).toBeUndefined();
   });
+});
+
+describe('loopback hosts', () => {
+  it.each(['localhost', 'LocalHost', '127.0.0.1', '127.8.8.8', '::1', '[::1]', '::ffff:127.0.0.1'])(
+    '%s is one',
+    (host) => {
+      expect(isLoopbackHost(host)).toBe(true);
+    },
+  );
+
+  it.each(['', '0.0.0.0', '::', '[::]', '10.0.0.1', 'localhost.example', '127.0.0.1.example', 'loopback'])(
+    '"%s" is not',
+    (host) => {
+      expect(isLoopbackHost(host)).toBe(false);
+    },
+  );
 });

@@ -15,6 +15,7 @@ const LOOPBACK = ['127.0.0.0/8', '::1/128'];
 const PREFIX = /^\d{1,3}$/;
 /** Prefix length of IPv4 addresses mapped into IPv6: ::ffff:0:0/96. */
 const MAPPED_BITS = 96;
+const LOOPBACK_RANGES = [parseIpRange('loopback')].filter((range) => range !== undefined);
 
 /** Parses an address (`10.0.0.1`), a network (`fd00::/8`) or `loopback`; undefined for other text. */
 export function parseIpRange(text: string): IpRange | undefined {
@@ -28,6 +29,12 @@ export function ipInRanges(ip: string, ranges: readonly IpRange[]): boolean {
   if (isIP(ip) === 0) return false;
   const address = ipaddr.process(ip);
   return ranges.some(({ networks }) => networks.some((network) => contains(network, address)));
+}
+
+/** Returns whether a host name or IP address (IPv6 also in brackets) is `localhost` or a loopback address. */
+export function isLoopbackHost(host: string): boolean {
+  const name = host.toLowerCase().replace(/^\[(.*)\]$/, '$1');
+  return name === 'localhost' || ipInRanges(name, LOOPBACK_RANGES);
 }
 
 /**

@@ -19,7 +19,7 @@ import { databaseStats, type MonitoringOptions, readiness } from './monitoring.j
 export interface HttpOptions extends MonitoringOptions {
   readonly settings: Settings;
   readonly isUnconfigured: boolean;
-  /** Makes users for the page; only where the server is unconfigured. */
+  /** Creates users for the page; only if the server is unconfigured. */
   readonly newDemoUser: (() => Promise<DemoUser>) | undefined;
   readonly verifier: TokenVerifier;
   readonly refusalLog: RefusalLog;
@@ -28,7 +28,7 @@ export interface HttpOptions extends MonitoringOptions {
   readonly log: Log;
 }
 
-/** The HTTP side: routes, and the upgrade of handshakes to connections. */
+/** Constructs the HTTP server: its routes, and the upgrade of handshakes to connections. */
 export async function createHttp(options: HttpOptions): Promise<{ app: App; upgrade: UpgradeHandler }> {
   const { settings, messaging, sockets, rowChanges, database, counters } = options;
   const { verifier, refusalLog, metrics, newDemoUser, clock, log } = options;

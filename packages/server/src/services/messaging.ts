@@ -21,12 +21,12 @@ export interface MessagingOptions {
   readonly log: Log;
 }
 
-/** Channels, who may use them, and what is published and tracked in them. */
+/** Channels and their permissions, broadcast and presence. */
 export type Messaging = ReturnType<typeof createMessaging>;
 
 export function createMessaging({ settings, database, counters, clock, log }: MessagingOptions) {
-  const tick = new Tick((error) => log.error({ err: error }, 'Messages of one tick could not be sent'));
-  const wheel = new TimerWheel((error) => log.error({ err: error }, 'A timer failed'), clock);
+  const tick = new Tick((error) => log.error({ err: error }, 'Sending the messages of a tick failed'));
+  const wheel = new TimerWheel((error) => log.error({ err: error }, 'Timer callback failed'), clock);
   const encoder = new MessageEncoder(textFrame, clock);
   const permissions = new Permissions(settings.adminRoles);
   const store = new PostgresChannelStore(database);

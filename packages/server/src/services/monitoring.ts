@@ -15,18 +15,18 @@ export interface MonitoringOptions {
   readonly database: Database;
   readonly messaging: Messaging;
   readonly sockets: Sockets;
-  /** Undefined where row changes are turned off. */
+  /** Undefined if row changes are turned off. */
   readonly rowChanges: RowChanges | undefined;
   readonly lifecycle: Lifecycle;
   readonly postgresVersion: PostgresVersion;
 }
 
-/** `stopping` is set when the server begins to stop; `/readyz` reports it. */
+/** `stopping` is true once the server stops; `/readyz` reports it. */
 export interface Lifecycle {
   stopping: boolean;
 }
 
-/** PostgreSQL's version, as in `16.4`, without what its packager adds; empty until it was reached. */
+/** The version of PostgreSQL (`16.4`), without a packager's suffix. Empty until PostgreSQL is reached. */
 export class PostgresVersion {
   value = '';
 
@@ -38,7 +38,7 @@ export class PostgresVersion {
   }
 }
 
-/** The registry behind `/metrics`; undefined where metrics are turned off. */
+/** Creates the registry of `/metrics`; undefined if metrics are turned off. */
 export function createMetrics(options: MonitoringOptions): Metrics | undefined {
   const { settings, counters, database, messaging, sockets, rowChanges, postgresVersion } = options;
   const { channels, presence } = messaging;
@@ -58,7 +58,7 @@ export function createMetrics(options: MonitoringOptions): Metrics | undefined {
   });
 }
 
-/** What `/readyz` reports: clients can join once the channels are loaded, until the server stops. */
+/** Returns what `/readyz` reports. Clients can join once the channels are loaded, until the server stops. */
 export function readiness({ lifecycle, messaging, database, rowChanges }: MonitoringOptions): Readiness {
   const { loaded } = messaging.channels;
   return {
@@ -72,7 +72,7 @@ export function readiness({ lifecycle, messaging, database, rowChanges }: Monito
   };
 }
 
-/** The `database` part of `GET /realtime/stats`. */
+/** Returns the `database` part of `GET /realtime/stats`. */
 export function databaseStats(rowChanges: RowChanges, counters: Counters): DatabaseStats {
   const numbers = rowChanges.status.numbers();
   return {

@@ -26,18 +26,18 @@ export interface ServiceOptions {
   readonly tokenRules: TokenRules;
   readonly databaseUrl: string;
   readonly isUnconfigured: boolean;
-  /** Makes users for the page; only where the server is unconfigured. */
+  /** Creates users for the page; only if the server is unconfigured. */
   readonly newDemoUser: (() => Promise<DemoUser>) | undefined;
 }
 
-/** The services that the server starts, stops or reports about. */
+/** The services that the server starts, stops or reports. */
 export interface Services {
   readonly app: App;
   readonly channels: ChannelRegistry;
   readonly database: Database;
   readonly endpoint: WebSocketEndpoint;
   readonly metrics: Metrics | undefined;
-  /** Undefined where row changes are turned off. */
+  /** Undefined if row changes are turned off. */
   readonly rowChanges: RowChangeLifecycle | undefined;
   readonly tick: Tick;
   readonly upgrade: UpgradeHandler;
@@ -45,7 +45,7 @@ export interface Services {
   readonly lifecycle: Lifecycle;
 }
 
-/** Constructs every service of one node and connects them; starts nothing. */
+/** Constructs and connects all services of a node; starts nothing. */
 export async function createServices(options: ServiceOptions): Promise<Services> {
   const { settings, log, databaseUrl } = options;
   const clock = Date.now;

@@ -15,7 +15,7 @@ import type { RowChanges } from './row-changes/row-changes.js';
 export interface SocketOptions {
   readonly settings: Settings;
   readonly messaging: Messaging;
-  /** Undefined where row changes are turned off. */
+  /** Undefined if row changes are turned off. */
   readonly rowChanges: RowChanges | undefined;
   readonly verifier: TokenVerifier;
   readonly refusalLog: RefusalLog;
@@ -24,7 +24,7 @@ export interface SocketOptions {
   readonly log: Log;
 }
 
-/** WebSocket connections, and the handlers of what they send. */
+/** WebSocket connections, and the handlers of their messages. */
 export type Sockets = ReturnType<typeof createSockets>;
 
 export function createSockets(options: SocketOptions) {

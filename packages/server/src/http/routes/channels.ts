@@ -21,36 +21,44 @@ export interface ChannelRouteParts {
   readonly presence: PresenceTracker;
 }
 
-/** Making, listing, showing and deleting channels. */
-export function channelRoutes(app: App, { channels, permissions, presence }: ChannelRouteParts): void {
-  const creation = { access: 'server-admin', tag: 'Channels', summary: 'Create a channel' } as const;
+/** Creating, listing, showing and deleting channels. */
+export function channelRoutes(app: App, parts: ChannelRouteParts): void {
+  createChannel(app, parts);
+  listChannels(app, parts);
+  showChannel(app, parts);
+  deleteChannel(app, parts);
+  showStatistics(app, parts);
+}
+
+function createChannel(app: App, { channels }: ChannelRouteParts): void {
+  const facts = { access: 'server-admin', tag: 'Channels', summary: 'Create a channel' } as const;
   app.post(
     '/realtime/channels',
-    route(creation, { body: NewChannel }, { 201: CreatedChannel }),
+    route(facts, { body: NewChannel }, { 201: CreatedChannel }),
     async (request, reply) => {
       const { name, ...given } = request.body;
       const channel = await channels.create(name, given);
       return reply.code(201).send({ name, subscriber_count: channel.audience.size, config: channel.config });
     },
   );
+}
 
-  const listing = {
-    access: 'token',
-    tag: 'Channels',
-    summary: 'List the channels that you may read',
-  } as const;
-  app.get('/realtime/channels', route(listing, {}, { 200: ChannelList }), async (request) => {
+function listChannels(app: App, { channels, permissions, presence }: ChannelRouteParts): void {
+  const facts = { access: 'token', tag: 'Channels', summary: 'List the channels you may read' } as const;
+  app.get('/realtime/channels', route(facts, {}, { 200: ChannelList }), async (request) => {
     const identity = callerOf(request);
     const readable = channels
       .list()
       .filter((channel) => permissions.allows(identity, 'read', channel.config));
     return { channels: readable.map((channel) => summaryOf(channel, presence)), total: readable.length };
   });
+}
 
-  const showing = { access: { channel: 'read' }, tag: 'Channels', summary: 'Show a channel' } as const;
+function showChannel(app: App, { presence }: ChannelRouteParts): void {
+  const facts = { access: { channel: 'read' }, tag: 'Channels', summary: 'Show a channel' } as const;
   app.get(
     '/realtime/channels/:name',
-    route(showing, { params: ChannelParams }, { 200: ChannelInfo }),
+    route(facts, { params: ChannelParams }, { 200: ChannelInfo }),
     async (request) => {
       const channel = channelOf(request);
       return {
@@ -60,30 +68,35 @@ export function channelRoutes(app: App, { channels, permissions, presence }: Cha
       };
     },
   );
+}
 
-  const deletion = {
+function deleteChannel(app: App, { channels }: ChannelRouteParts): void {
+  const facts = {
     access: { channel: 'admin' },
     tag: 'Channels',
     summary: 'Delete a channel',
-    description: 'Its members are told and cut off. Joining does not bring it back; only creating it does.',
+    description:
+      'Notifies and disconnects its members. Joining does not recreate a deleted channel; only this API does.',
   } as const;
   app.delete(
     '/realtime/channels/:name',
-    route(deletion, { params: ChannelParams }, { 200: Done }),
+    route(facts, { params: ChannelParams }, { 200: Done }),
     async (request) => {
       await channels.delete(channelOf(request).name);
       return { message: 'channel deleted successfully' };
     },
   );
+}
 
-  const statistics = {
+function showStatistics(app: App, { presence }: ChannelRouteParts): void {
+  const facts = {
     access: { channel: 'read' },
     tag: 'Monitoring',
-    summary: 'Statistics of a channel',
+    summary: 'Show the statistics of a channel',
   } as const;
   app.get(
     '/realtime/channels/:name/stats',
-    route(statistics, { params: ChannelParams }, { 200: ChannelStats }),
+    route(facts, { params: ChannelParams }, { 200: ChannelStats }),
     async (request) => {
       const channel = channelOf(request);
       const { users } = channel.audience;
@@ -98,7 +111,7 @@ export function channelRoutes(app: App, { channels, permissions, presence }: Cha
   );
 }
 
-/** A channel's line in lists and statistics. */
+/** A channel as lists and statistics show it. */
 export function summaryOf(channel: Channel, presence: PresenceTracker): ChannelSummary {
   return {
     name: channel.name,

@@ -7,17 +7,18 @@ import { channelOf, userOf } from '../access.js';
 import { invalid } from '../error-reply.js';
 import type { App } from '../route.js';
 import { ChannelParams } from '../schemas.js';
-import { type ChangeRouteParts, listedFor, type RowChangeParts, subscribeChannel } from './changes.js';
 import type { MessageRouteParts } from './messages.js';
+import type { ChangeRouteParts, RowChangeParts } from './row-change-parts.js';
+import { listedSubscription, subscribeChannel } from './subscriptions.js';
 
-/** A fresh user for the page of an unconfigured server. */
+/** A new user for the page of an unconfigured server. */
 export interface DemoUser {
   readonly user_id: string;
   readonly token: string;
   readonly channel: string;
 }
 
-/** What the page of an unconfigured server can do without anybody having set anything up. */
+/** Actions of the page of an unconfigured server, which need no set-up. */
 export interface Demo {
   newUser(): Promise<DemoUser>;
   /** Inserts a row into the example table `messages`, as a row of this user. */
@@ -32,15 +33,15 @@ interface DemoRouteParts extends ChangeRouteParts, Pick<MessageRouteParts, 'mess
 const EXAMPLE = { table: 'messages', schema: 'public', events: FILTER_EVENTS } as const;
 const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 const NewExample = Type.Object(
-  // PostgreSQL's text takes every character but NUL.
+  // A text of PostgreSQL cannot contain NUL.
   { content: Type.String({ minLength: 1, maxLength: 1000, pattern: '^[^\\u0000]*$' }) },
   { additionalProperties: false },
 );
 
 /**
- * How the page connects at once and shows row changes with nothing set up. Only an unconfigured server has any of it;
- * on another one `/demo-session` answers 204, because a 404 would stand in the console of every browser as an error
- * of the page.
+ * Gives the page of an unconfigured server a user and an example table, so that it shows row changes without
+ * any set-up. On a configured server `/demo-session` answers 204: browsers would log a 404 as an error of the
+ * page.
  */
 export function demoRoutes(app: App, parts: DemoRouteParts): void {
   const { demo, rowChanges } = parts;
@@ -56,7 +57,10 @@ export function demoRoutes(app: App, parts: DemoRouteParts): void {
   if (demo !== undefined && rowChanges !== undefined) exampleRoutes(app, parts, rowChanges, demo);
 }
 
-/** Demo users are no admins, so that row level security judges them; what an admin would do is done for them here. */
+/**
+ * Demo users are not admins, so that row level security applies to them. These routes do for them what needs
+ * an admin.
+ */
 function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangeParts, demo: Demo): void {
   const admit = (identity: Identity) => requireRate(parts.messageRate, identity.limitedAs, parts.clock());
   app.post(
@@ -71,7 +75,7 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
       return { ...answer, visibility: tableOid === undefined ? [] : await rowChanges.tiers(tableOid) };
     },
   );
-  // A demo user follows the table for all: who came first owns the subscription, and the others see it here.
+  // The first demo user owns the subscription; this route shows it to the others too.
   app.get(
     '/demo/channels/:name/subscriptions',
     { schema: { hide: true, params: ChannelParams }, config: { access: { channel: 'read' } } },
@@ -82,7 +86,9 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
         .filter(({ channelName }) => channelName === name)
         .filter(({ filter }) => filter.table === EXAMPLE.table && filter.schema === EXAMPLE.schema);
       const identity = userOf(request);
-      return { subscriptions: shown.map((subscription) => listedFor(identity, subscription, parts)) };
+      return {
+        subscriptions: shown.map((subscription) => listedSubscription(identity, subscription, parts)),
+      };
     },
   );
   app.post(
@@ -91,8 +97,8 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
     async (request) => {
       const identity = userOf(request);
       admit(identity);
-      // The column is a uuid, and so are demo users; a pasted token may be of anybody.
-      if (!UUID.test(identity.userId)) throw invalid('user_id', 'of the token is not a UUID');
+      // The column is a uuid, like the ids of demo users; a pasted token can have any user id.
+      if (!UUID.test(identity.userId)) throw invalid('user_id', 'must be a UUID in the token');
       const { content } = request.body as Static<typeof NewExample>;
       await demo.insertMessage(identity.userId, content);
       return { message: 'row inserted successfully' };

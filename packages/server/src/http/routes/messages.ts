@@ -10,25 +10,29 @@ import { Broadcasted, ChannelParams, ChannelPresence, Done, NewMessage, NewPrese
 export interface MessageRouteParts {
   readonly broadcaster: Broadcaster;
   readonly presence: PresenceTracker;
-  /** Messages per user, over WebSocket and HTTP together. */
+  /** Limits messages per user, of WebSocket and HTTP together. */
   readonly messageRate: KeyedRateLimiter;
   readonly clock: Clock;
 }
 
-/** Publishing to a channel, and presence in it. */
-export function messageRoutes(
-  app: App,
-  { broadcaster, presence, messageRate, clock }: MessageRouteParts,
-): void {
-  const broadcast = {
+/** Publishing to a channel, and its presence list. */
+export function messageRoutes(app: App, parts: MessageRouteParts): void {
+  broadcastMessage(app, parts);
+  showPresence(app, parts);
+  updatePresence(app, parts);
+}
+
+function broadcastMessage(app: App, parts: MessageRouteParts): void {
+  const { broadcaster, presence, messageRate, clock } = parts;
+  const facts = {
     access: { channel: 'write' },
     tag: 'Messages',
     summary: 'Broadcast a message to a channel',
-    description: 'All members get it with the type that it is posted with (`message` when it names none).',
+    description: 'All members receive it with the given `type` (`message` if it is missing).',
   } as const;
   app.post(
     '/realtime/channels/:name/broadcast',
-    route(broadcast, { params: ChannelParams, body: NewMessage }, { 200: Broadcasted }),
+    route(facts, { params: ChannelParams, body: NewMessage }, { 200: Broadcasted }),
     async (request) => {
       const channel = channelOf(request);
       const identity = callerOf(request);
@@ -40,11 +44,17 @@ export function messageRoutes(
       return { message: 'message broadcasted successfully', id };
     },
   );
+}
 
-  const listing = { access: { channel: 'read' }, tag: 'Presence', summary: 'Who is in a channel' } as const;
+function showPresence(app: App, { presence }: MessageRouteParts): void {
+  const facts = {
+    access: { channel: 'read' },
+    tag: 'Presence',
+    summary: 'Show the presence list of a channel',
+  } as const;
   app.get(
     '/realtime/channels/:name/presence',
-    route(listing, { params: ChannelParams }, { 200: ChannelPresence }),
+    route(facts, { params: ChannelParams }, { 200: ChannelPresence }),
     async (request) => {
       const channel = channelOf(request);
       const { users } = channel.audience;
@@ -56,17 +66,20 @@ export function messageRoutes(
       };
     },
   );
+}
 
-  const update = {
+function updatePresence(app: App, parts: MessageRouteParts): void {
+  const { broadcaster, presence, messageRate, clock } = parts;
+  const facts = {
     access: { channel: 'write' },
     tag: 'Presence',
     summary: 'Update your presence in a channel',
     description:
-      'Needs a token also where the channel does not require one. The state is merged key by key; `null` removes a key. A user without a connection stays listed for the connection timeout, renewed by each call.',
+      'Always needs the token of a user. The state is merged key by key; `null` removes a key. A user without a connection stays listed for REALTIME_CONNECTION_TIMEOUT after the last call.',
   } as const;
   app.post(
     '/realtime/channels/:name/presence',
-    route(update, { params: ChannelParams, body: NewPresence }, { 200: Done }),
+    route(facts, { params: ChannelParams, body: NewPresence }, { 200: Done }),
     async (request) => {
       const channel = channelOf(request);
       const identity = userOf(request);

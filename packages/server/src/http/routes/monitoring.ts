@@ -10,7 +10,7 @@ import { summaryOf } from './channels.js';
 
 /** The state of each part, for `/readyz`. */
 export interface Readiness {
-  /** False while nobody can join: the channels are not loaded yet, or the server is stopping. */
+  /** Whether clients can join: false until the channels are loaded, and while the server stops. */
   readonly ready: boolean;
   readonly parts: Readonly<Record<string, { readonly status: string; readonly reason?: string }>>;
 }
@@ -20,24 +20,29 @@ export interface MonitoringRouteParts {
   readonly connections: ConnectionRegistry;
   readonly presence: PresenceTracker;
   readonly metrics: Metrics | undefined;
-  /** Undefined where row changes are not streamed. */
+  /** Undefined if row changes are turned off. */
   readonly database: (() => DatabaseStats) | undefined;
   readonly readiness: () => Readiness;
 }
 
-/** How many users and channels the maps of the statistics name. */
-const LARGEST = 100;
+/** The maps of the statistics contain at most this number of users and channels: the largest. */
+const MAX_LISTED = 100;
 
 /** Statistics, metrics and health. */
 export function monitoringRoutes(app: App, parts: MonitoringRouteParts): void {
-  const { channels, connections, presence, metrics, database, readiness } = parts;
+  showStatistics(app, parts);
+  exportMetrics(app, parts);
+  checkLiveness(app);
+  checkReadiness(app, parts);
+}
 
-  const statistics = {
+function showStatistics(app: App, { channels, connections, presence, database }: MonitoringRouteParts): void {
+  const facts = {
     access: 'server-admin',
     tag: 'Monitoring',
-    summary: 'Statistics of the server',
+    summary: 'Show the statistics of the server',
   } as const;
-  app.get('/realtime/stats', route(statistics, {}, { 200: SystemStats }), async () => {
+  app.get('/realtime/stats', route(facts, {}, { 200: SystemStats }), async () => {
     const summaries = channels.list().map((channel) => summaryOf(channel, presence));
     return {
       total_channels: summaries.length,
@@ -52,35 +57,40 @@ export function monitoringRoutes(app: App, parts: MonitoringRouteParts): void {
       ...(database === undefined ? {} : { database: database() }),
     };
   });
+}
 
-  const scrape = {
+function exportMetrics(app: App, { metrics }: MonitoringRouteParts): void {
+  const facts = {
     access: 'server-admin',
     tag: 'Monitoring',
-    summary: 'Metrics for Prometheus',
+    summary: 'Export metrics for Prometheus',
   } as const;
-  app.get('/metrics', route(scrape, {}, { 200: Type.String() }), async (_request, reply) => {
+  app.get('/metrics', route(facts, {}, { 200: Type.String() }), async (_request, reply) => {
     if (metrics === undefined)
       throw new ProtocolError('FEATURE_DISABLED', { fields: { feature: 'metrics' } });
     return reply.type(metrics.contentType).send(await metrics.text());
   });
+}
 
-  const health = { access: 'public', tag: 'Monitoring', summary: 'Whether the process lives' } as const;
-  app.get('/healthz', route(health, {}, { 200: Type.Object({ status: Type.String() }) }), async () => ({
-    status: 'ok',
-  }));
+function checkLiveness(app: App): void {
+  const facts = { access: 'public', tag: 'Monitoring', summary: 'Check whether the process runs' } as const;
+  const Alive = Type.Object({ status: Type.String() });
+  app.get('/healthz', route(facts, {}, { 200: Alive }), async () => ({ status: 'ok' }));
+}
 
+function checkReadiness(app: App, { readiness }: MonitoringRouteParts): void {
   const State = Type.Object({ status: Type.String(), reason: Type.Optional(Type.String()) });
   const Ready = Type.Object({ status: Type.String(), parts: Type.Record(Type.String(), State) });
-  const readyz = {
+  const facts = {
     access: 'public',
     tag: 'Monitoring',
-    summary: 'Whether clients can join, with the state of each part',
+    summary: 'Check whether clients can join, and show the state of each part',
     description:
-      '503 until the channels are loaded, and while the server stops. A database that is lost later shows here too, but chat goes on.',
+      'Answers 503 until the channels are loaded, and while the server stops. If the database is lost later, its part says so and the status stays 200: channels work without it.',
   } as const;
-  app.get('/readyz', route(readyz, {}, { 200: Ready, 503: Ready }), async (_request, reply) => {
-    const { ready, parts: states } = readiness();
-    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', parts: states });
+  app.get('/readyz', route(facts, {}, { 200: Ready, 503: Ready }), async (_request, reply) => {
+    const { ready, parts } = readiness();
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', parts });
   });
 }
 
@@ -90,5 +100,5 @@ function sum(numbers: readonly number[]): number {
 
 function largest(counts: Iterable<readonly [string, number]>): Record<string, number> {
   const sorted = [...counts].sort(([, a], [, b]) => b - a);
-  return Object.fromEntries(sorted.slice(0, LARGEST));
+  return Object.fromEntries(sorted.slice(0, MAX_LISTED));
 }

@@ -6,34 +6,41 @@ import { ChannelParams, Failure } from '../schemas.js';
 
 const HandshakeQuery = Type.Object({
   token: Type.Optional(
-    Type.String({ description: 'a token; or Authorization, or the sub-protocol bearer.<token>' }),
+    Type.String({
+      description: 'Token. It can also be in Authorization or in the sub-protocol bearer.<token>.',
+    }),
   ),
   echo: Type.Optional(
-    Type.Union([Type.Literal('true'), Type.Literal('false')], { description: 'false: not my own messages' }),
+    Type.Union([Type.Literal('true'), Type.Literal('false')], {
+      description: 'Whether the client receives its own messages. Default: true.',
+    }),
   ),
   presence: Type.Optional(
     Type.Union(
       PRESENCE_MODES.map((mode) => Type.Literal(mode)),
-      { description: 'how presence is told: one message each, merged ones, or none' },
+      { description: 'Presence messages: one per change (each, the default), merged ones (diff), or none.' },
     ),
   ),
 });
 
-/** The WebSocket endpoint as OpenAPI shows it. Upgrades go past the router (upgrade.ts); what comes here is none. */
+/**
+ * Documents the WebSocket endpoint in OpenAPI. Handshakes do not pass the router (upgrade.ts): a request that
+ * arrives here is not a handshake.
+ */
 export function webSocketRoute(app: App): void {
   const facts = {
     access: 'public',
     tag: 'Messages',
     summary: 'Connect to a channel by WebSocket',
-    description: 'A WebSocket handshake with a token. Answers 101, then messages as JSON text.',
+    description: 'Answers a WebSocket handshake with 101. Messages are JSON in text frames.',
   } as const;
   const { config, schema } = route(
     facts,
     { params: ChannelParams, querystring: HandshakeQuery },
-    { 101: Type.Null({ description: 'The connection is a WebSocket from here on' }), '4xx': Failure },
+    { 101: Type.Null({ description: 'The connection is now a WebSocket.' }), '4xx': Failure },
   );
   const handler = () => {
-    throw invalid('upgrade', 'this endpoint takes WebSocket handshakes');
+    throw invalid('upgrade', 'this endpoint accepts only WebSocket handshakes');
   };
   app.get('/realtime/channels/:name/ws', { config, schema, onRequest: handler }, handler);
 }

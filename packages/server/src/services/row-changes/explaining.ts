@@ -15,7 +15,7 @@ export interface ExplainingOptions {
   readonly epoch: () => string;
 }
 
-/** Explains why a user gets a row version; it uses the replays' session, so that live changes do not wait for it. */
+/** Constructs the explainer. It shares the session of replays, so that live changes do not wait for it. */
 export function createExplainer({
   database,
   visibility,

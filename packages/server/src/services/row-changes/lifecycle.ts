@@ -22,10 +22,10 @@ export interface RowChangeLifecycleParts {
   readonly log: Log;
 }
 
-/** How often partitions, tiers and the stale source are looked after, in ms. */
+/** Interval between maintenance of partitions, tiers and the stale source, in ms. */
 const MAINTENANCE_MS = 10_000;
 
-/** Starts and stops row changes, and keeps them up to date with tables and channels. */
+/** Starts and stops row changes, and applies changes of tables and channels to them. */
 export class RowChangeLifecycle {
   readonly #parts: RowChangeLifecycleParts;
   #maintenance: NodeJS.Timeout | undefined;
@@ -33,7 +33,7 @@ export class RowChangeLifecycle {
   constructor(parts: RowChangeLifecycleParts) {
     this.#parts = parts;
     const { visibility, subscriptions, stream, channels } = parts;
-    const onError = (error: unknown) => this.#failed(error);
+    const onError = (error: unknown) => this.#logFailure(error);
     const events = new TableEvents({
       authorizer: visibility.live,
       subscriptions: subscriptions.shared,
@@ -50,7 +50,7 @@ export class RowChangeLifecycle {
     });
   }
 
-  /** Reads what PostgreSQL keeps; called each time that the database becomes reachable. */
+  /** Loads tables, subscriptions and SQL messages. Called each time PostgreSQL becomes reachable. */
   async load(): Promise<void> {
     const { tables, shared } = this.#parts.subscriptions;
     await tables.load();
@@ -79,12 +79,12 @@ export class RowChangeLifecycle {
 
   #maintain(): void {
     const { tierCounts, subscriptions, cleanup } = this.#parts;
-    tierCounts.refresh().catch((error: unknown) => this.#failed(error));
-    subscriptions.tables.setPartitionIdentities().catch((error: unknown) => this.#failed(error));
+    tierCounts.refresh().catch((error: unknown) => this.#logFailure(error));
+    subscriptions.tables.setPartitionIdentities().catch((error: unknown) => this.#logFailure(error));
     void cleanup.retry();
   }
 
-  #failed(error: unknown): void {
-    this.#parts.log.warn({ err: error }, 'Maintenance of row changes failed; trying again later');
+  #logFailure(error: unknown): void {
+    this.#parts.log.warn({ err: error }, 'Maintenance of row changes failed; it will be retried');
   }
 }

@@ -5,12 +5,12 @@ import type { Settings } from '../../config/settings-table.js';
 import type { IdSource } from '../../lib/ids.js';
 import type { Log } from '../../lib/log.js';
 
-/** Bytes of the resume window that are kept in memory; the rest is in files. */
+/** Bytes of the resume window in memory; the rest is in files. */
 const MEMORY_BYTES = 64 * 1024 * 1024;
 const FILE_BYTES = 2 * 1024 ** 3;
 const FILE_NAME_LENGTH = 12;
 
-/** The resume window: the changes that a returning client can still be sent. */
+/** Constructs the resume window: the changes that can still be sent to a returning client. */
 export function createResumeWindow(
   settings: Pick<Settings, 'dataDir' | 'resumeWindowBytes'>,
   ids: IdSource,
@@ -20,7 +20,7 @@ export function createResumeWindow(
   const windowFile = new WindowFile(folder, ids.random(FILE_NAME_LENGTH));
   const resumeLog = new ResumeLog({
     maxBytes: MEMORY_BYTES,
-    // A transaction that is still being read may be larger than the window.
+    // The transaction that is being read can be larger than the window.
     maxFileBytes: Math.max(FILE_BYTES, 2 * settings.resumeWindowBytes),
     file: windowFile,
     log,

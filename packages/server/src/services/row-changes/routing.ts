@@ -17,12 +17,12 @@ export interface RoutingOptions {
   readonly visibility: Visibility;
   readonly subscriptions: Subscriptions;
   readonly messages: SqlMessages;
-  /** Returns undefined for a channel that does not exist any more. */
+  /** Returns undefined if the channel no longer exists. */
   readonly channel: (name: string) => Channel | undefined;
   readonly counters: Counters;
 }
 
-/** What decides who gets what, once for live changes and once for replays, which must not wait for each other. */
+/** Routers of live changes and of replays. There are two, so that neither waits for the other. */
 export type Routing = ReturnType<typeof createRouting>;
 
 export function createRouting(options: RoutingOptions) {

@@ -39,7 +39,7 @@ export interface RowChangeOptions {
   readonly log: Log;
 }
 
-/** Row changes as one part of the server: what routes and handlers use, and what starts and stops it. */
+/** The row changes of a server: the services that routes and handlers use, and their lifecycle. */
 export interface RowChanges {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
@@ -47,16 +47,16 @@ export interface RowChanges {
   readonly viewers: Viewers;
   readonly stream: RowChangeStream;
   readonly personal: PersonalChanges;
-  /** `logical` until it is decided. */
+  /** `logical` until the source is chosen. */
   readonly sourceKind: SourceKind;
-  /** How rows of a table are evaluated, for each role of subscribers. */
+  /** Returns how the policies of a table are evaluated, for each role of subscribers. */
   tiers(oid: number): Promise<readonly RoleTier[]>;
   explain(request: ExplainRequest): Promise<Explanation>;
   readonly lifecycle: RowChangeLifecycle;
   readonly status: RowChangeStatus;
 }
 
-/** Constructs the parts of row changes, from the source to the members, and connects them; starts nothing. */
+/** Constructs and connects the services of row changes, from the source to the members; starts nothing. */
 export function createRowChanges(options: RowChangeOptions): RowChanges {
   const { settings, database, channels, counters, clock, log } = options;
   const ids = new IdSource();

@@ -21,7 +21,10 @@ export interface SourceOptions {
 
 const EPOCH_LENGTH = 8;
 
-/** The names in PostgreSQL that the checks before streaming look at; the schema is known once the database was reached. */
+/**
+ * Returns the names in PostgreSQL that preflight checks need. The schema is known once PostgreSQL has been
+ * reached.
+ */
 export function preflightNames(settings: Settings, database: Pick<Database, 'schema'>): PreflightNames {
   return {
     slot: settings.replicationSlot,
@@ -32,7 +35,7 @@ export function preflightNames(settings: Settings, database: Pick<Database, 'sch
   };
 }
 
-/** The source of row changes, and the clean-up after the source that is not used. */
+/** Constructs the change source, and the clean-up of the stale one. */
 export function createSource(options: SourceOptions): { source: ChosenSource; cleanup: StaleSourceCleanup } {
   const { settings, database, choice, tables, ids, log } = options;
   const common = {

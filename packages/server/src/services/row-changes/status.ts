@@ -17,7 +17,7 @@ export interface RowChangeStatusParts {
   readonly tierCounts: Pick<TierCounts, 'list'>;
 }
 
-/** What metrics, statistics and `/readyz` report of row changes. */
+/** The state of row changes, for metrics, statistics and `/readyz`. */
 export class RowChangeStatus {
   readonly #parts: RowChangeStatusParts;
 
@@ -45,7 +45,7 @@ export class RowChangeStatus {
     };
   }
 
-  /** The state of the stream; a refused one with the numbers and titles of its findings. */
+  /** Returns the state of the stream. The reason of a refused one is the codes and titles of its findings. */
   readiness(): { status: string; reason?: string } {
     const { state } = this.#parts.stream.source;
     if (state.status === 'down') return { status: state.status, reason: state.reason };

@@ -31,10 +31,10 @@ export interface StreamOptions {
   readonly log: Log;
 }
 
-/** Bytes of changes that may wait for members before the source is paused. */
+/** Bytes of changes that may wait for members; beyond that the source is paused. */
 const CHANGE_LOG_BYTES = 64 * 1024 * 1024;
 
-/** The stream from the source to members, and what waits on its way. */
+/** The stream from the source to members, with its buffers. */
 type Stream = ReturnType<typeof createStream>;
 
 export function createStream(options: StreamOptions) {
@@ -90,7 +90,7 @@ export interface PersonalChangesOptions extends StreamOptions {
   readonly stream: Stream;
 }
 
-/** Row changes of single connections, which follow their snapshots on the same stream. */
+/** Constructs personal subscriptions. Their changes follow their snapshots on the same stream. */
 export function createPersonalChanges(options: PersonalChangesOptions): PersonalChanges {
   const { settings, database, visibility, subscriptions, stream, encoder, clock } = options;
   const { personal, preparation, counts } = subscriptions;

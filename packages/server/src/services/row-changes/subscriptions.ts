@@ -44,11 +44,11 @@ export function createSubscriptions(options: SubscriptionOptions) {
     tables,
     preparation,
     counts,
-    /** Those of channels. */
+    /** Subscriptions of channels. */
     shared,
-    /** Those of single connections. */
+    /** Subscriptions of single connections. */
     personal,
-    /** Whether a channel or a connection is subscribed to the table. */
+    /** Returns whether a channel or a connection is subscribed to the table. */
     isSubscribed: (oid: number) => shared.isSubscribed(oid) || personal.isSubscribed(oid),
   };
 }

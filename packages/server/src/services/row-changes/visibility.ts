@@ -31,7 +31,7 @@ export function createVisibility({ settings, database, sourceKind, clock, log }:
   return {
     viewers: new Viewers(dbRoles, settings.claimSettings),
     live,
-    /** For replays and explanations: it has a session of its own, so that live changes do not wait for them. */
+    /** For replays and explanations, with a session of its own, so that live changes do not wait for them. */
     replay: new PostgresAuthorizer(evaluation, live),
     errorLog,
     checkCondition: checkCondition.bind(undefined, database),

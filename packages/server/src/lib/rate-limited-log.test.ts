@@ -1,18 +1,18 @@
 import { expect, test } from 'vitest';
-import { LimitedLog } from './limited-log.js';
 import { silentLog } from './log.js';
+import { RateLimitedLog } from './rate-limited-log.js';
 
 function recorded() {
   const lines: [string, Record<string, unknown>][] = [];
   let now = 1_000;
-  const log = new LimitedLog<'one' | 'two'>(
+  const log = new RateLimitedLog<'one' | 'two'>(
     { ...silentLog, info: (fields, message) => void lines.push([message, fields]) },
     () => now,
   );
   return { lines, log, pass: (ms: number) => (now += ms) };
 }
 
-test('a cause is logged once in ten seconds, and its next line counts the suppressed ones', () => {
+test('a cause is logged once in ten seconds, and its next line has the number of suppressed ones', () => {
   const { lines, log, pass } = recorded();
   for (let n = 0; n < 5; n++) log.info('one', { n }, 'refused');
   pass(9_999);
@@ -28,7 +28,7 @@ test('a cause is logged once in ten seconds, and its next line counts the suppre
   ]);
 });
 
-test('causes are limited apart', () => {
+test('each cause has a limit of its own', () => {
   const { lines, log } = recorded();
   log.info('one', {}, 'first');
   log.info('two', {}, 'second');

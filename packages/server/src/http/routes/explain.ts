@@ -1,0 +1,36 @@
+import { type App, route } from '../route.js';
+import { ExplainRequestBody, ExplanationBody } from '../row-change-schemas.js';
+import { type ChangeRouteParts, requireRowChanges } from './row-change-parts.js';
+
+/** Explains why a user receives a row, or does not. */
+export function explainRoute(app: App, { channels, rowChanges }: ChangeRouteParts): void {
+  const facts = {
+    access: 'server-admin',
+    tag: 'Row changes',
+    summary: 'Explain why a user receives a row, or does not',
+    description:
+      'Takes a subscription, or a table and a condition; the claims of the user; and a row: `key` for a row in the table, `row` for any row, or `at` for a change of the resume window (the cursor of its message). Uses the present privileges and policies.',
+  } as const;
+  app.post(
+    '/realtime/explain',
+    route(facts, { body: ExplainRequestBody }, { 200: ExplanationBody }),
+    async (request) => {
+      const changes = requireRowChanges(rowChanges);
+      const { subscription_id: id, ...asked } = request.body;
+      const report = id === undefined ? undefined : changes.reports.report(id);
+      const explanation = await changes.explain({
+        schema: 'public',
+        ...asked,
+        ...report?.subscription.filter,
+      });
+      if (report === undefined) return explanation;
+      const { subscription, owner } = report;
+      const userId = explanation.user_id;
+      const listening =
+        owner === undefined
+          ? (channels.find(subscription.channelName)?.audience.connectionsOf(userId) ?? 0)
+          : Number(owner.userId === userId);
+      return { ...explanation, listening };
+    },
+  );
+}
