@@ -19,7 +19,7 @@ export class RefusalLog {
   }
 
   /** Logs a refused token or origin, and ignores any other error. */
-  refused(error: unknown, { address, channel }: RefusedRequest): void {
+  report(error: unknown, { address, channel }: RefusedRequest): void {
     const request = { address, ...(channel === undefined ? {} : { channel }) };
     if (error instanceof TokenRefusal) {
       const { reason, logMessage } = error;

@@ -66,7 +66,7 @@ export function refresh(parts: RefreshParts): Verb {
         details: 'The token is of another user',
       });
     } catch (error) {
-      refusalLog.refused(error, { address: session.address, channel: channel.name });
+      refusalLog.report(error, { address: session.address, channel: channel.name });
       throw error;
     }
   }

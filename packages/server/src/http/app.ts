@@ -154,7 +154,7 @@ function answerErrors(app: App, parts: HttpParts): void {
   app.setErrorHandler(async (thrown, request, reply) => {
     const error = protocolErrorOf(thrown, parts.maxBodyBytes);
     const address = clientAddress(request.raw, parts.trustedProxies);
-    parts.refusalLog.refused(error, { address, channel: channelNameOf(request) });
+    parts.refusalLog.report(error, { address, channel: channelNameOf(request) });
     if (error.code === 'INTERNAL') {
       parts.log.error({ err: thrown, route: request.routeOptions.url }, 'Request failed');
     }

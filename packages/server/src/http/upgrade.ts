@@ -83,7 +83,7 @@ export class UpgradeHandler {
       const address = clientAddress(request, this.#parts.trustedProxies);
       const handshake = this.#check(request, address);
       if (handshake instanceof ProtocolError) {
-        this.#parts.refusalLog.refused(handshake, { address });
+        this.#parts.refusalLog.report(handshake, { address });
         this.#answer(request, socket, handshake);
       } else await this.#admit(request, socket, head, handshake, address);
     } finally {
@@ -133,7 +133,7 @@ export class UpgradeHandler {
       });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      this.#parts.refusalLog.refused(error, { address, channel: name });
+      this.#parts.refusalLog.report(error, { address, channel: name });
       this.#refuse(request, socket, head, error, { credential: token ?? '', address });
     }
   }

@@ -12,7 +12,7 @@ import type { TimerWheel } from '../lib/timer-wheel.js';
 import { Counters } from '../metrics/counters.js';
 import type { Metrics } from '../metrics/metrics.js';
 import { Database } from '../postgres/connection/database.js';
-import { createHttp } from './http.js';
+import { createHttp } from './http-server.js';
 import { createMessaging } from './messaging.js';
 import { createMetrics, type Lifecycle, PostgresVersion } from './monitoring.js';
 import type { RowChangeLifecycle } from './row-changes/lifecycle.js';
