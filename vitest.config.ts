@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 const filesWith = (suffix: string) => [
@@ -21,8 +22,8 @@ export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'] } },
   test: {
-    // Use every core: most tests wait for a server, a browser or a database rather than compute.
-    maxWorkers: '100%',
+    // One worker more than cores: most tests wait for a server, a browser or a database rather than compute.
+    maxWorkers: availableParallelism() + 1,
     // Modules have no state, so the files of one worker share their imports instead of each loading the
     // server.
     isolate: false,

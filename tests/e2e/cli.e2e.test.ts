@@ -239,7 +239,7 @@ describe('an invalid setting or argument prints one line and exits with 2', () =
       'two keys for tokens at once',
       ['start'],
       { REALTIME_JWT_SECRET: SECRET, REALTIME_JWKS_URL: 'https://x.example' },
-      /set only that one/,
+      /Set only the one that verifies tokens/,
     ],
     ['a secret that is too short', ['start'], { REALTIME_JWT_SECRET: 'tooshort' }, /at least 16 bytes/],
     [

@@ -1,6 +1,6 @@
 import { silentLog } from '../../packages/server/src/lib/log.js';
 import { Database } from '../../packages/server/src/postgres/connection/database.js';
-import { ensureSubscriberRole } from '../../packages/server/src/postgres/preflight/subscriber-role.js';
+import { ensureSubscriberRole } from '../../packages/server/src/postgres/migrations/subscriber-role.js';
 
 /**
  * Connects the server's `Database` to a test database and creates the role under which policies are

@@ -1,6 +1,6 @@
 import { decodeProtectedHeader, errors } from 'jose';
 import { formatDuration } from '../lib/duration.js';
-import { quoted } from '../lib/quoted.js';
+import { quotedText } from '../lib/quoted-text.js';
 import { TokenRefusal } from './token-refusal.js';
 
 /** The verifier's settings, as log messages name them. */
@@ -98,12 +98,12 @@ function isoTime(seconds: number | undefined): string {
 
 function claimText(value: unknown): string {
   if (value === undefined) return '(none)';
-  return quoted(typeof value === 'string' ? value : (JSON.stringify(value) ?? ''));
+  return quotedText(typeof value === 'string' ? value : (JSON.stringify(value) ?? ''));
 }
 
 function algorithmOf(token: string): string {
   try {
-    return quoted(String(decodeProtectedHeader(token).alg));
+    return quotedText(String(decodeProtectedHeader(token).alg));
   } catch {
     return 'an unknown algorithm';
   }

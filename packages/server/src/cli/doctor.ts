@@ -1,8 +1,9 @@
-import { findPolicyErrors } from '../changes/explaining/policy-errors.js';
+import { findFailingPolicies } from '../changes/explaining/failing-policies.js';
 import { type RoleTier, tiersOf } from '../changes/explaining/tiers.js';
 import { PostgresAuthorizer } from '../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Settings } from '../config/settings-table.js';
 import type { Database } from '../postgres/connection/database.js';
+import { ensureSubscriberRole } from '../postgres/migrations/subscriber-role.js';
 import {
   findingsOf,
   logicalDecodingObstacle,
@@ -10,7 +11,6 @@ import {
   triggerFindingsOf,
 } from '../postgres/preflight/preflight.js';
 import { preflightFacts } from '../postgres/preflight/preflight-facts.js';
-import { ensureSubscriberRole } from '../postgres/preflight/subscriber-role.js';
 import type { Finding } from '../postgres/source/change-source.js';
 import type { Command } from './command.js';
 import { parseArguments } from './parse-arguments.js';
@@ -64,7 +64,7 @@ function inspectDatabase(settings: Settings): Promise<Inspection> {
     const facts = await preflightFacts(database, names);
     const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock: Date.now });
     const tables = await tablesOf(database, authorizer, settings);
-    const policyErrors = await findPolicyErrors(
+    const policyErrors = await findFailingPolicies(
       database,
       authorizer,
       facts.reachability,

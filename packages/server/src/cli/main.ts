@@ -1,4 +1,4 @@
-import { closeMatch } from '../lib/nearest.js';
+import { closeMatch } from '../lib/nearest-word.js';
 import { programName } from '../lib/program-name.js';
 import { StartupError } from '../lib/startup-error.js';
 import { serverVersion } from '../version.js';

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { settingFlags } from '../config/describe-settings.js';
 import { type LoadedSettings, loadSettings, readEnvFile } from '../config/load-settings.js';
-import { closeMatch } from '../lib/nearest.js';
+import { closeMatch } from '../lib/nearest-word.js';
 import { StartupError } from '../lib/startup-error.js';
 
 interface ParsedArguments {

@@ -1,4 +1,4 @@
-import { closeMatch } from '../lib/nearest.js';
+import { closeMatch } from '../lib/nearest-word.js';
 import { StartupError } from '../lib/startup-error.js';
 import type { Database } from '../postgres/connection/database.js';
 import type { Command } from './command.js';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
-import { quoted } from '../lib/quoted.js';
+import { quotedText } from '../lib/quoted-text.js';
 import { StartupError } from '../lib/startup-error.js';
 import { checkConsistency } from './cross-checks.js';
 import { readSecretFile } from './secret-file.js';
@@ -115,9 +115,9 @@ function parseGiven(row: SettingRow, { text, origin, mustBe }: Given): unknown {
   const parsed = row.type.parse(text);
   if (parsed.ok) return parsed.value;
   if (origin === 'environment' && isServiceLink(row.env, text) && parsed.offending !== undefined) {
-    throw settingError(`${row.env} is ${quoted(text)}. ${SERVICE_LINK_ADVICE}`);
+    throw settingError(`${row.env} is ${quotedText(text)}. ${SERVICE_LINK_ADVICE}`);
   }
-  const not = parsed.offending === undefined ? '' : `, not ${quoted(parsed.offending)}`;
+  const not = parsed.offending === undefined ? '' : `, not ${quotedText(parsed.offending)}`;
   throw settingError(`${mustBe} ${row.type.expects}${not}.`);
 }
 

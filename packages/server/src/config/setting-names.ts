@@ -1,4 +1,4 @@
-import { isClose, type Near, nearest } from '../lib/nearest.js';
+import { isClose, type Near, nearest } from '../lib/nearest-word.js';
 import { ENV_PREFIX, flagOf, withoutPrefix } from './setting.js';
 import { isServiceLink, SERVICE_LINK_ADVICE, settingError } from './setting-error.js';
 import type { SettingSources } from './setting-sources.js';

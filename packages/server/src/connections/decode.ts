@@ -2,7 +2,7 @@ import { type ClientMessage, LIMITS, ProtocolError } from '@goforward/realtime-p
 import { ClientMessage as ClientMessageSchema } from '@goforward/realtime-protocol/schemas';
 import { Compile } from 'typebox/compile';
 import { JsonError, parseJson } from '../lib/json.js';
-import { firstProblem } from '../lib/problem.js';
+import { firstProblem } from '../lib/schema-problem.js';
 
 const validator = Compile(ClientMessageSchema);
 const refValidator = Compile(ClientMessageSchema.properties.ref);

@@ -3,7 +3,7 @@ import { ChangeSubscription, ChangeUnsubscription } from '@goforward/realtime-pr
 import { Compile } from 'typebox/compile';
 import { FILTER_EVENTS } from '../changes/model/change-filter.js';
 import type { PersonalChanges } from '../changes/stream/personal-changes.js';
-import { invalidPayload, requireEvent } from './request-shape.js';
+import { invalidPayload, requireEvent } from './payload-checks.js';
 import type { Verb } from './verb.js';
 
 const subscription = Compile(ChangeSubscription);

@@ -11,7 +11,7 @@ import type { Subscriber } from '../channels/subscriber.js';
 import type { Session } from '../connections/session.js';
 import { SerialExecutor } from '../lib/serial-executor.js';
 import type { PresenceTracker } from '../presence/presence-tracker.js';
-import { invalidPayload, requireEvent } from './request-shape.js';
+import { invalidPayload, requireEvent } from './payload-checks.js';
 import type { Verb } from './verb.js';
 
 export interface RefreshParts {

@@ -5,7 +5,7 @@ import fastify, { type FastifyReply } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { RefusalLog } from '../auth/refusal-log.js';
 import type { Log } from '../lib/log.js';
-import { firstProblem } from '../lib/problem.js';
+import { firstProblem } from '../lib/schema-problem.js';
 import type { Metrics } from '../metrics/metrics.js';
 import { type AccessParts, channelNameOf, guardRoutes } from './access.js';
 import { collectMethods } from './allowed-methods.js';
@@ -25,8 +25,8 @@ import { type MonitoringRouteParts, monitoringRoutes } from './routes/monitoring
 import type { ChangeRouteParts } from './routes/row-change-parts.js';
 import { subscriptionRoutes } from './routes/subscriptions.js';
 import { tableRoutes } from './routes/tables.js';
-import { webSocketRoute } from './routes/websocket.js';
-import { UpgradeRequest } from './upgrade-request.js';
+import { webSocketRoute } from './routes/websocket-documentation.js';
+import { UpgradeRequest } from './websocket-only-request.js';
 
 export interface HttpParts
   extends AccessParts,

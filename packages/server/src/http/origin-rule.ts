@@ -1,6 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { isLoopbackHost } from '../lib/ip-range.js';
-import { quoted } from '../lib/quoted.js';
+import { quotedText } from '../lib/quoted-text.js';
 import { parseUrl } from '../lib/url.js';
 
 /** Hosts that an unconfigured server accepts. Any other host reached this machine by DNS rebinding. */
@@ -29,7 +29,7 @@ export class OriginRule {
     }
     if (origin === undefined || this.#allows(origin, host)) return;
     throw new ProtocolError('ORIGIN_NOT_ALLOWED', {
-      details: `The origin ${quoted(origin)} is not in REALTIME_ALLOWED_ORIGINS`,
+      details: `The origin ${quotedText(origin)} is not in REALTIME_ALLOWED_ORIGINS`,
     });
   }
 

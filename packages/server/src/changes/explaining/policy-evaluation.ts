@@ -4,7 +4,7 @@ import type { Sql } from '../../postgres/sql/sql.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
 import { settingsStatement, type Viewer } from '../model/viewer.js';
-import { rowArrayLiteral } from '../values/row-literal.js';
+import { rowArrayLiteral } from '../values/row-array-literal.js';
 import type { EvaluationError } from '../visibility/authorizer.js';
 import type { Policy } from '../visibility/role-privileges.js';
 

@@ -1,7 +1,7 @@
 import type { TableFacts } from '../model/table-facts.js';
 import { DEFAULT_DB_ROLE } from '../model/viewer.js';
 import type { Authorizer } from '../visibility/authorizer.js';
-import { candidateKeys } from '../visibility/compiling/candidate-keys.js';
+import { lookupKeys } from '../visibility/compiling/lookup-keys.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
 /**
@@ -41,7 +41,7 @@ export function tierOf(facts: TableFacts, privileges: RolePrivileges): Omit<Role
   if (privileges.rows === 'none') return { tier: 'CLOSED', reason: 'no policy lets a row pass' };
   if (privileges.rows === 'all') return { tier: 'OPEN', reason: 'row level security does not apply' };
   if ('reason' in policyCompilation) return { tier: 'POSTGRES', reason: policyCompilation.reason };
-  const keys = candidateKeys(policyCompilation.compiled.predicate);
+  const keys = lookupKeys(policyCompilation.compiled.predicate);
   if (keys === undefined) return { tier: 'COMPILED', reason: 'no column must equal a value of the user' };
   const columns = keys.flatMap((key) =>
     key.kind === 'equal' ? [facts.columns[key.column.columnIndex]?.name] : [],

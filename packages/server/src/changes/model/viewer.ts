@@ -1,9 +1,10 @@
 import type { Identity } from '../../auth/identity.js';
 import type { ClaimSetting } from '../../config/claim-setting-type.js';
+import { SUBSCRIBER_ROLE } from '../../postgres/migrations/subscriber-role.js';
 import { claimText } from './claim-text.js';
 
 /** The database role of a viewer whose token selects no other. */
-export const DEFAULT_DB_ROLE = 'realtime_subscriber';
+export const DEFAULT_DB_ROLE = SUBSCRIBER_ROLE;
 
 /**
  * The context in which row level security is evaluated: the database role and the settings that a SELECT of

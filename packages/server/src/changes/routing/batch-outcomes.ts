@@ -2,8 +2,8 @@ import type { ChangeOutcomes, EventCounts, Outcome } from '../subscriptions/chan
 import type { Subscription } from '../subscriptions/subscription.js';
 import { type FilterMatches, isSubscribedTo } from './filter-matches.js';
 import type { DeliveredChanges } from './message-list-builder.js';
+import type { SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import { type DecodedChange, eventOf, type TableBatch } from './table-batch.js';
-import type { SubscriptionEntry, TableSubscriptions } from './table-subscriptions.js';
 
 /** The reason why no member of a target gets a matching change. */
 export type UndeliveredReason = Extract<Outcome, 'policy' | 'privilege' | 'unheard'>;
@@ -39,7 +39,7 @@ export class BatchOutcomes {
   /** Counts the changes of one table. `matches` must be allowed to read all columns. */
   add(
     tableBatch: TableBatch,
-    subscriptions: TableSubscriptions,
+    subscriptions: SubscriptionIndex,
     matches: FilterMatches,
     undeliveredReasonOf: (entry: SubscriptionEntry) => UndeliveredReason,
   ): void {

@@ -14,15 +14,15 @@ import type { ChangeEncoder } from './change-encoder.js';
 import { ChangeFrames } from './change-frames.js';
 import { FilterMatches, isSubscribedTo } from './filter-matches.js';
 import { GroupDeliveries, type GroupDelivery } from './group-deliveries.js';
-import { IndexedSubscriptions } from './indexed-subscriptions.js';
 import { type DeliveredChanges, MessageListBuilder } from './message-list-builder.js';
 import type { Recipients, TableRecipients } from './recipients.js';
 import type { EvaluateParameters, RoleRecipients } from './role-recipients.js';
 import { RowVisibility } from './row-visibility.js';
+import type { SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
+import { SubscriptionIndexes } from './subscription-indexes.js';
 import type { TableBatch } from './table-batch.js';
 import type { TableLayout } from './table-layout.js';
 import type { TableLayouts } from './table-layouts.js';
-import type { SubscriptionEntry, TableSubscriptions } from './table-subscriptions.js';
 
 /** Counts evaluated rows, filtered changes and errors; read when metrics are scraped. */
 interface RoutingCounters {
@@ -68,11 +68,11 @@ interface BatchResult {
  */
 export class BatchRouter {
   readonly #parts: BatchRouterParts;
-  readonly #subscriptions: IndexedSubscriptions;
+  readonly #subscriptions: SubscriptionIndexes;
 
   constructor(parts: BatchRouterParts) {
     this.#parts = parts;
-    this.#subscriptions = new IndexedSubscriptions(parts);
+    this.#subscriptions = new SubscriptionIndexes(parts);
   }
 
   /** Returns the messages of each recipient group. Throws StaleFacts if the catalog has changed meanwhile. */
@@ -199,7 +199,7 @@ export class BatchRouter {
    */
   async #evaluateConditions(
     tableBatch: TableBatch,
-    subscriptions: TableSubscriptions,
+    subscriptions: SubscriptionIndex,
     tableRecipients: TableRecipients,
     { deliveries, outcomes }: BatchResult,
   ): Promise<ReadonlyMap<string, EvaluationResult>> {
@@ -315,7 +315,7 @@ function distinctXids(changes: readonly StreamedChange[]): number[] {
  */
 function deliverToAll(
   tableBatch: TableBatch,
-  subscriptions: TableSubscriptions,
+  subscriptions: SubscriptionIndex,
   matches: FilterMatches,
   recipients: RoleRecipients,
   privileges: RolePrivileges,

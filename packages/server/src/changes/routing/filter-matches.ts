@@ -1,8 +1,8 @@
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { EvaluationResult } from '../visibility/authorizer.js';
+import type { SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import { type DecodedChange, eventOf, NO_ROW, type TableBatch } from './table-batch.js';
-import type { SubscriptionEntry, TableSubscriptions } from './table-subscriptions.js';
 
 /** A change that some subscription of a recipient group matches. Row visibility is not considered yet. */
 export interface ChangeMatch {
@@ -36,7 +36,7 @@ export function isSubscribedTo({ filter, snapshot }: Subscription, change: Decod
  */
 export class FilterMatches {
   readonly #tableBatch: TableBatch;
-  readonly #subscriptions: TableSubscriptions;
+  readonly #subscriptions: SubscriptionIndex;
   /** The results of the conditions that PostgreSQL evaluated, by their SQL. */
   readonly #conditionResults: ReadonlyMap<string, EvaluationResult>;
   /** The names of the columns that the role is allowed to read. */
@@ -52,7 +52,7 @@ export class FilterMatches {
 
   constructor(
     tableBatch: TableBatch,
-    subscriptions: TableSubscriptions,
+    subscriptions: SubscriptionIndex,
     conditionResults: ReadonlyMap<string, EvaluationResult>,
     columns: ReadonlySet<string>,
   ) {

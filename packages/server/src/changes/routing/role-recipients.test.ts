@@ -5,7 +5,7 @@ import { RowSnapshot } from '../model/row-snapshot.js';
 import type { ViewerParameters } from '../visibility/authorizer.js';
 import type { Compiled } from '../visibility/compiling/compiled-expression.js';
 import { listOf, TypedRow } from '../visibility/compiling/predicate.js';
-import { familyOf } from '../visibility/compiling/typed-values.js';
+import { familyOf } from '../visibility/compiling/type-families.js';
 import { RoleRecipients } from './role-recipients.js';
 import type { TableBatch } from './table-batch.js';
 

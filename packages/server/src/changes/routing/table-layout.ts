@@ -1,7 +1,7 @@
 import type { WalRelation } from '../../postgres/source/change-source.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
-import { RecordWriter } from '../values/record-writer.js';
+import { JsonRecordWriter } from '../values/json-record-writer.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
@@ -10,7 +10,7 @@ export interface ColumnSelection {
   /** Equal for equal selections. */
   readonly key: string;
   readonly indexes: readonly number[];
-  readonly writer: RecordWriter;
+  readonly writer: JsonRecordWriter;
 }
 
 /**
@@ -72,7 +72,11 @@ export class TableLayout {
     const key = indexes.join();
     let selection = this.#selections.get(key);
     if (selection === undefined) {
-      selection = { key, indexes, writer: new RecordWriter(this.relation.columns, indexes, this.#formats) };
+      selection = {
+        key,
+        indexes,
+        writer: new JsonRecordWriter(this.relation.columns, indexes, this.#formats),
+      };
       this.#selections.set(key, selection);
     }
     return selection;

@@ -10,13 +10,13 @@ import type { RowSnapshot } from '../model/row-snapshot.js';
 import type { Viewer, Viewers } from '../model/viewer.js';
 import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
-import type { SubscriptionPreparation } from '../subscriptions/subscription-preparation.js';
+import type { SubscriptionCheck } from '../subscriptions/subscription-check.js';
 import type { Authorizer, Condition } from '../visibility/authorizer.js';
 import type { SnapshotReader, TableSnapshot } from './snapshot-reader.js';
 
 export interface PersonalChangesParts {
   readonly subscriptions: PersonalSubscriptions;
-  readonly preparation: SubscriptionPreparation;
+  readonly preparation: SubscriptionCheck;
   readonly counts: ChangeCounts;
   readonly authorizer: Pick<Authorizer, 'facts' | 'privileges'>;
   readonly viewers: Viewers;
@@ -76,7 +76,7 @@ export class PersonalChanges {
       const { id, filter } = subscription;
       if (subscription.role === role) continue;
       try {
-        const { tableOid, condition } = await preparation.forSubscriber(filter, {
+        const { tableOid, condition } = await preparation.checkNew(filter, {
           role,
           isServerAdmin: false,
         });
@@ -108,7 +108,7 @@ export class PersonalChanges {
     { filter, snapshot }: PersonalRequest,
   ): Promise<string | undefined> {
     const { subscriptions, preparation, viewers } = this.#parts;
-    const { tableOid, condition } = await preparation.forSubscriber(filter, {
+    const { tableOid, condition } = await preparation.checkNew(filter, {
       role: viewer.role,
       isServerAdmin: false,
     });

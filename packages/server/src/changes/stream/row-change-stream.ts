@@ -6,10 +6,10 @@ import type { Log } from '../../lib/log.js';
 import type { ChangeSource, SinkMemo } from '../../postgres/source/change-source.js';
 import type { Delivery } from '../delivery/delivery.js';
 import type { MemberFeeds } from '../delivery/member-feeds.js';
-import { MemberPositions } from '../delivery/member-positions.js';
+import { StartPositions } from '../delivery/start-positions.js';
 import type { ChangeBatch, EpochStart, StreamEvent } from '../log/change-batch.js';
 import type { ChangeLog } from '../log/change-log.js';
-import { forgottenOf, memoOf } from '../log/forgotten-memo.js';
+import { forgottenOf, memoOf } from '../log/forgotten-positions.js';
 import { MESSAGES_OID } from '../log/packed-changes.js';
 import type { ResumeLog } from '../log/resume-log.js';
 import {
@@ -88,7 +88,7 @@ const OPEN_TIMEOUT_MS = 8_000;
 export class RowChangeStream {
   readonly #parts: RowChangeStreamParts;
   readonly #stopping = new AbortController();
-  readonly #positions = new MemberPositions();
+  readonly #positions = new StartPositions();
   readonly #pendingJoins = new Map<Subscriber, PendingJoin>();
   /** The epoch of the batches that are delivered now; empty before the first. */
   #epoch = '';

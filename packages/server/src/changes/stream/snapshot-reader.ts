@@ -5,7 +5,7 @@ import type { Sql } from '../../postgres/sql/sql.js';
 import { RowSnapshot } from '../model/row-snapshot.js';
 import type { TableFacts } from '../model/table-facts.js';
 import { settingsStatement, type Viewer } from '../model/viewer.js';
-import { RecordWriter } from '../values/record-writer.js';
+import { JsonRecordWriter } from '../values/json-record-writer.js';
 import { ValueFormats } from '../values/value-formats.js';
 import type { Condition } from '../visibility/authorizer.js';
 import { asConditionError } from '../visibility/check-condition.js';
@@ -148,7 +148,7 @@ async function pagesOf(
   columns: readonly { readonly name: string; readonly typeOid: number }[],
   formats: ValueFormats,
 ): Promise<string[][]> {
-  const writer = new RecordWriter(columns, [...columns.keys()], formats);
+  const writer = new JsonRecordWriter(columns, [...columns.keys()], formats);
   const pages: string[][] = [];
   let page: string[] = [];
   let pageBytes = 0;

@@ -5,12 +5,12 @@ import type { Log } from '../../lib/log.js';
 import type { ChangeFilter } from '../model/change-filter.js';
 import type { ChangeCounts } from './change-counts.js';
 import type { Subscription } from './subscription.js';
-import type { PreparedFilter, SubscriptionPreparation } from './subscription-preparation.js';
+import type { CheckedFilter, SubscriptionCheck } from './subscription-check.js';
 import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
 
 export interface SubscriptionRegistryParts {
   readonly store: SubscriptionStore;
-  readonly preparation: SubscriptionPreparation;
+  readonly preparation: SubscriptionCheck;
   readonly counts: ChangeCounts;
   readonly clock: Clock;
   readonly log: Log;
@@ -120,7 +120,7 @@ export class SubscriptionRegistry {
     const { preparation, store, clock } = this.#parts;
     const filterKey = keyOf(filter);
     const known = () => this.#byChannel.get(channelName)?.find((entry) => entry.filterKey === filterKey);
-    const prepared = await preparation.forSubscriber(filter, subscriber);
+    const prepared = await preparation.checkNew(filter, subscriber);
     const { warnings } = prepared;
     const existing = known();
     if (existing !== undefined) {
@@ -147,7 +147,7 @@ export class SubscriptionRegistry {
     return { subscription: entry, warnings };
   }
 
-  #applyPrepared(entry: Entry, prepared: PreparedFilter | undefined): void {
+  #applyPrepared(entry: Entry, prepared: CheckedFilter | undefined): void {
     if (entry.tableOid !== prepared?.tableOid) entry.counts = this.#parts.counts.begin(prepared?.tableOid);
     entry.tableOid = prepared?.tableOid;
     entry.condition = prepared?.condition ?? null;
@@ -205,7 +205,7 @@ export class SubscriptionRegistry {
     );
   }
 
-  #entryOf(stored: StoredSubscription, prepared: Omit<PreparedFilter, 'warnings'>): Entry {
+  #entryOf(stored: StoredSubscription, prepared: Omit<CheckedFilter, 'warnings'>): Entry {
     const { tableOid, condition, active } = prepared;
     return { ...stored, tableOid, condition, active, counts: this.#parts.counts.begin(tableOid) };
   }
@@ -215,10 +215,10 @@ export class SubscriptionRegistry {
     id,
     filter,
     role,
-  }: Pick<Subscription, 'id' | 'filter' | 'role'>): Promise<PreparedFilter | undefined> {
+  }: Pick<Subscription, 'id' | 'filter' | 'role'>): Promise<CheckedFilter | undefined> {
     const { preparation, log } = this.#parts;
     try {
-      return await preparation.prepare(filter, role);
+      return await preparation.checkStored(filter, role);
     } catch (error) {
       if (!(error instanceof ProtocolError) || error.code === 'DATABASE_UNAVAILABLE') throw error;
       log.warn(

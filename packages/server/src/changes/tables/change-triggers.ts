@@ -1,4 +1,4 @@
-import { hasOurTriggers, isHandMade } from '../../postgres/preflight/trigger-conditions.js';
+import { hasOurTriggers, isHandMade } from '../../postgres/preflight/trigger-checks.js';
 import { qualified, quoted } from '../../postgres/sql/identifier.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 

@@ -1,15 +1,15 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { SourceChoice, SourceKind } from '../../postgres/choice/source-choice.js';
+import { ensureSubscriberRole } from '../../postgres/migrations/subscriber-role.js';
 import { unreachableWarning } from '../../postgres/preflight/reachability-advice.js';
-import { ensureSubscriberRole } from '../../postgres/preflight/subscriber-role.js';
 import { readReachability, type TableReachability } from '../../postgres/preflight/table-reachability.js';
 import { ensurePublication } from '../../postgres/replication/slot.js';
 import { qualified, quoted } from '../../postgres/sql/identifier.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 import { tableShapes } from '../../postgres/triggers/outbox.js';
 import { DEFAULT_DB_ROLE } from '../model/viewer.js';
+import type { AllowedTables } from './allowed-tables.js';
 import { createTriggers, dropTriggers, type TriggerState } from './change-triggers.js';
-import type { TableFilter } from './table-filter.js';
 import { type InspectedTable, inspectTable, requireStreamable, type TablePart } from './table-inspection.js';
 import { warningsFor } from './table-warnings.js';
 
@@ -61,7 +61,7 @@ const IDENTITIES = { d: 'DEFAULT', n: 'NOTHING', f: 'FULL' } as const;
 export class TableRegistry {
   readonly #database: TableDatabase;
   readonly #publication: string;
-  readonly #filter: TableFilter;
+  readonly #filter: AllowedTables;
   readonly #tables = new Map<number, EnabledTable>();
   readonly #listeners: TableListener[] = [];
   readonly #sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>;
@@ -71,7 +71,7 @@ export class TableRegistry {
   constructor(
     database: TableDatabase,
     publication: string,
-    filter: TableFilter,
+    filter: AllowedTables,
     sourceChoice: Pick<SourceChoice, 'kind' | 'decide'>,
     { dbRoles, enableRls }: Subscribers,
   ) {

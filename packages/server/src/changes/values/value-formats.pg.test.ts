@@ -8,8 +8,8 @@ import {
 import { silentLog } from '../../lib/log.js';
 import { Database } from '../../postgres/connection/database.js';
 import { recordFields } from '../../postgres/sql/record-text.js';
-import { RecordWriter } from './record-writer.js';
-import { rowArrayLiteral } from './row-literal.js';
+import { JsonRecordWriter } from './json-record-writer.js';
+import { rowArrayLiteral } from './row-array-literal.js';
 import { ValueFormats } from './value-formats.js';
 
 /** Types, each with difficult values as SQL literals. */
@@ -146,7 +146,7 @@ describe.each(VERSIONS)('JSON of row values, on the %s PostgreSQL', (version) =>
       const images = rows.map(({ row }) => recordFields(row));
       formats.beginRows();
       await formats.convert({ oid: 1, schema: 's', name: 't', identity: 'f', columns }, images);
-      const writer = new RecordWriter(columns, [0, 1], formats);
+      const writer = new JsonRecordWriter(columns, [0, 1], formats);
       for (const [n, { json }] of rows.entries()) {
         const ours = writer.json(images[n] ?? []);
         expect(ours.startsWith('{"v\\"":') && ours.endsWith(',"n":null}')).toBe(true);

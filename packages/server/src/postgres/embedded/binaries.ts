@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import type { Log } from '../../lib/log.js';
 import { StartupError } from '../../lib/startup-error.js';
-import type { Account } from './account.js';
 import { copyBinaries } from './binaries-copy.js';
 import { installedPostgresFolders } from './installed-postgres.js';
 import { findPlatformPackage, type PlatformPackage, repairLinks } from './platform-package.js';
 import { runProgram } from './run-program.js';
+import type { Account } from './system-account.js';
 
 /** PostgreSQL's programs, in a folder from which the chosen account can run them. */
 export interface Binaries {

@@ -1,6 +1,6 @@
 import type { Log } from '../../lib/log.js';
-import type { Account } from './account.js';
 import { type RunProgram, runProgram } from './run-program.js';
+import type { Account } from './system-account.js';
 
 /** The system account that the server creates where there is none for PostgreSQL. */
 const OWN_ACCOUNT = 'goforward';

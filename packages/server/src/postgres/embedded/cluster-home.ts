@@ -3,9 +3,9 @@ import { chmod, chown, mkdir, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Log } from '../../lib/log.js';
 import { StartupError } from '../../lib/startup-error.js';
-import type { Account } from './account.js';
 import { isOwnFolder, openCacheFolder } from './cache-folders.js';
 import { runProgram } from './run-program.js';
+import type { Account } from './system-account.js';
 
 /** The name of the cluster's folder in its home folder. */
 export const CLUSTER_FOLDER = 'postgres';

@@ -3,13 +3,13 @@ import { appendFile, chown, mkdir, open, readdir, rename, rm } from 'node:fs/pro
 import { join } from 'node:path';
 import type { Log } from '../../lib/log.js';
 import { StartupError } from '../../lib/startup-error.js';
-import type { Account } from './account.js';
 import { type Binaries, programPath } from './binaries.js';
 import { CLUSTER_FOLDER } from './cluster-home.js';
 import { errorCode, folderProblem } from './folder-problem.js';
 import { failureReason } from './postgres-log.js';
 import { readIfExists, writePrivateFile } from './private-file.js';
 import { runProgram } from './run-program.js';
+import type { Account } from './system-account.js';
 
 export const SUPERUSER = 'postgres';
 

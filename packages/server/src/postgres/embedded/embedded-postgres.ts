@@ -2,7 +2,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
 import { makePrivateFolder } from '../../lib/private-folder.js';
 import { StartupError } from '../../lib/startup-error.js';
-import type { Account } from './account.js';
 import { type Binaries, findBinaries } from './binaries.js';
 import { cacheFolders } from './cache-folders.js';
 import { chooseAccount } from './choose-account.js';
@@ -17,6 +16,7 @@ import { PostgresLog } from './postgres-log.js';
 import { Postmaster, PostmasterExit } from './postmaster.js';
 import { canLogIn, resetPassword, superuserUrl } from './superuser-login.js';
 import { superuserPassword } from './superuser-password.js';
+import type { Account } from './system-account.js';
 
 export interface EmbeddedPostgresOptions {
   /** The absolute path of the folder of the cluster, its password and its log; created when missing. */

@@ -2,10 +2,10 @@ import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
-import type { Account } from './account.js';
 import { readIfExists, writePrivateFile } from './private-file.js';
 import { isAlive, processStart } from './process-start.js';
 import { runProgram } from './run-program.js';
+import type { Account } from './system-account.js';
 
 const PID_FILE = 'postmaster.pid';
 const POLL_MS = 20;

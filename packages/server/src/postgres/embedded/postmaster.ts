@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
-import type { Account } from './account.js';
 import { type Binaries, programPath } from './binaries.js';
 import type { PostgresLog } from './postgres-log.js';
 import { readIfExists } from './private-file.js';
 import { programEnvironment, runAs, runProgram } from './run-program.js';
+import type { Account } from './system-account.js';
 
 const POLL_MS = 20;
 /** How often the log mentions that the start still takes time, in ms. */

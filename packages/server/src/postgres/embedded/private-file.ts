@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
-import type { Account } from './account.js';
 import { errorCode } from './folder-problem.js';
+import type { Account } from './system-account.js';
 
 /**
  * O_NOFOLLOW: never follow a symbolic link, since as root we write into a folder that another account owns.

@@ -1,9 +1,9 @@
 import pg from 'pg';
-import type { Account } from './account.js';
 import { type Binaries, programPath } from './binaries.js';
 import { SUPERUSER } from './cluster.js';
 import { errorCode } from './folder-problem.js';
 import { runProgram } from './run-program.js';
+import type { Account } from './system-account.js';
 
 /** Returns the superuser's connection string of the embedded PostgreSQL. */
 export function superuserUrl(port: number, password: string): string {

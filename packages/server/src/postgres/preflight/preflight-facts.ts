@@ -1,7 +1,7 @@
+import { SUBSCRIBER_ROLE } from '../migrations/subscriber-role.js';
 import type { Sql } from '../sql/sql.js';
-import { SUBSCRIBER_ROLE } from './subscriber-role.js';
 import { readReachability, SET_PRIVILEGE, type TableReachability } from './table-reachability.js';
-import { hasOurTriggers, isHandMade } from './trigger-conditions.js';
+import { hasOurTriggers, isHandMade } from './trigger-checks.js';
 
 /** The facts about PostgreSQL that decide whether row changes can be read. */
 export interface PreflightFacts {

@@ -1,9 +1,9 @@
 import { programName } from '../../lib/program-name.js';
+import { SUBSCRIBER_ROLE } from '../migrations/subscriber-role.js';
 import type { Finding } from '../source/change-source.js';
 import { quoted } from '../sql/identifier.js';
 import type { PreflightFacts, PreflightNames } from './preflight-facts.js';
 import { unreachableWarning } from './reachability-advice.js';
-import { SUBSCRIBER_ROLE } from './subscriber-role.js';
 import { isUsable } from './table-reachability.js';
 
 /** The WAL budget of a slot where max_slot_wal_keep_size sets no limit, in bytes. */

@@ -1,4 +1,4 @@
-import { SUBSCRIBER_ROLE } from './subscriber-role.js';
+import { SUBSCRIBER_ROLE } from '../migrations/subscriber-role.js';
 import {
   canSee,
   isUsable,

@@ -1,5 +1,5 @@
+import { SUBSCRIBER_ROLE } from '../migrations/subscriber-role.js';
 import type { Sql } from '../sql/sql.js';
-import { SUBSCRIBER_ROLE } from './subscriber-role.js';
 
 /** Whether subscribers can see rows of a table at all, by role. Names are quoted as SQL needs them. */
 export interface TableReachability {

@@ -1,20 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../lib/log.js';
 import type { Database } from '../connection/database.js';
+import { ensureSubscriberRole } from '../migrations/subscriber-role.js';
 import { findingsOf, POOLER_FINDING, WAL_BUDGET_BYTES } from '../preflight/preflight.js';
 import { type PreflightNames, preflightFacts } from '../preflight/preflight-facts.js';
-import { ensureSubscriberRole } from '../preflight/subscriber-role.js';
 import { Acknowledgement } from '../source/acknowledgement.js';
+import { AcknowledgementDelay, type WindowLimits } from '../source/acknowledgement-delay.js';
 import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../source/change-source.js';
-import { ResumeWindow, type WindowLimits } from '../source/resume-window.js';
 import { SourceRefusedError, SourceRetry } from '../source/source-retry.js';
-import { continuation, StreamStateStore } from '../source/stream-state.js';
+import { continuation, StreamStateStore } from '../source/stream-state-store.js';
 import { type Lsn, parseLsn } from '../sql/lsn.js';
 import { Heartbeat } from './heartbeat.js';
 import { Liveness } from './liveness.js';
 import { ReplicationConnection } from './replication-connection.js';
 import { ensurePublication, ensureSlot } from './slot.js';
-import { SlotWatch, type WalLimitAction } from './slot-watch.js';
+import { SlotBudget, type WalLimitAction } from './slot-budget.js';
 import { WalReceiver } from './wal-receiver.js';
 
 export interface ReplicationSourceOptions {
@@ -73,7 +73,7 @@ export class ReplicationSource implements ChangeSource {
   #running: Promise<void> | undefined;
   #isPaused = false;
   #observedEnd: Lsn | undefined;
-  #watch: SlotWatch | undefined;
+  #watch: SlotBudget | undefined;
   #mustRecreateSlot = false;
 
   constructor(options: ReplicationSourceOptions) {
@@ -170,7 +170,7 @@ export class ReplicationSource implements ChangeSource {
     const { connection, systemId, timeline } = connected;
     const publicationOid = await ensurePublication(database, publication);
     const store = new StreamStateStore(database, database.schema, slot, newEpoch());
-    const window = new ResumeWindow(await this.#windowLimits());
+    const window = new AcknowledgementDelay(await this.#windowLimits());
     const found = await ensureSlot(database, connection, slot, this.#mustRecreateSlot);
     this.#mustRecreateSlot = false;
     const facts = { systemId, timeline, publication: publicationOid, ...found };
@@ -206,7 +206,7 @@ export class ReplicationSource implements ChangeSource {
   async #untilEnded(
     ended: Promise<void>,
     connection: ReplicationConnection,
-    watch: SlotWatch,
+    watch: SlotBudget,
   ): Promise<void> {
     this.#heartbeat.start();
     const liveness = this.#livenessOf(connection);
@@ -266,11 +266,11 @@ export class ReplicationSource implements ChangeSource {
 
   #watchOf(
     connection: ReplicationConnection,
-    window: ResumeWindow,
+    window: AcknowledgementDelay,
     publication: { readonly name: string; readonly oid: number },
-  ): SlotWatch {
+  ): SlotBudget {
     const { database, slot, log, walBudgetBytes = WAL_BUDGET_BYTES, walLimitAction } = this.#options;
-    return new SlotWatch({
+    return new SlotBudget({
       sql: database,
       slot,
       publication,

@@ -1,8 +1,8 @@
 import type { Log } from '../../lib/log.js';
 import { formatLsn, type Lsn } from '../sql/lsn.js';
+import type { AcknowledgementDelay, Mark } from './acknowledgement-delay.js';
 import type { ChangeSink } from './change-source.js';
-import type { Mark, ResumeWindow } from './resume-window.js';
-import type { StreamState, StreamStateStore } from './stream-state.js';
+import type { StreamState, StreamStateStore } from './stream-state-store.js';
 
 /** How often the position is stored and acknowledged, in ms. */
 const INTERVAL_MS = 1_000;
@@ -20,7 +20,7 @@ export interface AcknowledgementParts {
     readonly transactions: number;
   };
   readonly connection: { acknowledge(lsn: Lsn): void; close(): void };
-  readonly window: ResumeWindow;
+  readonly window: AcknowledgementDelay;
   readonly sink: Pick<ChangeSink, 'forget'>;
   readonly log: Log;
 }

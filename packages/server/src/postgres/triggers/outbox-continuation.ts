@@ -1,4 +1,4 @@
-import type { StreamState, StreamStateStore } from '../source/stream-state.js';
+import type { StreamState, StreamStateStore } from '../source/stream-state-store.js';
 import type { Sql } from '../sql/sql.js';
 import type { Outbox, OutboxBatch } from './outbox.js';
 
@@ -9,7 +9,7 @@ const FIRST_POSITION = 1n;
  * Decides whether the stored change epoch continues. If not, empties the outbox and starts a new epoch, with
  * the reason of the gap. `gapReason`: why the reader knows that changes were lost; undefined if it does not.
  */
-export async function continuation(
+export async function outboxContinuation(
   sql: Sql,
   store: Pick<StreamStateStore, 'read'>,
   outbox: Outbox,

@@ -1,7 +1,7 @@
 import type { ChangeSink, WalRelation } from '../source/change-source.js';
 import { recordFields } from '../sql/record-text.js';
 import type { OutboxBatch, OutboxRow, TableShape } from './outbox.js';
-import { rowMessage } from './row-message.js';
+import { rowMessage } from './pgoutput-encoder.js';
 import { columnsOf, type ShapeColumn } from './row-shape.js';
 
 const KINDS = { I: 'insert', U: 'update', D: 'delete' } as const;

@@ -3,17 +3,17 @@ import type { Log } from '../../lib/log.js';
 import type { Database } from '../connection/database.js';
 import type { SqlSession } from '../connection/sql-session.js';
 import { OUTBOX_LOCKS } from '../migrations/migration-steps.js';
+import { ensureSubscriberRole } from '../migrations/subscriber-role.js';
 import { POOLER_FINDING, triggerFindingsOf } from '../preflight/preflight.js';
 import { type PreflightNames, preflightFacts } from '../preflight/preflight-facts.js';
-import { ensureSubscriberRole } from '../preflight/subscriber-role.js';
 import { Acknowledgement } from '../source/acknowledgement.js';
+import { AcknowledgementDelay, type WindowLimits } from '../source/acknowledgement-delay.js';
 import type { ChangeSink, ChangeSource, SourceState, SourceStats } from '../source/change-source.js';
-import { ResumeWindow, type WindowLimits } from '../source/resume-window.js';
 import { SourceRefusedError, SourceRetry } from '../source/source-retry.js';
-import { type StreamState, StreamStateStore } from '../source/stream-state.js';
-import { storeNotification } from './notification.js';
+import { type StreamState, StreamStateStore } from '../source/stream-state-store.js';
+import { storeNotification } from './hand-made-notification.js';
 import { Outbox, type OutboxBatch } from './outbox.js';
-import { continuation } from './outbox-continuation.js';
+import { outboxContinuation } from './outbox-continuation.js';
 import { OutboxDecoder } from './outbox-decoder.js';
 import { PollInterval } from './poll-interval.js';
 
@@ -173,7 +173,7 @@ export class TriggerSource implements ChangeSource {
     if (await prepareTables()) this.#gapReason ??= 'triggers of tables were missing';
     const store = new StreamStateStore(database, database.schema, OUTBOX_STREAM, newEpoch());
     const outbox = new Outbox(session, database.schema);
-    const { state, gap } = await continuation(session, store, outbox, newEpoch, this.#gapReason);
+    const { state, gap } = await outboxContinuation(session, store, outbox, newEpoch, this.#gapReason);
     this.#gapReason = undefined;
     await store.write(state);
     const stored = await outbox.batches();
@@ -301,7 +301,7 @@ export class TriggerSource implements ChangeSource {
             .catch((err: unknown) => log.debug({ err }, 'Pruning the outbox failed')),
         close: () => this.#session?.close(),
       },
-      window: new ResumeWindow(window),
+      window: new AcknowledgementDelay(window),
       sink,
       log,
     });

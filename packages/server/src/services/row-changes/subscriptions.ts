@@ -1,9 +1,9 @@
 import { ChangeCounts } from '../../changes/subscriptions/change-counts.js';
 import { PersonalSubscriptions } from '../../changes/subscriptions/personal-subscriptions.js';
 import { PostgresSubscriptionStore } from '../../changes/subscriptions/postgres-subscription-store.js';
-import { SubscriptionPreparation } from '../../changes/subscriptions/subscription-preparation.js';
+import { SubscriptionCheck } from '../../changes/subscriptions/subscription-check.js';
 import { SubscriptionRegistry } from '../../changes/subscriptions/subscription-registry.js';
-import { TableFilter } from '../../changes/tables/table-filter.js';
+import { AllowedTables } from '../../changes/tables/allowed-tables.js';
 import { TableRegistry } from '../../changes/tables/table-registry.js';
 import type { Settings } from '../../config/settings-table.js';
 import type { Clock } from '../../lib/clock.js';
@@ -29,9 +29,9 @@ export type Subscriptions = ReturnType<typeof createSubscriptions>;
 
 export function createSubscriptions(options: SubscriptionOptions) {
   const { settings, database, choice, visibility, clock, log } = options;
-  const filter = new TableFilter(settings.filterTables, settings.excludeTables);
+  const filter = new AllowedTables(settings.filterTables, settings.excludeTables);
   const tables = new TableRegistry(database, settings.publicationName, filter, choice, settings);
-  const preparation = new SubscriptionPreparation({
+  const preparation = new SubscriptionCheck({
     tables,
     authorizer: visibility.live,
     checkCondition: visibility.checkCondition,

@@ -7,7 +7,7 @@ import type { Clock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import type { SourceKind } from '../../postgres/choice/source-choice.js';
 import type { Database } from '../../postgres/connection/database.js';
-import { hasOurTriggers } from '../../postgres/preflight/trigger-conditions.js';
+import { hasOurTriggers } from '../../postgres/preflight/trigger-checks.js';
 import { isPublishedCondition } from '../../postgres/replication/slot.js';
 
 export interface VisibilityOptions {

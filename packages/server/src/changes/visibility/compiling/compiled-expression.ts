@@ -1,6 +1,6 @@
-import type { Leaf, LeafAnswer } from './leaf.js';
 import type { ParameterValue, Predicate } from './predicate.js';
-import type { Family } from './typed-values.js';
+import type { Leaf, LeafAnswer } from './row-independent-leaf.js';
+import type { Family } from './type-families.js';
 
 /** A leaf whose value differs by viewer, and how to read that value. */
 export interface ParameterLeaf {

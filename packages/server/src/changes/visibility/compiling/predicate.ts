@@ -1,6 +1,6 @@
 import type { RowImage } from '../../model/row-image.js';
 import { isLike } from './like-pattern.js';
-import type { Family, Value } from './typed-values.js';
+import type { Family, Value } from './type-families.js';
 
 /** SQL's three truth values; null is unknown. */
 type Truth = boolean | null;

@@ -1,10 +1,10 @@
-import { type CandidateKey, candidateKeys } from './candidate-keys.js';
+import { type LookupKey, lookupKeys } from './lookup-keys.js';
 import { type ParameterValue, type Predicate, type Test, TypedRow, testOf } from './predicate.js';
-import type { Value } from './typed-values.js';
+import type { Value } from './type-families.js';
 
 /** An `equal` key, with the items that have each of its values. */
 interface ValueIndex<T> {
-  readonly key: CandidateKey & { readonly kind: 'equal' };
+  readonly key: LookupKey & { readonly kind: 'equal' };
   readonly byValue: Map<Value, Map<T, readonly ParameterValue[]>>;
 }
 
@@ -24,7 +24,7 @@ export class ViewerIndex<T> {
 
   constructor(predicate: Predicate) {
     this.#test = testOf(predicate);
-    const keys = candidateKeys(predicate);
+    const keys = lookupKeys(predicate);
     const tests = (kind: 'row' | 'viewer') =>
       (keys ?? []).flatMap((key) => (key.kind === kind ? [testOf(key.predicate)] : []));
     this.#values = keys?.flatMap((key) => (key.kind === 'equal' ? [{ key, byValue: new Map() }] : []));

@@ -3,10 +3,10 @@ import { asList, asNode } from '../../expressions/expression-printer.js';
 import { loadParser, type Node, parsePrinted } from '../../expressions/parse-expression.js';
 import type { TableFacts } from '../../model/table-facts.js';
 import type { Compilation } from '../compiling/compiled-expression.js';
-import { draftOf } from '../compiling/expression-compiler.js';
-import type { Leaf, LeafAnswer } from '../compiling/leaf.js';
+import { draftOf } from '../compiling/expression-drafter.js';
 import { NotCompilable } from '../compiling/not-compilable.js';
-import { familySql } from '../compiling/typed-values.js';
+import type { Leaf, LeafAnswer } from '../compiling/row-independent-leaf.js';
+import { familySql } from '../compiling/type-families.js';
 import {
   type KnownNames,
   type MembershipTable,

@@ -5,7 +5,7 @@ import type { RowImage } from '../../model/row-image.js';
 import { RowSnapshot } from '../../model/row-snapshot.js';
 import type { TableFacts } from '../../model/table-facts.js';
 import { DEFAULT_DB_ROLE, settingsOf, type Viewer } from '../../model/viewer.js';
-import { rowArrayLiteral } from '../../values/row-literal.js';
+import { rowArrayLiteral } from '../../values/row-array-literal.js';
 import {
   type Authorizer,
   type Condition,

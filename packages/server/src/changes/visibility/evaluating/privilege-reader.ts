@@ -3,7 +3,7 @@ import type { TableFacts } from '../../model/table-facts.js';
 import type { Compilation } from '../compiling/compiled-expression.js';
 import type { Policy, RolePrivileges } from '../role-privileges.js';
 import { compileExpression, type MembershipTables } from './compile-expression.js';
-import { callsWithoutArguments, withSubSelects } from './policy-text.js';
+import { callsWithoutArguments, withSubSelects } from './sub-select-wrapping.js';
 
 /** The privileges of a role with the expression that its policies amount to. */
 export interface CompiledPrivileges extends RolePrivileges {

@@ -1,7 +1,7 @@
 import type { Sql } from '../../../postgres/sql/sql.js';
 import type { ColumnFacts, TableFacts } from '../../model/table-facts.js';
 import type { Compilation } from '../compiling/compiled-expression.js';
-import { familySql } from '../compiling/typed-values.js';
+import { familySql } from '../compiling/type-families.js';
 import { fingerprintSql } from './catalog-fingerprint.js';
 import { compileExpression, type MembershipTables } from './compile-expression.js';
 import { type CompiledPrivileges, readPrivileges } from './privilege-reader.js';

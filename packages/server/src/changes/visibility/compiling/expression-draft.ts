@@ -1,9 +1,9 @@
 import type { CompiledExpression, Membership, ParameterLeaf } from './compiled-expression.js';
-import type { Leaf, LeafAnswer } from './leaf.js';
 import { isPattern } from './like-pattern.js';
 import { NotCompilable } from './not-compilable.js';
 import { type List, listOf, type Operand, type ParameterValue, type Predicate } from './predicate.js';
-import { type Family, familyOf } from './typed-values.js';
+import type { Leaf, LeafAnswer } from './row-independent-leaf.js';
+import { type Family, familyOf } from './type-families.js';
 
 /** An expression whose leaves are known, but not yet their types. */
 export interface Draft {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { continuation, type SlotFacts, type StreamState } from './stream-state.js';
+import { continuation, type SlotFacts, type StreamState } from './stream-state-store.js';
 
 const STORED: StreamState = {
   epoch: 'old',

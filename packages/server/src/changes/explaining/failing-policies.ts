@@ -2,7 +2,7 @@ import { canSee, type TableReachability } from '../../postgres/preflight/table-r
 import type { Sql } from '../../postgres/sql/sql.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Viewer } from '../model/viewer.js';
-import { rowArrayLiteral } from '../values/row-literal.js';
+import { rowArrayLiteral } from '../values/row-array-literal.js';
 import type { Authorizer, EvaluationError } from '../visibility/authorizer.js';
 import type { Policy } from '../visibility/role-privileges.js';
 import { evaluateEach, rowVersionSql } from './policy-evaluation.js';
@@ -27,7 +27,7 @@ const MAX_MESSAGE_LENGTH = 200;
  * that is rolled back. Policies that call a VOLATILE function are left out: what that does outside the
  * transaction stays.
  */
-export async function findPolicyErrors(
+export async function findFailingPolicies(
   database: Database,
   authorizer: Pick<Authorizer, 'facts' | 'privileges'>,
   tables: readonly TableReachability[],

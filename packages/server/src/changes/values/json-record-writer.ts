@@ -2,7 +2,7 @@ import type { RowImage } from '../model/row-image.js';
 import type { ValueFormat, ValueFormats } from './value-formats.js';
 
 /** Writes selected columns of a table's rows as JSON records. */
-export class RecordWriter {
+export class JsonRecordWriter {
   readonly #columns: readonly {
     readonly index: number;
     readonly key: string;

@@ -5,14 +5,14 @@ import type { EnableResult } from '../tables/table-registry.js';
 import type { Authorizer, Condition } from '../visibility/authorizer.js';
 
 /** A filter that was checked against its table. */
-export interface PreparedFilter {
+export interface CheckedFilter {
   readonly tableOid: number | undefined;
   readonly condition: Condition | null;
   readonly active: boolean;
   readonly warnings: readonly string[];
 }
 
-export interface SubscriptionPreparationParts {
+export interface SubscriptionCheckParts {
   readonly tables: {
     enable(schema: string, table: string): Promise<EnableResult>;
     isEnabled(oid: number): boolean;
@@ -27,18 +27,18 @@ export interface SubscriptionPreparationParts {
 }
 
 /** Checks filters against the tables that they name: whether they can be served, and with which restrictions. */
-export class SubscriptionPreparation {
-  readonly #parts: SubscriptionPreparationParts;
+export class SubscriptionCheck {
+  readonly #parts: SubscriptionCheckParts;
 
-  constructor(parts: SubscriptionPreparationParts) {
+  constructor(parts: SubscriptionCheckParts) {
     this.#parts = parts;
   }
 
   /** Checks the filter of a new subscription. For a server admin, enables the table. Throws DB_SUBSCRIPTION_FAILED. */
-  async forSubscriber(
+  async checkNew(
     filter: ChangeFilter,
     { role, isServerAdmin }: { readonly role: string; readonly isServerAdmin: boolean },
-  ): Promise<PreparedFilter> {
+  ): Promise<CheckedFilter> {
     const { tables } = this.#parts;
     const { schema, table } = filter;
     const { oid } = await withSubscriptionErrors(tables.inspect(schema, table));
@@ -59,7 +59,7 @@ export class SubscriptionPreparation {
   }
 
   /** Checks the filter of a stored subscription. Throws DB_SUBSCRIPTION_FAILED if it no longer fits its table. */
-  async prepare(filter: ChangeFilter, role: string): Promise<PreparedFilter> {
+  async checkStored(filter: ChangeFilter, role: string): Promise<CheckedFilter> {
     const { oid } = await withSubscriptionErrors(this.#parts.tables.inspect(filter.schema, filter.table));
     return this.#check(oid, filter, role, false);
   }
@@ -69,7 +69,7 @@ export class SubscriptionPreparation {
     filter: ChangeFilter,
     role: string,
     needsPrivileges: boolean,
-  ): Promise<PreparedFilter> {
+  ): Promise<CheckedFilter> {
     const { authorizer, tables, checkCondition } = this.#parts;
     // Privileges that were granted just now must count.
     const facts = await authorizer.current(oid);
@@ -101,7 +101,7 @@ export class SubscriptionPreparation {
  * error here.
  */
 async function checkColumnsOnly(
-  check: SubscriptionPreparationParts['checkCondition'],
+  check: SubscriptionCheckParts['checkCondition'],
   facts: TableFacts,
   role: string,
   condition: string,

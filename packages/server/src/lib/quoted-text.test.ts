@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { quoted } from './quoted.js';
+import { quotedText } from './quoted-text.js';
 
 test.each([
   ['https://app.example', '"https://app.example"'],
@@ -9,13 +9,13 @@ test.each([
   ['right\u202eleft \ud800', '"right\\u{202e}left \\ud800"'],
   ['x'.repeat(101), `"${'x'.repeat(100)}…"`],
 ])('%j is quoted as %s', (text, expected) => {
-  expect(quoted(text)).toBe(expected);
+  expect(quotedText(text)).toBe(expected);
 });
 
 test('every text becomes one line of printable characters, of limited length', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 400 }), (text) => {
-      const line = quoted(text);
+      const line = quotedText(text);
       expect(line.length).toBeLessThan(100 * 9);
       expect(line).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
     }),

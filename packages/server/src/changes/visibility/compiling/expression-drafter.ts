@@ -2,12 +2,12 @@ import { asList, asNode } from '../../expressions/expression-printer.js';
 import type { Node } from '../../expressions/parse-expression.js';
 import type { ColumnFacts } from '../../model/table-facts.js';
 import type { ListEntry, Membership } from './compiled-expression.js';
-import { type Draft, type Drafted, type DraftParts, finishDraft } from './draft.js';
-import { type Leaf, plainAnswer, TEXT_TYPES } from './leaf.js';
+import { type Draft, type Drafted, type DraftParts, finishDraft } from './expression-draft.js';
 import { NotCompilable } from './not-compilable.js';
 import { type Comparison, type List, listOf, type Operand, type Predicate } from './predicate.js';
+import { type Leaf, plainAnswer, TEXT_TYPES } from './row-independent-leaf.js';
 import { hasColumns, type SubSelect, subSelectOf } from './sub-select.js';
-import { type Family, familyOf, plainTypeName } from './typed-values.js';
+import { type Family, familyOf, plainTypeName } from './type-families.js';
 import { type KnownNames, ViewerExpressionPrinter, wrappedIn } from './viewer-expression-printer.js';
 
 /** Types of single values that are only tested for NULL in process, and not compared. */

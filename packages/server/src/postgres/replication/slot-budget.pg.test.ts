@@ -11,8 +11,8 @@ import {
 import { RecordingLog } from '../../../../../tests/support/recording-log.js';
 import { silentLog } from '../../lib/log.js';
 import { Database } from '../connection/database.js';
-import { ResumeWindow } from '../source/resume-window.js';
-import { SlotWatch, type WalLimitAction } from './slot-watch.js';
+import { AcknowledgementDelay } from '../source/acknowledgement-delay.js';
+import { SlotBudget, type WalLimitAction } from './slot-budget.js';
 
 const LIMITS = { ms: 60_000, bytes: 1_000_000_000 };
 
@@ -23,9 +23,9 @@ describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) 
   let database: Database;
   let slot: string;
   let log: RecordingLog;
-  let window: ResumeWindow;
+  let window: AcknowledgementDelay;
   let events: string[];
-  let watch: SlotWatch;
+  let watch: SlotBudget;
 
   beforeEach(async () => {
     test = await createTestDatabase(version);
@@ -40,7 +40,7 @@ describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) 
     });
     await database.start();
     log = new RecordingLog();
-    window = new ResumeWindow(LIMITS);
+    window = new AcknowledgementDelay(LIMITS);
     events = [];
   });
   afterEach(async () => {
@@ -52,7 +52,7 @@ describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) 
 
   async function begin(budgetBytes: number, action: WalLimitAction = 'keep'): Promise<void> {
     const [row] = await sql<{ oid: number }>(test.url, 'SELECT oid::int FROM pg_publication');
-    watch = new SlotWatch({
+    watch = new SlotBudget({
       sql: database,
       slot,
       publication: { name: 'watched', oid: row?.oid ?? 0 },

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { closeMatch, editDistance, nearest } from './nearest.js';
+import { closeMatch, editDistance, nearest } from './nearest-word.js';
 
 describe('the nearest word', () => {
   it('is found despite a missing, a wrong, an extra or a swapped letter', () => {

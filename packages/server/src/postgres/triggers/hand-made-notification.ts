@@ -1,4 +1,4 @@
-import { isHandMade } from '../preflight/trigger-conditions.js';
+import { isHandMade } from '../preflight/trigger-checks.js';
 import { qualified } from '../sql/identifier.js';
 import type { Sql } from '../sql/sql.js';
 

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Mark, ResumeWindow } from './resume-window.js';
+import { AcknowledgementDelay, type Mark } from './acknowledgement-delay.js';
 
 const mark = (lsn: number, at: number): Mark => ({ lsn: BigInt(lsn), at, transactions: lsn });
 
 describe('the resume window', () => {
   it('holds a position back until it is older than its time or farther than its bytes', () => {
-    const window = new ResumeWindow({ ms: 100, bytes: 1_000 });
+    const window = new AcknowledgementDelay({ ms: 100, bytes: 1_000 });
     for (const [lsn, at] of [
       [10, 0],
       [20, 50],
@@ -22,7 +22,7 @@ describe('the resume window', () => {
   });
 
   it('of zero size holds nothing back, and changed limits apply at once', () => {
-    const window = new ResumeWindow({ ms: 1_000, bytes: 1_000 });
+    const window = new AcknowledgementDelay({ ms: 1_000, bytes: 1_000 });
     window.mark(mark(10, 0));
     expect(window.passed(1, 11n)).toBeUndefined();
     window.limits = { ms: 0, bytes: 0 };
@@ -33,7 +33,7 @@ describe('the resume window', () => {
     const steps = fc.array(fc.tuple(fc.nat(50), fc.nat(200)), { maxLength: 60 });
     fc.assert(
       fc.property(steps, fc.nat(100), fc.nat(500), (moves, ms, bytes) => {
-        const window = new ResumeWindow({ ms, bytes });
+        const window = new AcknowledgementDelay({ ms, bytes });
         let [now, end, last] = [0, 0, -1n];
         const all: Mark[] = [];
         for (const [time, way] of moves) {

@@ -3,9 +3,9 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Authorizer } from '../visibility/authorizer.js';
-import { TableSubscriptions } from './table-subscriptions.js';
+import { SubscriptionIndex } from './subscription-index.js';
 
-export interface IndexedSubscriptionsParts {
+export interface SubscriptionIndexesParts {
   readonly authorizer: Pick<Authorizer, 'compileCondition'>;
   readonly personal: Pick<PersonalSubscriptions, 'byTable' | 'version'>;
   readonly subscriptions: { byTable(oid: number): readonly Subscription[] };
@@ -18,20 +18,20 @@ interface Indexed {
   readonly shared: readonly Subscription[];
   /** The version of the personal subscriptions. */
   readonly version: number;
-  readonly subscriptions: TableSubscriptions;
+  readonly subscriptions: SubscriptionIndex;
 }
 
 /** Keeps the indexed subscriptions of each table, and updates them when the table or the subscriptions change. */
-export class IndexedSubscriptions {
-  readonly #parts: IndexedSubscriptionsParts;
+export class SubscriptionIndexes {
+  readonly #parts: SubscriptionIndexesParts;
   readonly #byTable = new Map<number, Indexed>();
 
-  constructor(parts: IndexedSubscriptionsParts) {
+  constructor(parts: SubscriptionIndexesParts) {
     this.#parts = parts;
   }
 
   /** Returns the subscriptions to a table, of channels and of connections. */
-  async of(facts: TableFacts): Promise<TableSubscriptions> {
+  async of(facts: TableFacts): Promise<SubscriptionIndex> {
     const { authorizer, personal, subscriptions: registry } = this.#parts;
     const shared = registry.byTable(facts.oid);
     const { version } = personal;
@@ -44,7 +44,7 @@ export class IndexedSubscriptions {
     for (const [owner, some] of personal.byTable(facts.oid))
       for (const subscription of some) all.push([owner, subscription]);
     const subscriptions =
-      known?.facts === facts ? known.subscriptions : new TableSubscriptions(authorizer, facts);
+      known?.facts === facts ? known.subscriptions : new SubscriptionIndex(authorizer, facts);
     await subscriptions.update(all);
     this.#byTable.set(facts.oid, { facts, shared, version, subscriptions });
     return subscriptions;

@@ -4,7 +4,7 @@ import { dependsOn, type Operand, type Predicate } from './predicate.js';
  * One way in which a predicate can be true. `equal`: the column has the value of the parameter, or one of its values.
  * `row`: a predicate over the row alone is true. `viewer`: a predicate over the viewer alone is true, for any row.
  */
-export type CandidateKey =
+export type LookupKey =
   | { readonly kind: 'equal'; readonly column: Column; readonly parameter: number }
   | { readonly kind: 'row' | 'viewer'; readonly predicate: Predicate };
 
@@ -14,19 +14,19 @@ export type Column = Operand & { readonly kind: 'column' };
  * Returns all ways in which the predicate can be true. Viewers to whom none of them applies need not be tested.
  * Undefined: every viewer must be tested.
  */
-export function candidateKeys(predicate: Predicate): readonly CandidateKey[] | undefined {
+export function lookupKeys(predicate: Predicate): readonly LookupKey[] | undefined {
   const depends = dependsOn(predicate);
   if (!depends.viewer) return [{ kind: 'row', predicate }];
   if (!depends.row) return [{ kind: 'viewer', predicate }];
   switch (predicate.kind) {
     case 'and':
-      return cheapest(predicate.parts.map(candidateKeys));
+      return cheapest(predicate.parts.map(lookupKeys));
     case 'or': {
-      const ways = predicate.parts.map(candidateKeys);
+      const ways = predicate.parts.map(lookupKeys);
       return ways.every((way) => way !== undefined) ? ways.flat() : undefined;
     }
     case 'is':
-      return predicate.truth === true ? candidateKeys(predicate.part) : undefined;
+      return predicate.truth === true ? lookupKeys(predicate.part) : undefined;
     case 'compare': {
       const { operator, left, right } = predicate;
       if (operator !== '=') return undefined;
@@ -46,7 +46,7 @@ export function candidateKeys(predicate: Predicate): readonly CandidateKey[] | u
   }
 }
 
-function equality(a: Operand, b: Operand): readonly CandidateKey[] | undefined {
+function equality(a: Operand, b: Operand): readonly LookupKey[] | undefined {
   if (a.kind !== 'column' || b.kind !== 'parameter') return undefined;
   return [{ kind: 'equal', column: a, parameter: b.parameter }];
 }
@@ -55,14 +55,12 @@ function equality(a: Operand, b: Operand): readonly CandidateKey[] | undefined {
  * Chooses one part of an AND, since all parts must be true: the one that leaves the fewest viewers. A part about the row
  * alone leaves all viewers.
  */
-function cheapest(
-  ways: readonly (readonly CandidateKey[] | undefined)[],
-): readonly CandidateKey[] | undefined {
+function cheapest(ways: readonly (readonly LookupKey[] | undefined)[]): readonly LookupKey[] | undefined {
   const useful = ways.filter((way) => way?.some(({ kind }) => kind !== 'row'));
   return useful.toSorted((a, b) => cost(a) - cost(b))[0];
 }
 
-function cost(way: readonly CandidateKey[] | undefined): number {
+function cost(way: readonly LookupKey[] | undefined): number {
   return (way ?? []).reduce((sum, { kind }) => sum + (kind === 'equal' ? 1 : 100), 0);
 }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
-import { familyOf } from './typed-values.js';
+import { familyOf } from './type-families.js';
 
 /** A decimal with three fraction digits, written with extra zeros. */
 const decimal = fc

@@ -5,8 +5,8 @@ import type { Subscription } from '../subscriptions/subscription.js';
 import type { Condition } from '../visibility/authorizer.js';
 import type { Compilation } from '../visibility/compiling/compiled-expression.js';
 import { TypedRow } from '../visibility/compiling/predicate.js';
-import { familyOf } from '../visibility/compiling/typed-values.js';
-import { TableSubscriptions } from './table-subscriptions.js';
+import { familyOf } from '../visibility/compiling/type-families.js';
+import { SubscriptionIndex } from './subscription-index.js';
 
 const family = familyOf('number');
 const FACTS: TableFacts = {
@@ -44,7 +44,7 @@ function sorted(texts: readonly string[]): string[] {
 }
 
 /** Returns everything that the index answers, for each target and each room. */
-function answers(subscriptions: TableSubscriptions, targets: readonly string[]) {
+function answers(subscriptions: SubscriptionIndex, targets: readonly string[]) {
   const ids = (entries: Iterable<{ subscription: Subscription }>) =>
     sorted([...entries].map(({ subscription }) => subscription.id));
   return {
@@ -82,7 +82,7 @@ describe('the subscriptions of a table', () => {
     });
     await fc.assert(
       fc.asyncProperty(states, async (allStates) => {
-        const updated = new TableSubscriptions(authorizer, FACTS);
+        const updated = new SubscriptionIndex(authorizer, FACTS);
         // A subscription that stays is the same object, with a new condition if the condition has changed.
         const known = new Map<string, { -readonly [Key in keyof Subscription]: Subscription[Key] }>();
         for (const state of allStates) {
@@ -95,7 +95,7 @@ describe('the subscriptions of a table', () => {
             return [target, subscription] as const;
           });
           await updated.update(now);
-          const fresh = new TableSubscriptions(authorizer, FACTS);
+          const fresh = new SubscriptionIndex(authorizer, FACTS);
           await fresh.update(now);
           expect(answers(updated, targets)).toEqual(answers(fresh, targets));
         }

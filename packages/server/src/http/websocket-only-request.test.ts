@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { UpgradeRequest } from './upgrade-request.js';
+import { UpgradeRequest } from './websocket-only-request.js';
 
 let server: Server;
 let upgrades: string[];

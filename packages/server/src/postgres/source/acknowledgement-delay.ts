@@ -19,7 +19,7 @@ export interface Mark {
  * Delays acknowledgement: delivered WAL stays readable until it has left the window, so that clients can
  * resume.
  */
-export class ResumeWindow {
+export class AcknowledgementDelay {
   #limits: WindowLimits;
   #marks: Mark[] = [];
   #newest: Lsn = -1n;

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { describe, expect, it } from 'vitest';
-import { firstProblem } from './problem.js';
+import { firstProblem } from './schema-problem.js';
 
 const validator = Compile(
   Type.Object(

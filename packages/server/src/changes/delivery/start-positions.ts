@@ -4,7 +4,7 @@ import { comparePositions, type Position } from '../model/position.js';
 /**
  * Keeps the start positions of members that do not get every change: each gets only those after its position.
  */
-export class MemberPositions {
+export class StartPositions {
   readonly #starts = new Map<Subscriber, Position>();
 
   /** Lets the member get only changes after `position`. */

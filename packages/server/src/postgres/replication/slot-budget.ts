@@ -1,16 +1,16 @@
 import type { Log } from '../../lib/log.js';
-import type { ResumeWindow, WindowLimits } from '../source/resume-window.js';
+import type { AcknowledgementDelay, WindowLimits } from '../source/acknowledgement-delay.js';
 import type { Sql } from '../sql/sql.js';
 
 /** What to do when the slot has nearly used up its WAL budget: keep it, or drop it with a reported gap. */
 export type WalLimitAction = 'keep' | 'drop';
 
-export interface SlotWatchParts {
+export interface SlotBudgetParts {
   readonly sql: Sql;
   readonly slot: string;
   /** The publication of the stream. A recreated one has the same name and another oid. */
   readonly publication: { readonly name: string; readonly oid: number };
-  readonly window: ResumeWindow;
+  readonly window: AcknowledgementDelay;
   /** How much WAL the slot may retain where PostgreSQL sets no limit, in bytes. */
   readonly budgetBytes: number;
   readonly action: WalLimitAction;
@@ -44,8 +44,8 @@ interface SlotStatus {
  * every hour, warns at 50 % of the budget, reduces the resume window to nothing at 80 %, and at 95 % follows
  * REALTIME_WAL_LIMIT_ACTION. Also detects that the publication was dropped or recreated.
  */
-export class SlotWatch {
-  readonly #parts: SlotWatchParts;
+export class SlotBudget {
+  readonly #parts: SlotBudgetParts;
   readonly #limits: WindowLimits;
   #timer: NodeJS.Timeout | undefined;
   #level = 0;
@@ -54,7 +54,7 @@ export class SlotWatch {
   /** By how many transactions the slot holds back vacuum of the catalog. */
   xminAge = 0;
 
-  constructor(parts: SlotWatchParts) {
+  constructor(parts: SlotBudgetParts) {
     this.#parts = parts;
     this.#limits = parts.window.limits;
   }

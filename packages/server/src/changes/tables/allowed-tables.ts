@@ -1,5 +1,5 @@
 /** Decides which tables can be enabled, by REALTIME_FILTER_TABLES and REALTIME_EXCLUDE_TABLES. */
-export class TableFilter {
+export class AllowedTables {
   readonly #only: readonly string[];
   readonly #never: readonly string[];
 

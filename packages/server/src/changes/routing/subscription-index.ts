@@ -2,10 +2,10 @@ import type { SubscriptionTarget } from '../model/recipient-group.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Authorizer, Condition } from '../visibility/authorizer.js';
-import { type Column, valueKey } from '../visibility/compiling/candidate-keys.js';
 import type { Compilation } from '../visibility/compiling/compiled-expression.js';
+import { type Column, valueKey } from '../visibility/compiling/lookup-keys.js';
 import { type Test, type TypedRow, testOf } from '../visibility/compiling/predicate.js';
-import type { Value } from '../visibility/compiling/typed-values.js';
+import type { Value } from '../visibility/compiling/type-families.js';
 
 /** A subscription to a table, with the test of its condition. */
 export interface SubscriptionEntry {
@@ -34,7 +34,7 @@ interface ColumnValueIndex {
 const NONE: ReadonlySet<SubscriptionEntry> = new Set();
 
 /** Indexes all subscriptions to one table, so that a row finds those that match it without a test of each. */
-export class TableSubscriptions {
+export class SubscriptionIndex {
   readonly #authorizer: Pick<Authorizer, 'compileCondition'>;
   readonly #facts: TableFacts;
   readonly #indexedEntries = new Map<Subscription, IndexedEntry>();

@@ -1,5 +1,5 @@
 import { type ClientMessage, ProtocolError } from '@goforward/realtime-protocol';
-import { firstProblem } from '../lib/problem.js';
+import { firstProblem } from '../lib/schema-problem.js';
 
 /** Throws VALIDATION_FAILED unless the event of the message is `known`. */
 export function requireEvent({ type, event }: ClientMessage, known: string): void {
