@@ -113,6 +113,17 @@ test('explain names a missing row, refuses invalid requests, and is for server a
   expect((await explain({ table: 'notes', user, key: { id: 1 } }, 'user')).status).toBe(403);
 });
 
+test('explain answers while the catalog changes', async () => {
+  const question = { subscription_id: id, user: { sub: ADA }, key: { id: 1 } };
+  const statuses: number[] = [];
+  for (let n = 0; n < 60; n++) {
+    const alter = `ALTER TABLE notes ALTER secret SET DEFAULT '${n}'`;
+    const [{ status }] = await Promise.all([explain(question), run(server, alter)]);
+    statuses.push(status);
+  }
+  expect(new Set(statuses)).toEqual(new Set([200]));
+});
+
 describe('explaining a change by its cursor', () => {
   /** Runs a statement and returns the cursor of its change, as a client that sees every row receives it. */
   async function cursorOf(statement: string): Promise<string> {

@@ -7,7 +7,12 @@ import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Viewer, Viewers } from '../model/viewer.js';
-import type { Authorizer, Condition, EvaluationError } from '../visibility/authorizer.js';
+import {
+  type Authorizer,
+  type Condition,
+  type EvaluationError,
+  StaleFacts,
+} from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import { ExplainedRows } from './explained-rows.js';
 import type { PastChange, PastChanges } from './past-changes.js';
@@ -67,6 +72,9 @@ export interface Explanation extends Version {
   readonly change?: { readonly event: string; readonly gets: Gets; readonly old_version?: Version };
 }
 
+/** How often the catalog may change during one explanation before the request fails. */
+const MAX_ATTEMPTS = 10;
+
 /** The user's viewer, with the privileges and the condition that decide. */
 interface Case {
   readonly facts: TableFacts;
@@ -96,6 +104,17 @@ export class Explainer {
    * not a row.
    */
   async explain(request: ExplainRequest): Promise<Explanation> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#explain(request);
+      } catch (error) {
+        if (!(error instanceof StaleFacts) || attempt === MAX_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** Throws StaleFacts if the catalog changes meanwhile. */
+  async #explain(request: ExplainRequest): Promise<Explanation> {
     const { authorizer, viewers, past, inspect, checkCondition } = this.#parts;
     const identity = userOf(request.user);
     const viewer = viewers.of(identity);
