@@ -1,10 +1,11 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+
 import { join as joinPath } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Random } from '../fuzz/random.js';
 import { cells } from '../support/matrix.js';
+import { memoryFolder } from '../support/memory-folder.js';
 import { startPreparedPostgres } from '../support/prepared-cluster.js';
 import { ADA, BOB, run, subscribe } from '../support/row-changes.js';
 import { sql } from '../support/sql.js';
@@ -35,7 +36,7 @@ describe.each(CELLS)('policies of memberships ($source source, $postgres Postgre
   let cluster: Awaited<ReturnType<typeof startPreparedPostgres>> | undefined;
   let databases = 0;
   beforeAll(async () => {
-    folder = await mkdtemp(joinPath(tmpdir(), 'goforward-test-'));
+    folder = await mkdtemp(joinPath(memoryFolder(), 'goforward-test-'));
     await chmod(folder, 0o755); // as root, PostgreSQL's account must be able to enter it
     cluster = await startPreparedPostgres(joinPath(folder, 'data'), postgres);
   });

@@ -3,12 +3,13 @@ import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+
 import { join } from 'node:path';
 import pg from 'pg';
 import type { EmbeddedPostgres } from '../../packages/server/src/postgres/embedded/embedded-postgres.js';
 import { migrate } from '../../packages/server/src/postgres/migrations/migrations.js';
 import { isPostgresVersion, type PostgresVersion } from './matrix.js';
+import { memoryFolder } from './memory-folder.js';
 import { startPreparedPostgres } from './prepared-cluster.js';
 import { sql } from './sql.js';
 
@@ -72,7 +73,7 @@ export class SharedPostgres {
 }
 
 async function start(version: PostgresVersion): Promise<Running> {
-  const folder = join(tmpdir(), `goforward-test-${randomBytes(6).toString('hex')}`);
+  const folder = join(memoryFolder(), `goforward-test-${randomBytes(6).toString('hex')}`);
   let postgres: EmbeddedPostgres | undefined;
   const stop = async () => {
     await postgres?.stop();
