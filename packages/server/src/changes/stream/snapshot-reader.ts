@@ -8,7 +8,6 @@ import { settingsStatement, type Viewer } from '../model/viewer.js';
 import { JsonRecordWriter } from '../values/json-record-writer.js';
 import { ValueFormats } from '../values/value-formats.js';
 import type { Condition } from '../visibility/authorizer.js';
-import { asConditionError } from '../visibility/check-condition.js';
 import type { EvaluationErrorLog } from '../visibility/evaluating/evaluation-error-log.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
@@ -43,6 +42,8 @@ const MAX_BYTES = 16 * 1024 * 1024;
 const PAGE_ROWS = 200;
 const PAGE_BYTES = 256 * 1024;
 const STATEMENT_TIMEOUT_MS = 10_000;
+/** SQLSTATE classes of errors of PostgreSQL itself: connections, serialization, resources, a shutdown. */
+const NOT_OF_EVALUATION = /^(?:08|40|53|57P|58|XX)/;
 /**
  * How often the rows are read. A committed transaction is in the WAL before other sessions see it: usually
  * for a moment, for longer while the commit waits for a synchronous standby.
@@ -86,11 +87,11 @@ export class SnapshotReader {
 
   /** Logs what a policy or the condition raised. Its text can hold values of hidden rows, and stays here. */
   #asRefusal({ table, privileges, viewer, condition }: SnapshotQuery, error: unknown): unknown {
-    if (asConditionError(error) === error || !(error instanceof Error && 'code' in error)) return error;
+    if (!isEvaluationError(error)) return error;
     this.#parts.errorLog.report({
       table,
       role: viewer.role,
-      error: { sqlstate: String(error.code), message: error.message },
+      error: { sqlstate: error.code, message: error.message },
       raisedBy: condition === null ? 'policy' : 'policy or condition',
       policies: privileges.policies.map(({ name }) => name),
     });
@@ -191,4 +192,15 @@ function snapshotTooLarge(): ProtocolError {
   return new ProtocolError('DB_SUBSCRIPTION_FAILED', {
     details: `A snapshot has at most ${MAX_ROWS} rows and ${MAX_BYTES / 1024 / 1024} MB: add a condition, or select fewer columns.`,
   });
+}
+
+/** Whether a policy or condition can have raised the error: not for a lost connection or a full disk. */
+function isEvaluationError(error: unknown): error is Error & { code: string } {
+  return (
+    error instanceof Error &&
+    'severity' in error &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    !NOT_OF_EVALUATION.test(error.code)
+  );
 }

@@ -51,7 +51,7 @@ export async function checkCondition(
 }
 
 /** Converts a PostgreSQL error that the condition's author can fix to a refusal. Returns any other error as it is. */
-export function asConditionError(error: unknown): unknown {
+function asConditionError(error: unknown): unknown {
   const isAuthorError =
     error instanceof Error && 'severity' in error && 'code' in error && AUTHOR_ERROR.test(String(error.code));
   return isAuthorError ? refusal(error.message) : error;

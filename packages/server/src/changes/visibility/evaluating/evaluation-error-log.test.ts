@@ -28,17 +28,7 @@ describe('the log of evaluation errors', () => {
 
   it('names the table, the role, the policies and the first 200 characters of PostgreSQL’s message', () => {
     report('invalid input');
-    const condition = { sqlstate: '22012', message: `division by zero${'!'.repeat(500)}` };
-    const failed = {
-      table: TABLE,
-      role: 'r',
-      error: condition,
-      raisedBy: 'condition',
-      policies: [],
-    } as const;
-    errors.report(failed);
-    now = MINUTE;
-    errors.report(failed);
+    report('!'.repeat(500), 'r');
     expect(lines).toEqual([
       {
         table: 'public.notes',
@@ -52,10 +42,10 @@ describe('the log of evaluation errors', () => {
       {
         table: 'public.notes',
         role: 'r',
-        raised_by: 'condition',
-        sqlstate: '22012',
-        error: condition.message.slice(0, 200),
-        suppressed: 1,
+        raised_by: 'policy',
+        policies: ['own'],
+        sqlstate: '22P02',
+        error: '!'.repeat(200),
         text: 'A policy or condition raised an error; rows were not sent',
       },
     ]);
@@ -74,7 +64,42 @@ describe('the log of evaluation errors', () => {
     ]);
   });
 
-  it('logs at most one line a minute, and counts the others', () => {
+  it('logs no text of an error that a condition can have raised: it can hold values of rows', () => {
+    for (const raisedBy of ['condition', 'policy or condition'] as const) {
+      for (let n = 0; n < 10; n++, now += MINUTE)
+        errors.report({
+          table: TABLE,
+          role: 'r',
+          error: { sqlstate: '22P02', message: `invalid input: secret ${n}` },
+          raisedBy,
+          policies: [],
+        });
+    }
+    const line = { table: 'public.notes', role: 'r', sqlstate: '22P02' };
+    expect(lines).toEqual([
+      expect.objectContaining({ ...line, raised_by: 'condition' }),
+      expect.objectContaining({ ...line, raised_by: 'policy or condition' }),
+    ]);
+    expect(JSON.stringify(lines)).not.toContain('secret');
+  });
+
+  it('logs the error of a policy although conditions and other roles raise errors all the time', () => {
+    for (let n = 0; n < 600; n++, now += 1_000) {
+      const error = { sqlstate: `22${n}`, message: '' };
+      errors.report({
+        table: TABLE,
+        role: 'realtime_subscriber',
+        error,
+        raisedBy: 'condition',
+        policies: [],
+      });
+      report(`error ${n}`, 'another_role');
+    }
+    report('the policy');
+    expect(lines.filter(({ error }) => error === 'the policy')).toHaveLength(1);
+  });
+
+  it('logs at most one line a minute of a table and role, and counts the others', () => {
     for (let n = 0; n < 100; n++) report(`error ${n}`);
     now = MINUTE;
     report('error 50');

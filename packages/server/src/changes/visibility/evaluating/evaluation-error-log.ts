@@ -12,39 +12,55 @@ export interface ReportedError {
   readonly policies: readonly string[];
 }
 
-/** At most one line in this time, in ms: an error's text can differ for each user and row. */
+/** At most one line of a source in this time, in ms: an error's text can differ for each user and row. */
 const INTERVAL_MS = 60_000;
-/** The message can hold values of rows: no more of it is logged, in characters. */
+/** How much of the message of a policy's error is logged, in characters. */
 const MAX_MESSAGE_LENGTH = 200;
-/** How many logged errors are remembered; the oldest are forgotten, and can be logged again. */
+/** How many errors and sources are remembered; the oldest are forgotten, and can be logged again. */
 const MAX_REMEMBERED = 1_000;
 
-/** Logs errors of policies and conditions: each once for a table, role and text, and at most one a minute. */
+interface Source {
+  nextAt: number;
+  suppressed: number;
+}
+
+/**
+ * Logs errors of policies and conditions: each once, and at most one a minute for what raised it, its table
+ * and its role. A user can make conditions that fail, with values of rows in their errors: these have no text
+ * in the log, and leave no policy's error out of it.
+ */
 export class EvaluationErrorLog {
   readonly #log: Log;
   readonly #clock: Clock;
-  readonly #logged = new Set<string>();
-  #nextAt = Number.NEGATIVE_INFINITY;
-  #suppressed = 0;
+  readonly #logged = new Map<string, true>();
+  readonly #sources = new Map<string, Source>();
 
   constructor(log: Log, clock: Clock) {
     this.#log = log;
     this.#clock = clock;
   }
 
-  report({ table: { schema, name }, role, error, raisedBy, policies }: ReportedError): void {
+  report({
+    table: { schema, name },
+    role,
+    error: { sqlstate, message },
+    raisedBy,
+    policies,
+  }: ReportedError): void {
     const table = `${schema}.${name}`;
-    const { sqlstate } = error;
-    const message = error.message.slice(0, MAX_MESSAGE_LENGTH);
-    const key = JSON.stringify([raisedBy, table, role, sqlstate, message]);
+    const text = raisedBy === 'policy' ? { error: message.slice(0, MAX_MESSAGE_LENGTH) } : {};
+    const sourceKey = JSON.stringify([raisedBy, table, role]);
+    const key = JSON.stringify([sourceKey, sqlstate, text]);
     if (this.#logged.has(key)) return;
     const now = this.#clock();
-    if (now < this.#nextAt) {
-      this.#suppressed += 1;
+    const source = this.#sources.get(sourceKey);
+    if (source !== undefined && now < source.nextAt) {
+      source.suppressed += 1;
       return;
     }
-    this.#nextAt = now + INTERVAL_MS;
-    this.#remember(key);
+    const suppressed = source?.suppressed ?? 0;
+    remember(this.#sources, sourceKey, { nextAt: now + INTERVAL_MS, suppressed: 0 });
+    remember(this.#logged, key, true);
     this.#log.warn(
       {
         table,
@@ -52,18 +68,17 @@ export class EvaluationErrorLog {
         raised_by: raisedBy,
         ...(policies.length === 0 ? {} : { policies }),
         sqlstate,
-        error: message,
-        ...(this.#suppressed === 0 ? {} : { suppressed: this.#suppressed }),
+        ...text,
+        ...(suppressed === 0 ? {} : { suppressed }),
       },
       'A policy or condition raised an error; rows were not sent',
     );
-    this.#suppressed = 0;
   }
+}
 
-  #remember(key: string): void {
-    this.#logged.add(key);
-    if (this.#logged.size <= MAX_REMEMBERED) return;
-    const [oldest] = this.#logged;
-    if (oldest !== undefined) this.#logged.delete(oldest);
-  }
+function remember<Value>(map: Map<string, Value>, key: string, value: Value): void {
+  map.set(key, value);
+  if (map.size <= MAX_REMEMBERED) return;
+  const [oldest] = map.keys();
+  if (oldest !== undefined) map.delete(oldest);
 }
