@@ -271,7 +271,7 @@ async function statusesOverHttp(channel: string, token: string | undefined): Pro
 const NO_TOKEN = {
   error: 'authentication failed',
   code: 'AUTH_FAILED',
-  details: 'A token is needed',
+  details: 'A token of a user is needed',
   reason: 'missing',
 };
 

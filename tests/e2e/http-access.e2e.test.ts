@@ -95,7 +95,7 @@ describe.each(ROUTES)('%s %s, which needs %s,', (method, path, needs, body, stat
       error: 'authentication failed',
       code: 'AUTH_FAILED',
       ...(caller === 'no token'
-        ? { details: 'A token is needed', reason: 'missing' }
+        ? { details: 'A token of a user is needed', reason: 'missing' }
         : { details: 'Invalid or expired token', reason: expect.any(String) }),
     });
   });

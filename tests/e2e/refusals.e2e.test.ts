@@ -109,7 +109,7 @@ describe('a refusal', () => {
     [
       'AUTH_FAILED',
       'no token',
-      { details: 'A token is needed', reason: 'missing' },
+      { details: 'A token of a user is needed', reason: 'missing' },
       async () => ({ channel: 'room' }),
     ],
     [

@@ -13,7 +13,7 @@ export interface VerifierSettings {
 
 /**
  * Returns the refusal for an error that jose threw while it verified `token`, or undefined if the key set
- * could not be fetched or read.
+ * could not be fetched or used.
  */
 export function refusalFromJoseError(
   error: unknown,
@@ -34,14 +34,24 @@ export function refusalFromJoseError(
     return refuse('signature', `The token was signed with another key than ${keyName}`);
   if (error instanceof errors.JOSENotSupported)
     return refuse('malformed', 'The token has a critical header that is not supported');
-  return refuse('malformed', 'The token is not a JWT');
+  return isMalformed(error, token) ? refuse('malformed', 'The token is not a JWT') : undefined;
 }
 
-/** Anything else is an error of the token, also garbage in its header. */
 function isKeySetError(error: unknown): boolean {
   if (error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid) return true;
   if (error instanceof errors.JOSEError) return error.code === 'ERR_JOSE_GENERIC';
   return error instanceof TypeError && error.message === 'fetch failed';
+}
+
+/** For garbage in the header, jose throws errors of any kind. */
+function isMalformed(error: unknown, token: string): boolean {
+  if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return true;
+  try {
+    decodeProtectedHeader(token);
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 function isSignatureError(error: unknown): boolean {
@@ -70,9 +80,9 @@ function claimRefusal(
         `The token is not valid before ${isoTime(payload.nbf)} (nbf); ${tolerance}`,
       );
     case 'iss':
-      return refuse('issuer', `The issuer ${claimText(payload.iss)} is not REALTIME_JWT_ISSUER`);
+      return refuse('issuer', `The issuer ${quotedClaim(payload.iss)} is not REALTIME_JWT_ISSUER`);
     case 'aud':
-      return refuse('audience', `The audience ${claimText(payload.aud)} is not REALTIME_JWT_AUDIENCE`);
+      return refuse('audience', `The audience ${quotedClaim(payload.aud)} is not REALTIME_JWT_AUDIENCE`);
     default:
       return refuse('claims', `The claim ${claim} of the token is wrong`);
   }
@@ -96,7 +106,7 @@ function isoTime(seconds: number | undefined): string {
   return Number.isNaN(date.getTime()) ? String(seconds) : date.toISOString();
 }
 
-function claimText(value: unknown): string {
+function quotedClaim(value: unknown): string {
   if (value === undefined) return '(none)';
   return quotedText(typeof value === 'string' ? value : (JSON.stringify(value) ?? ''));
 }

@@ -26,7 +26,7 @@ export class TokenRefusal extends ProtocolError {
 
 /** Returns the refusal of a request that needs a user's token and has none, or an anonymous one. */
 export function missingToken(): TokenRefusal {
-  return new TokenRefusal('missing', 'A user token is needed and none was given', {
-    details: 'A token is needed',
+  return new TokenRefusal('missing', "A user's token is needed: there was none, or it has no user", {
+    details: 'A token of a user is needed',
   });
 }

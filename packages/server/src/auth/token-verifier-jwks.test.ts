@@ -1,4 +1,4 @@
-import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject, sign as signBytes } from 'node:crypto';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
@@ -109,7 +109,28 @@ describe('with a remote key set', () => {
     const tokens = verifier(await host(answer), log);
     const token = await sign('ES256', 'one', one.privateKey);
     expect(await refusal(tokens.verify(token))).toEqual(NO_KEYS);
-    expect(messages).toEqual(['Reading the key set of REALTIME_JWKS_URL failed']);
+    expect(messages).toEqual(['The key set of REALTIME_JWKS_URL could not be used']);
+  });
+
+  it('a key that is too short is an error of the key set, not of the token', async () => {
+    const short = generateKeyPairSync('rsa', { modulusLength: 1024 });
+    const { log, messages } = recorded();
+    const url = await host((_, response) =>
+      response.end(JSON.stringify({ keys: [jwk(short.publicKey, 'one')] })),
+    );
+    const parts = [{ alg: 'RS256', kid: 'one' }, { sub: 'ann' }];
+    const input = parts.map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+    const signature = signBytes('sha256', Buffer.from(input), short.privateKey).toString('base64url');
+    expect(await refusal(verifier(url, log).verify(`${input}.${signature}`))).toEqual(NO_KEYS);
+    expect(messages).toEqual(['The key set of REALTIME_JWKS_URL could not be used']);
+  });
+
+  it('failures are logged at most once in ten seconds, however many tokens are sent', async () => {
+    const { log, messages } = recorded();
+    const tokens = verifier(await host((request) => request.socket.destroy()), log);
+    const token = await sign('ES256', 'one', one.privateKey);
+    for (let n = 0; n < 5; n++) expect(await refusal(tokens.verify(token))).toEqual(NO_KEYS);
+    expect(messages).toHaveLength(1);
   });
 
   it('tokens are refused while its host is unreachable', async () => {

@@ -3,6 +3,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import { type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
+import { RateLimitedLog } from '../lib/rate-limited-log.js';
 import { StartupError } from '../lib/startup-error.js';
 import { type Identity, identityOf, isAnonymousToken } from './identity.js';
 import { issuedInFuture, refusalFromJoseError, type VerifierSettings } from './jose-errors.js';
@@ -39,7 +40,7 @@ export class TokenVerifier {
   readonly #options: JWTVerifyOptions;
   readonly #settings: VerifierSettings;
   readonly #clock: Clock;
-  readonly #log: Log;
+  readonly #log: RateLimitedLog<'key'>;
 
   /** Throws StartupError when the key cannot be read or an algorithm does not fit it. */
   constructor(key: VerificationKey, rules: TokenRules, log: Log, clock: Clock = Date.now) {
@@ -63,7 +64,7 @@ export class TokenVerifier {
       ...(rules.audience === undefined ? {} : { audience: rules.audience }),
     };
     this.#clock = clock;
-    this.#log = log;
+    this.#log = new RateLimitedLog(log, clock);
   }
 
   /**
@@ -97,7 +98,7 @@ export class TokenVerifier {
     } catch (error) {
       const refusal = refusalFromJoseError(error, token, this.#settings);
       if (refusal !== undefined) throw refusal;
-      this.#log.error({ err: error }, 'Reading the key set of REALTIME_JWKS_URL failed');
+      this.#log.error('key', { err: error }, 'The key set of REALTIME_JWKS_URL could not be used');
       throw new ProtocolError('AUTH_FAILED', {
         details: 'The key set for tokens is temporarily unavailable',
         cause: error,

@@ -9,7 +9,7 @@ interface LoggedCause {
 }
 
 /**
- * Logs at `info`, at most one line per cause in 10 s. The next line of a cause has the number of suppressed
+ * Logs at most one line per cause in 10 s. The next line of a cause has the number of suppressed
  * ones. Causes are a fixed set of words, never a client's text, so that memory is bounded.
  */
 export class RateLimitedLog<Cause extends string> {
@@ -23,6 +23,19 @@ export class RateLimitedLog<Cause extends string> {
   }
 
   info(cause: Cause, fields: Readonly<Record<string, unknown>>, message: string): void {
+    this.#write('info', cause, fields, message);
+  }
+
+  error(cause: Cause, fields: Readonly<Record<string, unknown>>, message: string): void {
+    this.#write('error', cause, fields, message);
+  }
+
+  #write(
+    level: 'info' | 'error',
+    cause: Cause,
+    fields: Readonly<Record<string, unknown>>,
+    message: string,
+  ): void {
     const now = this.#clock();
     const last = this.#logged.get(cause);
     if (last !== undefined && now - last.loggedAt < INTERVAL_MS) {
@@ -31,6 +44,6 @@ export class RateLimitedLog<Cause extends string> {
     }
     const suppressed = last?.suppressed ?? 0;
     this.#logged.set(cause, { loggedAt: now, suppressed: 0 });
-    this.#log.info({ ...fields, ...(suppressed === 0 ? {} : { suppressed }) }, message);
+    this.#log[level]({ ...fields, ...(suppressed === 0 ? {} : { suppressed }) }, message);
   }
 }
