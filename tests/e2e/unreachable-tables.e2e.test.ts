@@ -151,7 +151,7 @@ describe.each(CASES)(
       expect((await doctor(dbRoles)).stdout).not.toContain('GF127');
       // Only explain reports a single role that cannot see rows.
       expect((await explain(running)).reasons.join()).toContain(
-        `Users whose token names another role can see rows: "${members}"`,
+        `Users of another database role can see rows: "${members}"`,
       );
       expect(await explain(running, { sub: ADA, role: members })).toMatchObject({ visible: true });
       await expectArrival(running, members);

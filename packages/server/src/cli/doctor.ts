@@ -23,7 +23,7 @@ export const doctor: Command = {
   usage: '[--<setting> <value>]...',
   help: () => `Connects to PostgreSQL as the server does: to DATABASE_URL, or to the embedded PostgreSQL of the data folder
 while that runs. Prints each problem with its number and the SQL or setting that fixes it, and how rows of each
-enabled table are evaluated.
+enabled table are evaluated. Creates what the server creates at its start: its schema, and the role realtime_subscriber.
 
 Takes the flags of start. Exits 0 without problems or with warnings only, 1 with errors, 2 for invalid arguments.`,
   run: async (args) => {

@@ -1,4 +1,5 @@
 import { settingsHelp } from '../config/describe-settings.js';
+import type { Settings } from '../config/settings-table.js';
 import { formatDuration } from '../lib/duration.js';
 import { createLog, isJson, standardError } from '../lib/log.js';
 import type { Command } from './command.js';
@@ -27,7 +28,7 @@ ${settingsHelp()}`,
       const server = await RealtimeServer.start(settings, { log, signal: stop.signal });
       if (!stop.signal.aborted) {
         if (isJson(settings.logFormat)) log.info(startupFields(server, settings), 'Server started');
-        else process.stdout.write(`${await startupBanner(server, settings)}\n`);
+        if (hasBanner(settings)) process.stdout.write(`${await startupBanner(server, settings)}\n`);
       }
       await stop.requested;
       log.info({ within: formatDuration(settings.shutdownTimeout) }, 'Stopping');
@@ -43,3 +44,8 @@ ${settingsHelp()}`,
     }
   },
 };
+
+/** Not where a program reads the output; a person at a terminal sees the banner, wherever the log goes. */
+function hasBanner({ logFormat }: Settings): boolean {
+  return logFormat !== 'json' && (process.stdout.isTTY || !isJson(logFormat));
+}

@@ -6,8 +6,8 @@ import { Database } from '../postgres/connection/database.js';
 import { embeddedPostgresUrl } from '../postgres/embedded/embedded-url.js';
 
 /**
- * The connection string of the server's database: DATABASE_URL, or where the embedded PostgreSQL of the data folder
- * listens while it runs. Throws StartupError when there is neither.
+ * Returns the connection string of the server's database: DATABASE_URL, or the address of the data folder's embedded
+ * PostgreSQL, which runs while the server does. Throws StartupError if there is neither.
  */
 export async function databaseUrl(settings: Settings): Promise<string> {
   const url = settings.databaseUrl ?? (await embeddedPostgresUrl(resolve(settings.dataDir)));
@@ -32,9 +32,15 @@ export async function withDatabase<T>(
     await database.start();
     const { state } = database;
     if (state.status === 'down')
-      throw new StartupError(`PostgreSQL cannot be reached: ${state.reason}. Check that it is running.`);
+      throw new StartupError(`PostgreSQL cannot be reached: ${state.reason}. ${nextStep(settings)}`);
     return await work(database);
   } finally {
     await database.stop();
   }
+}
+
+function nextStep({ databaseUrl: url }: Settings): string {
+  return url === undefined
+    ? 'The embedded PostgreSQL runs while the server runs: start the server.'
+    : 'Check DATABASE_URL, and that PostgreSQL is running.';
 }

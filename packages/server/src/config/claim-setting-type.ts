@@ -26,7 +26,7 @@ export function claimSettings(): SettingType<readonly ClaimSetting[]> {
 }
 
 function readPair(text: string): ClaimSetting | undefined {
-  const [, name = '', claim = ''] = /^([^=]*?)\s*=\s*(.+)$/s.exec(text) ?? [];
+  const [, name = '', claim = ''] = /^([^=]*?)\s*=\s*([^=\s].*)$/s.exec(text) ?? [];
   const isName = NAME.test(name) && name.length <= MAX_NAME_LENGTH && !RESERVED.test(name);
   return isName && claim !== '' && !claim.includes('\0') ? { name, claim } : undefined;
 }

@@ -383,3 +383,31 @@ describe('the .env file', () => {
     expect(() => readEnvFile(folder)).toThrow(/^The settings file .+\.env cannot be read: it is a folder\.$/);
   });
 });
+
+describe('the .env file', () => {
+  let folder = '';
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'goforward-env-'));
+  });
+  afterEach(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  it.each([
+    ['REALTIME_JWT_SECRET: a-secret-of-thirty-two-characters', 1],
+    ['# a comment\n\nREALTIME_MAX_CHANNELS 5', 3],
+    ['REALTIME_PORT="1\n2" # two lines\nrubbish', 3],
+    ["X='1\n2\n3'\n=5", 4],
+    ["A=1\nB='7", 2],
+  ])('refuses a .env file with a line that sets nothing, and does not quote it: %j', (text, line) => {
+    writeFileSync(join(folder, '.env'), text);
+    const message = `Line ${line} of the settings file .env is not NAME=value.`;
+    expect(() => readEnvFile(folder)).toThrow(expect.objectContaining({ message, exitCode: 2 }));
+  });
+
+  it('reads comments, empty lines, export, and values of several lines from a .env file', () => {
+    const text = '# one\r\n\r\nexport A=1\r\n  B = 2 # two\n  C="3\nnot a line\n4"\nD=`5\n6`\nE=';
+    writeFileSync(join(folder, '.env'), text);
+    expect(Object.keys(readEnvFile(folder))).toEqual(['A', 'B', 'C', 'D', 'E']);
+  });
+});

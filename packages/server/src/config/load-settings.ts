@@ -57,16 +57,39 @@ export function loadSettings(sources: SettingSources): LoadedSettings {
 }
 
 /**
- * Returns the variables of the `.env` file in `cwd`, if it exists. Throws a StartupError if it cannot be
- * read.
+ * Returns the variables of the `.env` file in `cwd`, if it exists. Throws StartupError if it cannot be read or
+ * has a line that sets nothing.
  */
 export function readEnvFile(cwd: string): Record<string, string> {
   const path = join(cwd, '.env');
+  const content = readText(path);
   const variables: Record<string, string> = {};
-  for (const [name, text] of Object.entries(parseEnv(readText(path)))) {
+  for (const [name, text] of Object.entries(parseEnv(content))) {
     if (text !== undefined) variables[name] = text;
   }
+  requireAssignments(content, variables);
   return variables;
+}
+
+/** `NAME=` with a quoted value, which can have several lines. */
+const QUOTED_ASSIGNMENT = /^([ \t]*(?:export[ \t]+)?[\w.-]+[ \t]*=)[ \t]*(?:"[^"]*"|'[^']*'|`[^`]*`)/gm;
+/** An assignment with its name, a comment, or nothing. */
+const ENV_LINE = /^\s*(?:(?:export\s+)?([\w.-]+)\s*=.*|#.*)?$/s;
+
+/** parseEnv ignores other lines, and some with an open quote. The message quotes none: it may hold a secret. */
+function requireAssignments(content: string, variables: Readonly<Record<string, unknown>>): void {
+  const lines = content
+    .replace(
+      QUOTED_ASSIGNMENT,
+      (assignment, start) => start + assignment.replace(/[^\n]/g, '').replace(/\n/g, '\n#'),
+    )
+    .split(/\r?\n/);
+  const index = lines.findIndex((line) => {
+    const match = ENV_LINE.exec(line);
+    return match === null || (match[1] !== undefined && variables[match[1]] === undefined);
+  });
+  if (index !== -1)
+    throw new StartupError(`Line ${index + 1} of the settings file .env is not NAME=value.`, { exitCode: 2 });
 }
 
 function readText(path: string): string {

@@ -118,6 +118,8 @@ describe('settings from claims', () => {
     'tenant=tenant_id',
     'app.tenant',
     'app.tenant=',
+    'app.tenant==tenant_id',
+    'app.tenant= = tenant_id',
     '=tenant_id',
     'app.=tenant_id',
     '1app.tenant=tenant_id',

@@ -358,7 +358,7 @@ export const SETTINGS = {
     env: 'REALTIME_LOG_FORMAT',
     type: choice(LOG_FORMATS, 'format'),
     default: 'auto',
-    doc: 'Format of the log: pretty for people, json with one record per line, or auto, which is pretty on a terminal and JSON otherwise. With JSON, the output of start on standard output is JSON too.',
+    doc: 'Format of the log: pretty for people, json with one record per line, or auto, which is pretty on a terminal and JSON otherwise. With JSON, start prints no banner: the addresses are a log line at info.',
   },
 } satisfies Readonly<Record<string, Setting<unknown>>>;
 

@@ -30,9 +30,7 @@ export function roleObstacles(table: TableReachability, name: string): string[] 
   const others = table.roles.filter(canSee).map((other) => other.name);
   return [
     ...obstaclesOf(table, role).map(sentence),
-    ...(others.length === 0
-      ? []
-      : [`Users whose token names another role can see rows: ${others.join(', ')}.`]),
+    ...(others.length === 0 ? [] : [`Users of another database role can see rows: ${others.join(', ')}.`]),
     ...advice(table, role),
   ];
 }

@@ -98,7 +98,7 @@ describe.each(VERSIONS)('what subscribers can see of tables, on the %s PostgreSQ
     expect(listed.warning).toBeUndefined();
     expect(roleObstacles(listed.table, reader)).toEqual([]);
     expect(roleObstacles(listed.table, heir)[1]).toBe(
-      `Users whose token names another role can see rows: ${reader}.`,
+      `Users of another database role can see rows: ${reader}.`,
     );
   });
 
