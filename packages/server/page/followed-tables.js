@@ -21,10 +21,12 @@ export class FollowedTables {
   #isDemo = false;
   /** @type {Target | null} */
   #target = null;
+  /** Counts what changes the list: an answer to an earlier request is old. */
+  #changes = 0;
 
   /**
    * @param {{ list: HTMLElement, note: HTMLElement, onFault: (fault: Fault) => void,
-   *   onLoaded: (isAdmin: boolean) => void, onUnfollowed: (name: string) => void }} options `isAdmin`: the token may
+   *   onLoaded: (canUnfollow: boolean) => void, onUnfollowed: (name: string) => void }} options `canUnfollow`: the token may
    *   end one of the subscriptions
    */
   constructor({ list, note, onFault, onLoaded, onUnfollowed }) {
@@ -41,6 +43,7 @@ export class FollowedTables {
   }
 
   clear() {
+    this.#changes += 1;
     this.#target = null;
     this.#list.replaceChildren();
     this.#note.textContent = '';
@@ -49,14 +52,15 @@ export class FollowedTables {
   /** @param {Target} target */
   async load(target) {
     this.#target = target;
+    const change = ++this.#changes;
     try {
       const shown = await this.#subscriptionsOf(target);
-      if (this.#target !== target) return;
+      if (this.#changes !== change) return;
       this.#list.replaceChildren(...shown.map((subscription) => this.#itemOf(subscription)));
       this.#note.textContent = '';
       this.#onLoaded(shown.some(({ removable }) => removable));
     } catch (fault) {
-      if (this.#target !== target) return;
+      if (this.#changes !== change) return;
       const { title } = explainFault(/** @type {Fault} */ (fault));
       this.#note.textContent = `The followed tables could not be loaded: ${title}.`;
     }
@@ -105,6 +109,7 @@ export class FollowedTables {
     button.disabled = true;
     try {
       await remove(`/realtime/subscriptions/${encodeURIComponent(subscription.id)}`, target.token);
+      this.#changes += 1;
       item.remove();
       this.#onUnfollowed(name);
     } catch (cause) {

@@ -38,8 +38,8 @@ export class RowsPanel {
       list: followed,
       note: followedNote,
       onFault,
-      onLoaded: (isAdmin) => {
-        options.tokenHint.hidden = isAdmin;
+      onLoaded: (canUnfollow) => {
+        options.tokenHint.hidden = canUnfollow;
       },
       onUnfollowed: (name) => this.#report(`No longer following ${name}.`),
     });
