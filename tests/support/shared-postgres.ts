@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import pg from 'pg';
 import type { EmbeddedPostgres } from '../../packages/server/src/postgres/embedded/embedded-postgres.js';
 import { migrate } from '../../packages/server/src/postgres/migrations/migrations.js';
@@ -15,6 +14,8 @@ import { sql } from './sql.js';
 
 /** The template database, with the server's schema, on each shared PostgreSQL. */
 const MIGRATED_DATABASE = 'migrated_template';
+
+const FOLDER_PREFIX = 'goforward-test-';
 
 /** How a test reaches a shared PostgreSQL. */
 export interface SharedServer {
@@ -72,14 +73,33 @@ export class SharedPostgres {
   }
 }
 
+/** Removes what runs left behind that were killed: it is in memory. */
+async function removeAbandoned(parent: string): Promise<void> {
+  const names = await readdir(parent);
+  for (const name of names) {
+    const pid = Number(new RegExp(`^${FOLDER_PREFIX}(\\d+)-`).exec(name)?.[1] ?? process.pid);
+    if (!isAlive(pid)) await rm(join(parent, name), { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
+}
+
 async function start(version: PostgresVersion): Promise<Running> {
-  const folder = join(memoryFolder(), `goforward-test-${randomBytes(6).toString('hex')}`);
+  const folder = join(memoryFolder(), `${FOLDER_PREFIX}${process.pid}-${randomBytes(6).toString('hex')}`);
   let postgres: EmbeddedPostgres | undefined;
   const stop = async () => {
     await postgres?.stop();
     await rm(folder, { recursive: true, force: true });
   };
   try {
+    await removeAbandoned(dirname(folder));
     const started = await startPreparedPostgres(folder, version);
     postgres = started.postgres;
     await createMigratedDatabase(started.url);
@@ -96,6 +116,9 @@ async function createMigratedDatabase(url: string): Promise<void> {
   own.pathname = `/${MIGRATED_DATABASE}`;
   const client = new pg.Client({ connectionString: own.href });
   await client.connect();
-  await migrate(client);
-  await client.end();
+  try {
+    await migrate(client);
+  } finally {
+    await client.end();
+  }
 }
