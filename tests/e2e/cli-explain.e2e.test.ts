@@ -92,3 +92,11 @@ test.each([
 ])('explain refuses the arguments %j: %s', async (args, message) => {
   expect(await explain(...args)).toEqual({ code: 2, stdout: '', stderr: `${message}\n` });
 });
+
+test('explain says what to set when the server has another key than this command', async () => {
+  const args = ['explain', '--url', server.url, '--user', ADA, '--table', 'notes', '--key', '{"id": 1}'];
+  const env = { REALTIME_JWT_SECRET: 'another-secret-of-thirty-two-characters' };
+  const { code, stderr } = await runCli(args, { cwd: tmpdir(), env });
+  expect(code).toBe(2);
+  expect(stderr).toMatch(/signed with another key\. Give the settings of the server/);
+});

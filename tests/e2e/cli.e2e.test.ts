@@ -122,6 +122,10 @@ describe('token', () => {
     for (const { stdout } of [first, second]) {
       await expect(jwtVerify(stdout.trim(), new TextEncoder().encode(secret))).resolves.toBeDefined();
     }
+    expect(first.stderr).toBe(
+      `Generated a new secret in ${dataDir}. A server with another data folder refuses this token.\n`,
+    );
+    expect(second.stderr).toBe('');
     expect(`${first.stdout}${first.stderr}`).not.toContain(secret);
   });
 

@@ -124,8 +124,16 @@ async function ask(url: string, token: string, question: object): Promise<Answer
       { exitCode: 2 },
     );
   }
-  const body = (await response.json().catch(() => ({}))) as { error?: string; details?: string };
+  const body = (await response.json().catch(() => ({}))) as {
+    error?: string;
+    details?: string;
+    reason?: string;
+  };
   if (response.ok) return body as Answer;
+  if (body.reason === 'signature')
+    throw invalid(
+      'The server refused the token: it was signed with another key. Give the settings of the server (REALTIME_JWT_SECRET or REALTIME_DATA_DIR), or --token.',
+    );
   throw invalid(
     `The server answered ${response.status}: ${body.details ?? body.error ?? 'no reason given'}.`,
   );

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
+import { hasGeneratedSecret } from '../auth/generated-secret.js';
 import { signerOf, tokenRules, verificationKey } from '../auth/token-key.js';
 import { formatDuration, parseDuration } from '../lib/duration.js';
 import { StartupError } from '../lib/startup-error.js';
@@ -28,15 +29,19 @@ Also takes the flags of start, such as --data-dir.`,
     if (user === '' || role === '')
       throw new StartupError('--user and --role must not be empty.', { exitCode: 2 });
     const expiresIn = readExpires(expires);
-    const sign = signerOf(
-      await verificationKey(settings, resolve(settings.dataDir), process.env.NODE_ENV),
-      tokenRules(settings),
-    );
+    const dataDir = resolve(settings.dataDir);
+    const hadSecret = await hasGeneratedSecret(dataDir);
+    const key = await verificationKey(settings, dataDir, process.env.NODE_ENV);
+    const sign = signerOf(key, tokenRules(settings));
     if (sign === undefined) {
       throw new StartupError(
         'This server verifies tokens with a public key (REALTIME_JWT_PUBLIC_KEY or REALTIME_JWKS_URL). Sign tokens with the matching private key.',
       );
     }
+    if (key.kind === 'secret' && key.isGenerated === true && !hadSecret)
+      process.stderr.write(
+        `Generated a new secret in ${dataDir}. A server with another data folder refuses this token.\n`,
+      );
     process.stdout.write(`${await sign(user, role, expiresIn)}\n`);
     return 0;
   },
