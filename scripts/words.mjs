@@ -48,10 +48,10 @@ function wordsOf(line) {
   );
 }
 
+// Without the setting, git refuses a checkout of another account, as in a container that mounts it.
+const list = ['-c', 'safe.directory=*', 'ls-files', ...FILES];
 const found = [];
-for (const file of execFileSync('git', ['ls-files', ...FILES], { encoding: 'utf8' })
-  .trim()
-  .split('\n')) {
+for (const file of execFileSync('git', list, { encoding: 'utf8' }).trim().split('\n')) {
   if (SKIPPED.has(file)) continue;
   for (const [index, line] of readFileSync(file, 'utf8').split('\n').entries())
     for (const form of new Set(wordsOf(line))) {
