@@ -13,16 +13,17 @@ const DROPPED = new Error('nobody waits for this');
 
 let test: TestDatabase;
 let db: Database;
-let stopped: number[];
+/** The process IDs of stopped backends. */
+let stopped: Set<number>;
 
 beforeEach(async () => {
   test = await createTestDatabase();
-  stopped = [];
+  stopped = new Set();
   db = await connect(test.url);
 });
 
 afterEach(async () => {
-  for (const pid of stopped) process.kill(pid, 'SIGCONT');
+  for (const pid of stopped) resume(pid);
   await db.stop();
   await test.drop();
 });
@@ -56,6 +57,11 @@ function hasEnded(text: string): Promise<void> {
   return eventually(async () => expect(await running(text)).toEqual([]), 2_000);
 }
 
+function resume(pid: number): void {
+  stopped.delete(pid);
+  process.kill(pid, 'SIGCONT');
+}
+
 /** Starts a transaction and stops its backend in the middle of a statement, so that it cannot be cancelled. */
 async function stuckStatement(text: string, options: { signal?: AbortSignal; limitMs?: number }) {
   let pid = 0;
@@ -67,7 +73,7 @@ async function stuckStatement(text: string, options: { signal?: AbortSignal; lim
   result.catch(() => undefined);
   await hasStarted(text);
   process.kill(pid, 'SIGSTOP');
-  stopped.push(pid);
+  stopped.add(pid);
   return { result, pid };
 }
 
@@ -169,7 +175,7 @@ describe('a statement that PostgreSQL cannot interrupt', () => {
     await expect(user()).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE', body: { retry_after: 1 } });
     expect(await db.query('SELECT 1 AS own')).toEqual([{ own: 1 }]);
     expect(db.state).toEqual({ status: 'up' });
-    process.kill(second.pid, 'SIGCONT');
+    resume(second.pid);
     await eventually(async () => expect(await user()).toEqual([{ one: 1 }]));
   });
 
