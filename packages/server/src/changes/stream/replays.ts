@@ -36,6 +36,11 @@ interface Replay {
   pauses: number;
 }
 
+interface ReadyMember {
+  readonly member: Subscriber;
+  readonly replay: Replay;
+}
+
 /** Replayed messages retain no batch: pages are read one by one from the resume log. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
@@ -47,6 +52,9 @@ const NOT_RETAINED = { retain: () => undefined, release: () => undefined, receiv
 export class Replays {
   readonly #parts: ReplaysParts;
   readonly #replays = new Map<Subscriber, Replay>();
+  /** When each user was read a page for, as a number that grows. */
+  readonly #turns = new Map<string, number>();
+  #pagesRead = 0;
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
@@ -149,7 +157,7 @@ export class Replays {
   /** Replays one page to the members that need it; false: nothing to do until the next `#wakeUp`. */
   async #replayPage(): Promise<boolean> {
     const ready = this.#ready();
-    const [first] = ready;
+    const first = this.#nextTurn(ready);
     if (first === undefined) return false;
     const { resumeLog, epoch, log } = this.#parts;
     const epochBefore = epoch();
@@ -164,16 +172,37 @@ export class Replays {
     }
     if (page === undefined || epoch() !== epochBefore) return false;
     const { end } = page;
-    const cohort = ready.filter(({ replay }) => comparePositions(replay.position, end) < 0);
+    // Members that are further behind get no page that would skip changes for them.
+    const cohort = ready.filter(
+      ({ replay }) =>
+        comparePositions(replay.position, first.replay.position) >= 0 &&
+        comparePositions(replay.position, end) < 0,
+    );
     await this.#deliver(page, cohort, epochBefore);
     return true;
+  }
+
+  /**
+   * Users take turns with pages, so that one who resumes again and again from far back does not delay the others. Returns
+   * the furthest behind of the user whose turn is the longest ago.
+   */
+  #nextTurn(ready: readonly ReadyMember[]): ReadyMember | undefined {
+    const lastTurn = ({ member }: ReadyMember) => this.#turns.get(member.identity.limitedAs) ?? 0;
+    let next: ReadyMember | undefined;
+    for (const each of ready) if (next === undefined || lastTurn(each) < lastTurn(next)) next = each;
+    if (next === undefined) return undefined;
+    const users = new Set([...this.#replays.keys()].map(({ identity }) => identity.limitedAs));
+    for (const user of this.#turns.keys()) if (!users.has(user)) this.#turns.delete(user);
+    this.#pagesRead += 1;
+    this.#turns.set(next.member.identity.limitedAs, this.#pagesRead);
+    return next;
   }
 
   /**
    * Returns the members that can take a page, the furthest behind first. Members that have caught up go live;
    * members whose changes are no longer in the resume log get a `gap`.
    */
-  #ready(): { member: Subscriber; replay: Replay }[] {
+  #ready(): ReadyMember[] {
     const { feeds, resumeLog, isBehindCurrentBatch, tablesOf, ownTablesOf } = this.#parts;
     const tables = new Map<Channel, readonly number[]>();
     const isCovered = (member: Subscriber, { channel, position }: Replay) => {
@@ -181,7 +210,7 @@ export class Replays {
       tables.set(channel, shared);
       return resumeLog.covers(position, shared) && resumeLog.covers(position, ownTablesOf(member));
     };
-    const ready: { member: Subscriber; replay: Replay }[] = [];
+    const ready: ReadyMember[] = [];
     for (const [member, replay] of this.#replays) {
       if (!replay.channel.audience.has(member)) this.#replays.delete(member);
       else if (!isCovered(member, replay))
@@ -193,11 +222,7 @@ export class Replays {
     return ready.sort((a, b) => comparePositions(a.replay.position, b.replay.position));
   }
 
-  async #deliver(
-    page: Page,
-    cohort: readonly { member: Subscriber; replay: Replay }[],
-    epochBefore: string,
-  ): Promise<void> {
+  async #deliver(page: Page, cohort: readonly ReadyMember[], epochBefore: string): Promise<void> {
     const { router, delivery, epoch, log } = this.#parts;
     const recipients = this.#parts.newRecipients();
     for (const { member, replay } of cohort) recipients.join(member, replay.channel);
