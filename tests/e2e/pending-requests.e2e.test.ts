@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
+import { collectingLog } from '../support/postgres-log-lines.js';
 import { run } from '../support/row-changes.js';
 import { join, type Received, type TestClient } from '../support/test-client.js';
 import { startRowChangeServer, type TestServer } from '../support/test-server.js';
@@ -8,9 +9,11 @@ import { startRowChangeServer, type TestServer } from '../support/test-server.js
 let server: TestServer;
 /** Holds the lock on `locked`, so that statements on this table wait. */
 let holder: pg.Client;
+let log: ReturnType<typeof collectingLog>;
 
 beforeEach(async () => {
-  server = await startRowChangeServer({ REALTIME_MESSAGE_RATE: '1000/s, burst 1000' });
+  log = collectingLog();
+  server = await startRowChangeServer({ REALTIME_MESSAGE_RATE: '1000/s, burst 1000' }, { log });
   await run(server, 'CREATE TABLE locked (id int PRIMARY KEY); CREATE TABLE free (id int PRIMARY KEY)');
   const token = await server.token('root', 'admin');
   for (const table of ['locked', 'free'])
@@ -28,6 +31,8 @@ beforeEach(async () => {
 afterEach(async () => {
   await holder.end();
   await server.stop();
+  // Neither a refusal nor a client that has gone is an error of the server.
+  expect(log.lines.filter(({ level }) => level === 'error')).toEqual([]);
 });
 
 let refs = 0;
@@ -125,6 +130,25 @@ test('a condition whose check waits is cancelled when the connection is cut', as
     await eventually(async () => expect(JSON.stringify(await waiting())).toContain('EXPLAIN'), 500);
   }, 10_000);
   client.socket.terminate();
+  await eventually(async () => expect(await waiting()).toEqual([]), 900);
+});
+
+test('the statement of an HTTP request is cancelled when its client goes', async () => {
+  const token = await server.token('root', 'admin');
+  await server.call('POST', '/realtime/channels', { token, body: { name: 'lobby2' } });
+  const gone = new AbortController();
+  const ask = () =>
+    fetch(`${server.url}/realtime/channels/lobby2/subscribe`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ table: 'locked', condition: `id = ${refs++}` }),
+      signal: gone.signal,
+    }).catch(() => undefined);
+  await eventually(async () => {
+    void ask();
+    await eventually(async () => expect(JSON.stringify(await waiting())).toContain('EXPLAIN'), 500);
+  }, 10_000);
+  gone.abort();
   await eventually(async () => expect(await waiting()).toEqual([]), 900);
 });
 
