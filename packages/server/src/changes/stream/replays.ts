@@ -8,6 +8,7 @@ import type { Page, ResumeLog } from '../log/resume-log.js';
 import { comparePositions, type Position } from '../model/position.js';
 import type { BatchRouter } from '../routing/batch-router.js';
 import type { Recipients } from '../routing/recipients.js';
+import { ReplayTurns } from './replay-turns.js';
 import { retry } from './retry.js';
 
 export interface ReplaysParts {
@@ -52,9 +53,7 @@ const NOT_RETAINED = { retain: () => undefined, release: () => undefined, receiv
 export class Replays {
   readonly #parts: ReplaysParts;
   readonly #replays = new Map<Subscriber, Replay>();
-  /** When each user was read a page for, as a number that grows. */
-  readonly #turns = new Map<string, number>();
-  #pagesRead = 0;
+  readonly #turns = new ReplayTurns();
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
@@ -157,7 +156,7 @@ export class Replays {
   /** Replays one page to the members that need it; false: nothing to do until the next `#wakeUp`. */
   async #replayPage(): Promise<boolean> {
     const ready = this.#ready();
-    const first = this.#nextTurn(ready);
+    const first = this.#turns.next(ready, this.#replays.keys());
     if (first === undefined) return false;
     const { resumeLog, epoch, log } = this.#parts;
     const epochBefore = epoch();
@@ -180,22 +179,6 @@ export class Replays {
     );
     await this.#deliver(page, cohort, epochBefore);
     return true;
-  }
-
-  /**
-   * Users take turns with pages, so that one who resumes again and again from far back does not delay the others. Returns
-   * the furthest behind of the user whose turn is the longest ago.
-   */
-  #nextTurn(ready: readonly ReadyMember[]): ReadyMember | undefined {
-    const lastTurn = ({ member }: ReadyMember) => this.#turns.get(member.identity.limitedAs) ?? 0;
-    let next: ReadyMember | undefined;
-    for (const each of ready) if (next === undefined || lastTurn(each) < lastTurn(next)) next = each;
-    if (next === undefined) return undefined;
-    const users = new Set([...this.#replays.keys()].map(({ identity }) => identity.limitedAs));
-    for (const user of this.#turns.keys()) if (!users.has(user)) this.#turns.delete(user);
-    this.#pagesRead += 1;
-    this.#turns.set(next.member.identity.limitedAs, this.#pagesRead);
-    return next;
   }
 
   /**
