@@ -16,6 +16,13 @@ const CLOSE_TIMEOUT_MS = 2_000;
 /** pg-pool's error for a caller that has waited too long for a connection in use by others. */
 const WAITED_TOO_LONG = 'timeout exceeded when trying to connect';
 
+export interface PoolEvents {
+  /** A connection has failed while idle, or PostgreSQL does not answer. */
+  lost(error: Error): void;
+  /** A cancelled statement goes on in PostgreSQL, in the backend with this process ID. */
+  abandoned(pid: number): void;
+}
+
 /**
  * Pools connections for as long as the database stays reachable. When one connection is lost, the caller
  * discards the whole pool: a connection through a dead network looks healthy until a query waits for its
@@ -24,19 +31,16 @@ const WAITED_TOO_LONG = 'timeout exceeded when trying to connect';
 export class ConnectionPool {
   readonly #pool: pg.Pool;
   readonly #options: pg.ClientConfig;
-  readonly #onLost: (error: Error) => void;
+  readonly #events: PoolEvents;
   readonly #clients = new Set<pg.PoolClient>();
   #abandoned = 0;
   #probe: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  /**
-   * `onLost` is called for every connection that fails while idle, and when PostgreSQL does not answer. `options` has no
-   * `query_timeout`: after it, the driver would take a running statement for ended.
-   */
-  constructor(options: pg.ClientConfig, onLost: (error: Error) => void) {
+  /** `options` has no `query_timeout`: after it, the driver would take a running statement for ended. */
+  constructor(options: pg.ClientConfig, events: PoolEvents) {
     this.#options = options;
-    this.#onLost = onLost;
+    this.#events = events;
     this.#pool = new pg.Pool({
       ...options,
       max: MAX_CONNECTIONS,
@@ -46,7 +50,7 @@ export class ConnectionPool {
         client.query(PIN_SESSION, (error: Error | null) => done(error ?? undefined));
       },
     });
-    this.#pool.on('error', onLost);
+    this.#pool.on('error', (error) => events.lost(error));
     this.#pool.on('connect', (client) => {
       this.#clients.add(client);
       // The pool does not listen while it verifies a connection, and an unhandled 'error' event ends the
@@ -120,8 +124,9 @@ export class ConnectionPool {
     });
     return new PooledSession(client, options, {
       silent: () => void this.#checkAnswers(),
-      abandoned: (ended) => {
+      abandoned: (ended, pid) => {
         this.#abandoned += 1;
+        this.#events.abandoned(pid);
         void ended.then(() => {
           this.#abandoned -= 1;
         });
@@ -145,7 +150,7 @@ export class ConnectionPool {
     } catch (error) {
       // A refusal is an answer too.
       if (!(error instanceof Error) || error instanceof pg.DatabaseError) return;
-      this.#onLost(error);
+      this.#events.lost(error);
       this.#destroySockets();
     } finally {
       client.end().catch(() => undefined);

@@ -181,13 +181,21 @@ export class Database implements Sql {
   async #open(preparation: DatabasePreparation): Promise<void> {
     this.#schema = await preparation.run();
     if (this.#stopped) return;
-    const { url, applicationName = APPLICATION_NAME, onReady } = this.#options;
-    const pool = new ConnectionPool(connectionOptions(url, applicationName, NO_QUERY_TIMEOUT), (error) => {
-      const fault = connectionFault(error, this.#target);
-      this.#discardPool(
-        pool,
-        fault ?? { kind: 'unreachable', reason: `connection to ${this.#target.address} lost` },
-      );
+    const { url, applicationName = APPLICATION_NAME, onReady, log } = this.#options;
+    const pool = new ConnectionPool(connectionOptions(url, applicationName, NO_QUERY_TIMEOUT), {
+      lost: (error) => {
+        const fault = connectionFault(error, this.#target);
+        this.#discardPool(
+          pool,
+          fault ?? { kind: 'unreachable', reason: `connection to ${this.#target.address} lost` },
+        );
+      },
+      abandoned: (pid) => {
+        log.warn(
+          { pid },
+          'A cancelled statement has not ended; with two of them, users get DATABASE_UNAVAILABLE',
+        );
+      },
     });
     this.#pool = pool;
     await this.query('SELECT 1');

@@ -7,8 +7,8 @@ import { type StatementOptions, StatementTimeout } from './statement-options.js'
 export interface StatementObserver {
   /** A statement has not been answered for `SILENCE_MS`: it is slow, or the connection is dead. */
   silent(): void;
-  /** A cancelled statement has not ended in time. `ended` resolves when it has. */
-  abandoned(ended: Promise<void>): void;
+  /** A cancelled statement has not ended in time. `ended` resolves when it has; `pid`: its backend. */
+  abandoned(ended: Promise<void>, pid: number): void;
 }
 
 /** How long a statement may take without `limitMs`, in ms. Above every `statement_timeout` of the server. */
@@ -84,7 +84,8 @@ export class PooledSession implements Sql {
     const tooLate = new Promise<true>((resolve) => {
       timer = setTimeout(() => resolve(true), CANCEL_MS);
     });
-    if ((await Promise.race([ended, tooLate])) === true) this.#observer.abandoned(ended);
+    if ((await Promise.race([ended, tooLate])) === true)
+      this.#observer.abandoned(ended, (this.#client as unknown as { readonly processID: number }).processID);
     clearTimeout(timer);
   }
 }

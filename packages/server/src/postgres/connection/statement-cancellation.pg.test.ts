@@ -5,20 +5,22 @@ import {
   sql,
   type TestDatabase,
 } from '../../../../../tests/support/postgres-database.js';
+import { collectingLog } from '../../../../../tests/support/postgres-log-lines.js';
 import { TlsPostgresProxy } from '../../../../../tests/support/tls-postgres-proxy.js';
-import { silentLog } from '../../lib/log.js';
 import { Database } from './database.js';
 
 const DROPPED = new Error('nobody waits for this');
 
 let test: TestDatabase;
 let db: Database;
+let log: ReturnType<typeof collectingLog>;
 /** The process IDs of stopped backends. */
 let stopped: Set<number>;
 
 beforeEach(async () => {
   test = await createTestDatabase();
   stopped = new Set();
+  log = collectingLog();
   db = await connect(test.url);
 });
 
@@ -31,7 +33,7 @@ afterEach(async () => {
 async function connect(url: string): Promise<Database> {
   const database = new Database({
     url,
-    log: silentLog,
+    log,
     maxReconnectDelayMs: 100,
     onReady: async () => undefined,
     applicationName: test.name,
@@ -174,6 +176,8 @@ describe('a statement that PostgreSQL cannot interrupt', () => {
     await expect(second.result).rejects.toBe(DROPPED);
     await expect(user()).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE', body: { retry_after: 1 } });
     expect(await db.query('SELECT 1 AS own')).toEqual([{ own: 1 }]);
+    const warned = log.lines.filter(({ level }) => level === 'warn').map(({ fields }) => fields.pid);
+    expect(warned).toEqual([first.pid, second.pid]);
     expect(db.state).toEqual({ status: 'up' });
     resume(second.pid);
     await eventually(async () => expect(await user()).toEqual([{ one: 1 }]));
