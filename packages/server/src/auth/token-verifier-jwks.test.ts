@@ -25,7 +25,8 @@ const keySet: RequestListener = (_, response) => {
 };
 
 function verifier(url: string, log: Log = silentLog, clock?: () => number): TokenVerifier {
-  return new TokenVerifier({ kind: 'jwks', url }, {}, log, clock);
+  const clocks = clock && { clock, wallClock: { epochMs: clock } };
+  return new TokenVerifier({ kind: 'jwks', url }, {}, log, clocks);
 }
 
 function sign(alg: string, kid: string, key: KeyObject | Uint8Array): Promise<string> {

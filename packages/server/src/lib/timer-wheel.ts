@@ -1,4 +1,4 @@
-import type { Clock } from './clock.js';
+import { type Clock, monotonicClock } from './clock.js';
 
 /** Has a deadline that a TimerWheel watches. */
 export interface Timed {
@@ -23,7 +23,12 @@ export class TimerWheel {
   #currentTick: number;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(onError: (error: unknown) => void, clock: Clock = Date.now, tickMs = 100, buckets = 1024) {
+  constructor(
+    onError: (error: unknown) => void,
+    clock: Clock = monotonicClock,
+    tickMs = 100,
+    buckets = 1024,
+  ) {
     this.#onError = onError;
     this.#clock = clock;
     this.#tickMs = tickMs;
@@ -57,7 +62,7 @@ export class TimerWheel {
     item.wheelIndex = -1;
   }
 
-  /** Visits every bucket whose time has come. After a jump of the clock, visits each bucket once. */
+  /** Visits every bucket whose time has come. After a pause of several rounds, visits each bucket once. */
   tick(): void {
     const now = this.#clock();
     const target = Math.floor(now / this.#tickMs);
