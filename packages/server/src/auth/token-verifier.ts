@@ -1,13 +1,13 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { ProtocolError } from '@goforward/realtime-protocol';
-import { type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
+import { type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
 import { type Clock, monotonicClock, type WallClock, wallClock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import { RateLimitedLog } from '../lib/rate-limited-log.js';
 import { StartupError } from '../lib/startup-error.js';
 import { type Identity, identityOf, isAnonymousToken } from './identity.js';
 import { issuedInFuture, refusalFromJoseError, type VerifierSettings } from './jose-errors.js';
-import { remoteKeys } from './remote-keys.js';
+import { RemoteKeys } from './remote-keys.js';
 import { TokenRefusal } from './token-refusal.js';
 
 /** The key that verifies tokens. */
@@ -43,7 +43,7 @@ const CURVE_ALGORITHMS: Readonly<Record<string, string>> = {
 
 /** Verifies tokens: the signature by an algorithm that fits the key, times, issuer, audience and user. */
 export class TokenVerifier {
-  readonly #key: KeyObject | Uint8Array | JWTVerifyGetKey;
+  readonly #key: KeyObject | Uint8Array | RemoteKeys;
   readonly #options: JWTVerifyOptions;
   readonly #settings: VerifierSettings;
   readonly #wallClock: WallClock;
@@ -74,6 +74,11 @@ export class TokenVerifier {
     this.#log = new RateLimitedLog(log, clocks.clock);
   }
 
+  /** Cancels a fetch of keys: verifications that wait for it fail at once. */
+  close(): void {
+    if (this.#key instanceof RemoteKeys) this.#key.close();
+  }
+
   /**
    * Returns the identity of a token, or null for a token that counts as none (Supabase's anon key). Throws
    * TokenRefusal, or AUTH_FAILED without a reason if the key set is not available.
@@ -98,11 +103,12 @@ export class TokenVerifier {
     const options = { ...this.#options, currentDate: new Date(this.#wallClock.epochMs()) };
     try {
       const { payload } =
-        typeof this.#key === 'function'
-          ? await jwtVerify(token, this.#key, options)
+        this.#key instanceof RemoteKeys
+          ? await jwtVerify(token, this.#key.find, options)
           : await jwtVerify(token, this.#key, options);
       return payload;
     } catch (error) {
+      if (error instanceof ProtocolError) throw error;
       const refusal = refusalFromJoseError(error, token, this.#settings);
       if (refusal !== undefined) throw refusal;
       this.#log.error('key', { err: error }, 'The key set of REALTIME_JWKS_URL could not be used');
@@ -133,14 +139,14 @@ function prepareKey(
   log: Log,
   clock: Clock,
 ): {
-  material: KeyObject | Uint8Array | JWTVerifyGetKey;
+  material: KeyObject | Uint8Array | RemoteKeys;
   suitable: string[];
 } {
   switch (key.kind) {
     case 'secret':
       return { material: new TextEncoder().encode(key.secret), suitable: SECRET_ALGORITHMS };
     case 'jwks':
-      return { material: remoteKeys(key.url, log, clock), suitable: JWKS_ALGORITHMS };
+      return { material: new RemoteKeys(key.url, log, clock), suitable: JWKS_ALGORITHMS };
     case 'public-key': {
       const material = readPublicKey(key.pem);
       return { material, suitable: algorithmsOf(material) };

@@ -42,6 +42,7 @@ export interface Services {
   readonly rowChanges: RowChangeLifecycle | undefined;
   readonly tick: Tick;
   readonly upgrade: UpgradeHandler;
+  readonly verifier: TokenVerifier;
   readonly wheel: TimerWheel;
   readonly lifecycle: Lifecycle;
 }
@@ -90,6 +91,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     rowChanges: rowChanges?.lifecycle,
     tick,
     upgrade,
+    verifier,
     wheel,
     lifecycle,
   };

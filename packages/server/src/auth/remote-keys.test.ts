@@ -1,0 +1,274 @@
+import type { RequestListener } from 'node:http';
+import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  away,
+  hanging,
+  type Issuer,
+  json,
+  jwk,
+  keyPair,
+  startIssuer,
+} from '../../../../tests/support/issuer.js';
+import { RecordingLog } from '../../../../tests/support/recording-log.js';
+import { TokenVerifier } from './token-verifier.js';
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const COOL_DOWN = 10 * SECOND;
+
+let now: number;
+let log: RecordingLog;
+let issuer: Issuer;
+let tokens: TokenVerifier;
+
+beforeEach(async () => {
+  now = 0;
+  log = new RecordingLog();
+  issuer = await startIssuer('one');
+  const clocks = { clock: () => now, wallClock: { epochMs: () => Date.now() } };
+  tokens = new TokenVerifier({ kind: 'jwks', url: issuer.url }, {}, log, clocks);
+});
+
+afterEach(() => issuer.stop());
+
+/** Returns the user of a token of this key, or the fields of the refusal. */
+async function tryToken(
+  kid = 'one',
+  token = issuer.token('ann', kid),
+): Promise<ErrorBody | string | undefined> {
+  try {
+    return (await tokens.verify(await token))?.userId;
+  } catch (error) {
+    if (!(error instanceof ProtocolError)) throw error;
+    return error.body;
+  }
+}
+
+const unavailable = {
+  error: 'authentication failed',
+  code: 'AUTH_FAILED',
+  details: 'The key set for tokens is temporarily unavailable',
+  retry_after: expect.any(Number),
+};
+const forged = expect.objectContaining({ code: 'AUTH_FAILED', reason: 'signature' });
+
+/** Tries `count` tokens with different unknown keys at the same time. */
+function tryForged(count: number) {
+  return Promise.all(Array.from({ length: count }, (_, n) => tryToken(`forged ${n}`)));
+}
+
+describe('a key set that was fetched', () => {
+  beforeEach(async () => {
+    expect(await tryToken()).toBe('ann');
+  });
+
+  it('is fetched once per cool-down for any number of tokens with unknown keys', async () => {
+    now = COOL_DOWN - 1;
+    expect(await tryForged(50)).toEqual(Array(50).fill(forged));
+    expect(issuer.fetches).toBe(1);
+    now = COOL_DOWN;
+    expect(await tryForged(50)).toEqual(Array(50).fill(forged));
+    expect(issuer.fetches).toBe(2);
+    now = 2 * COOL_DOWN - 1;
+    expect(await tryForged(50)).toEqual(Array(50).fill(forged));
+    expect(issuer.fetches).toBe(2);
+  });
+
+  it('has a new key after the cool-down', async () => {
+    issuer.add('two');
+    expect(await tryToken('two')).toEqual(forged);
+    now = COOL_DOWN;
+    expect(await tryToken('two')).toBe('ann');
+  });
+
+  it('is fetched again in the background after five minutes, and lacks a removed key from then on', async () => {
+    const removed = issuer.token('ann', 'one');
+    issuer.remove('one');
+    issuer.add('two');
+    now = 5 * MINUTE;
+    expect(await tryToken('one', removed)).toBe('ann');
+    await expect.poll(() => tryToken('two')).toBe('ann');
+    expect(await tryToken('one', removed)).toEqual(forged);
+    expect(issuer.fetches).toBe(2);
+  });
+
+  it('is not used after ten minutes without a look at the issuer', async () => {
+    const removed = issuer.token('ann', 'one');
+    issuer.remove('one');
+    now = 10 * MINUTE;
+    expect(await tryToken('one', removed)).toEqual(forged);
+  });
+
+  it('is used for an hour while the issuer is away, and not longer', async () => {
+    issuer.answer = away;
+    for (now = 5 * MINUTE; now < 60 * MINUTE; now += MINUTE) expect(await tryToken()).toBe('ann');
+    now = 60 * MINUTE - 1;
+    expect(await tryToken()).toBe('ann');
+    now = 60 * MINUTE;
+    expect(await tryToken()).toEqual(unavailable);
+  });
+
+  it('makes no token wait while the issuer hangs, after the first that found out', async () => {
+    now = 11 * MINUTE;
+    issuer.answer = away;
+    expect(await tryToken()).toBe('ann');
+    issuer.answer = hanging;
+    now += COOL_DOWN;
+    expect(await tryToken()).toBe('ann');
+    expect(await tryToken()).toBe('ann');
+    await expect.poll(() => issuer.fetches).toBe(3);
+  });
+
+  it('does not say that a token is forged if its key may be new and the issuer is away', async () => {
+    issuer.answer = away;
+    now = COOL_DOWN;
+    expect(await tryToken('two')).toEqual(unavailable);
+    expect(await tryToken('two')).toEqual(unavailable);
+    expect([issuer.fetches, await tryToken()]).toEqual([2, 'ann']);
+  });
+});
+
+describe('a key set that was never fetched', () => {
+  it('is fetched once for all tokens that wait for it', async () => {
+    expect(await Promise.all(Array.from({ length: 20 }, () => tryToken()))).toEqual(Array(20).fill('ann'));
+    expect(issuer.fetches).toBe(1);
+  });
+
+  it('is fetched once per cool-down while its issuer is away, and tokens in between are refused at once', async () => {
+    issuer.answer = away;
+    expect(await tryForged(50)).toEqual(Array(50).fill(unavailable));
+    now = COOL_DOWN - 1;
+    expect(await tryForged(50)).toEqual(Array(50).fill({ ...unavailable, retry_after: 1 }));
+    expect(issuer.fetches).toBe(1);
+    now = COOL_DOWN;
+    expect(await tryForged(50)).toEqual(Array(50).fill({ ...unavailable, retry_after: 10 }));
+    expect(issuer.fetches).toBe(2);
+  });
+
+  it('lets no token wait for its issuer once the server stops', async () => {
+    issuer.answer = hanging;
+    const waiting = tryToken();
+    await expect.poll(() => issuer.fetches).toBe(1);
+    tokens.close();
+    expect(await waiting).toEqual(unavailable);
+    expect(log.errors).toEqual([]);
+  });
+
+  it('is fetched by nobody who sends what cannot be a token', async () => {
+    await tryToken('one', Promise.resolve('garbage'));
+    await tryToken('one', Promise.resolve('a.b.c.d.e'));
+    await tryToken('one', Promise.resolve(`${Buffer.from('{"alg":"none"}').toString('base64url')}.e30.`));
+    expect(issuer.fetches).toBe(0);
+  });
+});
+
+describe('the log', () => {
+  it('says at once that the issuer is away, repeats it once a minute, and says when it is back', async () => {
+    const keySet = issuer.answer;
+    issuer.answer = away;
+    const fatal = 'Fetching the key set of REALTIME_JWKS_URL failed; tokens are refused until it succeeds';
+    for (now = 0; now <= 60 * SECOND; now += COOL_DOWN) await tryToken();
+    expect(log.errors).toEqual([expect.stringContaining(fatal), expect.stringContaining(fatal)]);
+    issuer.answer = keySet;
+    expect(await tryToken()).toBe('ann');
+    await tryToken();
+    expect(log.infos).toEqual(['The key set of REALTIME_JWKS_URL is available again {}']);
+    expect(log.warnings).toEqual([]);
+  });
+
+  it('warns while the last keys stay in use, and has an error when they are too old', async () => {
+    await tryToken();
+    issuer.answer = away;
+    now = 59 * MINUTE;
+    await tryToken();
+    expect([log.warnings, log.errors]).toEqual([
+      ['Refreshing the key set of REALTIME_JWKS_URL failed; the last keys stay in use for up to an hour'],
+      [],
+    ]);
+    now = 60 * MINUTE;
+    await tryToken();
+    expect(log.errors).toHaveLength(1);
+  });
+});
+
+const big = (bytes: number) => ({ keys: [], padding: 'x'.repeat(bytes) });
+
+describe('an issuer that', () => {
+  it.each<[string, RequestListener, string]>([
+    ['closes the connection', away, 'the connection to its host failed'],
+    ['answers with an error', (_, response) => response.writeHead(500).end(), 'HTTP status 500'],
+    [
+      'redirects',
+      (_, response) => response.writeHead(302, { location: '/other' }).end(),
+      'HTTP status 302; redirects are not followed',
+    ],
+    ['does not answer with JSON', (_, response) => response.end('<html>'), 'not a JSON Web Key Set'],
+    ['does not answer with a key set', json({ keys: 7 }), 'not a JSON Web Key Set'],
+    ['answers with null', json(null), 'not a JSON Web Key Set'],
+    ['has keys that are no objects', json({ keys: [1] }), 'not a JSON Web Key Set'],
+    [
+      'sends deeply nested JSON',
+      (_, response) => response.end('['.repeat(1_000_000)),
+      'not a JSON Web Key Set',
+    ],
+    ['sends a key set of over 1 MB', json(big(1024 * 1024)), 'larger than 1048576 bytes'],
+    [
+      'sends without end',
+      (_, response) => {
+        const more = () => {
+          while (response.write('x'.repeat(65_536)));
+          response.once('drain', more);
+        };
+        more();
+      },
+      'larger than 1048576 bytes',
+    ],
+    [
+      'has ten thousand keys',
+      json({ keys: Array(10_000).fill({ kty: 'EC', kid: 'one' }) }),
+      'has 10000 keys',
+    ],
+    [
+      'breaks off in the middle',
+      (request, response) => {
+        response.write('{"keys": [', () => request.socket.destroy());
+      },
+      'the connection to its host failed',
+    ],
+  ])('%s is away: its tokens are refused, and the log has the reason', async (_, answer, reason) => {
+    issuer.answer = answer;
+    expect(await tryToken()).toEqual(unavailable);
+    expect(log.errors).toEqual([expect.stringContaining(reason)]);
+    expect(log.errors[0]).not.toContain(issuer.url);
+  });
+
+  it('sends its answer drop by drop is given five seconds', { timeout: 15_000 }, async () => {
+    let drops: NodeJS.Timeout | undefined;
+    issuer.answer = (_, response) => {
+      drops = setInterval(() => response.write(' '), 100);
+      response.on('close', () => clearInterval(drops));
+    };
+    const began = performance.now();
+    expect(await tryToken()).toEqual(unavailable);
+    expect(performance.now() - began).toBeGreaterThan(4_900);
+    expect(performance.now() - began).toBeLessThan(8_000);
+    expect(log.errors).toEqual([expect.stringContaining('did not send it within 5 s')]);
+  });
+
+  it('has keys of other kinds beside its key is used', async () => {
+    const { publicKey, privateKey } = keyPair();
+    issuer.answer = json({
+      keys: [{ kty: 'oct', k: 'c2VjcmV0', kid: 'one' }, { kty: 'x' }, {}, jwk(publicKey, 'one')],
+    });
+    expect(await tryToken('one', issuer.token('ann', 'one', privateKey))).toBe('ann');
+  });
+
+  it('has two keys of the same kid is not asked again for each token, and the token is refused', async () => {
+    const { publicKey, privateKey } = keyPair();
+    issuer.answer = json({ keys: [jwk(publicKey, 'one'), jwk(publicKey, 'one')] });
+    const token = issuer.token('ann', 'one', privateKey);
+    for (let n = 0; n < 5; n++) expect(await tryToken('one', token)).toEqual(forged);
+    expect(issuer.fetches).toBe(1);
+  });
+});
