@@ -1,6 +1,7 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { JWTPayload } from 'jose';
 import { signClaims } from './tokens.js';
 
 /** An issuer of tokens: a host of a key set, whose answers the test chooses. */
@@ -14,8 +15,8 @@ export interface Issuer {
   /** Adds a key for ES256 to the key set. */
   add(kid: string): KeyObject;
   remove(kid: string): void;
-  /** Signs a token of this user by the key `kid`, or by a key that `kid` does not belong to. */
-  token(userId: string, kid: string, key?: KeyObject): Promise<string>;
+  /** Signs a token that names the key `kid`: by that key, by `key`, or, if there is neither, by a foreign one. */
+  sign(claims: JWTPayload, kid: string, key?: KeyObject): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -53,8 +54,8 @@ export async function startIssuer(...kids: string[]): Promise<Issuer> {
       return pair.privateKey;
     },
     remove: (kid: string) => void pairs.delete(kid),
-    token: (userId: string, kid: string, key = pairs.get(kid)?.privateKey) =>
-      signClaims({ sub: userId }, key ?? keyPair().privateKey, { alg: 'ES256', kid }),
+    sign: (claims: JWTPayload, kid: string, key = pairs.get(kid)?.privateKey) =>
+      signClaims(claims, key ?? keyPair().privateKey, { alg: 'ES256', kid }),
     stop: async () => {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));

@@ -35,7 +35,7 @@ afterEach(() => issuer.stop());
 /** Returns the user of a token of this key, or the fields of the refusal. */
 async function tryToken(
   kid = 'one',
-  token = issuer.token('ann', kid),
+  token = issuer.sign({ sub: 'ann' }, kid),
 ): Promise<ErrorBody | string | undefined> {
   try {
     return (await tokens.verify(await token))?.userId;
@@ -83,7 +83,7 @@ describe('a key set that was fetched', () => {
   });
 
   it('is fetched again in the background after five minutes, and lacks a removed key from then on', async () => {
-    const removed = issuer.token('ann', 'one');
+    const removed = issuer.sign({ sub: 'ann' }, 'one');
     issuer.remove('one');
     issuer.add('two');
     now = 5 * MINUTE;
@@ -94,7 +94,7 @@ describe('a key set that was fetched', () => {
   });
 
   it('is not used after ten minutes without a look at the issuer', async () => {
-    const removed = issuer.token('ann', 'one');
+    const removed = issuer.sign({ sub: 'ann' }, 'one');
     issuer.remove('one');
     now = 10 * MINUTE;
     expect(await tryToken('one', removed)).toEqual(forged);
@@ -261,13 +261,13 @@ describe('an issuer that', () => {
     issuer.answer = json({
       keys: [{ kty: 'oct', k: 'c2VjcmV0', kid: 'one' }, { kty: 'x' }, {}, jwk(publicKey, 'one')],
     });
-    expect(await tryToken('one', issuer.token('ann', 'one', privateKey))).toBe('ann');
+    expect(await tryToken('one', issuer.sign({ sub: 'ann' }, 'one', privateKey))).toBe('ann');
   });
 
   it('has two keys of the same kid is not asked again for each token, and the token is refused', async () => {
     const { publicKey, privateKey } = keyPair();
     issuer.answer = json({ keys: [jwk(publicKey, 'one'), jwk(publicKey, 'one')] });
-    const token = issuer.token('ann', 'one', privateKey);
+    const token = issuer.sign({ sub: 'ann' }, 'one', privateKey);
     for (let n = 0; n < 5; n++) expect(await tryToken('one', token)).toEqual(forged);
     expect(issuer.fetches).toBe(1);
   });
