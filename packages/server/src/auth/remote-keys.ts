@@ -9,9 +9,9 @@ import { fetchKeySet } from './key-set.js';
 const COOL_DOWN_MS = 10_000;
 /** The age at which the key set is fetched again in the background, in ms. */
 const REFRESH_MS = 5 * 60_000;
-/** The age up to which keys are used while the issuer answers: then a token waits for a fetch, in ms. */
+/** The age from which a token waits for a fetch, unless the last one failed, in ms. */
 const MAX_AGE_MS = 10 * 60_000;
-/** The age up to which keys are used while the issuer does not answer, in ms. */
+/** The age from which keys are not used, also while the issuer does not answer, in ms. */
 const MAX_AGE_WITHOUT_ISSUER_MS = 60 * 60_000;
 /** How often the log repeats that the issuer does not answer, in ms. */
 const REPEAT_LOG_MS = 60_000;
@@ -34,7 +34,7 @@ export class RemoteKeys {
   #keys: FetchedKeys | undefined;
   #fetching: Promise<void> | undefined;
   #nextFetchAt = Number.NEGATIVE_INFINITY;
-  /** Whether the last fetch failed, and what was logged of it. */
+  /** Undefined if the last fetch succeeded. `isFatal`: no keys were young enough when it was logged. */
   #failure: { readonly isFatal: boolean; readonly loggedAt: number } | undefined;
 
   constructor(url: string, log: Log, clock: Clock) {

@@ -1,12 +1,11 @@
 /**
- * Returns monotonic time, in ms since some moment before the process started its work: for intervals, deadlines, rates
- * and ages. It goes on while somebody sets the clock of the machine.
+ * Returns monotonic time, in ms since an arbitrary moment: for intervals, deadlines, rates and ages. Nobody can set it.
  */
 export type Clock = () => number;
 
 /**
- * Tells the time of day, which an operator or NTP can set back or forward at any moment: for what has a date, such as a
- * token's `exp` or the timestamp of a message. It is no function, so that the compiler accepts neither clock in place
+ * Reads the time of day, which an operator or NTP can set back or forward at any moment: for what has a date, such as a
+ * token's `exp` or the timestamp of a message. It is not a function, so that the compiler accepts neither clock in place
  * of the other.
  */
 export interface WallClock {

@@ -4,9 +4,9 @@ import { type Clock, monotonicClock } from './clock.js';
 export interface Timed {
   /** Set by the wheel: index of the bucket that holds this item, -1 for none. */
   wheelIndex: number;
-  /** Set by the wheel: when this item is due, in ms. */
+  /** Set by the wheel: when this item is due, in ms of the wheel's clock. */
   wheelAt: number;
-  /** Does what is due at `now`. Returns the time (ms) of the next call, or Infinity for none. */
+  /** Does what is due at `now`. Returns when to call again, by the same clock, or Infinity for never. */
   due(now: number): number;
 }
 
