@@ -8,7 +8,7 @@ const MAX_BYTES = 1024 * 1024;
 const MAX_KEYS = 1_000;
 
 /** Why a key set could not be used, in a few words for the log: without the URL, whose query may have a secret. */
-export class KeySetError extends Error {
+class KeySetError extends Error {
   override readonly name = 'KeySetError';
 }
 
