@@ -1,5 +1,6 @@
 import type { RequestListener } from 'node:http';
 import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   away,
@@ -23,14 +24,19 @@ let issuer: Issuer;
 let tokens: TokenVerifier;
 
 beforeEach(async () => {
-  now = 0;
-  log = new RecordingLog();
   issuer = await startIssuer('one');
-  const clocks = { clock: () => now, wallClock: { epochMs: () => Date.now() } };
-  tokens = new TokenVerifier({ kind: 'jwks', url: issuer.url }, {}, log, clocks);
+  begin();
 });
 
 afterEach(() => issuer.stop());
+
+/** Starts at time 0 with a verifier without keys. */
+function begin(query = ''): void {
+  now = 0;
+  log = new RecordingLog();
+  const clocks = { clock: () => now, wallClock: { epochMs: () => Date.now() } };
+  tokens = new TokenVerifier({ kind: 'jwks', url: `${issuer.url}${query}` }, {}, log, clocks);
+}
 
 /** Returns the user of a token of this key, or the fields of the refusal. */
 async function tryToken(
@@ -160,6 +166,55 @@ describe('a key set that was never fetched', () => {
     await tryToken('one', Promise.resolve('a.b.c.d.e'));
     await tryToken('one', Promise.resolve(`${Buffer.from('{"alg":"none"}').toString('base64url')}.e30.`));
     expect(issuer.fetches).toBe(0);
+  });
+});
+
+type Step =
+  | { do: 'wait'; ms: number }
+  | { do: 'verify'; kid: 'one' | 'removed' | 'unknown' }
+  | { do: 'remove' | 'away' | 'back' };
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({ do: fc.constant('wait' as const), ms: fc.oneof(fc.nat(COOL_DOWN), fc.nat(70 * MINUTE)) }),
+  fc.record({
+    do: fc.constant('verify' as const),
+    kid: fc.constantFrom('one' as const, 'removed' as const, 'unknown' as const),
+  }),
+  fc.record({ do: fc.constantFrom('remove' as const, 'away' as const, 'back' as const) }),
+);
+
+describe('whatever happens', () => {
+  it('fetches are a cool-down apart, and a removed key is refused after an hour', async () => {
+    const keySet = issuer.answer;
+    issuer.add('removed');
+    const sign = (kid: string) => issuer.sign({ sub: 'ann' }, kid);
+    const signed = { one: await sign('one'), removed: await sign('removed'), unknown: await sign('unknown') };
+    let runs = 0;
+    async function run(steps: readonly Step[]): Promise<void> {
+      const query = `?run=${++runs}`;
+      begin(query);
+      const fetchedAt: number[] = [];
+      let removedAt = Number.POSITIVE_INFINITY;
+      let isAway = false;
+      issuer.answer = (request, response) => {
+        // The last fetch of an earlier run may arrive in this one.
+        if (request.url?.endsWith(query) === true) fetchedAt.push(now);
+        if (isAway) return away(request, response);
+        if (now < removedAt) return keySet(request, response);
+        return json({ keys: [] })(request, response);
+      };
+      for (const action of steps) {
+        if (action.do === 'wait') now += action.ms;
+        else if (action.do === 'remove') removedAt = Math.min(removedAt, now);
+        else if (action.do === 'verify') {
+          const answer = await tryToken(action.kid, Promise.resolve(signed[action.kid]));
+          if (answer === 'ann' && action.kid === 'removed') expect(now - removedAt).toBeLessThan(60 * MINUTE);
+        } else isAway = action.do === 'away';
+      }
+      for (const [n, at] of fetchedAt.entries())
+        expect(at - (fetchedAt[n - 1] ?? Number.NEGATIVE_INFINITY)).toBeGreaterThanOrEqual(COOL_DOWN);
+    }
+    await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 40, size: 'max' }), run), { numRuns: 50 });
   });
 });
 
