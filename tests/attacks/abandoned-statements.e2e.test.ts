@@ -54,7 +54,7 @@ async function startAndCut(
     client.send({ type: 'subscribe', event: 'database_changes', payload: { table: 'slow', snapshot: true } });
     await client.settle();
     // Cut while its statement runs or waits for its turn.
-    await statements.counted();
+    await statements.counted(signal);
     client.socket.terminate();
     await client.closed;
     started += 1;
@@ -75,8 +75,8 @@ class RunningStatements {
     }
   }
 
-  /** Waits for the next count. */
-  counted(): Promise<void> {
-    return new Promise((resolve) => this.#waiting.push(resolve));
+  /** Waits for the next count, of which there is none once the signal has aborted. */
+  async counted(signal: AbortSignal): Promise<void> {
+    if (!signal.aborted) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 }
