@@ -29,7 +29,12 @@ export async function createEncodedDatabase(
   version: PostgresVersion = 'newest',
 ): Promise<TestDatabase> {
   const { url } = await sharedPostgres(version);
-  return create(url, `TEMPLATE template0 ENCODING '${encoding}' LC_COLLATE 'C' LC_CTYPE 'C'`);
+  const [server] = await sql<{ major: number }>(
+    url,
+    `SELECT current_setting('server_version_num')::int / 10000 AS major`,
+  );
+  const provider = (server?.major ?? 0) < 15 ? '' : 'LOCALE_PROVIDER libc';
+  return create(url, `TEMPLATE template0 ENCODING '${encoding}' LC_COLLATE 'C' LC_CTYPE 'C' ${provider}`);
 }
 
 async function create(server: string, options: string): Promise<TestDatabase> {

@@ -1,4 +1,5 @@
 import { TOKEN_CLAIMS } from '../../config/claim-setting-type.js';
+import { asciiJson } from '../../lib/ascii-json.js';
 import type { DatabaseText } from '../../postgres/sql/database-text.js';
 
 export type Claims = Readonly<Record<string, unknown>>;
@@ -47,12 +48,7 @@ function objectJson(
   return `{${fields.join(',')}}`;
 }
 
-const ABOVE_ASCII = /[^\0-\x7f]/g;
-
 /** Only ASCII, where possible: a character that slips through fails one value and not the whole statement. */
 function textJson(value: string, { takesEscapes }: DatabaseText): string {
-  const json = JSON.stringify(value);
-  return takesEscapes
-    ? json.replace(ABOVE_ASCII, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-    : json;
+  return takesEscapes ? asciiJson(value) : JSON.stringify(value);
 }
