@@ -62,7 +62,8 @@ export class Recipients {
 
   /** Updates the viewers of all members. */
   updateViewers(): void {
-    for (const member of [...this.#groupOf.keys()]) this.updateViewer(member);
+    // A member that moves is visited again, at the end, and stays.
+    for (const member of this.#groupOf.keys()) this.updateViewer(member);
   }
 
   /** Defers all joins, leaves and updates until `work` is done. */
