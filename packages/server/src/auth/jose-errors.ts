@@ -1,5 +1,7 @@
+import { LIMITS } from '@goforward/realtime-protocol';
 import { decodeProtectedHeader, errors } from 'jose';
 import { formatDuration } from '../lib/duration.js';
+import { isNestedDeeper } from '../lib/nesting.js';
 import { quotedText } from '../lib/quoted-text.js';
 import { TokenRefusal } from './token-refusal.js';
 
@@ -61,6 +63,8 @@ function claimRefusal(
   { toleranceMs }: VerifierSettings,
 ): TokenRefusal {
   const { claim, payload, reason } = error;
+  // The refusals below quote claims, and writing a value as JSON recurses.
+  if (isNestedDeeper(payload, LIMITS.jsonDepth)) return claimsTooDeep();
   const refuse = (cause: TokenRefusal['reason'], logMessage: string) =>
     new TokenRefusal(cause, logMessage, { cause: error });
   if (reason === 'invalid') return refuse('claims', `The claim ${claim} of the token is not a number`);
@@ -80,6 +84,13 @@ function claimRefusal(
     default:
       return refuse('claims', `The claim ${claim} of the token is wrong`);
   }
+}
+
+export function claimsTooDeep(): TokenRefusal {
+  return new TokenRefusal(
+    'claims',
+    `The claims of the token are nested deeper than ${LIMITS.jsonDepth} levels`,
+  );
 }
 
 /** Returns the refusal of a token with `iat` in the future, which jose does not check. */

@@ -102,7 +102,7 @@ describe('with a remote key set', () => {
 });
 
 describe('a header', () => {
-  const nested = `${'['.repeat(20_000)}${']'.repeat(20_000)}`;
+  const nested = `${'['.repeat(6_000)}${']'.repeat(6_000)}`;
 
   it.each<[string, object | string, string]>([
     ['with alg none', { alg: 'none', kid: 'one' }, 'algorithm'],
@@ -117,7 +117,7 @@ describe('a header', () => {
     ['that is nested deeply', nested, 'malformed'],
     ['with a key id that is an object', { alg: 'ES256', kid: { one: 'one' } }, 'signature'],
     ['with a key id of a prototype', { alg: 'ES256', kid: '__proto__' }, 'signature'],
-    ['with a huge key id', { alg: 'ES256', kid: 'x'.repeat(60_000) }, 'signature'],
+    ['with a huge key id', { alg: 'ES256', kid: 'x'.repeat(12_000) }, 'signature'],
   ])('%s is refused', async (_, header, reason) => {
     expect(await refusal(signHeader(header))).toMatchObject({ reason });
     expect(log.errors).toEqual([]);

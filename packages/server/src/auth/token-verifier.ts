@@ -1,12 +1,13 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import { ProtocolError } from '@goforward/realtime-protocol';
+import { LIMITS, ProtocolError } from '@goforward/realtime-protocol';
 import { type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
 import { type Clock, monotonicClock, type WallClock, wallClock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
+import { isNestedDeeper } from '../lib/nesting.js';
 import { RateLimitedLog } from '../lib/rate-limited-log.js';
 import { StartupError } from '../lib/startup-error.js';
 import { type Identity, identityOf, isAnonymousToken } from './identity.js';
-import { issuedInFuture, refusalFromJoseError, type VerifierSettings } from './jose-errors.js';
+import { claimsTooDeep, issuedInFuture, refusalFromJoseError, type VerifierSettings } from './jose-errors.js';
 import { RemoteKeys } from './remote-keys.js';
 import { TokenRefusal } from './token-refusal.js';
 
@@ -84,7 +85,10 @@ export class TokenVerifier {
    * TokenRefusal, or AUTH_FAILED without a reason if the key set is not available.
    */
   async verify(token: string): Promise<Identity | null> {
+    if (token.length > LIMITS.tokenLength)
+      throw new TokenRefusal('claims', `The token is longer than ${LIMITS.tokenLength} characters`);
     const claims = await this.#claims(token);
+    if (isNestedDeeper(claims, LIMITS.jsonDepth)) throw claimsTooDeep();
     const { iat } = claims;
     const now = Math.floor(this.#wallClock.epochMs() / 1000);
     if (iat !== undefined && iat > now + this.#settings.toleranceMs / 1000)
@@ -94,7 +98,7 @@ export class TokenVerifier {
     if (identity !== null) return identity;
     throw new TokenRefusal(
       'claims',
-      'The token has no valid user in user_id or sub (1 to 255 characters that PostgreSQL can store, and not system)',
+      'The token has no valid user in user_id or sub (1 to 255 characters that PostgreSQL can store, and not system), or the other of the two is not valid',
     );
   }
 

@@ -1,3 +1,4 @@
+import { asciiJson } from '../lib/ascii-json.js';
 import type { Database } from '../postgres/connection/database.js';
 import type { ChannelConfig } from './channel-config.js';
 import type { ChannelStore, StoredChannel } from './channel-store.js';
@@ -30,7 +31,7 @@ export class PostgresChannelStore implements ChannelStore {
        ON CONFLICT (name) DO UPDATE SET config = excluded.config, created_at = now(), deleted_at = NULL
        WHERE c.deleted_at IS NOT NULL
        RETURNING name`,
-      [name, JSON.stringify(config)],
+      [name, asciiJson(config)],
     );
     return rows.length === 1;
   }

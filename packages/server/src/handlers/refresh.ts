@@ -4,6 +4,7 @@ import { Compile } from 'typebox/compile';
 import type { Identity } from '../auth/identity.js';
 import type { RefusalLog } from '../auth/refusal-log.js';
 import { TokenRefusal } from '../auth/token-refusal.js';
+import type { Viewers } from '../changes/model/viewer.js';
 import type { PersonalChanges } from '../changes/stream/personal-changes.js';
 import type { Channel } from '../channels/channel.js';
 import type { Permissions } from '../channels/permissions.js';
@@ -24,7 +25,11 @@ export interface RefreshParts {
   readonly presence: PresenceTracker;
   /** Undefined when row changes are off. */
   readonly rowChanges:
-    | { readonly stream: { reauthorized(member: Subscriber): void }; readonly personal: PersonalChanges }
+    | {
+        readonly viewers: Viewers;
+        readonly stream: { reauthorized(member: Subscriber, channel: Channel): void };
+        readonly personal: PersonalChanges;
+      }
     | undefined;
   readonly pending: PendingWork;
   readonly clock: Clock;
@@ -92,9 +97,13 @@ export function refresh(parts: RefreshParts): Verb {
       const identity = await identityOf(session, channel, token);
       // The connection has left the channel meanwhile, and nobody waits for the answer.
       if (session.channel !== channel) return {};
+      // Made before the identity changes, so that a failure changes nothing.
+      const [before, after] = [session.identity, identity].map((one) => rowChanges?.viewers.of(one).key);
       authenticate(session, channel, identity);
-      rowChanges?.stream.reauthorized(session);
-      await rowChanges?.personal.reauthorized(session, signal);
+      if (after !== before) {
+        rowChanges?.stream.reauthorized(session, channel);
+        await rowChanges?.personal.reauthorized(session, signal);
+      }
       const { expiresAt } = identity;
       return expiresAt === null ? {} : { token_expires_at: new Date(expiresAt).toISOString() };
     });

@@ -85,6 +85,10 @@ export const METRICS = {
     kind: 'counter',
     help: 'Policies and conditions that raised an error or took too long, and failed attempts to route row changes.',
   },
+  realtime_claims_replaced_total: {
+    kind: 'counter',
+    help: 'Claims with a text that the database cannot store, which policies see as null; counted once per token and claim.',
+  },
   realtime_sql_messages_total: {
     kind: 'counter',
     help: 'Messages sent by SQL (realtime.send), counted each time they are read from PostgreSQL.',

@@ -73,6 +73,7 @@ export class Metrics {
     this.#counter('realtime_changes_delivered_total', () => counters.changesDelivered);
     this.#counter('realtime_changes_filtered_total', () => counters.changesFiltered);
     this.#counter('realtime_change_errors_total', () => counters.changeErrors);
+    this.#counter('realtime_claims_replaced_total', () => counters.claimsReplaced);
     this.#counter('realtime_sql_messages_total', () => counters.sqlMessages);
     this.#counter('realtime_sql_messages_refused_total', () => counters.sqlMessagesRefused);
     this.#counter('realtime_messages_received_total', () => counters.messagesReceived);

@@ -136,7 +136,7 @@ export class Explainer {
       columns_left_out: facts.columns.flatMap(({ name }) => (privileges.columns.has(name) ? [] : [name])),
     };
     const condition = text === undefined ? undefined : await checkCondition(facts, viewer.role, text);
-    const obstacles = await this.#obstacles(facts, privileges, viewer.role, reason);
+    const obstacles = await this.#obstacles(facts, privileges, viewer, reason);
     const own = { facts, privileges, viewer, obstacles, tierReason: reason, condition, text };
     if (change !== undefined) return { ...(await this.#change(own, change, request.events)), ...about };
     const image = await this.#rows.find(facts, request);
@@ -148,9 +148,11 @@ export class Explainer {
   async #obstacles(
     { oid }: TableFacts,
     { canSelect, rows }: RolePrivileges,
-    role: string,
+    { role, isUnstorable }: Viewer,
     tierReason: string,
   ): Promise<readonly string[]> {
+    if (isUnstorable === true && rows === 'filtered')
+      return ['The user id has a character that the encoding of the database does not have.'];
     const reachability = await this.#parts.reachability(oid);
     const found = reachability === undefined ? [] : roleObstacles(reachability, role);
     const isClosed = !canSelect || rows === 'none';

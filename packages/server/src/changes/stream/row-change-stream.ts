@@ -217,10 +217,22 @@ export class RowChangeStream {
     this.#parts.replays.resume(member);
   }
 
-  /** Applies the new claims of a member to all batches from the next one on. */
-  reauthorized(member: Subscriber): void {
-    this.#parts.recipients.update(member);
+  /**
+   * Applies the new viewer of a member to all batches from the next one on. Its parameters are evaluated ahead
+   * of that batch, which does not wait for them.
+   */
+  reauthorized(member: Subscriber, channel: Channel): void {
+    this.#parts.recipients.updateViewer(member);
+    this.#preparation.schedule([
+      ...this.tablesOf(channel).filter((oid) => oid !== MESSAGES_OID),
+      ...this.#parts.personal.tablesOf(member),
+    ]);
     this.#parts.delivery.forgetReportedFailures(member);
+  }
+
+  /** Makes the viewers of all members again: the first database that was reached has an encoding of its own. */
+  viewersChanged(): void {
+    this.#parts.recipients.updateViewers();
   }
 
   left(member: Subscriber): void {

@@ -64,7 +64,7 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
   const names = () => preflightNames(settings, database);
   const choice = new SourceChoice({ configured: settings.changeSource, database, names, log });
   const sourceKind = () => choice.kind ?? 'logical';
-  const visibility = createVisibility({ settings, database, sourceKind, clock, log });
+  const visibility = createVisibility({ settings, database, sourceKind, counters, clock, log });
   const subscriptions = createSubscriptions({ settings, database, choice, visibility, wallClock, log });
   const { tables, shared, personal, counts } = subscriptions;
   const { source, cleanup } = createSource({ ...options, choice, tables, ids });
