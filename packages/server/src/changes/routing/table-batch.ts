@@ -2,7 +2,7 @@ import { readChange } from '../../postgres/replication/pgoutput.js';
 import type { TableChange } from '../log/packed-changes.js';
 import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
-import { TypedRow } from '../visibility/compiling/predicate.js';
+import { TypedRow } from '../visibility/compiling/typed-row.js';
 import type { TableLayout } from './table-layout.js';
 
 /** The row index of a version that the change does not have. */

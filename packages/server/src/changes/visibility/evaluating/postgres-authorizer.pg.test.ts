@@ -225,7 +225,9 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       });
       const rooms = parameters.map((own) =>
         own?.parameters.flatMap((parameter) =>
-          parameter !== null && typeof parameter === 'object' ? [...parameter.values] : [],
+          parameter !== null && typeof parameter === 'object' && 'values' in parameter
+            ? [...parameter.values]
+            : [],
         ),
       );
       expect(rooms).toEqual([['1'], undefined, ['2']]);

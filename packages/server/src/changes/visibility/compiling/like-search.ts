@@ -1,0 +1,133 @@
+import { ANY_CHARACTER, codePointAt, unitsOf } from './code-points.js';
+
+/** The bits of a word, each of which stands for a character of a segment. */
+const WORD = 32;
+const ASCII = 128;
+
+/** What `find` returns instead of an index. */
+export const NOT_FOUND = -1;
+export const UNDECIDED = -2;
+
+/**
+ * Searches texts for segments of LIKE patterns by shift-and (Bitap), within a budget of steps: a bit for each character of a
+ * segment says whether the segment, up to there, matches the text that ends here. A step reads one character of the text
+ * for 32 of the segment.
+ */
+export class LikeSearch {
+  /** How many steps may still be taken. */
+  steps: number;
+  /** For each ASCII character, the bits of a segment at which it stands. All are 0 between two searches. */
+  readonly #bits: number[] = new Array<number>(ASCII).fill(0);
+
+  constructor(steps: number) {
+    this.steps = steps;
+  }
+
+  /**
+   * Finds the first match of `segment[from..to]` in `text[start..end]`. Returns the index behind it, NOT_FOUND, or UNDECIDED
+   * if the steps do not suffice.
+   */
+  find(
+    text: string,
+    start: number,
+    end: number,
+    segment: readonly number[],
+    from: number,
+    to: number,
+  ): number {
+    if (to - from > end - start) return NOT_FOUND;
+    return to - from <= WORD
+      ? this.#findShort(text, start, end, segment, from, to)
+      : this.#findLong(text, start, end, segment.slice(from, to));
+  }
+
+  #findShort(
+    text: string,
+    start: number,
+    end: number,
+    segment: readonly number[],
+    from: number,
+    to: number,
+  ): number {
+    const bits = this.#bits;
+    let others: Map<number, number> | undefined;
+    let any = 0;
+    for (let n = from; n < to; n++) {
+      const code = segment[n] ?? 0;
+      const bit = 1 << (n - from);
+      if (code === ANY_CHARACTER) any |= bit;
+      else if (code < ASCII) bits[code] = (bits[code] ?? 0) | bit;
+      else {
+        others ??= new Map();
+        others.set(code, (others.get(code) ?? 0) | bit);
+      }
+    }
+    const last = 1 << (to - from - 1);
+    const limit = Math.min(end, start + this.steps);
+    let state = 0;
+    let at = start;
+    while (at < limit && (state & last) === 0) {
+      const code = codePointAt(text, at);
+      at += unitsOf(code);
+      const found = code < ASCII ? bits[code] : others?.get(code);
+      state = ((state << 1) | 1) & ((found ?? 0) | any);
+    }
+    for (let n = from; n < to; n++) {
+      const code = segment[n] ?? 0;
+      if (code >= 0 && code < ASCII) bits[code] = 0;
+    }
+    this.steps -= at - start;
+    if ((state & last) !== 0) return at;
+    return at < end ? UNDECIDED : NOT_FOUND;
+  }
+
+  /** As `#findShort`, for a segment of several words. */
+  #findLong(text: string, start: number, end: number, segment: readonly number[]): number {
+    const words = Math.ceil(segment.length / WORD);
+    const limit = Math.min(end, start + Math.floor(this.steps / words));
+    if (limit < end && limit - start < segment.length) return UNDECIDED;
+    const { rows, masks } = masksOf(segment, words);
+    const states = new Int32Array(words);
+    const last = 1 << ((segment.length - 1) % WORD);
+    let state = 0;
+    let at = start;
+    while (at < limit && (state & last) === 0) {
+      const code = codePointAt(text, at);
+      at += unitsOf(code);
+      const row = rows.get(code) ?? 0;
+      // The highest bit of a word moves to the lowest of the next; a match may begin at each character.
+      let carry = 1;
+      for (let n = 0; n < words; n++) {
+        const before = states[n] ?? 0;
+        state = ((before << 1) | carry) & (masks[row + n] ?? 0);
+        states[n] = state;
+        carry = before >>> (WORD - 1);
+      }
+    }
+    this.steps -= (at - start) * words;
+    if ((state & last) !== 0) return at;
+    return at < end ? UNDECIDED : NOT_FOUND;
+  }
+}
+
+/**
+ * Returns the bits at which characters stand in a segment, as rows of words: where the row of a character begins; the row at
+ * 0 is that of all others.
+ */
+function masksOf(
+  segment: readonly number[],
+  words: number,
+): { rows: Map<number, number>; masks: Int32Array } {
+  const rows = new Map<number, number>();
+  for (const code of segment)
+    if (code !== ANY_CHARACTER && !rows.has(code)) rows.set(code, (rows.size + 1) * words);
+  const masks = new Int32Array((rows.size + 1) * words);
+  for (const [n, code] of segment.entries()) {
+    const row = rows.get(code) ?? 0;
+    const index = Math.floor(n / WORD);
+    masks[row + index] = (masks[row + index] ?? 0) | (1 << (n % WORD));
+  }
+  for (const row of rows.values())
+    for (let n = 0; n < words; n++) masks[row + n] = (masks[row + n] ?? 0) | (masks[n] ?? 0);
+  return { rows, masks };
+}
