@@ -1,3 +1,4 @@
+import { TimeSlice } from '../../lib/time-slice.js';
 import type { Authorizer, EvaluationResult } from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
@@ -37,7 +38,7 @@ export class ConditionMatches {
     const all = new Set(tableBatch.rows.keys());
     const inPostgres = new Map(subscriptions.groupsInPostgres.map((group) => [group, all]));
     await matches.#evaluateInPostgres(authorizer, inPostgres);
-    await matches.#evaluateInPostgres(authorizer, matches.#evaluateInProcess(subscriptions));
+    await matches.#evaluateInPostgres(authorizer, await matches.#evaluateInProcess(subscriptions));
     return matches;
   }
 
@@ -62,9 +63,11 @@ export class ConditionMatches {
   }
 
   /** Returns the conditions that are not decided, with the rows on which they are not. */
-  #evaluateInProcess(subscriptions: SubscriptionIndex): Map<ConditionGroup, Set<number>> {
+  async #evaluateInProcess(subscriptions: SubscriptionIndex): Promise<Map<ConditionGroup, Set<number>>> {
     const undecided = new Map<ConditionGroup, Set<number>>();
+    const slice = new TimeSlice();
     for (const [row, entries] of this.#entries.entries()) {
+      if (slice.isOver) await slice.next();
       const typedRow = this.#tableBatch.typedRow(row);
       const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
       for (const group of subscriptions.candidates(typedRow, isKnown)) {

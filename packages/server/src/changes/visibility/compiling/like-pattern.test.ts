@@ -114,9 +114,10 @@ describe('LIKE', () => {
   });
 
   test.each([
-    [`%${'a'.repeat(4_000)}b%`, 126],
+    [`%${'a'.repeat(4_000)}b%`, 2],
     [`%${'%a'.repeat(500)}%b%`, 1],
     [`%${'_'.repeat(1_000)}b%`, 32],
+    [`%${'a_'.repeat(500)}b%`, 32],
     [`${'%_a'.repeat(300)}%b%`, 1],
     ['%ab%', 1],
   ])('takes linear steps for a hostile pattern: %.12s', (pattern, words) => {

@@ -9,9 +9,12 @@ export const NOT_FOUND = -1;
 export const UNDECIDED = -2;
 
 /**
- * Searches texts for segments of LIKE patterns by shift-and (Bitap), within a budget of steps: a bit for each character of a
- * segment says whether the segment, up to there, matches the text that ends here. A step reads one character of the text
- * for 32 of the segment.
+ * Searches texts for segments of LIKE patterns, within a budget of steps. A search takes at most a step for each character of
+ * the text and each 32 of the segment.
+ *
+ * Shift-and (Bitap): a bit for each character of a segment says whether the segment, up to there, matches the text that ends
+ * here; a step does this for 32 characters. Long segments without `_` are searched by Knuth, Morris and Pratt in two steps
+ * for each character of the text, whatever their length.
  */
 export class LikeSearch {
   /** How many steps may still be taken. */
@@ -36,9 +39,28 @@ export class LikeSearch {
     to: number,
   ): number {
     if (to - from > end - start) return NOT_FOUND;
-    return to - from <= WORD
-      ? this.#findShort(text, start, end, segment, from, to)
-      : this.#findLong(text, start, end, segment.slice(from, to));
+    if (to - from <= WORD) return this.#findShort(text, start, end, segment, from, to);
+    const long = segment.slice(from, to);
+    return long.includes(ANY_CHARACTER)
+      ? this.#findLong(text, start, end, long)
+      : this.#findLiteral(text, start, end, long.map((code) => String.fromCodePoint(code)).join(''));
+  }
+
+  #findLiteral(text: string, start: number, end: number, literal: string): number {
+    const limit = Math.min(end, start + Math.floor(this.steps / 2));
+    if (limit < end && limit - start < literal.length) return UNDECIDED;
+    const shorter = shorterMatches(literal);
+    let matched = 0;
+    let at = start;
+    while (at < limit && matched < literal.length) {
+      const unit = text.charCodeAt(at);
+      while (matched > 0 && literal.charCodeAt(matched) !== unit) matched = shorter[matched - 1] ?? 0;
+      if (literal.charCodeAt(matched) === unit) matched += 1;
+      at += 1;
+    }
+    this.steps -= 2 * (at - start);
+    if (matched === literal.length) return at;
+    return at < end ? UNDECIDED : NOT_FOUND;
   }
 
   #findShort(
@@ -108,6 +130,19 @@ export class LikeSearch {
     if ((state & last) !== 0) return at;
     return at < end ? UNDECIDED : NOT_FOUND;
   }
+}
+
+/** Returns for each beginning of the text the length of the longest shorter beginning that it ends with. */
+function shorterMatches(text: string): Int32Array {
+  const lengths = new Int32Array(text.length);
+  let matched = 0;
+  for (let at = 1; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    while (matched > 0 && text.charCodeAt(matched) !== unit) matched = lengths[matched - 1] ?? 0;
+    if (text.charCodeAt(matched) === unit) matched += 1;
+    lengths[at] = matched;
+  }
+  return lengths;
 }
 
 /**
