@@ -26,9 +26,11 @@ const FACTS: TableFacts = {
   identityColumns: ['body'],
 };
 const RELATION = { columns: [{ name: 'body', typeOid: 25 }] } as unknown as WalRelation;
-/** Takes more than half of a row's steps: a long segment with `_`, in a large value. */
-const COSTLY = `%${'_a'.repeat(20)}b%`;
 const LARGE = `${'a'.repeat(700_000)}c`;
+/** Takes more than half of the steps of a slice. */
+const COSTLY = `%${'_a'.repeat(20)}b%`;
+/** Takes more than all of them. */
+const TOO_COSTLY = `%${'_a'.repeat(40)}b%`;
 
 /** Compiles a condition whose SQL is a pattern for `body`; PostgreSQL evaluates one that begins with `~`. */
 async function compileCondition(_: TableFacts, { sql }: Condition): Promise<Compilation> {
@@ -86,24 +88,44 @@ describe('the conditions on a row', () => {
     expect(postgres.asked).toEqual([]);
   });
 
-  it('that it has no steps left for are evaluated by PostgreSQL, on this row alone', async () => {
+  it('that take more steps than a slice of time has are evaluated in several', async () => {
     const postgres = new Postgres();
     const conditions = ['%c', COSTLY, `${COSTLY}c`, '%c%'];
-    const { matching, failed } = await evaluate(postgres, [['abc'], [LARGE]], conditions);
+    const { matching } = await evaluate(postgres, [['abc'], [LARGE]], conditions);
     expect(matching).toEqual([
       ['%c 0', '%c% 3'],
-      ['%c 0', `${COSTLY}c 2`, '%c% 3'],
+      ['%c 0', '%c% 3'],
     ]);
-    expect(postgres.asked).toEqual([[[LARGE.length], [`${COSTLY}c`, '%c%']]]);
+    expect(postgres.asked).toEqual([]);
+  });
+
+  it('that take more than that alone are evaluated by PostgreSQL, on this row alone', async () => {
+    const postgres = new Postgres();
+    const conditions = ['%c', TOO_COSTLY, '%c%'];
+    const { matching, failed } = await evaluate(postgres, [['abc'], [LARGE]], conditions);
+    expect(matching).toEqual([
+      ['%c 0', '%c% 2'],
+      ['%c 0', '%c% 2', `${TOO_COSTLY} 1`],
+    ]);
+    expect(postgres.asked).toEqual([[[LARGE.length], [TOO_COSTLY]]]);
     expect(failed).toEqual([]);
+  });
+
+  it('that take more slices than a row has are left to PostgreSQL too', async () => {
+    const postgres = new Postgres();
+    const conditions = Array.from({ length: 60 }, (_, n) => `${COSTLY}${n}%`);
+    await evaluate(postgres, [[LARGE]], conditions);
+    // The first slice, and fifty more.
+    expect(postgres.asked).toEqual([[[LARGE.length], conditions.slice(51)]]);
   });
 
   it('that PostgreSQL cannot evaluate either have failed on it, and match other rows', async () => {
     const postgres = new Postgres();
-    postgres.failing = '%c%';
-    const { matching, failed } = await evaluate(postgres, [['abc'], [LARGE]], [COSTLY, `${COSTLY}c`, '%c%']);
-    expect(matching).toEqual([['%c% 2'], [`${COSTLY}c 1`]]);
-    expect(failed).toEqual([['%c%', [1]]]);
+    postgres.failing = `${TOO_COSTLY}%`;
+    const small = `${'_a'.repeat(40)}b`;
+    const { matching, failed } = await evaluate(postgres, [[small], [LARGE]], [TOO_COSTLY, `${TOO_COSTLY}%`]);
+    expect(matching).toEqual([[`${TOO_COSTLY} 0`, `${TOO_COSTLY}% 1`], [`${TOO_COSTLY} 0`]]);
+    expect(failed).toEqual([[`${TOO_COSTLY}%`, [1]]]);
   });
 
   it('that are not compiled are evaluated by PostgreSQL on all rows', async () => {

@@ -38,7 +38,8 @@ export class ConditionMatches {
     const all = new Set(tableBatch.rows.keys());
     const inPostgres = new Map(subscriptions.groupsInPostgres.map((group) => [group, all]));
     await matches.#evaluateInPostgres(authorizer, inPostgres);
-    await matches.#evaluateInPostgres(authorizer, await matches.#evaluateInProcess(subscriptions));
+    const undecided = await matches.#evaluateInProcess(subscriptions);
+    await matches.#evaluateInPostgres(authorizer, undecided);
     return matches;
   }
 
@@ -62,17 +63,27 @@ export class ConditionMatches {
     return required !== null && this.#tableBatch.hasColumns(row, required);
   }
 
-  /** Returns the conditions that are not decided, with the rows on which they are not. */
+  /**
+   * Returns the conditions that are not decided, with the rows on which they are not. A row gets the steps of further slices
+   * before that, since PostgreSQL needs some hundred times as long for the same patterns, and all later changes wait for it.
+   */
   async #evaluateInProcess(subscriptions: SubscriptionIndex): Promise<Map<ConditionGroup, Set<number>>> {
     const undecided = new Map<ConditionGroup, Set<number>>();
     const slice = new TimeSlice();
     for (const [row, entries] of this.#entries.entries()) {
       if (slice.isOver) await slice.next();
       const typedRow = this.#tableBatch.typedRow(row);
+      let slicesLeft = MAX_SLICES_PER_ROW;
       const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
       for (const group of subscriptions.candidates(typedRow, isKnown)) {
         if (group.test === undefined || !this.hasColumns(row, group.condition.columns)) continue;
-        const truth = group.test(typedRow, NO_PARAMETERS);
+        let truth = group.test(typedRow, NO_PARAMETERS);
+        if (truth === undefined && slicesLeft > 0) {
+          await slice.next();
+          typedRow.refill();
+          slicesLeft -= 1;
+          truth = group.test(typedRow, NO_PARAMETERS);
+        }
         if (truth === true) addAll(entries, group);
         else if (truth === undefined) undecided.set(group, (undecided.get(group) ?? new Set()).add(row));
       }
@@ -118,6 +129,8 @@ export class ConditionMatches {
   }
 }
 
+/** With two million steps in each, a row takes the process for less than a second in all. */
+const MAX_SLICES_PER_ROW = 50;
 const NONE: ReadonlySet<SubscriptionEntry> = new Set();
 const NO_PARAMETERS: readonly ParameterValue[] = [];
 

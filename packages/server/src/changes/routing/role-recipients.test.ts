@@ -210,6 +210,24 @@ describe('a list that is kept up to date by the changes of its table', () => {
     expect([await isSeen('2'), readCount]).toEqual([true, 1]);
   });
 
+  it('is read again after a row that has no steps left to decide whether it is in the list', async () => {
+    const name = 'a'.repeat(100);
+    const isFound = async (room: string) => {
+      const { index } = await recipients.indexViewers(TRACKED_MEMBERS_OF_ROOM, async (viewers) => {
+        readCount += viewers.length;
+        return viewers.map(() => ({
+          parameters: [listOf([family.parse(String(readCount))]), name],
+          asOf: new RowSnapshot('10:10:'),
+        }));
+      });
+      return [...index.find(new TypedRow([room]), fail)].length > 0;
+    };
+    expect([await isFound('1'), await isFound('2')]).toEqual([true, false]);
+    const batch = tableBatch(12, undefined, ['3', name]);
+    recipients.tableChanged(MEMBERS, Object.assign(batch, { typedRow: () => new TypedRow(['3', name], 0) }));
+    expect([await isFound('1'), await isFound('2')]).toEqual([false, true]);
+  });
+
   it('is read again after memberships were invalidated', async () => {
     await isSeen('1');
     recipients.tableChanged(MEMBERS, tableBatch(12, undefined, ['2', 'ada']));

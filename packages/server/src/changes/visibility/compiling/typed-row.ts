@@ -2,7 +2,7 @@ import type { RowImage } from '../../model/row-image.js';
 import { LikeSearch } from './like-search.js';
 import type { Family, Value } from './type-families.js';
 
-/** How many steps all evaluations of one row may take together: a few milliseconds. */
+/** How many steps the evaluations of one row may take together, within one slice of time: a few milliseconds. */
 const STEPS_PER_ROW = 2_000_000;
 
 /**
@@ -24,6 +24,11 @@ export class TypedRow {
   get search(): LikeSearch {
     this.#search ??= new LikeSearch(this.#stepsPerRow);
     return this.#search;
+  }
+
+  /** Allows the steps of another slice. */
+  refill(): void {
+    this.search.steps = this.#stepsPerRow;
   }
 
   /** Takes steps; returns false if there are not enough left. */
