@@ -1,7 +1,7 @@
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 
 /** How long work may run before it lets the event loop go on, in ms. */
-const SLICE_MS = 10;
+const SLICE_MS = 4;
 
 /** Divides long work into slices, between which the event loop runs everything else. */
 export class TimeSlice {

@@ -77,13 +77,14 @@ export class ConditionMatches {
       const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
       for (const group of subscriptions.candidates(typedRow, isKnown)) {
         if (group.test === undefined || !this.hasColumns(row, group.condition.columns)) continue;
+        const before = typedRow.steps;
         let truth = group.test(typedRow, NO_PARAMETERS);
         if (truth === undefined && slicesLeft > 0) {
           await slice.next();
           typedRow.refill();
           slicesLeft -= 1;
           truth = group.test(typedRow, NO_PARAMETERS);
-        }
+        } else if (before - typedRow.steps > COSTLY_STEPS && slice.isOver) await slice.next();
         if (truth === true) addAll(entries, group);
         else if (truth === undefined) undecided.set(group, (undecided.get(group) ?? new Set()).add(row));
       }
@@ -131,6 +132,8 @@ export class ConditionMatches {
 
 /** With two million steps in each, a row takes the process for less than a second in all. */
 const MAX_SLICES_PER_ROW = 50;
+/** The steps of a condition after which the time is looked at: it costs much less than they do. */
+const COSTLY_STEPS = 1_000;
 const NONE: ReadonlySet<SubscriptionEntry> = new Set();
 const NO_PARAMETERS: readonly ParameterValue[] = [];
 

@@ -26,6 +26,11 @@ export class TypedRow {
     return this.#search;
   }
 
+  /** How many steps are left. */
+  get steps(): number {
+    return this.#search?.steps ?? this.#stepsPerRow;
+  }
+
   /** Allows the steps of another slice. */
   refill(): void {
     this.search.steps = this.#stepsPerRow;
