@@ -27,7 +27,7 @@ const FACTS: TableFacts = {
 };
 const RELATION = { columns: [{ name: 'body', typeOid: 25 }] } as unknown as WalRelation;
 const LARGE = `${'a'.repeat(700_000)}c`;
-/** Takes more than half of the steps of a slice. */
+/** Takes more than half of the steps of a tick. */
 const COSTLY = `%${'_a'.repeat(20)}b%`;
 /** Takes more than all of them. */
 const TOO_COSTLY = `%${'_a'.repeat(40)}b%`;
@@ -88,7 +88,7 @@ describe('the conditions on a row', () => {
     expect(postgres.asked).toEqual([]);
   });
 
-  it('that take more steps than a slice of time has are evaluated in several', async () => {
+  it('that take more steps than a tick has are evaluated in several', async () => {
     const postgres = new Postgres();
     const conditions = ['%c', COSTLY, `${COSTLY}c`, '%c%'];
     const { matching } = await evaluate(postgres, [['abc'], [LARGE]], conditions);
@@ -111,11 +111,11 @@ describe('the conditions on a row', () => {
     expect(failed).toEqual([]);
   });
 
-  it('that take more slices than a row has are left to PostgreSQL too', async () => {
+  it('that take more ticks than a row has are left to PostgreSQL too', async () => {
     const postgres = new Postgres();
     const conditions = Array.from({ length: 60 }, (_, n) => `${COSTLY}${n}%`);
     await evaluate(postgres, [[LARGE]], conditions);
-    // The first slice, and fifty more.
+    // The first tick, and fifty more.
     expect(postgres.asked).toEqual([[[LARGE.length], conditions.slice(51)]]);
   });
 

@@ -1,4 +1,4 @@
-import { TimeSlice } from '../../lib/time-slice.js';
+import { TickBudget } from '../../lib/tick-budget.js';
 import type { Authorizer, EvaluationResult } from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
@@ -64,27 +64,27 @@ export class ConditionMatches {
   }
 
   /**
-   * Returns the conditions that are not decided, with the rows on which they are not. A row gets the steps of further slices
+   * Returns the conditions that are not decided, with the rows on which they are not. A row gets the steps of further ticks
    * before that, since PostgreSQL needs some hundred times as long for the same patterns, and all later changes wait for it.
    */
   async #evaluateInProcess(subscriptions: SubscriptionIndex): Promise<Map<ConditionGroup, Set<number>>> {
     const undecided = new Map<ConditionGroup, Set<number>>();
-    const slice = new TimeSlice();
+    const ticks = new TickBudget();
     for (const [row, entries] of this.#entries.entries()) {
-      if (slice.isOver) await slice.next();
+      if (ticks.isUsedUp) await ticks.nextTick();
       const typedRow = this.#tableBatch.typedRow(row);
-      let slicesLeft = MAX_SLICES_PER_ROW;
+      let ticksLeft = MAX_TICKS_PER_ROW;
       const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
       for (const group of subscriptions.candidates(typedRow, isKnown)) {
         if (group.test === undefined || !this.hasColumns(row, group.condition.columns)) continue;
         const before = typedRow.steps;
         let truth = group.test(typedRow, NO_PARAMETERS);
-        if (truth === undefined && slicesLeft > 0) {
-          await slice.next();
+        if (truth === undefined && ticksLeft > 0) {
+          await ticks.nextTick();
           typedRow.refill();
-          slicesLeft -= 1;
+          ticksLeft -= 1;
           truth = group.test(typedRow, NO_PARAMETERS);
-        } else if (before - typedRow.steps > COSTLY_STEPS && slice.isOver) await slice.next();
+        } else if (before - typedRow.steps > COSTLY_STEPS && ticks.isUsedUp) await ticks.nextTick();
         if (truth === true) addAll(entries, group);
         else if (truth === undefined) undecided.set(group, (undecided.get(group) ?? new Set()).add(row));
       }
@@ -131,7 +131,7 @@ export class ConditionMatches {
 }
 
 /** With two million steps in each, a row takes the process for less than a second in all. */
-const MAX_SLICES_PER_ROW = 50;
+const MAX_TICKS_PER_ROW = 50;
 /** The steps of a condition after which the time is looked at: it costs much less than they do. */
 const COSTLY_STEPS = 1_000;
 const NONE: ReadonlySet<SubscriptionEntry> = new Set();

@@ -224,7 +224,10 @@ describe('a list that is kept up to date by the changes of its table', () => {
     };
     expect([await isFound('1'), await isFound('2')]).toEqual([true, false]);
     const batch = tableBatch(12, undefined, ['3', name]);
-    recipients.tableChanged(MEMBERS, Object.assign(batch, { typedRow: () => new TypedRow(['3', name], 0) }));
+    recipients.tableChanged(
+      MEMBERS,
+      Object.assign(batch, { typedRow: () => new TypedRow(['3', name], undefined, 0) }),
+    );
     expect([await isFound('1'), await isFound('2')]).toEqual([false, true]);
   });
 

@@ -1,4 +1,4 @@
-import { TimeSlice } from '../../lib/time-slice.js';
+import { TickBudget } from '../../lib/tick-budget.js';
 import type { TableViewer } from '../model/recipient-group.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Authorizer, EvaluationRequest, EvaluationResult } from '../visibility/authorizer.js';
@@ -55,9 +55,9 @@ export class RowVisibility {
       const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers) =>
         authorizer.evaluateParameters(facts, role, viewers),
       );
-      const slice = new TimeSlice();
+      const ticks = new TickBudget();
       for (const [row, visibleTo] of visibility.#visibleTo) {
-        if (slice.isOver) await slice.next();
+        if (ticks.isUsedUp) await ticks.nextTick();
         const onUndecided = (tableViewer: TableViewer) => addRow(inPostgres, tableViewer, row);
         for (const tableViewer of indexed.index.find(tableBatch.typedRow(row), onUndecided))
           visibleTo.add(tableViewer);

@@ -19,11 +19,12 @@ export const UNDECIDED = -2;
 export class LikeSearch {
   /** How many steps may still be taken. */
   steps: number;
-  /** For each ASCII character, the bits of a segment at which it stands. All are 0 between two searches. */
-  readonly #bits: number[] = new Array<number>(ASCII).fill(0);
+  readonly #bits: Int32Array;
 
-  constructor(steps: number) {
+  /** `bits`: shared with other searches, since it costs more to make them than to search a short text. */
+  constructor(steps: number, bits = emptyBits()) {
     this.steps = steps;
+    this.#bits = bits;
   }
 
   /**
@@ -130,6 +131,11 @@ export class LikeSearch {
     if ((state & last) !== 0) return at;
     return at < end ? UNDECIDED : NOT_FOUND;
   }
+}
+
+/** Makes room for the bits of a segment at which each ASCII character stands. All are 0 between two searches. */
+export function emptyBits(): Int32Array {
+  return new Int32Array(ASCII);
 }
 
 /** Returns for each beginning of the text the length of the longest shorter beginning that it ends with. */

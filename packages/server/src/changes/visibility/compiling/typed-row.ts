@@ -2,7 +2,7 @@ import type { RowImage } from '../../model/row-image.js';
 import { LikeSearch } from './like-search.js';
 import type { Family, Value } from './type-families.js';
 
-/** How many steps the evaluations of one row may take together, within one slice of time: a few milliseconds. */
+/** How many steps the evaluations of one row may take together in one tick: a few milliseconds. */
 const STEPS_PER_ROW = 2_000_000;
 
 /**
@@ -13,16 +13,19 @@ export class TypedRow {
   readonly #image: RowImage;
   readonly #values: (Value | null | undefined)[] = [];
   readonly #stepsPerRow: number;
+  readonly #bits: Int32Array | undefined;
   #search: LikeSearch | undefined;
 
-  constructor(image: RowImage, stepsPerRow = STEPS_PER_ROW) {
+  /** `bits`: shared by the searches in several rows. */
+  constructor(image: RowImage, bits?: Int32Array, stepsPerRow = STEPS_PER_ROW) {
     this.#image = image;
+    this.#bits = bits;
     this.#stepsPerRow = stepsPerRow;
   }
 
   /** The search in the values of this row, which has the remaining steps. */
   get search(): LikeSearch {
-    this.#search ??= new LikeSearch(this.#stepsPerRow);
+    this.#search ??= new LikeSearch(this.#stepsPerRow, this.#bits);
     return this.#search;
   }
 
@@ -31,7 +34,7 @@ export class TypedRow {
     return this.#search?.steps ?? this.#stepsPerRow;
   }
 
-  /** Allows the steps of another slice. */
+  /** Allows the steps of another tick. */
   refill(): void {
     this.search.steps = this.#stepsPerRow;
   }
