@@ -167,10 +167,11 @@ export class RealtimeServer {
   }
 
   async #stop(): Promise<void> {
-    const { upgrade, wheel, rowChanges, database, lifecycle } = this.#services;
+    const { upgrade, verifier, wheel, rowChanges, database, lifecycle } = this.#services;
     lifecycle.stopping = true;
     clearInterval(this.#cleanup);
     upgrade.drain();
+    verifier.close();
     await this.#closeConnections();
     this.#metricsListener?.close();
     wheel.stop();

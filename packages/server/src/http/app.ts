@@ -4,6 +4,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import fastify, { type FastifyReply } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { RefusalLog } from '../auth/refusal-log.js';
+import type { PendingWork } from '../connections/pending-work.js';
 import type { Log } from '../lib/log.js';
 import { firstProblem } from '../lib/schema-problem.js';
 import type { Metrics } from '../metrics/metrics.js';
@@ -16,6 +17,7 @@ import { readJsonBodies } from './json-body.js';
 import { collectOpenApi, docsRoutes, openApiRoute } from './openapi.js';
 import type { OriginRule } from './origin-rule.js';
 import { pageRoutes } from './page.js';
+import { boundPendingRequests } from './pending-requests.js';
 import type { App } from './route.js';
 import { type ChannelRouteParts, channelRoutes } from './routes/channels.js';
 import { type Demo, demoRoutes } from './routes/demo.js';
@@ -35,6 +37,8 @@ export interface HttpParts
     MessageRouteParts,
     MonitoringRouteParts {
   readonly origins: OriginRule;
+  /** Bounds the requests that wait for PostgreSQL, of connections and HTTP together. */
+  readonly pending: PendingWork;
   readonly refusalLog: RefusalLog;
   readonly counters: { refused(code: string): void };
   readonly metrics: Metrics | undefined;
@@ -73,6 +77,7 @@ export async function createApp(parts: HttpParts): Promise<App> {
   await checkOrigins(app, parts);
   guardRoutes(app, parts);
   readJsonBodies(app);
+  boundPendingRequests(app, parts.pending);
   await registerRoutes(app, parts);
   await app.ready();
   return app;

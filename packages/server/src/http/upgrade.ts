@@ -116,7 +116,7 @@ export class UpgradeHandler {
     const { verifier, join, connections, endpoint, ids, log } = this.#parts;
     try {
       const verified = token === undefined ? null : await verifier.verify(token);
-      await join.settled(name, cursor);
+      await connections.whileCounted(verified?.userId ?? null, address, () => join.settled(name, cursor));
       if (this.#draining || !socket.writable) {
         socket.destroy();
         return;

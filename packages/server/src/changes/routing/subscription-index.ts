@@ -40,6 +40,9 @@ interface ColumnValueIndex {
 const NONE: ReadonlySet<SubscriptionEntry> = new Set();
 const NO_GROUPS: ReadonlySet<ConditionGroup> = new Set();
 
+/** Compiling asks PostgreSQL, on connections that others need as well. */
+const COMPILED_AT_ONCE = 4;
+
 /** Indexes all subscriptions to one table, so that a row finds those that match it without a test of each. */
 export class SubscriptionIndex {
   readonly #authorizer: Pick<Authorizer, 'compileCondition'>;
@@ -132,11 +135,14 @@ export class SubscriptionIndex {
   async #groupsOf(conditions: readonly (Condition | null)[]): Promise<ReadonlyMap<string, ConditionGroup>> {
     const distinct = new Map<string, Condition>();
     for (const condition of conditions) if (condition !== null) distinct.set(condition.sql, condition);
-    const all = [...distinct.values()].map(
-      async (condition) =>
-        [condition.sql, this.#groups.get(condition.sql) ?? (await this.#newGroup(condition))] as const,
-    );
-    return new Map(await Promise.all(all));
+    const groups = new Map<string, ConditionGroup>();
+    const left = distinct.values();
+    const nextGroup = async (): Promise<void> => {
+      for (const condition of left)
+        groups.set(condition.sql, this.#groups.get(condition.sql) ?? (await this.#newGroup(condition)));
+    };
+    await Promise.all(Array.from({ length: COMPILED_AT_ONCE }, nextGroup));
+    return groups;
   }
 
   async #newGroup(condition: Condition): Promise<ConditionGroup> {

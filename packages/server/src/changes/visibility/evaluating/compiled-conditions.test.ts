@@ -12,13 +12,12 @@ async function compiledOf(conditions: CompiledConditions, asked: readonly string
   return compiled;
 }
 
-it('compiled conditions are kept up to a number of characters, those that were asked for last', async () => {
+it('compiled conditions are kept up to a number of characters, the newest ones', async () => {
   const conditions = new CompiledConditions(6);
   expect(await compiledOf(conditions, ['aa', 'bb', 'cc', 'aa'])).toEqual(['aa', 'bb', 'cc']);
-  expect(await compiledOf(conditions, ['dd', 'aa', 'cc', 'bb'])).toEqual(['dd', 'bb']);
-  expect(await conditions.of('longer than all', async () => ({ reason: 'it is long' }))).toEqual({
-    reason: 'it is long',
-  });
+  expect(await compiledOf(conditions, ['dd', 'cc', 'bb', 'aa'])).toEqual(['dd', 'aa']);
+  const long = async () => ({ reason: 'it is long' });
+  expect(await conditions.of('longer than all', long)).toEqual({ reason: 'it is long' });
   expect(await compiledOf(conditions, ['aa'])).toEqual(['aa']);
 });
 
