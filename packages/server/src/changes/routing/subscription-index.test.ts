@@ -4,8 +4,8 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Condition } from '../visibility/authorizer.js';
 import type { Compilation } from '../visibility/compiling/compiled-expression.js';
-import { TypedRow } from '../visibility/compiling/predicate.js';
 import { familyOf } from '../visibility/compiling/type-families.js';
+import { TypedRow } from '../visibility/compiling/typed-row.js';
 import { SubscriptionIndex } from './subscription-index.js';
 
 const family = familyOf('number');
@@ -54,15 +54,15 @@ function answers(subscriptions: SubscriptionIndex, targets: readonly string[]) {
     targetsWithUnconditional: sorted([...subscriptions.targetsWithUnconditional].map(String)),
     unconditional: ids(subscriptions.unconditional()),
     of: targets.map((target) => [ids(subscriptions.of(target)), ids(subscriptions.unconditionalOf(target))]),
-    conditionsInPostgres: sorted(
-      subscriptions.conditionsInPostgres.map(
-        ({ sql }) => `${sql}: ${ids(subscriptions.withCondition(sql)).join()}`,
+    groupsInPostgres: sorted(
+      subscriptions.groupsInPostgres.map(
+        ({ condition, entries }) => `${condition.sql}: ${ids(entries).join()}`,
       ),
     ),
     candidates: ['0', '1', '2', '3', null].map((room) => {
       const found = [...subscriptions.candidates(new TypedRow([room]), () => true)];
       return sorted(
-        found.map(({ subscription: { id }, test }) => `${id} ${test?.(new TypedRow([room]), [])}`),
+        found.map(({ entries, test }) => `${ids(entries).join()} ${test?.(new TypedRow([room]), [])}`),
       );
     }),
   };

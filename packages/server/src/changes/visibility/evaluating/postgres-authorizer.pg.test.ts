@@ -144,6 +144,46 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     expect(results[2]?.error?.message).toHaveLength(200);
   });
 
+  it('replaces the session whose functions have two million characters of conditions', async () => {
+    let sessions = 0;
+    const counting = new PostgresAuthorizer({
+      database: {
+        query: (text, values) => database.query(text, values),
+        openSession: (purpose) => {
+          sessions += 1;
+          return database.openSession(purpose);
+        },
+      },
+      enableRls: true,
+      clock: () => now,
+    });
+    try {
+      const { oid } = await table('id int PRIMARY KEY, body text');
+      const long = 'x'.repeat(40_000);
+      for (let call = 0; call < 3; call++) {
+        const conditions = Array.from({ length: 20 }, (_, n) => ({
+          sql: `body <> '${long}${call}${n}'`,
+          columns: ['body'],
+        }));
+        const results = await steadily(async () => {
+          const facts = await counting.facts(oid);
+          if (facts === undefined) throw new Error('no such table');
+          return counting.evaluateConditions(facts, [['1', 'y']], conditions);
+        });
+        expect(results.every(({ visible }) => visible.has(0))).toBe(true);
+      }
+      const before = sessions;
+      await steadily(async () => {
+        const facts = await counting.facts(oid);
+        if (facts === undefined) throw new Error('no such table');
+        return counting.evaluateConditions(facts, [['1', 'y']], [{ sql: 'true', columns: [] }]);
+      });
+      expect(sessions).toBe(before + 1);
+    } finally {
+      counting.stop();
+    }
+  });
+
   it('evaluates for each request only the rows that it lists', async () => {
     const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const rows = [
@@ -238,7 +278,9 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       });
       const rooms = parameters.map((own) =>
         own?.parameters.flatMap((parameter) =>
-          parameter !== null && typeof parameter === 'object' ? [...parameter.values] : [],
+          parameter !== null && typeof parameter === 'object' && 'values' in parameter
+            ? [...parameter.values]
+            : [],
         ),
       );
       expect(rooms).toEqual([['1'], undefined, ['2']]);

@@ -4,6 +4,7 @@ import type { Compilation } from '../compiling/compiled-expression.js';
 import { familySql } from '../compiling/type-families.js';
 import { fingerprintSql } from './catalog-fingerprint.js';
 import { compileExpression, type MembershipTables } from './compile-expression.js';
+import { CompiledConditions } from './compiled-conditions.js';
 import { type CompiledPrivileges, readPrivileges } from './privilege-reader.js';
 
 /**
@@ -14,8 +15,7 @@ export interface KnownTable {
   readonly facts: TableFacts;
   readonly fingerprint: string;
   readonly privileges: Map<string, Promise<CompiledPrivileges>>;
-  /** Compiled conditions, by their SQL. */
-  readonly conditions: Map<string, Promise<Compilation>>;
+  readonly conditions: CompiledConditions;
   /** The fingerprints of the tables that compiled policies read, by oid. */
   readonly memberships: Map<number, string>;
 }
@@ -24,9 +24,6 @@ export interface KnownTable {
 interface TableRow extends TableFacts {
   readonly fingerprint: string;
 }
-
-/** Compiled conditions of one table that are kept for another subscription with the same one. Users choose them. */
-const MAX_CONDITIONS = 1_000;
 
 /**
  * Caches facts about tables, roles' privileges on them and policies; reads them again when the catalog has
@@ -85,16 +82,7 @@ export class TableCatalog {
 
   /** Compiles a condition, or returns why it is not compilable. */
   compileCondition(facts: TableFacts, sql: string): Promise<Compilation> {
-    const { conditions } = this.known(facts);
-    let compiled = conditions.get(sql);
-    if (compiled === undefined) {
-      compiled = compileExpression(this.#sql, facts, sql, NO_TABLES);
-      const [oldest] = conditions.keys();
-      if (oldest !== undefined && conditions.size >= MAX_CONDITIONS) conditions.delete(oldest);
-      conditions.set(sql, compiled);
-      compiled.catch(() => conditions.delete(sql));
-    }
-    return compiled;
+    return this.known(facts).conditions.of(sql, () => compileExpression(this.#sql, facts, sql, NO_TABLES));
   }
 
   forget(oid: number): void {
@@ -196,7 +184,7 @@ export class TableCatalog {
       facts,
       fingerprint,
       privileges: new Map(),
-      conditions: new Map(),
+      conditions: new CompiledConditions(),
       memberships: new Map(),
     };
     this.#known.set(facts, known);
