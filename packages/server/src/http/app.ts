@@ -4,6 +4,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import fastify, { type FastifyReply } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { RefusalLog } from '../auth/refusal-log.js';
+import { stringify } from '../lib/json-text.js';
 import type { Log } from '../lib/log.js';
 import { firstProblem } from '../lib/schema-problem.js';
 import type { Metrics } from '../metrics/metrics.js';
@@ -108,7 +109,7 @@ function compileSchemas(app: App): void {
     };
   });
   // The compiler has checked the types of responses: a second pass by schema would add nothing.
-  app.setSerializerCompiler(() => (response) => JSON.stringify(response));
+  app.setSerializerCompiler(() => stringify);
 }
 
 /** Rejects origins that are not allowed, and answers CORS requests of the others. */
