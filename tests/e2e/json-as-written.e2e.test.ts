@@ -158,6 +158,16 @@ describe('a presence state is kept as it was written', () => {
   });
 });
 
+test('the metadata of a channel are answered as they were written', async () => {
+  const token = await server.token('root', 'admin');
+  const body = `{"name":"described","metadata":{"n":${NUMBERS},"__proto__":1.0}}`;
+  const answer = await server.call('POST', '/realtime/channels', { token, body });
+  expect([answer.status, answer.text]).toEqual([
+    201,
+    expect.stringContaining(`"metadata":{"n":${NUMBERS},"__proto__":1.0}`),
+  ]);
+});
+
 test.each(['0', '1152921506151679042', '9007199254740993', '1.0', '1e2', '"\\u00e9"', '"1"'])(
   'the ref %s is echoed as it was written',
   async (ref) => {

@@ -9,6 +9,11 @@ export class JsonText {
     this.text = text;
   }
 
+  /** Returns a copy to keep: V8 holds on to a whole message for as long as a part of its text is in use. */
+  copy(): JsonText {
+    return new JsonText(Buffer.from(this.text).toString());
+  }
+
   /** JSON.stringify cannot insert text, so it must never meet one. */
   toJSON(): never {
     throw new Error('JSON.stringify was called on a JsonText: use stringify');
