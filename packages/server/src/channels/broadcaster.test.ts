@@ -2,6 +2,7 @@ import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import type { Identity } from '../auth/identity.js';
+import { JsonText } from '../lib/json-text.js';
 import { Tick } from '../lib/tick.js';
 import { Broadcaster, type Publication, type PublishCounters } from './broadcaster.js';
 import { Channel } from './channel.js';
@@ -57,7 +58,7 @@ function member(of: Channel, echo = true) {
 const publication = (bytes = 10): Publication => ({
   type: 'message',
   event: 'chat',
-  payload: { n: 1 },
+  payload: new JsonText('{"n":1.0}'),
   bytes,
 });
 

@@ -1,6 +1,7 @@
 import type { ServerMessage, ServerMessageType } from '@goforward/realtime-protocol';
 import type { WallClock } from '../lib/clock.js';
 import { IdSource } from '../lib/ids.js';
+import { type JsonText, stringify } from '../lib/json-text.js';
 
 /** Converts JSON text to the bytes that a connection writes (for WebSocket: one frame). */
 export type Framer = (json: string) => Buffer;
@@ -16,6 +17,7 @@ export class MessageEncoder {
     this.#wallClock = wallClock;
   }
 
+  /** `payload`: a JsonText in it, or instead of it, is sent as it is. */
   message(type: ServerMessageType, event: string, payload: unknown, userId: string): ServerMessage {
     const now = this.#wallClock.epochMs();
     return {
@@ -28,12 +30,11 @@ export class MessageEncoder {
     };
   }
 
-  encode(message: ServerMessage): Buffer {
-    return this.encodeText(JSON.stringify(message));
-  }
-
-  /** Encodes a message that is JSON text already. */
-  encodeText(json: string): Buffer {
-    return this.#frame(json);
+  /** Encodes a message. `ref`: of the client's message that it answers. */
+  encode({ id, type, event, payload, user_id, timestamp }: ServerMessage, ref?: JsonText): Buffer {
+    return this.#frame(
+      `{"id":"${id}","type":"${type}","event":${JSON.stringify(event)},"payload":${stringify(payload)},` +
+        `"user_id":${JSON.stringify(user_id)},"timestamp":"${timestamp}"${ref === undefined ? '' : `,"ref":${ref.text}`}}`,
+    );
   }
 }

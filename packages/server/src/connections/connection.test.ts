@@ -1,5 +1,5 @@
 import { Socket } from 'node:net';
-import { type ClientMessage, LIMITS, ProtocolError, type ServerMessage } from '@goforward/realtime-protocol';
+import { LIMITS, ProtocolError, type ServerMessage } from '@goforward/realtime-protocol';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Channel } from '../channels/channel.js';
@@ -10,6 +10,7 @@ import { Tick } from '../lib/tick.js';
 import { TimerWheel } from '../lib/timer-wheel.js';
 import { KeyedRateLimiter } from '../lib/token-bucket.js';
 import { Connection } from './connection.js';
+import type { ReceivedMessage } from './decode.js';
 import { textFrame } from './frame.js';
 
 const rethrow = (error: unknown) => {
@@ -62,10 +63,10 @@ const wallClock = { epochMs: () => START + now + wallJump };
 let tick: Tick;
 let wheel: TimerWheel;
 let socket: FakeSocket;
-let handled: ClientMessage[];
+let handled: ReceivedMessage[];
 let closed: unknown[];
 let refused: string[];
-let answer: (message: ClientMessage) => Record<string, unknown>;
+let answer: (message: ReceivedMessage) => Record<string, unknown>;
 
 beforeEach(() => {
   now = 0;

@@ -1,7 +1,6 @@
 import type { Socket } from 'node:net';
 import {
   CLOSE,
-  type ClientMessage,
   ERRORS,
   LIMITS,
   type PresenceMode,
@@ -13,6 +12,7 @@ import type { Channel } from '../channels/channel.js';
 import type { MessageEncoder } from '../channels/message-encoder.js';
 import { rateLimitExceeded } from '../channels/rate-limit.js';
 import type { Clock, WallClock } from '../lib/clock.js';
+import type { JsonText } from '../lib/json-text.js';
 import type { Log } from '../lib/log.js';
 import type { Tick } from '../lib/tick.js';
 import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
@@ -154,12 +154,12 @@ export class Connection implements Session, SocketOwner, Timed {
     if (this.#state === 'open') this.#outbox.overflow();
   }
 
-  send(type: ServerMessageType, event: string, payload: unknown, ref?: ClientMessage['ref']): void {
+  send(type: ServerMessageType, event: string, payload: unknown, ref?: JsonText): void {
     if (this.#state !== 'open') return;
     this.channel?.audience.catchUp(this);
     const { encoder } = this.#environment;
     const message = encoder.message(type, event, payload, SYSTEM_USER);
-    this.#outbox.push(encoder.encode(ref === undefined ? message : { ...message, ref }));
+    this.#outbox.push(encoder.encode(message, ref));
   }
 
   received(data: Buffer, isBinary: boolean): void {
@@ -187,7 +187,7 @@ export class Connection implements Session, SocketOwner, Timed {
   }
 
   /** Answers when the handler has finished, unless the connection has closed meanwhile. */
-  #answerLater(answer: Promise<Record<string, unknown>>, ref: ClientMessage['ref']): void {
+  #answerLater(answer: Promise<Record<string, unknown>>, ref: JsonText | undefined): void {
     answer.then(
       (payload) => {
         if (this.#state === 'open' && ref !== undefined) this.send('reply', 'ok', payload, ref);
@@ -306,7 +306,7 @@ export class Connection implements Session, SocketOwner, Timed {
   }
 
   /** Answers with an error. Closes the connection after more than `LIMITS.errorsPerMinute` errors. */
-  #fail(error: ProtocolError, ref: ClientMessage['ref']): void {
+  #fail(error: ProtocolError, ref: JsonText | undefined): void {
     const { clock, counters } = this.#environment;
     const now = clock();
     if (now - this.#errorsSince >= 60_000) {

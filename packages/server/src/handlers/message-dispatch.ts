@@ -1,5 +1,6 @@
-import { type ClientMessage, ProtocolError } from '@goforward/realtime-protocol';
+import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Broadcaster } from '../channels/broadcaster.js';
+import type { ReceivedMessage } from '../connections/decode.js';
 import type { Dispatch } from '../connections/dispatch.js';
 import type { PendingWork } from '../connections/pending-work.js';
 import type { Session } from '../connections/session.js';
@@ -33,7 +34,7 @@ export class MessageDispatch implements Dispatch {
     ]);
   }
 
-  handle(session: Session, message: ClientMessage, bytes: number): ReturnType<Verb> {
+  handle(session: Session, message: ReceivedMessage, bytes: number): ReturnType<Verb> {
     const handler = this.#handlers.get(message.type);
     if (handler === undefined) {
       throw new ProtocolError('UNKNOWN_MESSAGE_TYPE', {

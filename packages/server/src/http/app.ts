@@ -5,6 +5,7 @@ import fastify, { type FastifyReply } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { RefusalLog } from '../auth/refusal-log.js';
 import type { PendingWork } from '../connections/pending-work.js';
+import { stringify } from '../lib/json-text.js';
 import type { Log } from '../lib/log.js';
 import { firstProblem } from '../lib/schema-problem.js';
 import type { Metrics } from '../metrics/metrics.js';
@@ -113,7 +114,7 @@ function compileSchemas(app: App): void {
     };
   });
   // The compiler has checked the types of responses: a second pass by schema would add nothing.
-  app.setSerializerCompiler(() => (response) => JSON.stringify(response));
+  app.setSerializerCompiler(() => stringify);
 }
 
 /** Rejects origins that are not allowed, and answers CORS requests of the others. */

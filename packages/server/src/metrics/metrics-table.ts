@@ -95,7 +95,7 @@ export const METRICS = {
   },
   realtime_sql_messages_refused_total: {
     kind: 'counter',
-    help: 'SQL messages rejected because they were forged, invalid or too large, or because broadcast is off.',
+    help: 'SQL messages dropped because they were forged, invalid, nested too deeply or too large, or because broadcast is off.',
   },
   realtime_change_stream_up: {
     kind: 'gauge',

@@ -1,6 +1,8 @@
 import type { PresenceMap, PresenceState } from '@goforward/realtime-protocol';
 
-/** A user's own presence keys, without the `last_seen` of the server. */
+/**
+ * A user's own presence keys, without the `last_seen` of the server. A value that a client has sent is a JsonText.
+ */
 export type PresenceFields = Readonly<Record<string, unknown>>;
 
 interface Listed {

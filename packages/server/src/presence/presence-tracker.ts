@@ -3,6 +3,7 @@ import { SYSTEM_USER } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { MessageEncoder } from '../channels/message-encoder.js';
 import type { Clock, WallClock } from '../lib/clock.js';
+import { stringify } from '../lib/json-text.js';
 import type { Flushable, Tick } from '../lib/tick.js';
 import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
 import { ChannelPresence, type PresenceFields } from './channel-presence.js';
@@ -60,7 +61,7 @@ export class PresenceTracker {
     this.#requireEnabled();
     const tracked = this.#track(channel);
     const fields = tracked.presence.merged(userId, patch);
-    if (Buffer.byteLength(JSON.stringify(fields)) > LIMITS.presenceStateBytes) {
+    if (Buffer.byteLength(stringify(fields)) > LIMITS.presenceStateBytes) {
       throw new ProtocolError('MESSAGE_TOO_LARGE', {
         details: 'The presence state is too large',
         fields: { max_bytes: LIMITS.presenceStateBytes },

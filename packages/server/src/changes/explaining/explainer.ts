@@ -1,5 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type Identity, identityOf } from '../../auth/identity.js';
+import type { JsonText } from '../../lib/json-text.js';
 import { roleObstacles } from '../../postgres/preflight/reachability-advice.js';
 import type { TableReachability } from '../../postgres/preflight/table-reachability.js';
 import type { Sql } from '../../postgres/sql/sql.js';
@@ -40,8 +41,8 @@ export interface ExplainRequest {
   /** The claims of the user's token. */
   readonly user: Readonly<Record<string, unknown>>;
   /** Values by column: the key of a row in the table, or a whole row. */
-  readonly key?: Readonly<Record<string, unknown>>;
-  readonly row?: Readonly<Record<string, unknown>>;
+  readonly key?: JsonText;
+  readonly row?: JsonText;
   /** The cursor of a change, to explain its row versions. */
   readonly at?: string;
 }

@@ -6,10 +6,10 @@ import type { Delivery } from '../delivery/delivery.js';
 import type { MemberFeeds } from '../delivery/member-feeds.js';
 import type { Page, ResumeLog } from '../log/resume-log.js';
 import { comparePositions, type Position } from '../model/position.js';
-import type { BatchRouter } from '../routing/batch-router.js';
+import type { BatchRouter, RoutedBatch } from '../routing/batch-router.js';
 import type { Recipients } from '../routing/recipients.js';
 import { ReplayTurns } from './replay-turns.js';
-import { retry } from './retry.js';
+import { type BatchPart, routeInParts, tablesOfChanges } from './route-in-parts.js';
 
 export interface ReplaysParts {
   readonly resumeLog: ResumeLog;
@@ -206,23 +206,36 @@ export class Replays {
   }
 
   async #deliver(page: Page, cohort: readonly ReadyMember[], epochBefore: string): Promise<void> {
-    const { router, delivery, epoch, log } = this.#parts;
+    const { router, epoch, log } = this.#parts;
     const recipients = this.#parts.newRecipients();
     for (const { member, replay } of cohort) recipients.join(member, replay.channel);
-    const routed = await retry(
-      () => router.route(epochBefore, page.changes, recipients),
+    const parts = await routeInParts(
+      page.changes,
+      (some) => router.route(epochBefore, some, recipients),
       this.#stopping.signal,
-      (error) => log.error({ err: error }, 'Missed row changes could not be evaluated'),
+      (error) => {
+        log.error({ err: error }, 'Missed row changes could not be evaluated');
+        recipients.invalidateMemberships();
+      },
     );
     if (epoch() !== epochBefore || this.#stopping.signal.aborted) return;
-    if (routed === undefined) {
-      for (const { member, replay } of cohort)
-        this.#sendGap(member, replay, 'changes could not be evaluated');
+    for (const part of parts) this.#deliverPart(part, cohort);
+    for (const { replay } of cohort) replay.position = page.end;
+  }
+
+  #deliverPart({ changes, routed }: BatchPart<RoutedBatch>, cohort: readonly ReadyMember[]): void {
+    const { delivery, tablesOf, ownTablesOf } = this.#parts;
+    if (routed !== undefined) {
+      const positionOf = (member: Subscriber) => this.#replays.get(member)?.position;
+      delivery.deliver(routed.deliveries, changes, positionOf, NOT_RETAINED);
       return;
     }
-    const positionOf = (member: Subscriber) => this.#replays.get(member)?.position;
-    delivery.deliver(routed.deliveries, page.changes, positionOf, NOT_RETAINED);
-    for (const { replay } of cohort) replay.position = page.end;
+    const lost = new Set(tablesOfChanges(changes));
+    const gap = { scope: 'changes', reason: 'changes could not be evaluated' };
+    for (const { member, replay } of cohort) {
+      const tables = [...tablesOf(replay.channel), ...ownTablesOf(member)];
+      if (tables.some((oid) => lost.has(oid))) delivery.send(member, 'gap', gap, NOT_RETAINED);
+    }
   }
 
   /**

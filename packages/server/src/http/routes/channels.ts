@@ -1,8 +1,10 @@
 import type { Channel } from '../../channels/channel.js';
 import type { ChannelRegistry } from '../../channels/channel-registry.js';
 import type { Permissions } from '../../channels/permissions.js';
+import { EMPTY_OBJECT } from '../../lib/json-text.js';
 import type { PresenceTracker } from '../../presence/presence-tracker.js';
 import { callerOf, channelOf } from '../access.js';
+import { bodyText } from '../json-body.js';
 import { type App, route } from '../route.js';
 import {
   ChannelInfo,
@@ -41,8 +43,9 @@ function createChannel(app: App, { channels }: ChannelRouteParts): void {
     '/realtime/channels',
     route(facts, { body: NewChannel }, { 201: CreatedChannel }),
     async (request, reply) => {
-      const { name, ...given } = request.body;
-      const channel = await channels.create(name, given);
+      const { name, metadata: _, ...given } = request.body;
+      const metadata = bodyText(request, 'metadata')?.copy() ?? EMPTY_OBJECT;
+      const channel = await channels.create(name, { ...given, metadata });
       return reply.code(201).send({ name, subscriber_count: channel.audience.size, config: channel.config });
     },
   );

@@ -1,3 +1,4 @@
+import { bodyText } from '../json-body.js';
 import { type App, route } from '../route.js';
 import { ExplainRequestBody, ExplanationBody } from '../row-change-schemas.js';
 import { type ChangeRouteParts, requireRowChanges } from './row-change-parts.js';
@@ -17,11 +18,14 @@ export function explainRoute(app: App, { channels, rowChanges }: ChangeRoutePart
     route(facts, { body: ExplainRequestBody }, { 200: ExplanationBody }),
     async (request) => {
       const changes = requireRowChanges(rowChanges);
-      const { subscription_id: id, ...asked } = request.body;
+      const { subscription_id: id, key: _key, row: _row, ...asked } = request.body;
+      const [key, row] = [bodyText(request, 'key'), bodyText(request, 'row')];
       const report = id === undefined ? undefined : changes.reports.report(id);
       const explanation = await changes.explain({
         schema: 'public',
         ...asked,
+        ...(key === undefined ? {} : { key }),
+        ...(row === undefined ? {} : { row }),
         ...report?.subscription.filter,
       });
       if (report === undefined) return explanation;

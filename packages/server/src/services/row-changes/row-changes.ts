@@ -103,12 +103,14 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
   };
 }
 
-function sqlMessages({ settings, database, counters }: RowChangeOptions): SqlMessages {
+function sqlMessages({ settings, database, counters, clock, log }: RowChangeOptions): SqlMessages {
   return new SqlMessages({
     database,
     enabled: settings.enableBroadcast,
     maxBytes: settings.maxMessageSize,
     frame: textFrame,
     counters,
+    clock,
+    log,
   });
 }
