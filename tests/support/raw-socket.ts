@@ -69,8 +69,6 @@ export interface RawConnectOptions {
   readonly token?: string;
   readonly query?: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Sent in the same write as the handshake. */
-  readonly first?: readonly Buffer[];
 }
 
 /**
@@ -93,7 +91,7 @@ export class RawWebSocket extends RawSocket {
     options: RawConnectOptions = {},
   ): Promise<RawWebSocket> {
     const client = new RawWebSocket(server);
-    client.write(handshake(channel, options), ...(options.first ?? []));
+    client.write(handshake(channel, options));
     await client.watch.until(
       () => client.#isOpen || undefined,
       () => `handshake; it was answered ${client.text}`,
