@@ -22,7 +22,7 @@ let program: Program;
 let folder: string;
 
 beforeAll(async () => {
-  program = await buildProgram('reader-entry.ts');
+  program = await buildProgram('support/reader-entry.ts');
   folder = await mkdtemp(join(tmpdir(), 'goforward-reader-'));
 });
 

@@ -14,7 +14,7 @@ export class PostgresProgram {
   }
 
   static async build(): Promise<PostgresProgram> {
-    return new PostgresProgram(await buildProgram('postgres-child-entry.ts'));
+    return new PostgresProgram(await buildProgram('support/postgres-child-entry.ts'));
   }
 
   /**

@@ -12,7 +12,7 @@ export interface Program {
 }
 
 /**
- * Bundles a file of this folder with the product's sources. The bundle is below node_modules, to resolve
+ * Bundles a file of `tests/` with the product's sources. The bundle is below node_modules, to resolve
  * dependencies.
  */
 export async function buildProgram(entry: string): Promise<Program> {
@@ -22,13 +22,13 @@ export async function buildProgram(entry: string): Promise<Program> {
   await chmod(folder, 0o755);
   const file = join(folder, 'main.mjs');
   await build({
-    entryPoints: [join(ROOT, 'tests/support', entry)],
+    entryPoints: [join(ROOT, 'tests', entry)],
     outfile: file,
     bundle: true,
     platform: 'node',
     format: 'esm',
     conditions: ['source'],
-    external: ['pg', 'pino', 'pino-pretty'],
+    external: ['pg', 'pino', 'pino-pretty', 'ws'],
     logLevel: 'warning',
   });
   return { file, remove: () => rm(folder, { recursive: true, force: true }) };
