@@ -54,6 +54,14 @@ export class RawSocket {
     );
   }
 
+  /** Waits until the condition holds; it is checked when bytes have arrived and when the connection has closed. */
+  async until(condition: () => boolean): Promise<void> {
+    await this.watch.until(
+      () => condition() || this.#requireConnection(),
+      () => `a condition on ${JSON.stringify(this.text.slice(0, 500))}`,
+    );
+  }
+
   /** Called when bytes have arrived. Subclasses parse `bytes`; a plain socket does not. */
   protected read(): void {
     return;

@@ -19,10 +19,9 @@ export function answerBrokenRequests(
   counters: { refused(code: string): void },
 ): (error: Error & { code?: string }, socket: Socket) => void {
   return (error, socket) => {
-    if (error.code === 'ECONNRESET' || !socket.writable) {
-      socket.destroy();
-      return;
-    }
+    if (error.code === 'ECONNRESET') socket.destroy();
+    // One that is ending already is destroyed when its peer does not close it.
+    if (!socket.writable) return;
     const [status, details] = RESPONSES[error.code ?? ''] ?? MALFORMED;
     const refusal = new ProtocolError('VALIDATION_FAILED', { details, fields: { field: 'request' } });
     counters.refused(refusal.code);

@@ -80,7 +80,9 @@ function text(socket: Socket): () => string {
 }
 
 const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
-const ok: RequestListener = (_request, response) => response.end('ok');
+const ok: RequestListener = ({ url }, response) => {
+  if (url !== '/held') response.end('ok');
+};
 
 /** A handler that answers nothing until the test does. */
 class Held {
@@ -227,6 +229,7 @@ describe('a socket whose peer does not close it is destroyed', () => {
   const ENDINGS: Record<string, string> = {
     'a request that is not HTTP': 'rubbish\r\n\r\n',
     'a header that is too large': `GET / HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`,
+    'a body that is not HTTP': 'POST /held HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
     'a request that was answered before its body': 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n',
     'chunks without end': 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n',
   };

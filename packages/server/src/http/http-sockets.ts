@@ -51,9 +51,7 @@ const MESSAGES: Readonly<Record<DestroyReason, string>> = {
 interface HttpSocket {
   readonly requests: RequestQueue;
   readonly unread: UnreadAnswer;
-  /** Its last answer was sent. */
-  isEnding: boolean;
-  /** Checks since it only waits for its peer: to close, or to send the rest of an answered request. */
+  /** Checks since it only waits for its peer. */
   waitingChecks: number;
 }
 
@@ -130,7 +128,7 @@ export class HttpSockets implements Timed {
   /** Ends a socket behind these bytes. Destroys it soon if its peer neither reads them nor closes. */
   end(socket: Socket, answer: string): void {
     socket.end(answer);
-    this.#watched(socket).isEnding = true;
+    this.#watched(socket).requests.closeWhenAnswered();
   }
 
   /** Checks all sockets; called by the timer wheel. */
@@ -151,8 +149,7 @@ export class HttpSockets implements Timed {
       this.destroy(socket, 'unread');
       return;
     }
-    const isWaiting = watched.isEnding || watched.requests.awaitsBody;
-    watched.waitingChecks = isWaiting ? watched.waitingChecks + 1 : 0;
+    watched.waitingChecks = watched.requests.isWaitingForPeer ? watched.waitingChecks + 1 : 0;
     if (watched.waitingChecks > ENDING_CHECKS) socket.destroy();
   }
 
@@ -193,7 +190,6 @@ export class HttpSockets implements Timed {
     const watched = {
       requests: new RequestQueue(socket),
       unread: new UnreadAnswer(),
-      isEnding: false,
       waitingChecks: 0,
     };
     if (!socket.destroyed) this.#sockets.set(socket, watched);

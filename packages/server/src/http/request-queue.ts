@@ -39,9 +39,9 @@ export class RequestQueue {
     return this.#current !== undefined;
   }
 
-  /** Whether a request was answered before its body had arrived. */
-  get awaitsBody(): boolean {
-    return !this.isBusy && this.#newest?.complete === false;
+  /** Whether the socket only waits for its peer: to close it, or to send the rest of an answered request. */
+  get isWaitingForPeer(): boolean {
+    return !this.isBusy && (this.#isClosing || this.#newest?.complete === false);
   }
 
   /** Adds a request; undefined: it is handled, or the socket takes none any more. */
@@ -57,10 +57,10 @@ export class RequestQueue {
     return undefined;
   }
 
-  /** Takes no further request, and destroys the socket once those before are answered. */
+  /** Takes no further request, and ends the socket once those before are answered. */
   closeWhenAnswered(): void {
     this.#isClosing = true;
-    if (!this.isBusy) this.#socket.destroy();
+    if (!this.isBusy) this.#socket.end();
   }
 
   destroy(): void {
@@ -74,8 +74,11 @@ export class RequestQueue {
     const isNew = this.#newest?.complete !== false;
     if (!this.isBusy) return isNew ? 'unanswered' : 'answered';
     if (isNew) return 'behind-others';
-    if (this.#current?.request === this.#newest)
-      return this.#current?.response.headersSent === true ? 'behind-others' : 'unanswered';
+    if (this.#current?.request === this.#newest) {
+      if (this.#current?.response.headersSent === true) return 'behind-others';
+      this.#current = undefined; // it gets no other answer
+      return 'unanswered';
+    }
     this.#waiting.pop(); // it is the newest
     return 'behind-others';
   }
@@ -92,6 +95,7 @@ export class RequestQueue {
     if (!this.#socket.writable) return;
     const next = this.#waiting.shift();
     if (next !== undefined) this.#start(next);
-    else if (this.#isClosing) this.#socket.destroy();
+    // Destroyed now, it would be reset if more bytes have arrived, and the answers could be lost on the way.
+    else if (this.#isClosing) this.#socket.end();
   }
 }
