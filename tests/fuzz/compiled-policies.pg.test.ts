@@ -58,7 +58,12 @@ beforeAll(async () => {
   await sql(test.url, `${TABLE}; ${TRUTH}; GRANT SELECT ON exact, member, team TO ${DEFAULT_DB_ROLE}`);
   // Memberships are read again in each world, as if changes of their tables had been delivered.
   const isStreamed = () => 'true';
-  authorizer = new PostgresAuthorizer({ database, enableRls: true, clock: Date.now, isStreamed });
+  authorizer = new PostgresAuthorizer({
+    database,
+    enableRls: true,
+    clock: () => performance.now(),
+    isStreamed,
+  });
 });
 
 afterAll(async () => {

@@ -29,7 +29,7 @@ export const ERRORS = {
     text: 'authentication failed',
     doc: 'The token is missing, invalid or expired; `reason` says which.',
     cause:
-      "A token is required and none was sent, the token was rejected, or the token of an open connection expired. A connection without a token also gets this for a channel that does not exist. `reason` says what is wrong with the token: `missing`, `malformed` (not a JWT), `signature` (signed with another key), `expired`, `not_yet_valid`, `issuer`, `audience`, `algorithm` or `claims` (no usable user, or another user than the connection's). The same code is sent while the key set at `REALTIME_JWKS_URL` cannot be read.",
+      "A token is required and none was sent, the token was rejected, or the token of an open connection expired. A connection without a token also gets this for a channel that does not exist. `reason` says what is wrong with the token: `missing`, `malformed` (not a JWT), `signature` (signed with another key), `expired`, `not_yet_valid`, `issuer`, `audience`, `algorithm` or `claims` (no usable user, or another user than the connection's). The same code, without `reason` and with `retry_after` in seconds, is sent while the key set at `REALTIME_JWKS_URL` cannot be fetched.",
     fix: 'Get a new token and reconnect, or send it on the open connection with `auth`/`refresh` before the old one expires. If all tokens are rejected, the operator compares them with the settings: the key (`REALTIME_JWT_SECRET`, `REALTIME_JWT_PUBLIC_KEY` or `REALTIME_JWKS_URL`), `REALTIME_JWT_ISSUER`, `REALTIME_JWT_AUDIENCE` and `REALTIME_JWT_ALGORITHMS`.',
   },
   PERMISSION_DENIED: {

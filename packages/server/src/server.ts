@@ -164,10 +164,11 @@ export class RealtimeServer {
   }
 
   async #stop(): Promise<void> {
-    const { upgrade, metricsListener, wheel, rowChanges, database, lifecycle } = this.#services;
+    const { upgrade, verifier, metricsListener, wheel, rowChanges, database, lifecycle } = this.#services;
     lifecycle.stopping = true;
     clearInterval(this.#cleanup);
     upgrade.drain();
+    verifier.close();
     await this.#closeConnections();
     metricsListener?.close();
     wheel.stop();

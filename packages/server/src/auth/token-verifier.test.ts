@@ -18,7 +18,7 @@ const publicKey = (key: KeyObject): VerificationKey => ({ kind: 'public-key', pe
 const shared = { kind: 'secret', secret: SECRET } as const;
 
 function verifier(key: VerificationKey, rules: TokenRules = {}): TokenVerifier {
-  return new TokenVerifier(key, rules, silentLog, () => NOW);
+  return new TokenVerifier(key, rules, silentLog, { clock: () => 0, wallClock: { epochMs: () => NOW } });
 }
 
 function sign(alg: string, key: KeyObject | string, claims: JWTPayload = { sub: 'ann' }): Promise<string> {

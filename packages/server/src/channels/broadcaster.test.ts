@@ -23,7 +23,7 @@ beforeEach(() => {
 
 function broadcaster(enabled = true): Broadcaster {
   const clock = () => now;
-  const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), clock);
+  const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), { epochMs: clock });
   return new Broadcaster({ permissions: new Permissions(['admin']), encoder, counters, clock, enabled });
 }
 

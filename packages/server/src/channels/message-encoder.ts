@@ -1,5 +1,5 @@
 import type { ServerMessage, ServerMessageType } from '@goforward/realtime-protocol';
-import type { Clock } from '../lib/clock.js';
+import type { WallClock } from '../lib/clock.js';
 import { IdSource } from '../lib/ids.js';
 
 /** Converts JSON text to the bytes that a connection writes (for WebSocket: one frame). */
@@ -8,16 +8,16 @@ export type Framer = (json: string) => Buffer;
 /** Creates server messages with id and timestamp, and encodes each once for all recipients. */
 export class MessageEncoder {
   readonly #frame: Framer;
-  readonly #clock: Clock;
+  readonly #wallClock: WallClock;
   readonly #ids = new IdSource();
 
-  constructor(frame: Framer, clock: Clock) {
+  constructor(frame: Framer, wallClock: WallClock) {
     this.#frame = frame;
-    this.#clock = clock;
+    this.#wallClock = wallClock;
   }
 
   message(type: ServerMessageType, event: string, payload: unknown, userId: string): ServerMessage {
-    const now = this.#clock();
+    const now = this.#wallClock.epochMs();
     return {
       id: this.#ids.message(now),
       type,

@@ -202,7 +202,7 @@ export const SETTINGS = {
     group: 'Authentication',
     env: 'REALTIME_JWKS_URL',
     type: webUrl(),
-    doc: 'URL of the key set (JWKS) that verifies tokens. Set only one of secret, public key and key set.',
+    doc: 'URL of the key set (JWKS) that verifies tokens. Set only one of secret, public key and key set. It is fetched every five minutes, and for a token with an unknown key, at most once in ten seconds. A key removed from the set is refused after ten minutes; while the host does not answer, the last set is used for up to an hour. At most 1 MB and 1000 keys; redirects are not followed.',
   },
   jwtAlgorithms: {
     group: 'Authentication',

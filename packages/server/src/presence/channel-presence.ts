@@ -5,6 +5,7 @@ export type PresenceFields = Readonly<Record<string, unknown>>;
 
 interface Listed {
   readonly fields: PresenceFields;
+  /** In ms since 1970. */
   lastSeen: number;
 }
 

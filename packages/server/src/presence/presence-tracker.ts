@@ -2,7 +2,7 @@ import { LIMITS, type PresenceMap, type PresenceState, ProtocolError } from '@go
 import { SYSTEM_USER } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { MessageEncoder } from '../channels/message-encoder.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock, WallClock } from '../lib/clock.js';
 import type { Flushable, Tick } from '../lib/tick.js';
 import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
 import { ChannelPresence, type PresenceFields } from './channel-presence.js';
@@ -14,7 +14,10 @@ export interface PresenceParts {
   readonly encoder: MessageEncoder;
   readonly tick: Tick;
   readonly wheel: TimerWheel;
+  /** Of leases. */
   readonly clock: Clock;
+  /** Of `last_seen`. */
+  readonly wallClock: WallClock;
 }
 
 /** Tracks presence and sends presence messages: one merged delta per channel and event loop tick. */
@@ -43,7 +46,7 @@ export class PresenceTracker {
     if (!this.#parts.enabled) return;
     const tracked = this.#track(channel);
     tracked.endLease(userId);
-    tracked.presence.join(userId, this.#parts.clock());
+    tracked.presence.join(userId, this.#parts.wallClock.epochMs());
     tracked.changed(userId);
   }
 
@@ -63,7 +66,7 @@ export class PresenceTracker {
         fields: { max_bytes: LIMITS.presenceStateBytes },
       });
     }
-    tracked.presence.set(userId, fields, this.#parts.clock());
+    tracked.presence.set(userId, fields, this.#parts.wallClock.epochMs());
     if (channel.audience.connectionsOf(userId) === 0) tracked.lease(userId);
     else tracked.endLease(userId);
     tracked.changed(userId);
@@ -141,7 +144,7 @@ class TrackedChannel implements Flushable {
   }
 
   seen(userId: string): void {
-    this.presence.seen(userId, this.#parts.clock());
+    this.presence.seen(userId, this.#parts.wallClock.epochMs());
     this.#joins.delete(userId);
   }
 

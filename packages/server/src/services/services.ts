@@ -7,6 +7,7 @@ import type { MetricsListener } from '../http/metrics-listener.js';
 import type { App } from '../http/route.js';
 import type { DemoUser } from '../http/routes/demo.js';
 import type { UpgradeHandler } from '../http/upgrade.js';
+import { monotonicClock, wallClock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import type { Tick } from '../lib/tick.js';
 import type { TimerWheel } from '../lib/timer-wheel.js';
@@ -42,6 +43,7 @@ export interface Services {
   readonly rowChanges: RowChangeLifecycle | undefined;
   readonly tick: Tick;
   readonly upgrade: UpgradeHandler;
+  readonly verifier: TokenVerifier;
   readonly wheel: TimerWheel;
   readonly lifecycle: Lifecycle;
 }
@@ -49,7 +51,7 @@ export interface Services {
 /** Constructs and connects all services of a node; starts nothing. */
 export async function createServices(options: ServiceOptions): Promise<Services> {
   const { settings, log, databaseUrl } = options;
-  const clock = Date.now;
+  const clock = monotonicClock;
   const counters = new Counters();
   const verifier = new TokenVerifier(options.key, options.tokenRules, log);
   const refusalLog = new RefusalLog(log, clock);
@@ -64,9 +66,9 @@ export async function createServices(options: ServiceOptions): Promise<Services>
       await rowChanges?.lifecycle.load();
     },
   });
-  const messaging = createMessaging({ settings, database, counters, clock, log });
+  const messaging = createMessaging({ settings, database, counters, clock, wallClock, log });
   const { channels, encoder, tick, wheel } = messaging;
-  const common = { settings, databaseUrl, database, channels, encoder, counters, clock, log };
+  const common = { settings, databaseUrl, database, channels, encoder, counters, clock, wallClock, log };
   const rowChanges = settings.enableDbStreaming ? createRowChanges(common) : undefined;
   const sockets = createSockets({ ...common, messaging, rowChanges, verifier, refusalLog });
   const lifecycle = { stopping: false };
@@ -84,6 +86,7 @@ export async function createServices(options: ServiceOptions): Promise<Services>
     rowChanges: rowChanges?.lifecycle,
     tick,
     upgrade,
+    verifier,
     wheel,
     lifecycle,
   };

@@ -5,7 +5,7 @@ import { ConnectionRegistry } from '../connections/connection-registry.js';
 import { WebSocketEndpoint } from '../connections/websocket-endpoint.js';
 import { Join } from '../handlers/join.js';
 import { MessageDispatch } from '../handlers/message-dispatch.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock, WallClock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import { KeyedRateLimiter } from '../lib/token-bucket.js';
 import type { Counters } from '../metrics/counters.js';
@@ -21,6 +21,7 @@ export interface SocketOptions {
   readonly refusalLog: RefusalLog;
   readonly counters: Counters;
   readonly clock: Clock;
+  readonly wallClock: WallClock;
   readonly log: Log;
 }
 
@@ -28,7 +29,7 @@ export interface SocketOptions {
 export type Sockets = ReturnType<typeof createSockets>;
 
 export function createSockets(options: SocketOptions) {
-  const { settings, messaging, rowChanges, counters, clock, log } = options;
+  const { settings, messaging, rowChanges, counters, clock, wallClock, log } = options;
   const { channels, permissions, presence, broadcaster, encoder, tick, wheel } = messaging;
   const messageRate = new KeyedRateLimiter(settings.messageRate);
   const connections = new ConnectionRegistry(settings);
@@ -40,6 +41,7 @@ export function createSockets(options: SocketOptions) {
   const join = new Join({ channels, permissions, presence, rowChanges: rowChanges?.stream, facts });
   const environment = {
     clock,
+    wallClock,
     tick,
     wheel,
     encoder,

@@ -2,7 +2,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Channel } from '../../channels/channel.js';
 import type { MessageEncoder } from '../../channels/message-encoder.js';
 import type { Subscriber } from '../../channels/subscriber.js';
-import type { Clock } from '../../lib/clock.js';
+import type { WallClock } from '../../lib/clock.js';
 import { SerialExecutor } from '../../lib/serial-executor.js';
 import type { Delivery } from '../delivery/delivery.js';
 import type { ChangeFilter } from '../model/change-filter.js';
@@ -25,7 +25,7 @@ export interface PersonalChangesParts {
   readonly encoder: MessageEncoder;
   /** Pauses the changes of a member, and resumes them where it was. */
   readonly stream: { pause(member: Subscriber, channel: Channel): void; resume(member: Subscriber): void };
-  readonly clock: Clock;
+  readonly wallClock: WallClock;
 }
 
 /** A request for a personal subscription. */
@@ -123,7 +123,7 @@ export class PersonalChanges {
         filter,
         userId: member.userId,
         role: viewer.role,
-        createdAt: new Date(this.#parts.clock()),
+        createdAt: new Date(this.#parts.wallClock.epochMs()),
         tableOid,
         condition,
         active: true,

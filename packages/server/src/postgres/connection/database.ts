@@ -1,5 +1,5 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import type { Clock } from '../../lib/clock.js';
+import { type Clock, monotonicClock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import { StartupError } from '../../lib/startup-error.js';
 import type { SchemaName } from '../migrations/schema.js';
@@ -59,7 +59,7 @@ export class Database implements Sql {
   constructor(options: DatabaseOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
-    this.#clock = options.clock ?? Date.now;
+    this.#clock = options.clock ?? monotonicClock;
   }
 
   get state(): DatabaseState {
