@@ -13,7 +13,7 @@ interface Handle {
  * once all of it is taken, and one answer is one write: a slow reader of a large one would seem to read
  * nothing.
  */
-export function bytesTaken(socket: Socket): number {
+function bytesTaken(socket: Socket): number {
   const { bytesWritten, writeQueueSize } =
     (socket as Socket & { readonly _handle?: Handle | null })._handle ?? {};
   return bytesWritten === undefined || writeQueueSize === undefined
