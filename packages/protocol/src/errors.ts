@@ -194,9 +194,9 @@ export const ERRORS = {
     close: 4429,
     retry: 'later',
     text: 'rate limit exceeded',
-    doc: 'Too many messages, connections, HTTP requests or errors; `retry_after` is in seconds.',
+    doc: 'Too many messages, connections, HTTP requests, pending requests or errors; `retry_after` is in seconds.',
     cause:
-      "The user sent messages or pings faster than `REALTIME_MESSAGE_RATE` or the channel's `permissions.rate_limit`, over sockets and HTTP together, or the address opened connections faster than `REALTIME_CONNECTION_RATE` or sent HTTP requests faster than `REALTIME_HTTP_RATE`. A connection that causes more than 100 errors within a minute is closed with 4429.",
+      "The user sent messages or pings faster than `REALTIME_MESSAGE_RATE` or the channel's `permissions.rate_limit`, over sockets and HTTP together, or the address opened connections faster than `REALTIME_CONNECTION_RATE` or sent HTTP requests faster than `REALTIME_HTTP_RATE`. Requests that wait for PostgreSQL (subscriptions, snapshots, token refreshes) are limited too: at most 16 and 256 kB of a connection, and 64 and 1 MB of a user over all its connections and HTTP requests. A connection may refresh its token once per second, with a burst of 10. A connection that causes more than 100 errors within a minute is closed with 4429.",
     fix: 'Wait `retry_after` seconds, then send less often. The operator can raise the rates. Behind a proxy, set `REALTIME_TRUSTED_PROXIES`; otherwise all clients count as one address.',
   },
   CHANNEL_FULL: {
@@ -276,7 +276,7 @@ export const ERRORS = {
     text: 'database unavailable',
     doc: 'This needs PostgreSQL, which is unavailable; `retry_after` is in seconds.',
     cause:
-      'PostgreSQL cannot be reached, the channels are not loaded yet, or a transaction holds a lock on the table (`details`). If the connection was lost during the request, its change may have been stored.',
+      'PostgreSQL cannot be reached or does not answer in time, all connections to it are in use, statements that it cannot cancel are still running, the channels are not loaded yet, or a transaction holds a lock on the table (`details`). If the connection was lost during the request, its change may have been stored.',
     fix: 'Retry after `retry_after` seconds. The operator reads the reason from the log or `/readyz`, and checks `DATABASE_URL`; `goforward-realtime doctor` checks what row changes need.',
   },
   INTERNAL: {

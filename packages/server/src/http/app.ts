@@ -4,6 +4,7 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import fastify, { type FastifyReply } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { RefusalLog } from '../auth/refusal-log.js';
+import type { PendingWork } from '../connections/pending-work.js';
 import type { Log } from '../lib/log.js';
 import { firstProblem } from '../lib/schema-problem.js';
 import type { Metrics } from '../metrics/metrics.js';
@@ -17,6 +18,7 @@ import { readJsonBodies } from './json-body.js';
 import { collectOpenApi, docsRoutes, openApiRoute } from './openapi.js';
 import type { OriginRule } from './origin-rule.js';
 import { pageRoutes } from './page.js';
+import { boundPendingRequests } from './pending-requests.js';
 import type { RequestRate } from './request-rate.js';
 import type { App } from './route.js';
 import { type ChannelRouteParts, channelRoutes } from './routes/channels.js';
@@ -38,6 +40,8 @@ export interface HttpParts
   readonly sockets: HttpSockets;
   readonly origins: OriginRule;
   readonly requestRate: RequestRate;
+  /** Bounds the requests that wait for PostgreSQL, of connections and HTTP together. */
+  readonly pending: PendingWork;
   readonly refusalLog: RefusalLog;
   readonly counters: { refused(code: string): void };
   readonly metrics: Metrics | undefined;
@@ -71,6 +75,7 @@ export async function createApp(parts: HttpParts): Promise<App> {
   limitRate(app, parts);
   guardRoutes(app, parts);
   readJsonBodies(app);
+  boundPendingRequests(app, parts.pending);
   await registerRoutes(app, parts);
   await app.ready();
   return app;

@@ -11,7 +11,7 @@ export interface Handshake {
   readonly asked: HandshakeRequest | ProtocolError;
 }
 
-interface HandshakeRequest {
+export interface HandshakeRequest {
   readonly channel: string;
   readonly echo: boolean;
   readonly presence: PresenceMode;

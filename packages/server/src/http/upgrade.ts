@@ -17,7 +17,7 @@ import type { Log } from '../lib/log.js';
 import type { KeyedRateLimiter } from '../lib/token-bucket.js';
 import { clientAddress } from './client-address.js';
 import { errorReply } from './error-reply.js';
-import { type Handshake, readHandshake } from './handshake.js';
+import { type Handshake, type HandshakeRequest, readHandshake } from './handshake.js';
 import type { HttpSockets } from './http-sockets.js';
 import type { OriginRule } from './origin-rule.js';
 import { rawAnswer } from './raw-answer.js';
@@ -124,7 +124,7 @@ export class UpgradeHandler {
       refuse(asked);
       return;
     }
-    const verified = await this.#verify(token, asked.channel, asked.cursor);
+    const verified = await this.#verify(token, asked, address);
     if (!this.#isWaiting(socket)) return;
     // Nothing below waits, so that limits which are checked here cannot be exceeded before the member joins.
     const admission =
@@ -146,13 +146,13 @@ export class UpgradeHandler {
   /** Returns the user of the token, null for none, once the channel and row changes are ready for a join. */
   async #verify(
     token: string | undefined,
-    channel: string,
-    cursor: string | undefined,
+    { channel, cursor }: HandshakeRequest,
+    address: string,
   ): Promise<Identity | null | ProtocolError> {
-    const { verifier, join } = this.#parts;
+    const { verifier, join, connections } = this.#parts;
     try {
       const verified = token === undefined ? null : await verifier.verify(token);
-      await join.settled(channel, cursor);
+      await connections.whileCounted(verified?.userId ?? null, address, () => join.settled(channel, cursor));
       return verified;
     } catch (error) {
       return this.#protocolError(error);

@@ -50,6 +50,7 @@ export async function createHttp(options: HttpOptions): Promise<{ app: App; upgr
     trustedProxies,
     ids,
     connections: sockets.connections,
+    pending: sockets.pending,
     messageRate: sockets.messageRate,
     metrics,
     counters,

@@ -2,6 +2,7 @@ import type { RefusalLog } from '../auth/refusal-log.js';
 import type { TokenVerifier } from '../auth/token-verifier.js';
 import type { Settings } from '../config/settings-table.js';
 import { ConnectionRegistry } from '../connections/connection-registry.js';
+import { PendingWork } from '../connections/pending-work.js';
 import { WebSocketEndpoint } from '../connections/websocket-endpoint.js';
 import { Join } from '../handlers/join.js';
 import { MessageDispatch } from '../handlers/message-dispatch.js';
@@ -33,6 +34,7 @@ export function createSockets(options: SocketOptions) {
   const { channels, permissions, presence, broadcaster, encoder, tick, wheel } = messaging;
   const messageRate = new KeyedRateLimiter(settings.messageRate);
   const connections = new ConnectionRegistry(settings);
+  const pending = new PendingWork();
   const facts = {
     pingIntervalMs: settings.pingInterval,
     maxMessageBytes: settings.maxMessageSize,
@@ -45,7 +47,7 @@ export function createSockets(options: SocketOptions) {
     tick,
     wheel,
     encoder,
-    dispatch: new MessageDispatch({ ...options, join, broadcaster, permissions, presence }),
+    dispatch: new MessageDispatch({ ...options, join, pending, broadcaster, permissions, presence }),
     messageRate,
     counters,
     log,
@@ -55,5 +57,5 @@ export function createSockets(options: SocketOptions) {
     tokenToleranceMs: settings.jwtClockTolerance,
   };
   const endpoint = new WebSocketEndpoint(settings.maxMessageSize, environment, connections);
-  return { join, connections, endpoint, messageRate };
+  return { join, connections, pending, endpoint, messageRate };
 }

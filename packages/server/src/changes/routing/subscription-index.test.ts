@@ -103,3 +103,27 @@ describe('the subscriptions of a table', () => {
     );
   });
 });
+
+it('a thousand new conditions are compiled a few at a time, each once', async () => {
+  let running = 0;
+  let most = 0;
+  const compiled: string[] = [];
+  const counting = {
+    compileCondition: async (table: TableFacts, condition: Condition) => {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setImmediate(resolve));
+      running -= 1;
+      compiled.push(condition.sql);
+      return authorizer.compileCondition(table, condition);
+    },
+  };
+  const index = new SubscriptionIndex(counting, FACTS);
+  const all = Array.from({ length: 1_000 }, (_, n) => {
+    const condition = { sql: `room = ${n}`, columns: ['room'] };
+    return ['lobby', { id: `s${n}`, condition } as unknown as Subscription] as const;
+  });
+  await index.update(all.map(([target, subscription]) => [target, subscription]));
+  expect(new Set(compiled).size).toBe(1_000);
+  expect(compiled).toHaveLength(1_000);
+  expect(most).toBe(4);
+});

@@ -33,6 +33,9 @@ interface ColumnValueIndex {
 
 const NONE: ReadonlySet<SubscriptionEntry> = new Set();
 
+/** Compiling asks PostgreSQL, on connections that others need as well. */
+const COMPILED_AT_ONCE = 4;
+
 /** Indexes all subscriptions to one table, so that a row finds those that match it without a test of each. */
 export class SubscriptionIndex {
   readonly #authorizer: Pick<Authorizer, 'compileCondition'>;
@@ -130,11 +133,14 @@ export class SubscriptionIndex {
   ): Promise<ReadonlyMap<string, Compilation>> {
     const distinct = new Map<string, Condition>();
     for (const condition of conditions) if (condition !== null) distinct.set(condition.sql, condition);
-    const all = [...distinct.values()].map(
-      async (condition) =>
-        [condition.sql, await this.#authorizer.compileCondition(this.#facts, condition)] as const,
-    );
-    return new Map(await Promise.all(all));
+    const compiled = new Map<string, Compilation>();
+    const left = distinct.values();
+    const compileNext = async (): Promise<void> => {
+      for (const condition of left)
+        compiled.set(condition.sql, await this.#authorizer.compileCondition(this.#facts, condition));
+    };
+    await Promise.all(Array.from({ length: COMPILED_AT_ONCE }, compileNext));
+    return compiled;
   }
 
   #add(target: SubscriptionTarget, subscription: Subscription, compilation: Compilation | undefined): void {

@@ -5,7 +5,7 @@ import type { Log } from '../../lib/log.js';
 import type { ChangeFilter } from '../model/change-filter.js';
 import type { ChangeCounts } from './change-counts.js';
 import type { Subscription } from './subscription.js';
-import type { CheckedFilter, SubscriptionCheck } from './subscription-check.js';
+import type { CheckedFilter, CheckedSubscriber, SubscriptionCheck } from './subscription-check.js';
 import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
 
 export interface SubscriptionRegistryParts {
@@ -17,12 +17,8 @@ export interface SubscriptionRegistryParts {
 }
 
 /** The user who subscribes a channel. */
-export interface SubscribingUser {
+export interface SubscribingUser extends CheckedSubscriber {
   readonly userId: string;
-  /** The database role that the user's privileges and policies are evaluated as. */
-  readonly role: string;
-  /** Whether the user may enable tables. */
-  readonly isServerAdmin: boolean;
 }
 
 const MAX_PER_CHANNEL = 100;

@@ -1,3 +1,4 @@
+import type { StatementOptions } from '../../postgres/connection/statement-options.js';
 import { quoted } from '../../postgres/sql/identifier.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 import { refusal } from '../expressions/condition-refusal.js';
@@ -8,8 +9,11 @@ import { parseCondition } from './parse-condition.js';
 
 /** Runs statements in a transaction of their own. */
 export interface TransactionRunner {
-  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
+  transaction<T>(work: (sql: Sql) => Promise<T>, options: StatementOptions): Promise<T>;
 }
+
+/** After this a statement is cancelled from here, in ms: planning a condition may not be interruptible. */
+const STATEMENT_LIMIT_MS = 5_000;
 
 /** SQLSTATE classes of errors that the condition's author can fix. Any other error is an internal one. */
 const AUTHOR_ERROR = /^(?:0A|21|22|23|2B|42|54|57014)/;
@@ -17,19 +21,20 @@ const AUTHOR_ERROR = /^(?:0A|21|22|23|2B|42|54|57014)/;
 /**
  * Parses a condition and has PostgreSQL check it, as the subscriber's role, over an image of a row and not over the
  * table: over the table the planner would run the casts of policies. Throws DB_SUBSCRIPTION_FAILED, with PostgreSQL's
- * message for its own errors.
+ * message for its own errors, or the reason of `signal` when that aborts.
  */
 export async function checkCondition(
   database: TransactionRunner,
   table: TableFacts,
   role: string,
   text: string,
+  signal?: AbortSignal,
 ): Promise<Condition> {
   await loadParser();
   const condition = parseCondition(text, table.columns);
   const name = `${quoted(table.schema)}.${quoted(table.name)}`;
   try {
-    await database.transaction(async (sql) => {
+    const check = async (sql: Sql) => {
       const [row] = await sql.query<{ hidden: string[] }>(
         `SELECT coalesce(json_agg(name), '[]') AS hidden FROM unnest($3::text[]) AS named(name)
          WHERE NOT pg_catalog.has_column_privilege($1::name, $2::oid, name, 'SELECT')`,
@@ -43,6 +48,10 @@ export async function checkCondition(
       await sql.query(
         `EXPLAIN SELECT FROM pg_catalog.jsonb_populate_recordset(NULL::${name}, '[]') AS ${quoted(table.name)} WHERE ${condition.sql}`,
       );
+    };
+    await database.transaction(check, {
+      limitMs: STATEMENT_LIMIT_MS,
+      ...(signal === undefined ? {} : { signal }),
     });
   } catch (error) {
     throw asConditionError(error);

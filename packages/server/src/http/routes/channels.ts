@@ -31,7 +31,12 @@ export function channelRoutes(app: App, parts: ChannelRouteParts): void {
 }
 
 function createChannel(app: App, { channels }: ChannelRouteParts): void {
-  const facts = { access: 'server-admin', tag: 'Channels', summary: 'Create a channel' } as const;
+  const facts = {
+    access: 'server-admin',
+    tag: 'Channels',
+    summary: 'Create a channel',
+    needsPostgres: true,
+  } as const;
   app.post(
     '/realtime/channels',
     route(facts, { body: NewChannel }, { 201: CreatedChannel }),
@@ -75,6 +80,7 @@ function deleteChannel(app: App, { channels }: ChannelRouteParts): void {
     access: { channel: 'admin' },
     tag: 'Channels',
     summary: 'Delete a channel',
+    needsPostgres: true,
     description:
       'Notifies and disconnects its members. Joining does not recreate a deleted channel; only this API does.',
   } as const;

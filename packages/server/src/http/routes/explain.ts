@@ -8,6 +8,7 @@ export function explainRoute(app: App, { channels, rowChanges }: ChangeRoutePart
     access: 'server-admin',
     tag: 'Row changes',
     summary: 'Explain why a user receives a row, or does not',
+    needsPostgres: true,
     description:
       'Takes a subscription, or a table and a condition; the claims of the user; and a row: `key` for a row in the table, `row` for any row, or `at` for a change of the resume window (the cursor of its message). Uses the present privileges and policies.',
   } as const;

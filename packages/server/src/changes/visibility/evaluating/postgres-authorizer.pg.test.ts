@@ -93,6 +93,18 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
   const OWN = (name: string) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON ${name} FOR SELECT USING (user_id = current_setting('app.current_user_id')::uuid)`;
 
+  it('keeps a compiled condition for the next subscription, but no more than a thousand of a table', async () => {
+    const { facts } = await table('id int');
+    const known = await facts();
+    const compile = (n: number) => authorizer.compileCondition(known, { sql: `id = ${n}`, columns: ['id'] });
+    const first = compile(0);
+    expect(compile(0)).toBe(first);
+    for (let n = 1; n < 1_000; n++) await compile(n);
+    expect(compile(0)).toBe(first);
+    await compile(1_000);
+    expect(compile(0)).not.toBe(first);
+  });
+
   it('lets each viewer see its own rows, and returns the rows on which the policy raised an error', async () => {
     const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const privileges = await authorizer.privileges(await facts(), DEFAULT_DB_ROLE);

@@ -25,6 +25,9 @@ interface TableRow extends TableFacts {
   readonly fingerprint: string;
 }
 
+/** Compiled conditions of one table that are kept for another subscription with the same one. Users choose them. */
+const MAX_CONDITIONS = 1_000;
+
 /**
  * Caches facts about tables, roles' privileges on them and policies; reads them again when the catalog has
  * changed.
@@ -86,6 +89,8 @@ export class TableCatalog {
     let compiled = conditions.get(sql);
     if (compiled === undefined) {
       compiled = compileExpression(this.#sql, facts, sql, NO_TABLES);
+      const [oldest] = conditions.keys();
+      if (oldest !== undefined && conditions.size >= MAX_CONDITIONS) conditions.delete(oldest);
       conditions.set(sql, compiled);
       compiled.catch(() => conditions.delete(sql));
     }
