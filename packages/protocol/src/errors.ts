@@ -128,7 +128,7 @@ export const ERRORS = {
     text: 'validation failed',
     doc: 'A part of the request is invalid; `field` names it and `details` says why.',
     cause:
-      'A field of the body, query, path, headers or message is missing, unknown or of the wrong type or size. Values are not converted: `"5"` is not `5`. Requests that are not valid HTTP get this code too, with the field `request`.',
+      'A field of the body, query, path, headers or message is missing, unknown or of the wrong type or size. Values are not converted: `"5"` is not `5`. Requests that are not valid HTTP get this code too, with the field `request`. A WebSocket handshake with an invalid channel name (field `name`) or query value is accepted, sent this error and closed with 4500; after three times it gets the HTTP status.',
     fix: 'Correct the part that `field` names. `/openapi.json` has the schemas of all HTTP requests.',
   },
   INVALID_JSON: {
@@ -194,9 +194,9 @@ export const ERRORS = {
     close: 4429,
     retry: 'later',
     text: 'rate limit exceeded',
-    doc: 'Too many messages, connections, pending requests or errors; `retry_after` is in seconds.',
+    doc: 'Too many messages, connections, HTTP requests, pending requests or errors; `retry_after` is in seconds.',
     cause:
-      "The user sent messages or pings faster than `REALTIME_MESSAGE_RATE` or the channel's `permissions.rate_limit`, over sockets and HTTP together, or the address opened connections faster than `REALTIME_CONNECTION_RATE`. Requests that wait for PostgreSQL (subscriptions, snapshots, token refreshes) are limited too: at most 16 and 256 kB of a connection, and 64 and 1 MB of a user over all its connections and HTTP requests. A connection may refresh its token once per second, with a burst of 10. A connection that causes more than 100 errors within a minute is closed with 4429.",
+      "The user sent messages or pings faster than `REALTIME_MESSAGE_RATE` or the channel's `permissions.rate_limit`, over sockets and HTTP together, or the address opened connections faster than `REALTIME_CONNECTION_RATE` or sent HTTP requests faster than `REALTIME_HTTP_RATE`. Requests that wait for PostgreSQL (subscriptions, snapshots, token refreshes) are limited too: at most 16 and 256 kB of a connection, and 64 and 1 MB of a user over all its connections and HTTP requests. A connection may refresh its token once per second, with a burst of 10. A connection that causes more than 100 errors within a minute is closed with 4429.",
     fix: 'Wait `retry_after` seconds, then send less often. The operator can raise the rates. Behind a proxy, set `REALTIME_TRUSTED_PROXIES`; otherwise all clients count as one address.',
   },
   CHANNEL_FULL: {

@@ -60,6 +60,11 @@ export const METRICS = {
     help: 'HTTP requests answered, by method, route and status.',
     labels: ['method', 'route', 'status'],
   },
+  realtime_sockets_destroyed_total: {
+    kind: 'counter',
+    help: 'Sockets that the server destroyed, by reason: too many of their address (address) or in all (server), over 16 pipelined requests (pipelined), answers that were not read for ten seconds (unread), or a handshake sent together with other requests or bytes (upgrade).',
+    labels: ['reason'],
+  },
   realtime_changes_read_total: {
     kind: 'counter',
     help: 'Row changes read from PostgreSQL, including those of tables without subscriptions.',

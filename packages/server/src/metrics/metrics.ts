@@ -84,6 +84,7 @@ export class Metrics {
     this.#counter('realtime_slow_consumers_total', () => counters.slowConsumers);
     this.#labelled('realtime_messages_published_total', 'source', () => Object.entries(counters.published));
     this.#labelled('realtime_errors_total', 'code', () => counters.refusals);
+    this.#labelled('realtime_sockets_destroyed_total', 'reason', () => counters.destroyedSockets);
     const fanOut = new Histogram({
       ...this.#row('realtime_fan_out_duration_seconds'),
       buckets: FAN_OUT_BUCKETS,

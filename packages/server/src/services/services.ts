@@ -3,6 +3,7 @@ import { type TokenRules, TokenVerifier, type VerificationKey } from '../auth/to
 import type { ChannelRegistry } from '../channels/channel-registry.js';
 import type { Settings } from '../config/settings-table.js';
 import type { WebSocketEndpoint } from '../connections/websocket-endpoint.js';
+import type { MetricsListener } from '../http/metrics-listener.js';
 import type { App } from '../http/route.js';
 import type { DemoUser } from '../http/routes/demo.js';
 import type { UpgradeHandler } from '../http/upgrade.js';
@@ -11,9 +12,8 @@ import type { Log } from '../lib/log.js';
 import type { Tick } from '../lib/tick.js';
 import type { TimerWheel } from '../lib/timer-wheel.js';
 import { Counters } from '../metrics/counters.js';
-import type { Metrics } from '../metrics/metrics.js';
 import { Database } from '../postgres/connection/database.js';
-import { createHttp } from './http-server.js';
+import { createHttp, createMetricsListener, type HttpOptions } from './http-server.js';
 import { createMessaging } from './messaging.js';
 import { createMetrics, type Lifecycle, PostgresVersion } from './monitoring.js';
 import type { RowChangeLifecycle } from './row-changes/lifecycle.js';
@@ -37,7 +37,8 @@ export interface Services {
   readonly channels: ChannelRegistry;
   readonly database: Database;
   readonly endpoint: WebSocketEndpoint;
-  readonly metrics: Metrics | undefined;
+  /** Serves `/metrics` on its own port; undefined if there is none. */
+  readonly metricsListener: MetricsListener | undefined;
   /** Undefined if row changes are turned off. */
   readonly rowChanges: RowChangeLifecycle | undefined;
   readonly tick: Tick;
@@ -74,20 +75,14 @@ export async function createServices(options: ServiceOptions): Promise<Services>
   const parts = { ...common, messaging, sockets, rowChanges, lifecycle, postgresVersion };
   const metrics = createMetrics(parts);
   const { isUnconfigured, newDemoUser } = options;
-  const { app, upgrade } = await createHttp({
-    ...parts,
-    isUnconfigured,
-    newDemoUser,
-    verifier,
-    refusalLog,
-    metrics,
-  });
+  const http: HttpOptions = { ...parts, isUnconfigured, newDemoUser, verifier, refusalLog, metrics };
+  const { app, upgrade } = await createHttp(http);
   return {
     app,
     channels,
     database,
     endpoint: sockets.endpoint,
-    metrics,
+    metricsListener: createMetricsListener(http),
     rowChanges: rowChanges?.lifecycle,
     tick,
     upgrade,
