@@ -67,7 +67,7 @@ export function objectText(...keys: readonly string[]): fc.Arbitrary<WrittenObje
     }));
 }
 
-/** Returns a JSON text without the line breaks that it has between tokens. */
-export function oneLine(text: string): string {
-  return text.replaceAll(/[\r\n]/g, '');
+/** Returns a JSON text without the whitespace between its tokens. */
+export function compact(text: string): string {
+  return text.replaceAll(/("(?:[^"\\]|\\.)*")|\s+/g, '$1');
 }

@@ -8,8 +8,8 @@ const BACKSLASH = 92;
 const CLOSE_BRACKET = 93;
 const OPEN_BRACE = 123;
 const CLOSE_BRACE = 125;
-const LINE_FEED = 10;
-const CARRIAGE_RETURN = 13;
+/** The greatest of the whitespace characters, which are the only ones up to it that JSON has outside of strings. */
+const SPACE = 32;
 
 /** JSON is nested deeper than the caller accepts. */
 export class TooDeep extends Error {
@@ -18,9 +18,8 @@ export class TooDeep extends Error {
 
 /**
  * Returns the texts of the members of the outermost object, by key, in one pass: of equal keys the last, as JSON.parse
- * does. There are none where the outermost value is no object. A text is what was written, without surrounding
- * whitespace and without line breaks, which in JSON are never part of a value. Text that is not JSON may throw, or
- * give anything. Throws TooDeep.
+ * does. There are none where the outermost value is no object. A text is what was written, without the whitespace
+ * between its tokens. Text that is not JSON may throw, or give anything. Throws TooDeep.
  */
 export function memberTexts(json: string, maxDepth = Number.POSITIVE_INFINITY): Map<string, JsonText> {
   const members = new Map<string, JsonText>();
@@ -28,13 +27,13 @@ export function memberTexts(json: string, maxDepth = Number.POSITIVE_INFINITY): 
   let keyStart = 0;
   let keyEnd = 0;
   let valueStart = -1;
+  let isSpaced = false;
   const endMember = (valueEnd: number) => {
     if (valueStart === -1) return;
-    members.set(
-      keyOf(json, keyStart, keyEnd),
-      new JsonText(oneLine(json.slice(valueStart, valueEnd).trim())),
-    );
+    const text = json.slice(valueStart, valueEnd);
+    members.set(keyOf(json, keyStart, keyEnd), new JsonText(isSpaced ? withoutSpaces(text) : text));
     valueStart = -1;
+    isSpaced = false;
   };
   for (let at = 0; at < json.length; at++) {
     const code = json.charCodeAt(at);
@@ -51,7 +50,8 @@ export function memberTexts(json: string, maxDepth = Number.POSITIVE_INFINITY): 
     } else if (code === CLOSE_BRACE || code === CLOSE_BRACKET) {
       depth -= 1;
       if (depth === 0) endMember(at);
-    } else if (depth === 1) {
+    } else if (code <= SPACE) isSpaced = true;
+    else if (depth === 1) {
       if (code === COMMA) endMember(at);
       else if (code === COLON) valueStart = at + 1;
     }
@@ -75,13 +75,16 @@ function keyOf(json: string, start: number, end: number): string {
   return key.includes('\\') ? String(JSON.parse(`"${key}"`)) : key;
 }
 
-function oneLine(text: string): string {
-  if (!text.includes('\n') && !text.includes('\r')) return text;
+function withoutSpaces(text: string): string {
   const bytes = Buffer.from(text);
   let length = 0;
+  let isInString = false;
   for (let at = 0; at < bytes.length; at++) {
     const byte = bytes[at] ?? 0;
-    if (byte !== LINE_FEED && byte !== CARRIAGE_RETURN) bytes[length++] = byte;
+    if (byte <= SPACE && !isInString) continue;
+    bytes[length++] = byte;
+    if (byte === QUOTE) isInString = !isInString;
+    else if (byte === BACKSLASH) bytes[length++] = bytes[++at] ?? 0;
   }
   return bytes.toString('utf8', 0, length);
 }

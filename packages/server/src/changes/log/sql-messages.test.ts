@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { oneLine, valueText } from '../../../../../tests/support/json-arbitraries.js';
+import { compact, valueText } from '../../../../../tests/support/json-arbitraries.js';
 import { RecordingLog } from '../../../../../tests/support/recording-log.js';
 import { SqlMessages } from './sql-messages.js';
 
@@ -58,7 +58,7 @@ describe('a message from SQL', () => {
           const message = messages.read(signed(content(payload)), XID);
           if (message === undefined) throw new Error('the message was dropped');
           const text = messages.encode(message, POSITION).toString();
-          expect(text).toContain(`"event":"e","payload":${oneLine(payload)},"user_id":"system"`);
+          expect(text).toContain(`"event":"e","payload":${compact(payload)},"user_id":"system"`);
           expect(JSON.parse(text)).toMatchObject({ type: 'message', cursor: expect.any(String) });
         },
       ),
