@@ -83,6 +83,16 @@ describe('requests of one address over REALTIME_HTTP_RATE', () => {
   });
 });
 
+test('pipelined requests are answered if there are 16, and one more ends the socket', async () => {
+  await withServer({}, async (at) => {
+    const many = (count: number) => head('GET /healthz').repeat(count) + head('GET /', 'Connection: close');
+    expect(statusesOf(await exchange(at, many(15), 'for the server'))).toHaveLength(16);
+    for (const count of [16, 1_000]) expect(await exchange(at, many(count), 'for the server')).toBe('');
+    const { text } = await at.call('GET', '/metrics', { token: await at.token('root', 'admin') });
+    expect(text).toMatch(/^realtime_sockets_destroyed_total\{reason="pipelined"\} 2$/m);
+  });
+});
+
 describe('the metrics port', () => {
   let server: TestServer;
   beforeAll(async () => {

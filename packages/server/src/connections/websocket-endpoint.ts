@@ -59,14 +59,19 @@ export class WebSocketEndpoint {
     this.#server.handleUpgrade(request, socket, head, (client) => {
       const connection = new Connection(socket, options, this.#environment);
       client.attach(connection);
-      this.#registry.add(connection);
-      const registry = this.#registry;
-      socket.once('close', () => {
-        registry.remove(connection);
-        connection.socketClosed();
-      });
+      this.#register(connection, socket);
       opened(connection);
       connection.watch();
+    });
+  }
+
+  /** A method of its own: its listener lives as long as the socket, and must not keep the request alive. */
+  #register(connection: Connection, socket: Socket): void {
+    const registry = this.#registry;
+    registry.add(connection);
+    socket.once('close', () => {
+      registry.remove(connection);
+      connection.socketClosed();
     });
   }
 

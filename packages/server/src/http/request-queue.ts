@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { UpgradeRequest } from './websocket-only-request.js';
+import { markFull, UpgradeRequest } from './websocket-only-request.js';
 
 /** Requests of one socket whose answers are not written yet; one more destroys the socket. */
 export const MAX_PIPELINED = 16;
@@ -54,6 +54,7 @@ export class RequestQueue {
     this.#newest = request;
     if (this.#current === undefined) this.#start(exchange);
     else this.#waiting.push(exchange);
+    if (this.#waiting.length + 1 === MAX_PIPELINED) markFull(this.#socket, true);
     return undefined;
   }
 
@@ -93,6 +94,7 @@ export class RequestQueue {
     this.#current = undefined;
     // After `Connection: close` Node ends the socket: what is pipelined behind it is not handled.
     if (!this.#socket.writable) return;
+    if (this.#waiting.length + 1 === MAX_PIPELINED) markFull(this.#socket, false);
     const next = this.#waiting.shift();
     if (next !== undefined) this.#start(next);
     // Destroyed now, it would be reset if more bytes have arrived, and the answers could be lost on the way.

@@ -21,6 +21,7 @@ import { type Handshake, type HandshakeRequest, readHandshake } from './handshak
 import type { HttpSockets } from './http-sockets.js';
 import type { OriginRule } from './origin-rule.js';
 import { rawAnswer } from './raw-answer.js';
+import { UpgradeRequest } from './websocket-only-request.js';
 
 export interface UpgradeParts {
   readonly sockets: HttpSockets;
@@ -70,6 +71,10 @@ export class UpgradeHandler {
     server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
       socket.on('error', ignore);
       this.#parts.sockets.release(socket);
+      if (request instanceof UpgradeRequest && request.isTooMany) {
+        this.#parts.sockets.destroy(socket, 'pipelined');
+        return;
+      }
       this.#upgrade(request, socket, head).catch((error: unknown) => {
         // The socket may be a WebSocket by now: an HTTP answer would be a broken frame.
         this.#parts.log.error({ err: error }, 'Handshake failed');
