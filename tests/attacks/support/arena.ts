@@ -60,7 +60,8 @@ export class Arena {
       await rm(dataDir, { recursive: true, force: true });
     });
     await eventually(async () => {
-      expect((await target.call('GET', '/readyz')).status).toBe(200);
+      const { parts } = (await target.call('GET', '/readyz')).body;
+      expect(parts.row_changes).toEqual({ status: 'streaming' });
     }, 20_000);
     await subscribe(target, CHANNEL, { table: 'notes' });
     const victim = await Victim.start({

@@ -1,7 +1,7 @@
 import { LIMITS, ProtocolError } from '@goforward/realtime-protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { objectText, compact } from '../../../../tests/support/json-arbitraries.js';
+import { compact, objectText } from '../../../../tests/support/json-arbitraries.js';
 import { decode } from './decode.js';
 
 /** Returns what was decoded: the message, or the code, field and ref of the error, the ref as its text. */

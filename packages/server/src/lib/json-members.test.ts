@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { objectText, compact, stringText, valueText } from '../../../../tests/support/json-arbitraries.js';
+import { compact, objectText, stringText, valueText } from '../../../../tests/support/json-arbitraries.js';
 import { memberTexts, TooDeep } from './json-members.js';
 
 const textsOf = (json: string) => new Map([...memberTexts(json)].map(([key, { text }]) => [key, text]));
