@@ -95,7 +95,7 @@ async function overHttp(target: Target, signal: AbortSignal): Promise<number> {
   let requests = 0;
   while (!signal.aborted)
     for (const odd of ODD) {
-      const path = `/realtime/channels/${CHANNEL}`;
+      const path = '/realtime/channels/cellar';
       const answers = [
         await target.call('POST', `${path}/broadcast`, { token, body: `{"event":"odd","payload":${odd}}` }),
         await target.call('POST', `${path}/presence`, { token, body: `{"state":{"odd":${odd}}}` }),

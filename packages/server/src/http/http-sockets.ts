@@ -162,10 +162,17 @@ export class HttpSockets implements Timed {
     function onClose(this: Socket): void {
       closed(this);
     }
+    // Node's own listener makes a parser and timers for each socket: one that is refused costs none of it.
+    const listeners = server.listeners('connection');
+    server.removeAllListeners('connection');
     server.on('connection', (socket) => {
       const limit = this.#limits.add(socket);
-      if (limit === undefined) socket.on('close', onClose);
-      else this.destroy(socket, limit);
+      if (limit !== undefined) {
+        this.destroy(socket, limit);
+        return;
+      }
+      socket.on('close', onClose);
+      for (const listener of listeners) listener.call(server, socket);
     });
   }
 
