@@ -67,7 +67,7 @@ npm run test:attacks -- --seconds ${seconds}
   amount. The victim's p99 of pings and row changes may be at most five times that before the attack (below 5 ms nothing is
   compared).
 
-\`npm test\` runs the same attacks for two seconds each and compares no latencies.
+\`npm test\` runs the same attacks for one second each and compares no latencies.
 
 ## Results
 

@@ -1,12 +1,8 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-
-import { join as joinPath } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Random } from '../fuzz/random.js';
 import { cells } from '../support/matrix.js';
-import { memoryFolder } from '../support/memory-folder.js';
-import { startPreparedPostgres } from '../support/prepared-cluster.js';
+import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.js';
 import { ADA, BOB, run, subscribe } from '../support/row-changes.js';
 import { sql } from '../support/sql.js';
 import { join, type TestClient } from '../support/test-client.js';
@@ -32,17 +28,13 @@ describe.each(CELLS)('policies of memberships ($source source, $postgres Postgre
   let client: pg.Client;
   let clients: TestClient[];
   // Roles are of the whole cluster: when other tests change them, lists are read again, and are as of then.
-  let folder: string;
-  let cluster: Awaited<ReturnType<typeof startPreparedPostgres>> | undefined;
+  let cluster: OwnPostgres | undefined;
   let databases = 0;
   beforeAll(async () => {
-    folder = await mkdtemp(joinPath(memoryFolder(), 'goforward-test-'));
-    await chmod(folder, 0o755); // as root, PostgreSQL's account must be able to enter it
-    cluster = await startPreparedPostgres(joinPath(folder, 'data'), postgres);
+    cluster = await startOwnPostgres(postgres);
   });
   afterAll(async () => {
-    await cluster?.postgres.stop();
-    await rm(folder, { recursive: true, force: true });
+    await cluster?.stop();
   });
   beforeEach(async () => {
     if (cluster === undefined) throw new Error('PostgreSQL did not start');

@@ -174,6 +174,7 @@ describe.each(VERSIONS)('personal subscriptions on the %s PostgreSQL', (postgres
       await run<{ key: string }>(server, `SELECT writer || '/' || seq AS key FROM ledger ORDER BY 1`)
     ).map(({ key }) => key);
     for (const [member, id] of members) {
+      expect(member.all('system', 'gap')).toEqual([]);
       const keys = (await snapshotRows(member, id)).map(
         ({ writer, seq }) => `${String(writer)}/${String(seq)}`,
       );

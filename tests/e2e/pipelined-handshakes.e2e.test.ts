@@ -132,7 +132,7 @@ test(`a handshake that is refused behind other requests leaves their answers who
         expect(log.errors).toEqual([]);
       },
     ),
-    { seed: SEED, numRuns: 200 },
+    { seed: SEED, numRuns: 80 },
   );
   await bystanders.noticeNothing();
 });

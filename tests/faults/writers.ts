@@ -15,7 +15,7 @@ const RECONNECT_DELAY_MS = 50;
  * the short form they pause; otherwise delivering what they wrote during outages would take most of the
  * test's time.
  */
-const LONGEST_PAUSE_MS = IS_FULL ? 0 : 20;
+const LONGEST_PAUSE_MS = IS_FULL ? 0 : 40;
 
 /**
  * Writes rows numbered without gaps, in transactions of random sizes, some of which it rolls back. It also

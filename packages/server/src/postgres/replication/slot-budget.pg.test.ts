@@ -1,13 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { eventually } from '../../../../../tests/support/eventually.js';
 import { postgresVersions } from '../../../../../tests/support/matrix.js';
-import {
-  createTestDatabase,
-  dropSlot,
-  sql,
-  type TestDatabase,
-} from '../../../../../tests/support/postgres-database.js';
+import { type OwnPostgres, startOwnPostgres } from '../../../../../tests/support/own-postgres.js';
+import { dropSlot, sql } from '../../../../../tests/support/postgres-database.js';
 import { RecordingLog } from '../../../../../tests/support/recording-log.js';
 import { silentLog } from '../../lib/log.js';
 import { Database } from '../connection/database.js';
@@ -19,7 +15,9 @@ const LIMITS = { ms: 60_000, bytes: 1_000_000_000 };
 const VERSIONS = postgresVersions('newest', 'oldest');
 
 describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) => {
-  let test: TestDatabase;
+  // A slot retains the WAL of the whole cluster: what other tests write would count.
+  let postgres: OwnPostgres | undefined;
+  let url: string;
   let database: Database;
   let slot: string;
   let log: RecordingLog;
@@ -27,13 +25,18 @@ describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) 
   let events: string[];
   let watch: SlotBudget;
 
+  beforeAll(async () => {
+    postgres = await startOwnPostgres(version);
+    url = postgres.url;
+  });
+  afterAll(() => postgres?.stop());
+
   beforeEach(async () => {
-    test = await createTestDatabase(version);
     slot = `test_${randomBytes(6).toString('hex')}`;
-    await sql(test.url, `SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
-    await sql(test.url, 'CREATE PUBLICATION watched; CREATE TABLE filling (t text)');
+    await sql(url, `SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
+    await sql(url, 'CREATE PUBLICATION watched; CREATE TABLE filling (t text)');
     database = new Database({
-      url: test.url,
+      url: url,
       log: silentLog,
       maxReconnectDelayMs: 100,
       onReady: async () => undefined,
@@ -46,12 +49,12 @@ describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) 
   afterEach(async () => {
     watch.stop();
     await database.stop();
-    await dropSlot(test.url, slot);
-    await test.drop();
+    await dropSlot(url, slot);
+    await sql(url, 'DROP TABLE filling; DROP PUBLICATION IF EXISTS watched');
   });
 
   async function begin(budgetBytes: number, action: WalLimitAction = 'keep'): Promise<void> {
-    const [row] = await sql<{ oid: number }>(test.url, 'SELECT oid::int FROM pg_publication');
+    const [row] = await sql<{ oid: number }>(url, 'SELECT oid::int FROM pg_publication');
     watch = new SlotBudget({
       sql: database,
       slot,
@@ -70,7 +73,7 @@ describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) 
   /** Writes about `bytes` bytes of WAL and has the watch check the slot. */
   async function fill(bytes: number): Promise<void> {
     await sql(
-      test.url,
+      url,
       `INSERT INTO filling SELECT repeat('x', 1000) FROM generate_series(1, ${Math.ceil(bytes / 1_060)})`,
     );
     await watch.check();
@@ -109,9 +112,9 @@ describe.each(VERSIONS)('the watch over a slot of the %s PostgreSQL', (version) 
 
   it('detects that the publication was dropped or recreated', async () => {
     await begin(40_000_000_000);
-    await sql(test.url, 'DROP PUBLICATION watched');
+    await sql(url, 'DROP PUBLICATION watched');
     await watch.check();
-    await sql(test.url, 'CREATE PUBLICATION watched');
+    await sql(url, 'CREATE PUBLICATION watched');
     await watch.check();
     expect(events).toEqual(['gone', 'gone']);
   });
