@@ -1,5 +1,4 @@
 import type { TableViewer } from '../model/recipient-group.js';
-import type { TableFacts } from '../model/table-facts.js';
 import type { Authorizer, EvaluationRequest, EvaluationResult } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { FilterMatches } from './filter-matches.js';
@@ -36,7 +35,7 @@ export class RowVisibility {
 
   /**
    * Finds viewers in the index if the policies are compiled; PostgreSQL evaluates the policies for all
-   * others.
+   * others. `xids`: the transactions of the whole batch.
    */
   static async of(
     authorizer: Evaluator,
@@ -44,6 +43,7 @@ export class RowVisibility {
     matches: FilterMatches,
     recipients: RoleRecipients,
     privileges: RolePrivileges,
+    xids: readonly number[],
   ): Promise<RowVisibility> {
     const visibility = new RowVisibility(tableBatch, matches, recipients, privileges);
     if (visibility.#visibleTo.size === 0) return visibility;
@@ -51,14 +51,16 @@ export class RowVisibility {
     let inPostgres: Iterable<TableViewer> = recipients.viewers.values();
     if ('compiled' in privileges.policyCompilation) {
       const role = roleOf(recipients);
-      const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers) =>
-        authorizer.evaluateParameters(facts, role, viewers),
+      const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers, applied) =>
+        authorizer.evaluateParameters(facts, role, viewers, applied),
       );
       for (const [row, visibleTo] of visibility.#visibleTo)
         for (const tableViewer of indexed.index.find(tableBatch.typedRow(row))) visibleTo.add(tableViewer);
       inPostgres = indexed.inPostgres;
     }
-    await visibility.#evaluateInPostgres(authorizer, facts, tableBatch, matches, [...inPostgres]);
+    const evaluate = (requests: readonly EvaluationRequest[]) =>
+      authorizer.evaluatePolicies(facts, tableBatch.rows, requests, xids);
+    await visibility.#evaluateInPostgres(evaluate, tableBatch, matches, [...inPostgres]);
     return visibility;
   }
 
@@ -79,8 +81,7 @@ export class RowVisibility {
   }
 
   async #evaluateInPostgres(
-    authorizer: Evaluator,
-    facts: TableFacts,
+    evaluate: (requests: readonly EvaluationRequest[]) => Promise<readonly EvaluationResult[]>,
     tableBatch: TableBatch,
     matches: FilterMatches,
     viewers: readonly TableViewer[],
@@ -91,8 +92,7 @@ export class RowVisibility {
       return rows.length === 0 ? [] : [{ tableViewer, request: { viewer: tableViewer.viewer, rows } }];
     });
     if (requested.length === 0) return;
-    const requests: EvaluationRequest[] = requested.map(({ request }) => request);
-    const results = await authorizer.evaluatePolicies(facts, tableBatch.rows, requests);
+    const results = await evaluate(requested.map(({ request }) => request));
     for (const [n, { tableViewer }] of requested.entries()) this.#record(tableViewer, results[n]);
   }
 

@@ -1,5 +1,6 @@
 import type { Clock } from '../../../lib/clock.js';
 import type { SqlSession } from '../../../postgres/connection/sql-session.js';
+import type { WalRelation } from '../../../postgres/source/change-source.js';
 import type { Sql } from '../../../postgres/sql/sql.js';
 import type { RowImage } from '../../model/row-image.js';
 import { RowSnapshot } from '../../model/row-snapshot.js';
@@ -28,7 +29,6 @@ import {
 } from './evaluation-function.js';
 import { EvaluationSession } from './evaluation-session.js';
 import { TableCatalog } from './table-catalog.js';
-import { areVisible } from './visible-transactions.js';
 
 export interface PostgresAuthorizerOptions {
   readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
@@ -46,8 +46,11 @@ const GROUP_TIMEOUT_MS = 2_000;
 const SINGLE_TIMEOUT_MS = 1_000;
 /** How long an item that was too slow alone is not evaluated again, in ms. */
 const SUSPENDED_MS = 30_000;
-/** How often the catalog is checked for changes, in ms; evaluations check it themselves. */
-const CATALOG_CHECK_MS = 2_000;
+/**
+ * How often the catalog is checked for changes that the stream does not describe, in ms: of functions, roles, their
+ * memberships, enums, schemas, and tables that lists are read from.
+ */
+const CATALOG_CHECK_MS = 500;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
 
@@ -80,7 +83,6 @@ interface Item {
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
-  readonly #database: Sql;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #clock: Clock;
@@ -96,10 +98,9 @@ export class PostgresAuthorizer implements Authorizer {
   ) {
     this.#clock = clock;
     this.#errorLog = errorLog;
-    this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
-        ? new TableCatalog(database, enableRls, isStreamed)
+        ? new TableCatalog(database, enableRls, isStreamed, clock)
         : sharesCatalogWith.#catalog;
     this.#session = new EvaluationSession(() => database.openSession('evaluate'));
   }
@@ -140,9 +141,14 @@ export class PostgresAuthorizer implements Authorizer {
     return this.#catalog.membershipTables.has(oid);
   }
 
-  async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
-    if (!(await areVisible(this.#database, xids))) throw new StaleFacts();
-    if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
+  described(relation: WalRelation): void {
+    this.#catalog.described(relation);
+  }
+
+  async verify(tables: readonly TableFacts[]): Promise<void> {
+    const oids: number[] = [];
+    for (const { oid } of tables) if (await this.#catalog.isUnsettled(oid)) oids.push(oid);
+    if (oids.length > 0 && !(await this.#catalog.check(oids))) throw new StaleFacts();
     // The catalog may have been read again since, in a later state than these facts.
     for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
   }
@@ -151,18 +157,19 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     role: string,
     viewers: readonly Viewer[],
+    xids: readonly number[],
   ): Promise<readonly (ViewerParameters | undefined)[]> {
     const { policyCompilation } = await this.#catalog.privileges(table, role);
     if (!('compiled' in policyCompilation)) throw new Error('the policies are not compiled');
     const { parameters, memberships } = policyCompilation.compiled;
     if (parameters.length === 0) return viewers.map(() => NO_PARAMETERS);
     // Memberships are read from tables, which change.
-    if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers);
+    if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers, xids);
     const known =
       this.#parameters.get(policyCompilation) ?? new WeakMap<Viewer, ViewerParameters | undefined>();
     this.#parameters.set(policyCompilation, known);
     const unknown = viewers.filter((viewer) => !known.has(viewer));
-    const found = await this.#evaluateParameters(table, role, parameters, unknown);
+    const found = await this.#evaluateParameters(table, role, parameters, unknown, []);
     for (const [n, viewer] of unknown.entries()) known.set(viewer, found[n]);
     return viewers.map((viewer) => known.get(viewer));
   }
@@ -172,6 +179,7 @@ export class PostgresAuthorizer implements Authorizer {
     role: string,
     parameters: readonly ParameterLeaf[],
     viewers: readonly Viewer[],
+    xids: readonly number[],
   ): Promise<readonly (ViewerParameters | undefined)[]> {
     const { fingerprint } = this.#catalog.known(table);
     const values = parameters.map(({ leaf }) => jsonOf(leaf));
@@ -185,7 +193,7 @@ export class PostgresAuthorizer implements Authorizer {
     }));
     const callFor = (asked: readonly (typeof items)[number][]) => ({
       evaluation,
-      values: settingValuesOf(asked.map(({ viewer }) => viewer)),
+      values: [xids, ...settingValuesOf(asked.map(({ viewer }) => viewer))],
     });
     for (let n = 0; n < items.length; n += VIEWERS_AT_ONCE) {
       const asked = this.#withoutSuspended(items.slice(n, n + VIEWERS_AT_ONCE));
@@ -231,6 +239,7 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     rows: readonly RowImage[],
     requests: readonly EvaluationRequest[],
+    xids: readonly number[],
   ): Promise<EvaluationResult[]> {
     const role = requests[0]?.viewer.role;
     if (role === undefined) return [];
@@ -250,6 +259,7 @@ export class PostgresAuthorizer implements Authorizer {
     const results = await this.#evaluate(table, items, (asked) => ({
       evaluation,
       values: [
+        xids,
         literal,
         asked.map(({ rows: own }) =>
           own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
@@ -327,7 +337,8 @@ export class PostgresAuthorizer implements Authorizer {
     const last = rows.at(-1)?.item ?? 0;
     if (last === asked.length) return;
     if (last >= 0) {
-      this.#catalog.forget(table.oid);
+      // Without any item, the fingerprint has changed; with the item 0, transactions are not visible yet.
+      if (rows.length === 0) this.#catalog.forget(table.oid);
       throw new StaleFacts();
     }
     const slow = asked.slice(-last - 1, -last);
