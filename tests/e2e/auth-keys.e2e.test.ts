@@ -1,6 +1,7 @@
-import { createServer, type Server } from 'node:http';
 import { exportJWK, exportSPKI, type GenerateKeyPairResult, generateKeyPair } from 'jose';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { eventually } from '../support/eventually.js';
+import { away, hanging, type Issuer, json, startIssuer } from '../support/issuer.js';
 import { dial, join } from '../support/test-client.js';
 import { startTestServer, type TestServer } from '../support/test-server.js';
 import { signClaims } from '../support/tokens.js';
@@ -97,51 +98,65 @@ test('a configured issuer and audience are required, and the tokens that the ser
 });
 
 describe('with a JWKS URL', () => {
-  let keySet: Server;
-  let url: string;
-  let keys: object[] = [];
-  let fetches = 0;
+  let issuer: Issuer;
   beforeAll(async () => {
-    keySet = createServer((_request, response) => {
-      fetches += 1;
-      response.setHeader('content-type', 'application/json');
-      response.end(JSON.stringify({ keys }));
-    });
-    await new Promise<void>((resolve) => keySet.listen(0, '127.0.0.1', resolve));
-    const address = keySet.address();
-    url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/jwks.json`;
-    keys = [
-      { ...(await exportJWK(rsa.publicKey)), kid: 'rsa-1', alg: 'RS256', use: 'sig' },
-      { ...(await exportJWK(ec.publicKey)), kid: 'ec-1', alg: 'ES256', use: 'sig' },
-    ];
+    issuer = await startIssuer();
   });
-  afterAll(() => new Promise((resolve) => keySet.close(resolve)));
+  afterAll(() => issuer.stop());
+  beforeEach(async () => {
+    issuer.answer = json({
+      keys: [
+        { ...(await exportJWK(rsa.publicKey)), kid: 'rsa-1', alg: 'RS256', use: 'sig' },
+        { ...(await exportJWK(ec.publicKey)), kid: 'ec-1', alg: 'ES256', use: 'sig' },
+      ],
+    });
+  });
 
   test('a token is verified with the key that it names, and the key set is fetched once', async () => {
-    const at = await start({ REALTIME_JWKS_URL: url });
-    const before = fetches;
+    const at = await start({ REALTIME_JWKS_URL: issuer.url });
+    const before = issuer.fetches;
     const good = await signClaims(CLAIMS, rsa.privateKey, { alg: 'RS256', kid: 'rsa-1' });
     const alsoGood = await signClaims(CLAIMS, ec.privateKey, { alg: 'ES256', kid: 'ec-1' });
     const unknown = await signClaims(CLAIMS, other.privateKey, { alg: 'RS256', kid: 'rsa-9' });
     const forged = await signClaims(CLAIMS, other.privateKey, { alg: 'RS256', kid: 'rsa-1' });
     for (const token of [good, alsoGood]) expect(await statusOf(at, token)).toBe(200);
     for (const token of [unknown, forged]) expect(await statusOf(at, token)).toBe(401);
-    expect(fetches - before).toBe(1);
+    expect(issuer.fetches - before).toBe(1);
     await (await join(at, 'room', 'ada', { token: good })).close();
   });
 
-  test('tokens are refused while the URL does not answer, and the error says that the keys cannot be read', async () => {
-    const at = await start({ REALTIME_JWKS_URL: 'http://127.0.0.1:9/jwks.json' });
+  test('tokens are refused while its host does not answer, with one fetch for all, and the error says when to retry', async () => {
+    issuer.answer = away;
+    const at = await start({ REALTIME_JWKS_URL: issuer.url });
+    const before = issuer.fetches;
     const token = await signClaims(CLAIMS, rsa.privateKey, { alg: 'RS256', kid: 'rsa-1' });
     const answer = await at.call('GET', '/realtime/stats', { token });
-    expect(answer.status).toBe(401);
+    expect([answer.status, answer.headers.get('retry-after')]).toEqual([401, '10']);
     expect(answer.body).toEqual({
       error: 'authentication failed',
       code: 'AUTH_FAILED',
       details: 'The key set for tokens is temporarily unavailable',
+      retry_after: 10,
     });
     const client = dial(at, 'room', { token });
     expect((await client.next('system', 'error')).payload.code).toBe('AUTH_FAILED');
     expect((await client.closed).code).toBe(4401);
+    expect(issuer.fetches - before).toBe(1);
+  });
+
+  test('a stop waits for no host that does not answer', async () => {
+    issuer.answer = hanging;
+    const at = await start({ REALTIME_JWKS_URL: issuer.url });
+    const before = issuer.fetches;
+    const token = await signClaims(CLAIMS, rsa.privateKey, { alg: 'RS256', kid: 'rsa-1' });
+    const waiting = at.call('GET', '/realtime/stats', { token });
+    const client = dial(at, 'room', { token });
+    await eventually(() => expect(issuer.fetches - before).toBe(1));
+    const began = performance.now();
+    await at.stop();
+    server = undefined;
+    expect(performance.now() - began).toBeLessThan(3_000);
+    expect((await waiting).status).toBe(401);
+    await client.closed;
   });
 });

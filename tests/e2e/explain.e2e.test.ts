@@ -75,6 +75,25 @@ test('explain says that a user does not receive a row, and why', async () => {
   });
 });
 
+test('explain takes the numbers of keys and rows as they are written', async () => {
+  await run(
+    server,
+    `CREATE TABLE large (id bigint PRIMARY KEY, n numeric);
+     INSERT INTO large VALUES (1152921506151679042, 1), (1152921506151679043, 2)`,
+  );
+  await subscribe(server, 'lobby', { table: 'large' });
+  const token = await server.token('root', 'admin');
+  const asked = (values: string, condition: string) =>
+    server.call('POST', '/realtime/explain', {
+      token,
+      body: `{"table":"large","user":{"sub":"${ADA}"},"condition":"${condition}",${values}}`,
+    });
+  const key = await asked('"key":{"id":1152921506151679043}', 'n = 2');
+  expect([key.status, key.body]).toMatchObject([200, { condition: { holds: true } }]);
+  const row = await asked('"row":{"id":1152921506151679042,"n":0.10000000000000000001}', 'n > 0.1');
+  expect([row.status, row.body]).toMatchObject([200, { condition: { holds: true } }]);
+});
+
 test('explain checks the privileges on the table and on its columns', async () => {
   await run(
     server,

@@ -163,11 +163,14 @@ test.each([
   ['a lone surrogate', '{"text":"\\ud800","more":"\\udfff x"}'],
   ['the key __proto__', '{"__proto__":{"max_subscribers":1},"a":{"__proto__":null}}'],
   ['keys in any order', '{"z":1,"a":2,"m":{"b":1,"a":2}}'],
-  ['the largest and smallest numbers', '{"max":1.7976931348623157e308,"min":5e-324,"big":9007199254740991}'],
+  [
+    'numbers of any form',
+    '{"max":1.7976931348623157e308,"beyond":1E400,"big":1152921506151679042,"zero":-0.0}',
+  ],
   ['an empty key', '{"":""}'],
 ])('metadata may contain %s and is returned unchanged', async (what, metadata) => {
   const name = `meta-${what.replaceAll(/\W+/g, '-')}`;
   const answer = await create(`{"name":"${name}","metadata":${metadata}}`);
   expect(answer.status).toBe(201);
-  expect(answer.text).toContain(`"metadata":${JSON.stringify(JSON.parse(metadata))}`);
+  expect(answer.text).toContain(`"metadata":${metadata}`);
 });

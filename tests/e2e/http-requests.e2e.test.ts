@@ -156,6 +156,31 @@ test.each(['{', '{"a":1,}', "{'a':1}", '\u0000', '{"event":"e"} {}'])(
   },
 );
 
+test.each([
+  ['a byte that UTF-8 never has', [0xff]],
+  ['a cut character', [0xc3]],
+  ['an overlong character', [0xc0, 0xaf]],
+  ['a surrogate', [0xed, 0xa0, 0x80]],
+  ['a character beyond Unicode', [0xf4, 0x90, 0x80, 0x80]],
+])('a body with %s gets 400, because it is not UTF-8', async (_, bytes) => {
+  const body = Buffer.concat([
+    Buffer.from('{"event":"e","payload":"'),
+    Buffer.from(bytes),
+    Buffer.from('"}'),
+  ]);
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+  for (const path of [BROADCAST, PRESENCE, CREATE]) {
+    const answer = await fetch(server.url + path, { method: 'POST', headers, body });
+    expect(answer.status).toBe(400);
+    expect(await answer.json()).toMatchObject({ code: 'INVALID_JSON', details: 'not valid UTF-8' });
+  }
+});
+
+test('a body with a byte order mark gets 400', async () => {
+  const answer = await post(BROADCAST, '\uFEFF{"event":"e"}');
+  expect([answer.status, answer.body.code]).toEqual([400, 'INVALID_JSON']);
+});
+
 test('JSON with 64 levels is accepted and with 65 refused; brackets in a string do not count', async () => {
   const body = (payload: string) => `{"event":"deep","payload":${payload}}`;
   expect((await post(BROADCAST, body(nested(63)))).status).toBe(200);

@@ -5,6 +5,8 @@ import { join, type Received, type TestClient } from '../support/test-client.js'
 import { startRowChangeServer, startTestServer, type TestServer } from '../support/test-server.js';
 import { signClaims } from '../support/tokens.js';
 
+const SECRET = 'the secret of the tests of refreshes, long enough';
+
 /** Sends a token over the connection and returns the reply. */
 async function refresh(client: TestClient, token: unknown, others: object = {}): Promise<Received> {
   const ref = `refresh-${Math.random()}`;
@@ -129,6 +131,7 @@ describe('row changes and a token refresh', () => {
   let server: TestServer;
   beforeEach(async () => {
     server = await startRowChangeServer({
+      REALTIME_JWT_SECRET: SECRET,
       REALTIME_DB_ROLES: 'test_refresher',
       REALTIME_JWT_CLOCK_TOLERANCE: '0s',
     });
@@ -200,6 +203,20 @@ describe('row changes and a token refresh', () => {
     expect(last?.payload.change.new_record).toEqual({ id: rows, team: 'test_refresher' });
   });
 
+  test('a token whose claims cannot be used is refused, and row changes go on by the claims before it', async () => {
+    await subscribe(server, 'lobby', { table: 'notes' });
+    const client = await join(server, 'lobby', 'ada', { role: 'red' });
+    const nested = JSON.parse('['.repeat(64) + ']'.repeat(64)) as unknown;
+    const claims = { sub: 'ada', role: 'blue' };
+    for (const token of [
+      await signClaims({ ...claims, nested }, SECRET),
+      await signClaims({ ...claims, long: 'x'.repeat(20_000) }, SECRET),
+      await signClaims({ ...claims, sub: 'a\0b', user_id: 'ada' }, SECRET),
+    ])
+      expect((await refresh(client, token)).payload).toMatchObject({ code: 'AUTH_FAILED', reason: 'claims' });
+    expect(await receivedTeams(client, ['red', 'blue'])).toEqual(['red']);
+  });
+
   test('a policy that fails is reported once for each set of claims', async () => {
     await run(server, `ALTER POLICY p ON notes USING (1 / (length(team) - 3) >= 0)`);
     const id = await subscribe(server, 'lobby', { table: 'notes' });
@@ -208,6 +225,9 @@ describe('row changes and a token refresh', () => {
     const policyErrors = () =>
       client.all('system', 'error').map(({ payload }) => [payload.code, payload.subscription_id]);
     expect(policyErrors()).toEqual([['POLICY_ERROR', id]]);
+    await refresh(client, await server.token('ada', 'red', 1_800_000));
+    expect(await receivedTeams(client, ['red'])).toEqual([]);
+    expect(policyErrors()).toHaveLength(1);
     await refresh(client, await server.token('ada', 'blue'));
     expect(await receivedTeams(client, ['red', 'red'])).toEqual([]);
     expect(policyErrors()).toEqual(Array(2).fill(['POLICY_ERROR', id]));

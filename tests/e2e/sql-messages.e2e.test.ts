@@ -9,6 +9,12 @@ import { startRowChangeServer, type TestServer } from '../support/test-server.js
 
 const VERSIONS = postgresVersions('newest');
 
+/** An SQL expression for jsonb of nested arrays or objects; `null` is in the innermost object. */
+function nested(open: string, close: string, levels: number): string {
+  const inner = open === '[' ? '' : 'null';
+  return `(repeat('${open}', ${levels}) || '${inner}' || repeat('${close}', ${levels}))::jsonb`;
+}
+
 describe.each(VERSIONS)('a message sent from SQL on the %s PostgreSQL', (postgres) => {
   let database: { url: string; name: string; drop: () => Promise<void> };
   let slot: string;
@@ -131,6 +137,25 @@ describe.each(VERSIONS)('a message sent from SQL on the %s PostgreSQL', (postgre
     await expect(write(`SELECT realtime.send('jobs', 'e', '1', 'system')`)).rejects.toThrow('type');
     await expect(write(`SELECT realtime.send('jobs', 'e', to_jsonb(repeat('x', 1100000)))`)).rejects.toThrow(
       'at most 1 MB',
+    );
+    for (const payload of [nested('[', ']', 65), nested('{"a":', '}', 65), nested('[', ']', 6_000)])
+      await expect(write(`SELECT realtime.send('jobs', 'e', ${payload})`)).rejects.toThrow('64 levels');
+  });
+
+  test('may have a payload of 64 levels', async () => {
+    const ada = await join(server, 'jobs', ADA);
+    await write(`SELECT realtime.send('jobs', 'e', ${nested('[', ']', 64)})`);
+    await write(`SELECT realtime.send('jobs', 'e', ${nested('{"a":', '}', 64)})`);
+    expect(JSON.stringify(await nextPayload(ada))).toBe('['.repeat(64) + ']'.repeat(64));
+    expect(JSON.stringify(await nextPayload(ada))).toMatch(/^({"a":){64}null}{64}$/);
+  });
+
+  test('has the numbers that PostgreSQL wrote', async () => {
+    const ada = await join(server, 'jobs', ADA);
+    await write(`SELECT realtime.send('jobs', 'e', '[1152921506151679042, 1E400, 1.0, -0.1000, 1e-3]')`);
+    await nextPayload(ada);
+    expect(ada.texts.join()).toContain(
+      `"payload":[1152921506151679042, 1${'0'.repeat(400)}, 1.0, -0.1000, 0.001],`,
     );
   });
 

@@ -181,14 +181,15 @@ describe('publishing', () => {
     await Promise.all(publishers.map((client) => client.close()));
   });
 
-  test('messages sent together with the handshake are handled after `connected`, in order', async () => {
+  test('messages sent as soon as the handshake is accepted are handled after `connected`, in order', async () => {
     const first = [
       jsonFrame({ type: 'presence', event: 'update', payload: { state: { status: 'early' } } }),
       jsonFrame({ type: 'broadcast', event: 'one', payload: {} }),
       jsonFrame({ type: 'broadcast', event: 'two', payload: {} }),
       jsonFrame({ type: 'ping', event: 'ping' }),
     ];
-    const client = await RawWebSocket.open(server, 'early', { token: await server.token('alice'), first });
+    const client = await RawWebSocket.open(server, 'early', { token: await server.token('alice') });
+    client.write(...first);
     await client.next('pong');
     expect(client.messages.map((message) => `${message.type}/${message.event}`)).toEqual([
       'system/connected',

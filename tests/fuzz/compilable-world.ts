@@ -33,7 +33,22 @@ export const COLUMNS = [
 ] as const;
 
 const UUIDS = ['11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222'];
-const TEXTS = ['', 'x', 'x ', 'X', 'xy', 'a%b', 'é', 'e\u0301', '\u{1f600}', "o'hara \\", UUIDS[0] ?? ''];
+const LONG = `x${'y'.repeat(40)}\u{1f600}x`;
+const TEXTS = [
+  '',
+  'x',
+  'x ',
+  'X',
+  'xy',
+  'a%b',
+  'é',
+  'e\u0301',
+  '\u{1f600}',
+  "o'hara \\",
+  UUIDS[0] ?? '',
+  LONG,
+  `${LONG}b${LONG}`,
+];
 const NUMBERS = ['-1', '0', '1', '2', '10'];
 const VALUES: Readonly<Record<string, readonly string[]>> = {
   k: [...NUMBERS, '2147483647', '-2147483648'],
@@ -53,7 +68,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   b: ['t', 'f'],
   u: UUIDS,
   t: TEXTS,
-  v: TEXTS.map((text) => text.slice(0, 10)),
+  v: TEXTS.map((text) => Array.from(text).slice(0, 10).join('')),
   d: ['2025-06-01', '2025-06-02', 'infinity', '-infinity', '0044-03-15 BC', '5874897-12-31'],
   ts: [
     '2025-06-01 00:00:00',
@@ -149,7 +164,28 @@ const OPERATORS = ['=', '=', '=', '<>', '<', '<=', '>', '>='];
 /** Operators for texts: mostly equality, because the order of texts is not compilable. */
 const EQUALITY = [...Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? '<>' : '=')), '<'];
 const TEXTUAL: ReadonlySet<string> = new Set(['t', 'v', 'e']);
-const PATTERNS = ['%', 'x%', '_', '%x', '%b', 'a\\%b', '%\\', 'X_', '%é%'];
+const PATTERNS = [
+  '%',
+  'x%',
+  '_',
+  '%x',
+  '%b',
+  'a\\%b',
+  '%\\',
+  'X_',
+  '%é%',
+  '%_x',
+  '_%y%_',
+  '%x%y%',
+  '\\x%',
+  '%\u{1f600}_',
+  LONG,
+  `%${'y'.repeat(35)}%`,
+  `%${'_y'.repeat(20)}%x`,
+  `x${'_'.repeat(41)}x%b%`,
+];
+/** LIKE patterns that PostgreSQL puts together. */
+const PATTERN_EXPRESSIONS = [`'x' || '%'`, `lower('%X')`, `'%!_%' ESCAPE '!'`, `NULL`, `'%' || '_y' || '%'`];
 
 function atom(operand: (name: string) => fc.Arbitrary<string>): fc.Arbitrary<string> {
   const of = (names: fc.Arbitrary<string>, make: (name: string) => fc.Arbitrary<string>) => names.chain(make);
@@ -184,8 +220,14 @@ function atom(operand: (name: string) => fc.Arbitrary<string>): fc.Arbitrary<str
       `u::text = t`,
     ),
     fc
-      .tuple(fc.constantFrom('t', 'v'), fc.constantFrom('LIKE', 'NOT LIKE'), fc.constantFrom(...PATTERNS))
-      .map(([name, word, pattern]) => `${name} ${word} ${quoted(pattern)}`),
+      .tuple(
+        fc.constantFrom('t', 'v', 'u::text'),
+        fc.constantFrom('LIKE', 'NOT LIKE'),
+        fc.constantFrom(...PATTERNS.map(quoted), ...PATTERN_EXPRESSIONS),
+      )
+      .map((parts) => parts.join(' ')),
+    // The same text as a value and as a pattern.
+    fc.constantFrom(...PATTERNS.map(quoted)).map((text) => `(t = ${text} OR v LIKE ${text})`),
     // Not compilable: only PostgreSQL evaluates these.
     fc.constantFrom(
       `t < 'x'`,
@@ -220,6 +262,9 @@ const VIEWER_ATOMS = fc.oneof(
     `${claim('admin')}::bool`,
     `org() = 'x'`,
     `current_user = 'realtime_subscriber'`,
+    't LIKE org()',
+    `v NOT LIKE '%' || org() || '%'`,
+    `t LIKE ${claim('list')} || '%'`,
     `t = ANY (string_to_array(${claim('list')}, ','))`,
     `u = ANY (string_to_array(${claim('list')}, ',')::uuid[])`,
     `k <> ALL (string_to_array(${claim('levels')}, ',')::int[])`,

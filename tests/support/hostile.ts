@@ -13,6 +13,7 @@ const AT_ONCE = 25;
 /** Settings with which only the transport's limits can refuse an input. */
 export const WITHOUT_LIMITS = {
   REALTIME_CONNECTION_RATE: '100000/s, burst 100000',
+  REALTIME_HTTP_RATE: '100000/s, burst 100000',
   REALTIME_MESSAGE_RATE: '100000/s, burst 100000',
   REALTIME_MAX_CONNECTIONS_PER_USER: '10000',
   REALTIME_MAX_CONNECTIONS_PER_IP: '10000',

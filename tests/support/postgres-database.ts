@@ -19,10 +19,27 @@ export async function createTestDatabase(
   version: PostgresVersion = 'newest',
   content: 'empty' | 'migrated' = 'empty',
 ): Promise<TestDatabase> {
-  const { url: server, migrated } = await sharedPostgres(version);
+  const { url, migrated } = await sharedPostgres(version);
+  return create(url, `TEMPLATE ${content === 'migrated' ? migrated : 'template1'}`);
+}
+
+/** Creates an empty database of another encoding than UTF8. */
+export async function createEncodedDatabase(
+  encoding: string,
+  version: PostgresVersion = 'newest',
+): Promise<TestDatabase> {
+  const { url } = await sharedPostgres(version);
+  const [server] = await sql<{ major: number }>(
+    url,
+    `SELECT current_setting('server_version_num')::int / 10000 AS major`,
+  );
+  const provider = (server?.major ?? 0) < 15 ? '' : 'LOCALE_PROVIDER libc';
+  return create(url, `TEMPLATE template0 ENCODING '${encoding}' LC_COLLATE 'C' LC_CTYPE 'C' ${provider}`);
+}
+
+async function create(server: string, options: string): Promise<TestDatabase> {
   const name = `test_${randomBytes(8).toString('hex')}`;
-  const template = content === 'migrated' ? migrated : 'template1';
-  await execute(server, `CREATE DATABASE ${name} TEMPLATE ${template}`);
+  await execute(server, `CREATE DATABASE ${name} ${options}`);
   const url = new URL(server);
   url.pathname = `/${name}`;
   return { url: url.href, name, drop: () => execute(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };

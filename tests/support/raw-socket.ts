@@ -54,6 +54,14 @@ export class RawSocket {
     );
   }
 
+  /** Waits until the condition holds; it is checked when bytes have arrived and when the connection has closed. */
+  async until(condition: () => boolean): Promise<void> {
+    await this.watch.until(
+      () => condition() || this.#requireConnection(),
+      () => `a condition on ${JSON.stringify(this.text.slice(0, 500))}`,
+    );
+  }
+
   /** Called when bytes have arrived. Subclasses parse `bytes`; a plain socket does not. */
   protected read(): void {
     return;
@@ -69,8 +77,6 @@ export interface RawConnectOptions {
   readonly token?: string;
   readonly query?: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Sent in the same write as the handshake. */
-  readonly first?: readonly Buffer[];
 }
 
 /**
@@ -93,7 +99,7 @@ export class RawWebSocket extends RawSocket {
     options: RawConnectOptions = {},
   ): Promise<RawWebSocket> {
     const client = new RawWebSocket(server);
-    client.write(handshake(channel, options), ...(options.first ?? []));
+    client.write(handshake(channel, options));
     await client.watch.until(
       () => client.#isOpen || undefined,
       () => `handshake; it was answered ${client.text}`,

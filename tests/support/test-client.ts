@@ -51,6 +51,8 @@ export interface Ending {
 export class TestClient {
   readonly socket: WebSocket;
   readonly received: Received[] = [];
+  /** The messages as they were sent. */
+  readonly texts: string[] = [];
   /** Resolves when the socket has closed; never rejects. */
   readonly closed: Promise<Ending>;
   readonly #watch = new Watch();
@@ -61,7 +63,9 @@ export class TestClient {
   constructor(url: string, protocols: readonly string[], options: ClientOptions) {
     this.socket = new WebSocket(url, [...protocols], options);
     this.socket.on('message', (data: Buffer) => {
-      const message = JSON.parse(data.toString()) as Received;
+      const text = data.toString();
+      this.texts.push(text);
+      const message = JSON.parse(text) as Received;
       this.#problem ??= problemOnTheWire(message);
       this.received.push(message);
       this.#watch.notify();

@@ -29,7 +29,7 @@ export const ERRORS = {
     text: 'authentication failed',
     doc: 'The token is missing, invalid or expired; `reason` says which.',
     cause:
-      "A token is required and none was sent, the token was rejected, or the token of an open connection expired. A connection without a token also gets this for a channel that does not exist. `reason` says what is wrong with the token: `missing`, `malformed` (not a JWT), `signature` (signed with another key), `expired`, `not_yet_valid`, `issuer`, `audience`, `algorithm` or `claims` (no usable user, or another user than the connection's). The same code is sent while the key set at `REALTIME_JWKS_URL` cannot be read.",
+      "A token is required and none was sent, the token was rejected, or the token of an open connection expired. A connection without a token also gets this for a channel that does not exist. `reason` says what is wrong with the token: `missing`, `malformed` (not a JWT), `signature` (signed with another key), `expired`, `not_yet_valid`, `issuer`, `audience`, `algorithm` or `claims` (no usable user, or another user than the connection's). The same code, without `reason` and with `retry_after` in seconds, is sent while the key set at `REALTIME_JWKS_URL` cannot be fetched.",
     fix: 'Get a new token and reconnect, or send it on the open connection with `auth`/`refresh` before the old one expires. If all tokens are rejected, the operator compares them with the settings: the key (`REALTIME_JWT_SECRET`, `REALTIME_JWT_PUBLIC_KEY` or `REALTIME_JWKS_URL`), `REALTIME_JWT_ISSUER`, `REALTIME_JWT_AUDIENCE` and `REALTIME_JWT_ALGORITHMS`.',
   },
   PERMISSION_DENIED: {
@@ -128,7 +128,7 @@ export const ERRORS = {
     text: 'validation failed',
     doc: 'A part of the request is invalid; `field` names it and `details` says why.',
     cause:
-      'A field of the body, query, path, headers or message is missing, unknown or of the wrong type or size. Values are not converted: `"5"` is not `5`. Requests that are not valid HTTP get this code too, with the field `request`.',
+      'A field of the body, query, path, headers or message is missing, unknown or of the wrong type or size. Values are not converted: `"5"` is not `5`. Requests that are not valid HTTP get this code too, with the field `request`. A WebSocket handshake with an invalid channel name (field `name`) or query value is accepted, sent this error and closed with 4500; after three times it gets the HTTP status.',
     fix: 'Correct the part that `field` names. `/openapi.json` has the schemas of all HTTP requests.',
   },
   INVALID_JSON: {
@@ -194,9 +194,9 @@ export const ERRORS = {
     close: 4429,
     retry: 'later',
     text: 'rate limit exceeded',
-    doc: 'Too many messages, connections or errors; `retry_after` is in seconds.',
+    doc: 'Too many messages, connections, HTTP requests, pending requests or errors; `retry_after` is in seconds.',
     cause:
-      "The user sent messages or pings faster than `REALTIME_MESSAGE_RATE` or the channel's `permissions.rate_limit`, over sockets and HTTP together, or the address opened connections faster than `REALTIME_CONNECTION_RATE`. A connection that causes more than 100 errors within a minute is closed with 4429.",
+      "The user sent messages or pings faster than `REALTIME_MESSAGE_RATE` or the channel's `permissions.rate_limit`, over sockets and HTTP together, or the address opened connections faster than `REALTIME_CONNECTION_RATE` or sent HTTP requests faster than `REALTIME_HTTP_RATE`. Requests that wait for PostgreSQL (subscriptions, snapshots, token refreshes) are limited too: at most 16 and 256 kB of a connection, and 64 and 1 MB of a user over all its connections and HTTP requests. A connection may refresh its token once per second, with a burst of 10. A connection that causes more than 100 errors within a minute is closed with 4429.",
     fix: 'Wait `retry_after` seconds, then send less often. The operator can raise the rates. Behind a proxy, set `REALTIME_TRUSTED_PROXIES`; otherwise all clients count as one address.',
   },
   CHANNEL_FULL: {
@@ -276,7 +276,7 @@ export const ERRORS = {
     text: 'database unavailable',
     doc: 'This needs PostgreSQL, which is unavailable; `retry_after` is in seconds.',
     cause:
-      'PostgreSQL cannot be reached, the channels are not loaded yet, or a transaction holds a lock on the table (`details`). If the connection was lost during the request, its change may have been stored.',
+      'PostgreSQL cannot be reached or does not answer in time, all connections to it are in use, statements that it cannot cancel are still running, the channels are not loaded yet, or a transaction holds a lock on the table (`details`). If the connection was lost during the request, its change may have been stored.',
     fix: 'Retry after `retry_after` seconds. The operator reads the reason from the log or `/readyz`, and checks `DATABASE_URL`; `goforward-realtime doctor` checks what row changes need.',
   },
   INTERNAL: {

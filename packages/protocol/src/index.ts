@@ -1,4 +1,4 @@
-export { CLOSE, mayReconnect } from './close-codes.js';
+export { CLOSE, INVALID_HANDSHAKE_CLOSE, mayReconnect } from './close-codes.js';
 export {
   AUTH_FAILURE_REASONS,
   type AuthFailureReason,

@@ -8,6 +8,8 @@ export const LIMITS = {
   refLength: 64,
   /** Levels of nesting in any JSON. */
   jsonDepth: 64,
+  /** Characters of a token: the headers of a handshake hold no longer one. */
+  tokenLength: 16_384,
   /** Bytes of one user's presence state, as JSON. */
   presenceStateBytes: 8192,
   /** `presence`/`join` messages that a new connection gets for users listed before it. */

@@ -4,8 +4,7 @@ import { type Sign, signerOf, tokenRules, verificationKey } from './auth/token-k
 import type { VerificationKey } from './auth/token-verifier.js';
 import type { Settings } from './config/settings-table.js';
 import { isUnconfigured } from './config/unconfigured.js';
-import { listenError } from './http/listen.js';
-import { MetricsListener } from './http/metrics-listener.js';
+import { listenError, listenOnOtherAddresses } from './http/listen.js';
 import type { DemoUser } from './http/routes/demo.js';
 import type { Log } from './lib/log.js';
 import { EmbeddedPostgres } from './postgres/embedded/embedded-postgres.js';
@@ -48,7 +47,6 @@ export class RealtimeServer {
   readonly #log: Log;
   readonly #services: Services;
   readonly #embedded: EmbeddedPostgres | undefined;
-  readonly #metricsListener: MetricsListener | undefined;
   #cleanup: NodeJS.Timeout | undefined;
   #stopped: Promise<void> | undefined;
 
@@ -106,9 +104,6 @@ export class RealtimeServer {
     this.isUnconfigured = parts.isUnconfigured;
     this.#services = parts.services;
     this.#embedded = parts.embedded;
-    const { metrics } = parts.services;
-    const hasOwnPort = parts.settings.metricsPort !== undefined && metrics !== undefined;
-    this.#metricsListener = hasOwnPort ? new MetricsListener(metrics) : undefined;
   }
 
   /** The port in use, also when REALTIME_PORT is 0. */
@@ -118,7 +113,7 @@ export class RealtimeServer {
   }
 
   get metricsPort(): number | undefined {
-    return this.#metricsListener?.port;
+    return this.#services.metricsListener?.port;
   }
 
   /** Why PostgreSQL is unavailable; null if it is available. */
@@ -158,21 +153,24 @@ export class RealtimeServer {
 
   async #listen(): Promise<void> {
     const { host, port, metricsPort } = this.#settings;
+    const { app, metricsListener } = this.#services;
     try {
-      await this.#services.app.listen({ host, port });
+      await app.listen({ host, port });
+      if (host === 'localhost') await listenOnOtherAddresses(app.server, host);
     } catch (error) {
       throw listenError(error, host, port, 'REALTIME_PORT');
     }
-    if (metricsPort !== undefined) await this.#metricsListener?.listen(host, metricsPort);
+    if (metricsPort !== undefined) await metricsListener?.listen(host, metricsPort);
   }
 
   async #stop(): Promise<void> {
-    const { upgrade, wheel, rowChanges, database, lifecycle } = this.#services;
+    const { upgrade, verifier, metricsListener, wheel, rowChanges, database, lifecycle } = this.#services;
     lifecycle.stopping = true;
     clearInterval(this.#cleanup);
     upgrade.drain();
+    verifier.close();
     await this.#closeConnections();
-    this.#metricsListener?.close();
+    metricsListener?.close();
     wheel.stop();
     // Row changes first: PostgreSQL does not stop before the readers of its WAL have disconnected.
     await rowChanges?.stop();

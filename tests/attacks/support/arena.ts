@@ -33,7 +33,7 @@ export class Arena {
     readonly server: ServerProcess,
   ) {}
 
-  static async open({ settings = {}, schema = '' }: Attack): Promise<Arena> {
+  static async open({ settings = {}, sign = signWithSecret, schema = '' }: Attack): Promise<Arena> {
     const database = await createTestDatabase();
     const dataDir = await mkdtemp(join(tmpdir(), 'goforward-attack-'));
     const slot = `attack_${randomBytes(6).toString('hex')}`;
@@ -52,7 +52,7 @@ export class Arena {
       },
     });
     await server.started();
-    const target = targetOf(server, database.url, async () => {
+    const target = targetOf(server, database.url, sign, async () => {
       server.kill('SIGTERM');
       await server.exited;
       await dropSlot(database.url, slot);
@@ -60,7 +60,8 @@ export class Arena {
       await rm(dataDir, { recursive: true, force: true });
     });
     await eventually(async () => {
-      expect((await target.call('GET', '/readyz')).status).toBe(200);
+      const { parts } = (await target.call('GET', '/readyz')).body;
+      expect(parts.row_changes).toEqual({ status: 'streaming' });
     }, 20_000);
     await subscribe(target, CHANNEL, { table: 'notes' });
     const victim = await Victim.start({
@@ -90,9 +91,17 @@ export class Arena {
   }
 }
 
-function targetOf(server: ServerProcess, databaseUrl: string, stop: () => Promise<void>): Target {
+function signWithSecret(claims: JWTPayload): Promise<string> {
+  return signClaims(claims, SECRET);
+}
+
+function targetOf(
+  server: ServerProcess,
+  databaseUrl: string,
+  sign: Target['sign'],
+  stop: () => Promise<void>,
+): Target {
   const url = server.url.replace('localhost', '127.0.0.1');
-  const sign = (claims: JWTPayload) => signClaims(claims, SECRET);
   return {
     port: Number(new URL(url).port),
     url,

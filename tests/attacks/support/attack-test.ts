@@ -1,4 +1,5 @@
 import { appendFileSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { Arena } from './arena.js';
@@ -22,9 +23,9 @@ const MAX_GROWTH_MB = 256;
 const MAX_WAIT_MS = 3_000;
 /** How much slower the victim's p99 may become, and from which latency in ms this is compared. */
 const MAX_RATIO = 5;
-const MIN_COMPARED_MS = 4;
+const MIN_COMPARED_MS = 5;
 /** How long the victim is observed before and after the attack, in ms. */
-const CALM_MS = IS_FULL ? 5_000 : 1_000;
+const CALM_MS = IS_FULL ? 10_000 : 1_000;
 
 /**
  * Defines the test of an attack: a victim pings, chats, writes rows and calls `/healthz` before, during and after it. The
@@ -40,7 +41,7 @@ export function attackTest(attack: Attack): void {
       if (file !== undefined) appendFileSync(file, `${JSON.stringify(result)}\n`);
       expectUnharmed(result, attack.maxGrowthMb ?? MAX_GROWTH_MB);
     },
-    60_000 + ATTACK_SECONDS * 3_000,
+    90_000 + ATTACK_SECONDS * 3_000,
   );
 }
 
@@ -51,6 +52,9 @@ async function resultOf(attack: Attack): Promise<AttackResult> {
     victim.begin('before');
     await delay(CALM_MS);
     const before = await arena.memory();
+    // An attacker has a machine of its own. Here it takes what server, PostgreSQL and victim leave of the cores. An
+    // ordinary user cannot undo this, so that it is left out where other tests follow.
+    if (IS_FULL) setPriority(constants.priority.PRIORITY_LOW);
     victim.begin('during');
     const watching = new AbortController();
     const peak = peakMemory(arena, watching.signal);

@@ -1,3 +1,4 @@
+import type { JWTPayload } from 'jose';
 import type { Target } from './target.js';
 
 /** What an attack counted: printed in the report, checked by the attack itself. */
@@ -11,6 +12,8 @@ export interface Attack {
   readonly what: string;
   /** Settings of the server over its defaults. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Signs tokens, where `settings` name another key than the secret of all attacks. */
+  readonly sign?: (claims: JWTPayload) => Promise<string>;
   /** SQL run in the server's database before the server starts. */
   readonly schema?: string;
   /** How much the server's memory may grow, in MB; default 256. */

@@ -30,7 +30,7 @@ export interface VictimReport {
   readonly problems: readonly string[];
 }
 
-const INTERVALS_MS = { ping: 50, message: 100, change: 100, http: 200 };
+const INTERVALS_MS = { ping: 50, message: 100, change: 50, http: 200 };
 /** How long answers may take after the last phase, in ms. */
 const ANSWER_MS = 20_000;
 /** The victim has an address of its own, so that limits by address do not mix it with the attacker. */

@@ -10,6 +10,8 @@ describe('the user in the claims of a token', () => {
     [{ sub: 'ann' }, 'ann'],
     [{ user_id: 'ann' }, 'ann'],
     [{ user_id: 'ann', sub: 'bob' }, 'ann'],
+    [{ user_id: 'ann', sub: 7 }, 'ann'],
+    [{ user_id: 'ann', sub: '' }, 'ann'],
     [{ user_id: null, sub: 'bob' }, 'bob'],
     [{ sub: '__proto__' }, '__proto__'],
     [{ sub: 'x'.repeat(255) }, 'x'.repeat(255)],
@@ -30,6 +32,9 @@ describe('the user in the claims of a token', () => {
     { sub: 'a\0b' },
     { sub: 'half \ud83d' },
     { user_id: '\udc00', sub: 'bob' },
+    { user_id: 'ann', sub: 'a\0b' },
+    { user_id: 'ann', sub: '\udc00' },
+    { user_id: 'ann', sub: 'x'.repeat(256) },
   ])('%j have no user', (token) => {
     expect(identityOf(claims(token))).toBeNull();
   });

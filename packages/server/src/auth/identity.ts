@@ -1,4 +1,5 @@
 import type { JWTPayload } from 'jose';
+import { isStorableText } from '../lib/storable-text.js';
 
 /** The user of a connection or request, with the claims of its verified token; or an anonymous user. */
 export interface Identity {
@@ -22,8 +23,6 @@ export const SYSTEM_USER = 'system';
 /** Roles of tokens without a user, such as Supabase's anon key. */
 const ANONYMOUS_TOKEN_ROLES: ReadonlySet<string> = new Set(['anon', ANONYMOUS_ROLE]);
 const MAX_USER_ID_LENGTH = 255;
-/** PostgreSQL cannot store text with half of a surrogate pair. */
-const LONE_SURROGATE = /\p{Cs}/u;
 /**
  * The latest time that a Date can represent, in ms. A token that expires later counts as one that never
  * expires.
@@ -33,7 +32,9 @@ const LAST_DATE_MS = 8.64e15;
 /** Returns the identity for a verified token's claims, or null if they have no valid user id. */
 export function identityOf(claims: JWTPayload): Identity | null {
   const userId = userClaim(claims);
-  if (typeof userId !== 'string' || !isValidUserId(userId)) return null;
+  if (typeof userId !== 'string' || userId === '' || userId === SYSTEM_USER) return null;
+  // Policies may read `sub` even if `user_id` names the user.
+  if (![userId, claims.sub].every(isStorableId)) return null;
   const roles = rolesOf(claims);
   return {
     userId,
@@ -72,10 +73,9 @@ function userClaim(claims: JWTPayload): unknown {
   return claims.user_id ?? claims.sub ?? null;
 }
 
-/** Returns whether PostgreSQL can store the id, and it is not the server's own. */
-function isValidUserId(userId: string): boolean {
-  if (userId === '' || userId === SYSTEM_USER || userId.length > MAX_USER_ID_LENGTH) return false;
-  return !userId.includes('\0') && !LONE_SURROGATE.test(userId);
+/** Returns whether a user id, if it is a text, is short enough and one that PostgreSQL can store. */
+function isStorableId(id: unknown): boolean {
+  return typeof id !== 'string' || (id.length <= MAX_USER_ID_LENGTH && isStorableText(id));
 }
 
 function rolesOf({ role, roles, app_metadata: metadata }: JWTPayload): string[] {

@@ -1,5 +1,7 @@
+import { LIMITS } from '@goforward/realtime-protocol';
 import { decodeProtectedHeader, errors } from 'jose';
 import { formatDuration } from '../lib/duration.js';
+import { isNestedDeeper } from '../lib/nesting.js';
 import { quotedText } from '../lib/quoted-text.js';
 import { TokenRefusal } from './token-refusal.js';
 
@@ -12,15 +14,14 @@ export interface VerifierSettings {
 }
 
 /**
- * Returns the refusal for an error that jose threw while it verified `token`, or undefined if the key set
- * could not be fetched or used.
+ * Returns the refusal for an error that jose threw while it verified `token`, or undefined if the key of the key set
+ * could not be used.
  */
 export function refusalFromJoseError(
   error: unknown,
   token: string,
   settings: VerifierSettings,
 ): TokenRefusal | undefined {
-  if (isKeySetError(error)) return undefined;
   if (error instanceof errors.JWTExpired || error instanceof errors.JWTClaimValidationFailed)
     return claimRefusal(error, settings);
   const refuse = (reason: TokenRefusal['reason'], logMessage: string) =>
@@ -30,17 +31,16 @@ export function refusalFromJoseError(
     const allowed = `REALTIME_JWT_ALGORITHMS allows ${algorithms.join(', ')}`;
     return refuse('algorithm', `The token is signed by ${algorithmOf(token)}; with ${keyName}, ${allowed}`);
   }
+  if (error instanceof errors.JWKSMultipleMatchingKeys)
+    return refuse(
+      'signature',
+      'Several keys of REALTIME_JWKS_URL fit the token: it must name one by kid, and the keys must have different ones',
+    );
   if (isSignatureError(error))
     return refuse('signature', `The token was signed with another key than ${keyName}`);
   if (error instanceof errors.JOSENotSupported)
     return refuse('malformed', 'The token has a critical header that is not supported');
   return isMalformed(error, token) ? refuse('malformed', 'The token is not a JWT') : undefined;
-}
-
-function isKeySetError(error: unknown): boolean {
-  if (error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid) return true;
-  if (error instanceof errors.JOSEError) return error.code === 'ERR_JOSE_GENERIC';
-  return error instanceof TypeError && error.message === 'fetch failed';
 }
 
 /** For garbage in the header, jose throws errors of any kind. */
@@ -55,11 +55,7 @@ function isMalformed(error: unknown, token: string): boolean {
 }
 
 function isSignatureError(error: unknown): boolean {
-  return (
-    error instanceof errors.JWSSignatureVerificationFailed ||
-    error instanceof errors.JWKSNoMatchingKey ||
-    error instanceof errors.JWKSMultipleMatchingKeys
-  );
+  return error instanceof errors.JWSSignatureVerificationFailed || error instanceof errors.JWKSNoMatchingKey;
 }
 
 function claimRefusal(
@@ -67,6 +63,8 @@ function claimRefusal(
   { toleranceMs }: VerifierSettings,
 ): TokenRefusal {
   const { claim, payload, reason } = error;
+  // The refusals below quote claims, and writing a value as JSON recurses.
+  if (isNestedDeeper(payload, LIMITS.jsonDepth)) return claimsTooDeep();
   const refuse = (cause: TokenRefusal['reason'], logMessage: string) =>
     new TokenRefusal(cause, logMessage, { cause: error });
   if (reason === 'invalid') return refuse('claims', `The claim ${claim} of the token is not a number`);
@@ -86,6 +84,13 @@ function claimRefusal(
     default:
       return refuse('claims', `The claim ${claim} of the token is wrong`);
   }
+}
+
+export function claimsTooDeep(): TokenRefusal {
+  return new TokenRefusal(
+    'claims',
+    `The claims of the token are nested deeper than ${LIMITS.jsonDepth} levels`,
+  );
 }
 
 /** Returns the refusal of a token with `iat` in the future, which jose does not check. */

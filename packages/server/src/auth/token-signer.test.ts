@@ -1,5 +1,6 @@
 import { decodeProtectedHeader } from 'jose';
 import { describe, expect, it } from 'vitest';
+import { monotonicClock } from '../lib/clock.js';
 import { silentLog } from '../lib/log.js';
 import { signToken } from './token-signer.js';
 import { type TokenRules, TokenVerifier } from './token-verifier.js';
@@ -9,7 +10,10 @@ const SECRET = 'a secret of more than thirty-two bytes, for tests';
 /** Verifies a token by the same rules, as if the given ms had passed. */
 function verify(token: string, rules: TokenRules = {}, laterMs = 0) {
   const key = { kind: 'secret', secret: SECRET } as const;
-  return new TokenVerifier(key, rules, silentLog, () => Date.now() + laterMs).verify(token);
+  return new TokenVerifier(key, rules, silentLog, {
+    clock: monotonicClock,
+    wallClock: { epochMs: () => Date.now() + laterMs },
+  }).verify(token);
 }
 
 describe('a signed token', () => {

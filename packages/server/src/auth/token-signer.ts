@@ -1,4 +1,5 @@
 import { SignJWT } from 'jose';
+import { wallClock } from '../lib/clock.js';
 import type { TokenRules } from './token-verifier.js';
 
 export interface TokenRequest {
@@ -15,7 +16,7 @@ export async function signToken(
   rules: TokenRules = {},
 ): Promise<string> {
   const algorithm = rules.algorithms?.find((name) => name.startsWith('HS')) ?? 'HS256';
-  const now = Math.floor(Date.now() / 1000);
+  const now = Math.floor(wallClock.epochMs() / 1000);
   const token = new SignJWT({ role: request.role })
     .setProtectedHeader({ alg: algorithm, typ: 'JWT' })
     .setSubject(request.userId)

@@ -1,6 +1,6 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { ProtocolError } from '@goforward/realtime-protocol';
-import { type JWTPayload, SignJWT } from 'jose';
+import { CompactSign, type JWTPayload, SignJWT } from 'jose';
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../lib/log.js';
 import { StartupError } from '../lib/startup-error.js';
@@ -18,7 +18,7 @@ const publicKey = (key: KeyObject): VerificationKey => ({ kind: 'public-key', pe
 const shared = { kind: 'secret', secret: SECRET } as const;
 
 function verifier(key: VerificationKey, rules: TokenRules = {}): TokenVerifier {
-  return new TokenVerifier(key, rules, silentLog, () => NOW);
+  return new TokenVerifier(key, rules, silentLog, { clock: () => 0, wallClock: { epochMs: () => NOW } });
 }
 
 function sign(alg: string, key: KeyObject | string, claims: JWTPayload = { sub: 'ann' }): Promise<string> {
@@ -66,6 +66,8 @@ describe('a token is accepted', () => {
     [{ issuer: 'https://id.example' }, { iss: 'https://id.example' }],
     [{ audience: 'realtime' }, { aud: ['web', 'realtime'] }],
     [{ algorithms: ['HS256', 'HS384'] }, {}],
+    [{}, { deep: nested(63) }],
+    [{}, { long: 'x'.repeat(12_100) }],
   ])('that follows the rules %j', async (rules, claims) => {
     const token = await sign('HS256', SECRET, { sub: 'ann', ...claims });
     expect((await verifier(shared, rules).verify(token))?.userId).toBe('ann');
@@ -116,9 +118,22 @@ describe('a token is refused', () => {
     ["has the server's user id in sub", 'claims', {}, { sub: 'system' }],
     ["has the server's user id in user_id", 'claims', {}, { sub: 'ann', user_id: 'system' }],
     ['has a user id that PostgreSQL cannot store', 'claims', {}, { sub: 'a\0b' }],
+    ['has a sub that PostgreSQL cannot store', 'claims', {}, { user_id: 'ann', sub: 'a\0b' }],
+    ['is nested deeper than 64 levels', 'claims', {}, { sub: 'ann', deep: nested(64) }],
+    ['is longer than 16,384 characters', 'claims', {}, { sub: 'ann', long: 'x'.repeat(12_300) }],
   ])('that %s, with the reason %s', async (_, reason, rules, payload) => {
     const token = await sign('HS256', SECRET, payload);
     expect(await refusal(verifier(shared, rules).verify(token))).toEqual(invalid(reason));
+  });
+
+  it('that has claims of thousands of levels, where a refusal would quote them', async () => {
+    const payload = Buffer.from(`{"sub":"ann","iss":${'['.repeat(5_900)}${']'.repeat(5_900)}}`);
+    const token = await new CompactSign(payload)
+      .setProtectedHeader({ alg: 'HS256' })
+      .sign(new TextEncoder().encode(SECRET));
+    const rules = { issuer: 'https://id.example' };
+    expect(await refusal(verifier(shared, rules).verify(token))).toEqual(invalid('claims'));
+    expect(await refusal(verifier(shared).verify(token))).toEqual(invalid('claims'));
   });
 
   it('that another key has signed', async () => {
@@ -283,6 +298,11 @@ describe('the server does not start', () => {
 
 function encode(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url');
+}
+
+/** An array of this many levels. */
+function nested(levels: number): unknown {
+  return JSON.parse('['.repeat(levels) + ']'.repeat(levels));
 }
 
 /** Claims that violate the standard. */

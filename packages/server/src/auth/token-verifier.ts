@@ -1,13 +1,14 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import { ProtocolError } from '@goforward/realtime-protocol';
-import { type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
-import type { Clock } from '../lib/clock.js';
+import { LIMITS, ProtocolError } from '@goforward/realtime-protocol';
+import { type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
+import { type Clock, monotonicClock, type WallClock, wallClock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
+import { isNestedDeeper } from '../lib/nesting.js';
 import { RateLimitedLog } from '../lib/rate-limited-log.js';
 import { StartupError } from '../lib/startup-error.js';
 import { type Identity, identityOf, isAnonymousToken } from './identity.js';
-import { issuedInFuture, refusalFromJoseError, type VerifierSettings } from './jose-errors.js';
-import { remoteKeys } from './remote-keys.js';
+import { claimsTooDeep, issuedInFuture, refusalFromJoseError, type VerifierSettings } from './jose-errors.js';
+import { RemoteKeys } from './remote-keys.js';
 import { TokenRefusal } from './token-refusal.js';
 
 /** The key that verifies tokens. */
@@ -24,6 +25,13 @@ export interface TokenRules {
   readonly clockToleranceMs?: number | undefined;
 }
 
+/** The clocks of a server; tests have their own. */
+interface Clocks {
+  readonly clock: Clock;
+  readonly wallClock: WallClock;
+}
+
+const SYSTEM_CLOCKS: Clocks = { clock: monotonicClock, wallClock };
 const MIN_RSA_BITS = 2048;
 const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
 const RSA_ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
@@ -36,15 +44,15 @@ const CURVE_ALGORITHMS: Readonly<Record<string, string>> = {
 
 /** Verifies tokens: the signature by an algorithm that fits the key, times, issuer, audience and user. */
 export class TokenVerifier {
-  readonly #key: KeyObject | Uint8Array | JWTVerifyGetKey;
+  readonly #key: KeyObject | Uint8Array | RemoteKeys;
   readonly #options: JWTVerifyOptions;
   readonly #settings: VerifierSettings;
-  readonly #clock: Clock;
+  readonly #wallClock: WallClock;
   readonly #log: RateLimitedLog<'key'>;
 
   /** Throws StartupError when the key cannot be read or an algorithm does not fit it. */
-  constructor(key: VerificationKey, rules: TokenRules, log: Log, clock: Clock = Date.now) {
-    const { material, suitable } = prepareKey(key, log, clock);
+  constructor(key: VerificationKey, rules: TokenRules, log: Log, clocks: Clocks = SYSTEM_CLOCKS) {
+    const { material, suitable } = prepareKey(key, log, clocks.clock);
     const algorithms = rules.algorithms ?? [];
     const unfit = algorithms.find((algorithm) => !suitable.includes(algorithm));
     if (unfit !== undefined) {
@@ -63,8 +71,13 @@ export class TokenVerifier {
       ...(rules.issuer === undefined ? {} : { issuer: rules.issuer }),
       ...(rules.audience === undefined ? {} : { audience: rules.audience }),
     };
-    this.#clock = clock;
-    this.#log = new RateLimitedLog(log, clock);
+    this.#wallClock = clocks.wallClock;
+    this.#log = new RateLimitedLog(log, clocks.clock);
+  }
+
+  /** Cancels a fetch of keys: verifications that wait for it fail at once. */
+  close(): void {
+    if (this.#key instanceof RemoteKeys) this.#key.close();
   }
 
   /**
@@ -72,9 +85,12 @@ export class TokenVerifier {
    * TokenRefusal, or AUTH_FAILED without a reason if the key set is not available.
    */
   async verify(token: string): Promise<Identity | null> {
+    if (token.length > LIMITS.tokenLength)
+      throw new TokenRefusal('claims', `The token is longer than ${LIMITS.tokenLength} characters`);
     const claims = await this.#claims(token);
+    if (isNestedDeeper(claims, LIMITS.jsonDepth)) throw claimsTooDeep();
     const { iat } = claims;
-    const now = Math.floor(this.#clock() / 1000);
+    const now = Math.floor(this.#wallClock.epochMs() / 1000);
     if (iat !== undefined && iat > now + this.#settings.toleranceMs / 1000)
       throw issuedInFuture(iat, this.#settings);
     if (isAnonymousToken(claims)) return null;
@@ -82,20 +98,21 @@ export class TokenVerifier {
     if (identity !== null) return identity;
     throw new TokenRefusal(
       'claims',
-      'The token has no valid user in user_id or sub (1 to 255 characters that PostgreSQL can store, and not system)',
+      'The token has no valid user in user_id or sub (1 to 255 characters that PostgreSQL can store, and not system), or the other of the two is not valid',
     );
   }
 
   /** Returns the claims after jose has checked signature, times, issuer and audience. */
   async #claims(token: string): Promise<JWTPayload> {
-    const options = { ...this.#options, currentDate: new Date(this.#clock()) };
+    const options = { ...this.#options, currentDate: new Date(this.#wallClock.epochMs()) };
     try {
       const { payload } =
-        typeof this.#key === 'function'
-          ? await jwtVerify(token, this.#key, options)
+        this.#key instanceof RemoteKeys
+          ? await jwtVerify(token, this.#key.find, options)
           : await jwtVerify(token, this.#key, options);
       return payload;
     } catch (error) {
+      if (error instanceof ProtocolError) throw error;
       const refusal = refusalFromJoseError(error, token, this.#settings);
       if (refusal !== undefined) throw refusal;
       this.#log.error('key', { err: error }, 'The key set of REALTIME_JWKS_URL could not be used');
@@ -126,14 +143,14 @@ function prepareKey(
   log: Log,
   clock: Clock,
 ): {
-  material: KeyObject | Uint8Array | JWTVerifyGetKey;
+  material: KeyObject | Uint8Array | RemoteKeys;
   suitable: string[];
 } {
   switch (key.kind) {
     case 'secret':
       return { material: new TextEncoder().encode(key.secret), suitable: SECRET_ALGORITHMS };
     case 'jwks':
-      return { material: remoteKeys(key.url, log, clock), suitable: JWKS_ALGORITHMS };
+      return { material: new RemoteKeys(key.url, log, clock), suitable: JWKS_ALGORITHMS };
     case 'public-key': {
       const material = readPublicKey(key.pem);
       return { material, suitable: algorithmsOf(material) };

@@ -2,6 +2,7 @@ import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
 import type { Identity } from '../auth/identity.js';
+import { JsonText } from '../lib/json-text.js';
 import { Tick } from '../lib/tick.js';
 import { Broadcaster, type Publication, type PublishCounters } from './broadcaster.js';
 import { Channel } from './channel.js';
@@ -23,7 +24,7 @@ beforeEach(() => {
 
 function broadcaster(enabled = true): Broadcaster {
   const clock = () => now;
-  const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), clock);
+  const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), { epochMs: clock });
   return new Broadcaster({ permissions: new Permissions(['admin']), encoder, counters, clock, enabled });
 }
 
@@ -57,7 +58,7 @@ function member(of: Channel, echo = true) {
 const publication = (bytes = 10): Publication => ({
   type: 'message',
   event: 'chat',
-  payload: { n: 1 },
+  payload: new JsonText('{"n":1.0}'),
   bytes,
 });
 

@@ -1,6 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Identity } from '../auth/identity.js';
 import type { Clock } from '../lib/clock.js';
+import type { JsonText } from '../lib/json-text.js';
 import { KeyedRateLimiter } from '../lib/token-bucket.js';
 import type { Channel } from './channel.js';
 import type { MessageEncoder } from './message-encoder.js';
@@ -12,7 +13,7 @@ import type { Subscriber } from './subscriber.js';
 export interface Publication {
   readonly type: 'message' | 'broadcast';
   readonly event: string;
-  readonly payload: unknown;
+  readonly payload: JsonText;
   /** Size of the message or body as received, in bytes; compared with `max_message_size`. */
   readonly bytes: number;
 }

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { JsonText } from '../lib/json-text.js';
 import { channelConfig } from './channel-config.js';
 
 it('missing fields of a configuration get their defaults', () => {
@@ -6,11 +7,16 @@ it('missing fields of a configuration get their defaults', () => {
     max_subscribers: 500,
     require_auth: true,
     permissions: {},
-    metadata: {},
+    metadata: new JsonText('{}'),
   });
 });
 
 it('given fields are kept, including falsy ones', () => {
-  const given = { max_subscribers: 1, require_auth: false, permissions: { read: [] }, metadata: { a: null } };
+  const given = {
+    max_subscribers: 1,
+    require_auth: false,
+    permissions: { read: [] },
+    metadata: new JsonText('{"a":1.0}'),
+  };
   expect(channelConfig(given, 500)).toEqual(given);
 });

@@ -1,3 +1,5 @@
+import { EMPTY_OBJECT, type JsonText } from '../lib/json-text.js';
+
 /** The roles that may read, write and administer a channel; see `Permissions` for missing lists. */
 export interface ChannelPermissions {
   readonly read?: readonly string[];
@@ -14,7 +16,7 @@ export interface ChannelConfig {
   readonly max_subscribers: number;
   readonly require_auth: boolean;
   readonly permissions: ChannelPermissions;
-  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly metadata: JsonText;
 }
 
 /** Fills the missing fields with their defaults. */
@@ -23,6 +25,6 @@ export function channelConfig(given: Partial<ChannelConfig>, defaultMaxSubscribe
     max_subscribers: given.max_subscribers ?? defaultMaxSubscribers,
     require_auth: given.require_auth ?? true,
     permissions: given.permissions ?? {},
-    metadata: given.metadata ?? {},
+    metadata: given.metadata ?? EMPTY_OBJECT,
   };
 }

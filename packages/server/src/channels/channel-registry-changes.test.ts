@@ -1,6 +1,7 @@
 import { type ErrorBody, ProtocolError } from '@goforward/realtime-protocol';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { fakeSubscriber } from '../../../../tests/support/fake-subscriber.js';
+import { JsonText } from '../lib/json-text.js';
 import { Tick } from '../lib/tick.js';
 import type { Channel } from './channel.js';
 import { channelConfig } from './channel-config.js';
@@ -78,8 +79,9 @@ const exists = (name: string) => ({ error: `channel ${name} already exists`, cod
 
 describe('creating a channel', () => {
   it('stores it with the given fields and the defaults for the rest', async () => {
-    const lobby = await channels.create('lobby', { metadata: { title: 'Lobby' } });
-    const config = channelConfig({ metadata: { title: 'Lobby' } }, 2);
+    const metadata = new JsonText('{"title":"Lobby"}');
+    const lobby = await channels.create('lobby', { metadata });
+    const config = channelConfig({ metadata }, 2);
     expect(lobby).toMatchObject({ name: 'lobby', kind: 'permanent', config });
     expect(channels.get('lobby')).toBe(lobby);
     expect(await store.load()).toEqual([{ name: 'lobby', config }]);

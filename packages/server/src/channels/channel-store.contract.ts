@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { JsonText } from '../lib/json-text.js';
 import { channelConfig } from './channel-config.js';
 import type { ChannelStore } from './channel-store.js';
 
@@ -10,7 +11,9 @@ export function channelStoreContract(make: () => ChannelStore | Promise<ChannelS
       max_subscribers: 7,
       require_auth: false,
       permissions: { read: ['a', '"b"'], write: [], max_message_size: 1024, rate_limit: 0.5 },
-      metadata: { title: 'Größe 😀', nested: { list: [1, null, true] }, __proto__key: '\\ "' },
+      metadata: new JsonText(
+        '{"title":"Gr\\u00f6\\u00dfe\\u0000\\ud800","nested":{"list":[1152921506151679042,1E400,1.0,-0]},"__proto__":"\\\\ \\""}',
+      ),
     },
     100,
   );
@@ -38,6 +41,12 @@ export function channelStoreContract(make: () => ChannelStore | Promise<ChannelS
         ['Rich:room.1', rich],
         ['plain', plain],
       ]);
+    });
+
+    it('keeps the texts of metadata', async () => {
+      const metadata = '{"title":"Größe 😀"}';
+      await store.create('lobby', { ...plain, metadata: new JsonText(metadata) });
+      expect(JSON.parse((await store.find('lobby'))?.metadata.text ?? '')).toEqual(JSON.parse(metadata));
     });
 
     it('rejects a second channel of one name and keeps the first', async () => {

@@ -13,7 +13,7 @@ export class Channel {
   kind: ChannelKind;
   readonly config: ChannelConfig;
   readonly audience: Audience;
-  /** When a message was last published or a member last left, in ms. The time to live starts here. */
+  /** When a message was last published or a member last left, in ms of a Clock. The time to live starts here. */
   lastUsed: number;
 
   constructor(

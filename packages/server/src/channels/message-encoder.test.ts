@@ -4,10 +4,7 @@ import { expect, it } from 'vitest';
 import { MessageEncoder } from './message-encoder.js';
 
 const NOW = Date.parse('2025-01-15T10:30:00Z');
-const encoder = new MessageEncoder(
-  (json) => Buffer.from(json),
-  () => NOW,
-);
+const encoder = new MessageEncoder((json) => Buffer.from(json), { epochMs: () => NOW });
 
 it('a message has an id, the time and all fields of the protocol', () => {
   const message = encoder.message('message', 'chat', { text: 'hi' }, 'ann');
@@ -38,10 +35,7 @@ it('messages of the same millisecond have different ids', () => {
 });
 
 it('a message is encoded as JSON in a frame of the framer', () => {
-  const framing = new MessageEncoder(
-    (json) => Buffer.from(`<${json}>`),
-    () => NOW,
-  );
+  const framing = new MessageEncoder((json) => Buffer.from(`<${json}>`), { epochMs: () => NOW });
   const message = framing.message('message', 'e', { text: '\uD800 😀' }, 'ann');
   const text = framing.encode(message).toString();
   expect(JSON.parse(text.slice(1, -1))).toEqual(message);

@@ -1,6 +1,7 @@
 import type { ServerMessage, ServerMessageType } from '@goforward/realtime-protocol';
-import type { Clock } from '../lib/clock.js';
+import type { WallClock } from '../lib/clock.js';
 import { IdSource } from '../lib/ids.js';
+import { type JsonText, stringify } from '../lib/json-text.js';
 
 /** Converts JSON text to the bytes that a connection writes (for WebSocket: one frame). */
 export type Framer = (json: string) => Buffer;
@@ -8,16 +9,17 @@ export type Framer = (json: string) => Buffer;
 /** Creates server messages with id and timestamp, and encodes each once for all recipients. */
 export class MessageEncoder {
   readonly #frame: Framer;
-  readonly #clock: Clock;
+  readonly #wallClock: WallClock;
   readonly #ids = new IdSource();
 
-  constructor(frame: Framer, clock: Clock) {
+  constructor(frame: Framer, wallClock: WallClock) {
     this.#frame = frame;
-    this.#clock = clock;
+    this.#wallClock = wallClock;
   }
 
+  /** `payload`: a JsonText in it, or instead of it, is sent as it is. */
   message(type: ServerMessageType, event: string, payload: unknown, userId: string): ServerMessage {
-    const now = this.#clock();
+    const now = this.#wallClock.epochMs();
     return {
       id: this.#ids.message(now),
       type,
@@ -28,12 +30,11 @@ export class MessageEncoder {
     };
   }
 
-  encode(message: ServerMessage): Buffer {
-    return this.encodeText(JSON.stringify(message));
-  }
-
-  /** Encodes a message that is JSON text already. */
-  encodeText(json: string): Buffer {
-    return this.#frame(json);
+  /** Encodes a message. `ref`: of the client's message that it answers. */
+  encode({ id, type, event, payload, user_id, timestamp }: ServerMessage, ref?: JsonText): Buffer {
+    return this.#frame(
+      `{"id":"${id}","type":"${type}","event":${JSON.stringify(event)},"payload":${stringify(payload)},` +
+        `"user_id":${JSON.stringify(user_id)},"timestamp":"${timestamp}"${ref === undefined ? '' : `,"ref":${ref.text}`}}`,
+    );
   }
 }

@@ -1,6 +1,16 @@
+import { asciiJson } from '../lib/ascii-json.js';
+import { memberTexts } from '../lib/json-members.js';
+import { EMPTY_OBJECT } from '../lib/json-text.js';
 import type { Database } from '../postgres/connection/database.js';
 import type { ChannelConfig } from './channel-config.js';
 import type { ChannelStore, StoredChannel } from './channel-store.js';
+
+/** The configuration as text, which keeps the numbers of its metadata; null: a deletion mark. */
+interface StoredRow {
+  readonly config: string | null;
+}
+
+const CONFIG = 'CASE WHEN deleted_at IS NULL THEN config::text END AS config';
 
 /** Stores channels in the table `realtime.channels`: one row per channel or deletion mark (migration 1). */
 export class PostgresChannelStore implements ChannelStore {
@@ -11,17 +21,18 @@ export class PostgresChannelStore implements ChannelStore {
   }
 
   async load(): Promise<StoredChannel[]> {
-    return this.#database.query<StoredChannel>(
-      `SELECT name, CASE WHEN deleted_at IS NULL THEN config END AS config FROM ${this.#table} ORDER BY name`,
+    const rows = await this.#database.query<StoredRow & { name: string }>(
+      `SELECT name, ${CONFIG} FROM ${this.#table} ORDER BY name`,
     );
+    return rows.map(({ name, config }) => ({ name, config: configOf(config) }));
   }
 
   async find(name: string): Promise<ChannelConfig | null | undefined> {
-    const [row] = await this.#database.query<Pick<StoredChannel, 'config'>>(
-      `SELECT CASE WHEN deleted_at IS NULL THEN config END AS config FROM ${this.#table} WHERE name = $1`,
+    const [row] = await this.#database.query<StoredRow>(
+      `SELECT ${CONFIG} FROM ${this.#table} WHERE name = $1`,
       [name],
     );
-    return row?.config;
+    return row === undefined ? undefined : configOf(row.config);
   }
 
   async create(name: string, config: ChannelConfig): Promise<boolean> {
@@ -30,7 +41,7 @@ export class PostgresChannelStore implements ChannelStore {
        ON CONFLICT (name) DO UPDATE SET config = excluded.config, created_at = now(), deleted_at = NULL
        WHERE c.deleted_at IS NOT NULL
        RETURNING name`,
-      [name, JSON.stringify(config)],
+      [name, asciiJson(config)],
     );
     return rows.length === 1;
   }
@@ -46,4 +57,10 @@ export class PostgresChannelStore implements ChannelStore {
   get #table(): string {
     return `${this.#database.schema}.channels`;
   }
+}
+
+function configOf(text: string | null): ChannelConfig | null {
+  if (text === null) return null;
+  const metadata = memberTexts(text).get('metadata')?.copy() ?? EMPTY_OBJECT;
+  return { ...(JSON.parse(text) as ChannelConfig), metadata };
 }

@@ -2,6 +2,7 @@ import { findFailingPolicies } from '../changes/explaining/failing-policies.js';
 import { type RoleTier, tiersOf } from '../changes/explaining/tiers.js';
 import { PostgresAuthorizer } from '../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Settings } from '../config/settings-table.js';
+import { monotonicClock } from '../lib/clock.js';
 import type { Database } from '../postgres/connection/database.js';
 import { ensureSubscriberRole } from '../postgres/migrations/subscriber-role.js';
 import {
@@ -62,7 +63,11 @@ function inspectDatabase(settings: Settings): Promise<Inspection> {
       enableRls: settings.enableRls,
     };
     const facts = await preflightFacts(database, names);
-    const authorizer = new PostgresAuthorizer({ database, enableRls: settings.enableRls, clock: Date.now });
+    const authorizer = new PostgresAuthorizer({
+      database,
+      enableRls: settings.enableRls,
+      clock: monotonicClock,
+    });
     const tables = await tablesOf(database, authorizer, settings);
     const policyErrors = await findFailingPolicies(
       database,

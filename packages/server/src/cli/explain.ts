@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { signerOf, tokenRules, verificationKey } from '../auth/token-key.js';
 import type { Explanation } from '../changes/explaining/explainer.js';
 import type { Settings } from '../config/settings-table.js';
+import { JsonText, stringify } from '../lib/json-text.js';
 import { StartupError } from '../lib/startup-error.js';
 import type { Command } from './command.js';
 import { parseArguments } from './parse-arguments.js';
@@ -89,9 +90,11 @@ function questionOf(options: Options): Record<string, unknown> {
   return Object.fromEntries(Object.entries(question).filter(([, value]) => value !== undefined));
 }
 
-function values(option: string, text: string): unknown {
+/** Returns JSON of the command line as it was written. */
+function values(option: string, text: string): JsonText {
   try {
-    return JSON.parse(text) as unknown;
+    JSON.parse(text);
+    return new JsonText(text);
   } catch {
     throw invalid(`--${option} must be JSON, such as {"id": 7}.`);
   }
@@ -115,7 +118,7 @@ async function ask(url: string, token: string, question: object): Promise<Answer
     response = await fetch(new URL('/realtime/explain', url), {
       method: 'POST',
       headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-      body: JSON.stringify(question),
+      body: stringify(question),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
   } catch {

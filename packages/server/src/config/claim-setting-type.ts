@@ -11,6 +11,11 @@ export interface ClaimSetting {
 /** Names of custom settings that PostgreSQL accepts: identifiers separated by dots. */
 const NAME = /^[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+$/i;
 const MAX_NAME_LENGTH = 100;
+/**
+ * Claims that differ from token to token of one user. Policies do not see them: rows would be evaluated for
+ * each connection, and with the times of the token that came first.
+ */
+export const TOKEN_CLAIMS: ReadonlySet<string> = new Set(['exp', 'iat', 'jti', 'nbf']);
 /** Names that the server or PostgreSQL uses itself. */
 const RESERVED = /^(?:app\.current_user_id|(?:request|realtime|plpgsql|pg_\w*)\..*)$/i;
 
@@ -18,7 +23,7 @@ const RESERVED = /^(?:app\.current_user_id|(?:request|realtime|plpgsql|pg_\w*)\.
 export function claimSettings(): SettingType<readonly ClaimSetting[]> {
   return listType({
     expects:
-      'settings with a dot in their names and claims, as in app.current_tenant=tenant_id (app.current_user_id, request.*, realtime.*, plpgsql.* and pg_* are reserved)',
+      'settings with a dot in their names and claims, as in app.current_tenant=tenant_id (app.current_user_id, request.*, realtime.*, plpgsql.* and pg_* are reserved, and policies see no exp, iat, jti and nbf)',
     placeholder: 'list',
     read: readPair,
     show: ({ name, claim }) => `${name}=${claim}`,
@@ -28,5 +33,6 @@ export function claimSettings(): SettingType<readonly ClaimSetting[]> {
 function readPair(text: string): ClaimSetting | undefined {
   const [, name = '', claim = ''] = /^([^=]*?)\s*=\s*([^=\s].*)$/s.exec(text) ?? [];
   const isName = NAME.test(name) && name.length <= MAX_NAME_LENGTH && !RESERVED.test(name);
-  return isName && claim !== '' && !claim.includes('\0') ? { name, claim } : undefined;
+  const isClaim = claim !== '' && !claim.includes('\0') && !TOKEN_CLAIMS.has(claim);
+  return isName && isClaim ? { name, claim } : undefined;
 }

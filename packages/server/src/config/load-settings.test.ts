@@ -41,6 +41,7 @@ describe('loading settings', () => {
       maxConnections: 10_000,
       maxConnectionsPerUser: 200,
       maxConnectionsPerIp: 1000,
+      httpRate: { perSecond: 200, burst: 400 },
       connectionRate: { perSecond: 50, burst: 200 },
       messageRate: { perSecond: 200, burst: 400 },
       maxMessageSize: 65_536,

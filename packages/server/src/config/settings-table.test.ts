@@ -131,6 +131,8 @@ describe('settings from claims', () => {
     'realtime.x=sub',
     'plpgsql.variable_conflict=x',
     'pg_stat_statements.track=x',
+    'app.token=jti',
+    'app.expires=exp',
   ])('"%s" is refused', (text) => {
     expect(valueIn(SETTINGS.claimSettings.type, text)).toBeUndefined();
   });

@@ -86,7 +86,7 @@ export const SETTINGS = {
     env: 'REALTIME_MAX_CONNECTIONS',
     type: integer({ min: 1 }),
     default: '10000',
-    doc: 'Maximum number of connections at the same time.',
+    doc: 'Maximum number of connections at the same time. There may be a fifth more sockets (at least 64 more), for HTTP; further ones are closed at once.',
   },
   maxConnectionsPerUser: {
     group: 'Limits',
@@ -100,7 +100,7 @@ export const SETTINGS = {
     env: 'REALTIME_MAX_CONNECTIONS_PER_IP',
     type: integer({ min: 1 }),
     default: '1000',
-    doc: 'Maximum number of connections per address (for IPv6: per /64 network) at the same time.',
+    doc: 'Maximum number of connections per address (for IPv6: per /64 network) at the same time. An address may have a fifth more sockets (at least 64 more), for HTTP; further ones are closed at once. Sockets of trusted proxies count only for the whole server.',
   },
   connectionRate: {
     group: 'Limits',
@@ -108,6 +108,13 @@ export const SETTINGS = {
     type: rate(),
     default: '50/s, burst 200',
     doc: 'Maximum rate of handshakes per address (for IPv6: per /64 network).',
+  },
+  httpRate: {
+    group: 'Limits',
+    env: 'REALTIME_HTTP_RATE',
+    type: rate(),
+    default: '200/s, burst 400',
+    doc: 'Maximum rate of HTTP requests per address (for IPv6: per /64 network). /healthz, /readyz and /metrics together have a rate of their own, as large.',
   },
   messageRate: {
     group: 'Limits',
@@ -195,7 +202,7 @@ export const SETTINGS = {
     group: 'Authentication',
     env: 'REALTIME_JWKS_URL',
     type: webUrl(),
-    doc: 'URL of the key set (JWKS) that verifies tokens. Set only one of secret, public key and key set.',
+    doc: 'URL of the key set (JWKS) that verifies tokens. Set only one of secret, public key and key set. It is fetched every five minutes, and for a token with an unknown key, at most once in ten seconds. A key removed from the set is refused after ten minutes; while the host does not answer, the last set is used for up to an hour. At most 1 MB and 1000 keys; redirects are not followed.',
   },
   jwtAlgorithms: {
     group: 'Authentication',

@@ -10,6 +10,12 @@ export interface SocketOwner {
   closeRequested(code: number): void;
 }
 
+/**
+ * Bytes that one socket may bring before others have their turn. A read takes about as much, and the system reads up to 32
+ * times from one socket in a row: two megabytes, each message of which is parsed, while everybody else waits.
+ */
+const BYTES_PER_TURN = 64 * 1024;
+
 /** The close code of `ws` for a message in too many fragments. Our protocol uses 1009 instead. */
 const TOO_MANY_FRAGMENTS = 1008;
 
@@ -20,6 +26,7 @@ const TOO_MANY_FRAGMENTS = 1008;
  */
 export class ClientSocket extends WebSocket {
   owner: SocketOwner | undefined;
+  #bytesOfTurn = 0;
 
   attach(owner: SocketOwner): void {
     this.owner = owner;
@@ -27,6 +34,16 @@ export class ClientSocket extends WebSocket {
     this.on('ping', onPing);
     this.on('pong', onPong);
     this.on('error', ignore);
+  }
+
+  /** Passes a message on. Reads no more in this tick of the event loop if this socket has brought enough. */
+  received(data: Buffer, isBinary: boolean): void {
+    this.owner?.received(data, isBinary);
+    this.#bytesOfTurn += data.length;
+    if (this.#bytesOfTurn < BYTES_PER_TURN || this.isPaused) return;
+    this.#bytesOfTurn = 0;
+    this.pause();
+    setImmediate(resume, this);
   }
 
   /** Called by `ws` itself after a close frame (with its reason) or a broken frame (without a reason). */
@@ -38,7 +55,7 @@ export class ClientSocket extends WebSocket {
 
 // Functions of the module, not closures: one set for all connections instead of four objects per connection.
 function onMessage(this: WebSocket, data: unknown, isBinary: boolean): void {
-  if (this instanceof ClientSocket && Buffer.isBuffer(data)) this.owner?.received(data, isBinary);
+  if (this instanceof ClientSocket && Buffer.isBuffer(data)) this.received(data, isBinary);
 }
 
 function onPing(this: WebSocket, body: Buffer): void {
@@ -47,6 +64,10 @@ function onPing(this: WebSocket, body: Buffer): void {
 
 function onPong(this: WebSocket): void {
   if (this instanceof ClientSocket) this.owner?.ponged();
+}
+
+function resume(socket: ClientSocket): void {
+  socket.resume();
 }
 
 /** `close` has handled the receiver's errors already; without a listener they would end the process. */

@@ -61,6 +61,37 @@ describe('a new connection is allowed', () => {
   });
 });
 
+describe('a handshake that waits', () => {
+  it('counts as a connection of its user, its address and the server, until it has ended', async () => {
+    const ends: (() => void)[] = [];
+    const wait = () => new Promise<void>((resolve) => ends.push(resolve));
+    registry.add(connection('ann', '192.0.2.1'));
+    const first = registry.whileCounted('ann', '192.0.2.1', wait);
+    const refused = (of: string) => ({
+      code: 'CONNECTION_LIMIT_REACHED',
+      body: expect.objectContaining({ details: expect.stringContaining(of) }),
+    });
+    await expect(registry.whileCounted('ann', '192.0.2.2', wait)).rejects.toMatchObject(refused('user'));
+    const second = registry.whileCounted(null, '192.0.2.1', wait);
+    await expect(registry.whileCounted(null, '192.0.2.1', wait)).rejects.toMatchObject(refused('address'));
+    const third = registry.whileCounted('bob', '192.0.2.3', wait);
+    await expect(registry.whileCounted('cat', '192.0.2.4', wait)).rejects.toMatchObject(refused('server'));
+    for (const end of ends) end();
+    await Promise.all([first, second, third]);
+    await registry.whileCounted('ann', '192.0.2.1', async () => undefined);
+  });
+
+  it('releases its place when it fails, and is left to the later checks when no other waits', async () => {
+    for (const n of [1, 2]) registry.add(connection('ann', `192.0.2.${n}`));
+    for (const _ of [1, 2, 3]) {
+      const failing = registry.whileCounted('ann', '192.0.2.1', () =>
+        Promise.reject(new Error('no channel')),
+      );
+      await expect(failing).rejects.toThrow('no channel');
+    }
+  });
+});
+
 it('counts match the present connections, also when one is removed twice', () => {
   const all = [0, 1, 2, 3, 4, 5].map((n) => connection(`user-${n % 3}`, `192.0.2.${n % 2}`));
   const step = fc.record({ n: fc.nat({ max: 5 }), adds: fc.boolean() });

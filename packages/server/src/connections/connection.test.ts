@@ -1,5 +1,6 @@
 import { Socket } from 'node:net';
-import { type ClientMessage, ProtocolError, type ServerMessage } from '@goforward/realtime-protocol';
+import { LIMITS, ProtocolError, type ServerMessage } from '@goforward/realtime-protocol';
+import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Channel } from '../channels/channel.js';
 import { channelConfig } from '../channels/channel-config.js';
@@ -9,12 +10,14 @@ import { Tick } from '../lib/tick.js';
 import { TimerWheel } from '../lib/timer-wheel.js';
 import { KeyedRateLimiter } from '../lib/token-bucket.js';
 import { Connection } from './connection.js';
+import type { ReceivedMessage } from './decode.js';
 import { textFrame } from './frame.js';
 
 const rethrow = (error: unknown) => {
   throw error;
 };
 
+const HOUR = 3_600_000;
 const START = Date.parse('2025-01-15T10:30:00Z');
 
 /** A socket without a network: records the written frames. */
@@ -54,16 +57,20 @@ function meaning(opcode: number, body: Buffer): ServerMessage | string {
 }
 
 let now: number;
+/** How far the wall clock was set forward or back. */
+let wallJump: number;
+const wallClock = { epochMs: () => START + now + wallJump };
 let tick: Tick;
 let wheel: TimerWheel;
 let socket: FakeSocket;
-let handled: ClientMessage[];
+let handled: ReceivedMessage[];
 let closed: unknown[];
 let refused: string[];
-let answer: (message: ClientMessage) => Record<string, unknown>;
+let answer: (message: ReceivedMessage) => Record<string, unknown>;
 
 beforeEach(() => {
-  now = START;
+  now = 0;
+  wallJump = 0;
   tick = new Tick((error) => {
     throw error;
   });
@@ -92,9 +99,10 @@ function connect(
     { id: 'c1', identity, address: '192.0.2.1', echo: true, presence: 'each' },
     {
       clock: () => now,
+      wallClock,
       tick,
       wheel,
-      encoder: new MessageEncoder(textFrame, () => now),
+      encoder: new MessageEncoder(textFrame, wallClock),
       dispatch: {
         handle: (_, message) => {
           handled.push(message);
@@ -286,6 +294,78 @@ describe('a connection', () => {
       event: 'error',
       payload: { code: 'AUTH_FAILED', details: 'The token has expired', reason: 'expired' },
     });
+  });
+
+  it.each([HOUR, -HOUR])(
+    'gets every ping, and is stale in time, when the wall clock is set by %d ms',
+    (jump) => {
+      const connection = connect();
+      waitFor(20_000);
+      wallJump = jump;
+      waitFor(10_100);
+      expect(received()).toEqual(['ping']);
+      connection.ponged();
+      waitFor(59_900);
+      expect([received(), connection.isOpen]).toEqual([['ping', 'ping'], true]);
+      waitFor(200);
+      expect(received()).toEqual(['system/error STALE_CONNECTION', 'close 4408 STALE_CONNECTION']);
+    },
+  );
+
+  it('is closed within a ping interval when the wall clock is set forward past the expiry of its token', () => {
+    const connection = connect({ expiresAt: START + HOUR / 2 });
+    waitFor(10_000);
+    wallJump = HOUR;
+    waitFor(30_000);
+    expect(connection.isOpen).toBe(false);
+    expect(received()).toEqual(['system/error AUTH_FAILED', 'close 4401 AUTH_FAILED']);
+  });
+
+  it('is notified and closed by the new time when the wall clock is set back before the expiry of its token', () => {
+    const connection = connect({ expiresAt: START + 60_000 });
+    wallJump = -20_000;
+    waitFor(49_900);
+    expect(received()).toEqual(['ping']);
+    connection.ponged();
+    waitFor(200);
+    expect(received()).toEqual(['system/token_expiring']);
+    waitFor(29_800);
+    expect([received(), connection.isOpen]).toEqual([['ping'], true]);
+    waitFor(200);
+    expect(received()).toEqual(['system/error AUTH_FAILED', 'close 4401 AUTH_FAILED']);
+  });
+
+  it('outlives any jumps of the wall clock that leave its token valid, with a ping per interval', () => {
+    const jumps = fc.array(fc.record({ after: fc.nat(300), to: fc.integer({ min: -HOUR, max: HOUR }) }), {
+      maxLength: 20,
+    });
+    fc.assert(
+      fc.property(jumps, (steps) => {
+        now = 0;
+        wheel = new TimerWheel(rethrow, () => now);
+        socket = new FakeSocket();
+        const connection = connect({ expiresAt: START + 10 * HOUR });
+        let pings = 0;
+        for (const { after, to } of steps) {
+          waitFor(after * 100);
+          wallJump = to;
+          connection.ponged();
+          pings += received().filter((frame) => frame === 'ping').length;
+        }
+        expect([connection.isOpen, pings]).toEqual([true, Math.floor(now / 30_000)]);
+      }),
+    );
+  });
+
+  it('counts errors per minute by no wall clock', () => {
+    const connection = connect();
+    for (let n = 0; n < LIMITS.errorsPerMinute; n++) {
+      wallJump = n % 2 === 0 ? HOUR : -HOUR;
+      send(connection, { type: 'unknown' });
+    }
+    expect(connection.isOpen).toBe(true);
+    send(connection, { type: 'unknown' });
+    expect(connection.isOpen).toBe(false);
   });
 
   it('that reads too slowly is closed with SLOW_CONSUMER, once', () => {

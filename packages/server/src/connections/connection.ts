@@ -1,7 +1,6 @@
 import type { Socket } from 'node:net';
 import {
   CLOSE,
-  type ClientMessage,
   ERRORS,
   LIMITS,
   type PresenceMode,
@@ -12,7 +11,8 @@ import { type Identity, SYSTEM_USER } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { MessageEncoder } from '../channels/message-encoder.js';
 import { rateLimitExceeded } from '../channels/rate-limit.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock, WallClock } from '../lib/clock.js';
+import type { JsonText } from '../lib/json-text.js';
 import type { Log } from '../lib/log.js';
 import type { Tick } from '../lib/tick.js';
 import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
@@ -36,6 +36,8 @@ interface ConnectionCounters extends OutboxCounters {
 /** The services and limits that all connections of a node share. */
 export interface ConnectionEnvironment {
   readonly clock: Clock;
+  /** Of the expiry of tokens. */
+  readonly wallClock: WallClock;
   readonly tick: Tick;
   readonly wheel: TimerWheel;
   readonly encoder: MessageEncoder;
@@ -87,7 +89,7 @@ export class Connection implements Session, SocketOwner, Timed {
   #lastPing: number;
   #expiryNotified = false;
   #errors = 0;
-  #errorsSince = 0;
+  #errorsSince = Number.NEGATIVE_INFINITY;
 
   constructor(socket: Socket, options: ConnectionOptions, environment: ConnectionEnvironment) {
     this.id = options.id;
@@ -152,12 +154,12 @@ export class Connection implements Session, SocketOwner, Timed {
     if (this.#state === 'open') this.#outbox.overflow();
   }
 
-  send(type: ServerMessageType, event: string, payload: unknown, ref?: ClientMessage['ref']): void {
+  send(type: ServerMessageType, event: string, payload: unknown, ref?: JsonText): void {
     if (this.#state !== 'open') return;
     this.channel?.audience.catchUp(this);
     const { encoder } = this.#environment;
     const message = encoder.message(type, event, payload, SYSTEM_USER);
-    this.#outbox.push(encoder.encode(ref === undefined ? message : { ...message, ref }));
+    this.#outbox.push(encoder.encode(message, ref));
   }
 
   received(data: Buffer, isBinary: boolean): void {
@@ -185,7 +187,7 @@ export class Connection implements Session, SocketOwner, Timed {
   }
 
   /** Answers when the handler has finished, unless the connection has closed meanwhile. */
-  #answerLater(answer: Promise<Record<string, unknown>>, ref: ClientMessage['ref']): void {
+  #answerLater(answer: Promise<Record<string, unknown>>, ref: JsonText | undefined): void {
     answer.then(
       (payload) => {
         if (this.#state === 'open' && ref !== undefined) this.send('reply', 'ok', payload, ref);
@@ -252,9 +254,8 @@ export class Connection implements Session, SocketOwner, Timed {
       return NEVER;
     }
     const { pingIntervalMs, timeoutMs, tokenToleranceMs } = this.#environment;
-    const expiresAt = this.identity.expiresAt ?? NEVER;
-    const endsAt = expiresAt + tokenToleranceMs;
-    if (now >= endsAt) {
+    const validForMs = this.#tokenExpiresInMs();
+    if (validForMs + tokenToleranceMs <= 0) {
       this.closeWith(
         new ProtocolError('AUTH_FAILED', {
           details: 'The token has expired',
@@ -271,15 +272,28 @@ export class Connection implements Session, SocketOwner, Timed {
       this.#lastPing = now;
       this.push(PING);
     }
-    const noticeAt = this.#notifyExpiry(now, expiresAt);
-    return Math.min(this.#lastPing + pingIntervalMs, this.#lastReceived + timeoutMs, noticeAt, endsAt);
+    const noticeInMs = this.#notifyExpiry(validForMs);
+    // The next ping at the latest looks at the wall clock again, which may have been set meanwhile.
+    return Math.min(
+      this.#lastPing + pingIntervalMs,
+      this.#lastReceived + timeoutMs,
+      now + noticeInMs,
+      now + validForMs + tokenToleranceMs,
+    );
   }
 
-  /** Sends `token_expiring` when it is due. Returns when it is due, or `NEVER` if it was sent. */
-  #notifyExpiry(now: number, expiresAt: number): number {
-    if (this.#expiryNotified || expiresAt === NEVER) return NEVER;
-    const noticeAt = expiresAt - LIMITS.tokenExpiryNoticeSeconds * 1000;
-    if (now < noticeAt) return noticeAt;
+  /** Returns the ms until the token's `exp` by the wall clock, `NEVER` without one. */
+  #tokenExpiresInMs(): number {
+    const { expiresAt } = this.identity;
+    return expiresAt === null ? NEVER : expiresAt - this.#environment.wallClock.epochMs();
+  }
+
+  /** Sends `token_expiring` when it is due. Returns the ms until it is due, `NEVER` if it was sent. */
+  #notifyExpiry(validForMs: number): number {
+    const { expiresAt } = this.identity;
+    if (this.#expiryNotified || expiresAt === null) return NEVER;
+    const noticeInMs = validForMs - LIMITS.tokenExpiryNoticeSeconds * 1000;
+    if (noticeInMs > 0) return noticeInMs;
     this.#expiryNotified = true;
     this.send('system', 'token_expiring', { expires_at: new Date(expiresAt).toISOString() });
     return NEVER;
@@ -292,7 +306,7 @@ export class Connection implements Session, SocketOwner, Timed {
   }
 
   /** Answers with an error. Closes the connection after more than `LIMITS.errorsPerMinute` errors. */
-  #fail(error: ProtocolError, ref: ClientMessage['ref']): void {
+  #fail(error: ProtocolError, ref: JsonText | undefined): void {
     const { clock, counters } = this.#environment;
     const now = clock();
     if (now - this.#errorsSince >= 60_000) {

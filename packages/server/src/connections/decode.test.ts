@@ -1,14 +1,22 @@
 import { LIMITS, ProtocolError } from '@goforward/realtime-protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { compact, objectText } from '../../../../tests/support/json-arbitraries.js';
 import { decode } from './decode.js';
 
-/** Returns what was decoded: the message, or the code, field and ref of the error. */
+/** Returns what was decoded: the message, or the code, field and ref of the error, the ref as its text. */
 function decoded(data: string | Buffer, isBinary = false): unknown {
   const result = decode(Buffer.from(data), isBinary);
   if ('message' in result) return result.message;
   const { code, field } = result.error.body;
-  return [code, field, result.ref];
+  return [code, field, result.ref?.text];
+}
+
+/** Returns the payload and the ref of a message, as their texts. */
+function textsOf(data: string): { payload: string; ref: string | undefined } {
+  const result = decode(Buffer.from(data), false);
+  if ('error' in result) throw result.error;
+  return { payload: result.message.payloadText.text, ref: result.message.ref?.text };
 }
 
 describe('a message', () => {
@@ -18,7 +26,12 @@ describe('a message', () => {
     { type: 'presence', event: 'update', payload: { state: {} }, ref: 'r1', id: 7, timestamp: 'whenever' },
     { type: 'an unknown type', event: 'e' },
   ])('is accepted: %j', (message) => {
-    expect(decoded(JSON.stringify(message))).toEqual(message);
+    const { type, event, payload } = message;
+    expect(decoded(JSON.stringify(message))).toMatchObject({ type, event, payload });
+    expect(textsOf(JSON.stringify(message))).toEqual({
+      payload: JSON.stringify(payload ?? {}),
+      ref: JSON.stringify(message.ref),
+    });
   });
 
   it.each<[string, string | undefined, unknown]>([
@@ -39,9 +52,9 @@ describe('a message', () => {
     ['{}', 'type', undefined],
     ['{"event":"e"}', 'type', undefined],
     ['{"type":"ping"}', 'event', undefined],
-    ['{"type":"ping","ref":7}', 'event', 7],
-    ['{"type":7,"event":"e","ref":"r"}', 'type', 'r'],
-    ['{"type":"t","event":"","ref":0}', 'event', 0],
+    ['{"type":"ping","ref":7}', 'event', '7'],
+    ['{"type":7,"event":"e","ref":"r"}', 'type', '"r"'],
+    ['{"type":"t","event":"","ref":0}', 'event', '0'],
     ['{"type":"t","event":null}', 'event', undefined],
     ['{"type":"t","event":{"toString":1}}', 'event', undefined],
     ['{"type":"t","event":"e","ref":-1}', 'ref', undefined],
@@ -50,6 +63,7 @@ describe('a message', () => {
     ['{"type":"t","event":"e","ref":null}', 'ref', undefined],
     ['{"type":"t","event":"e","ref":{"a":1}}', 'ref', undefined],
     ['{"type":"t","event":"e","ref":1e400}', 'ref', undefined],
+    [`{"type":"t","event":"e","ref":1.${'0'.repeat(63)}}`, 'ref', undefined],
     ['{"__proto__":{"type":"t","event":"e"}}', 'type', undefined],
     [`{"type":"t","event":"${'x'.repeat(201)}"}`, 'event', undefined],
     [`{"type":"t","event":"e","ref":"${'x'.repeat(65)}"}`, 'ref', undefined],
@@ -66,6 +80,37 @@ describe('a message', () => {
     expect(decoded(text)).toMatchObject({ type: 't', event: 'e' });
     expect('isAdmin' in {}).toBe(false);
   });
+});
+
+describe('a payload', () => {
+  it('is kept as it was written, but for whitespace between tokens; of several the last', () => {
+    const keys = ['"payload"', '"pay\\u006coad"'] as const;
+    fc.assert(
+      fc.property(objectText(...keys), fc.boolean(), ({ text, members }, isFirst) => {
+        const envelope = '"type":"t","event":"e"';
+        const inner = text.trim().slice(1, -1);
+        const parts = inner.trim() === '' ? [envelope] : [envelope, inner];
+        const message = `{${(isFirst ? parts : parts.toReversed()).join()}}`;
+        const written = members.findLast(([key]) => JSON.parse(key) === 'payload')?.[1] ?? '{}';
+        expect(textsOf(message).payload).toBe(compact(written));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('that is missing is {}, and null stays null', () => {
+    expect(textsOf('{"type":"t","event":"e"}').payload).toBe('{}');
+    expect(textsOf('{"type":"t","event":"e","payload": null }').payload).toBe('null');
+  });
+});
+
+describe('a ref', () => {
+  it.each(['1152921506151679042', '1.0', '1e2', '-0', '"\\u0061"', '"b"'])(
+    'is kept as it was written: %s',
+    (ref) => {
+      expect(textsOf(`{"ref":null,"type":"t","event":"e","ref" : ${ref}\n}`).ref).toBe(ref);
+    },
+  );
 });
 
 describe('decoding', () => {
@@ -86,7 +131,10 @@ describe('decoding', () => {
         const result = decode(data, isBinary);
         if ('message' in result) {
           expect(isBinary).toBe(false);
-          expect(result.message).toEqual(JSON.parse(data.toString()));
+          expect(JSON.parse(data.toString())).toMatchObject({
+            type: result.message.type,
+            event: result.message.event,
+          });
           return;
         }
         expect(result.error).toBeInstanceOf(ProtocolError);

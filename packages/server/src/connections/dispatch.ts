@@ -1,4 +1,4 @@
-import type { ClientMessage } from '@goforward/realtime-protocol';
+import type { ReceivedMessage } from './decode.js';
 import type { Session } from './session.js';
 
 /** Handles the messages of connections; implemented by `handlers/`. */
@@ -9,7 +9,7 @@ export interface Dispatch {
    */
   handle(
     session: Session,
-    message: ClientMessage,
+    message: ReceivedMessage,
     bytes: number,
   ): Record<string, unknown> | Promise<Record<string, unknown>>;
   /** Called once when the connection has closed: removes it from its channel. */

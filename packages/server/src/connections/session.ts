@@ -1,7 +1,8 @@
-import type { ClientMessage, ProtocolError, ServerMessageType } from '@goforward/realtime-protocol';
+import type { ProtocolError, ServerMessageType } from '@goforward/realtime-protocol';
 import type { Identity } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { Subscriber } from '../channels/subscriber.js';
+import type { JsonText } from '../lib/json-text.js';
 
 /** A connection as the handlers see it: its identity, its channel, and how to answer it. */
 export interface Session extends Subscriber {
@@ -13,6 +14,9 @@ export interface Session extends Subscriber {
   replaceIdentity(identity: Identity): void;
   /** Sends the error and closes the connection with its close code. */
   closeWith(error: ProtocolError): void;
-  /** Sends a message to this connection alone, after all messages already sent to its channel. */
-  send(type: ServerMessageType, event: string, payload: unknown, ref?: ClientMessage['ref']): void;
+  /**
+   * Sends a message to this connection alone, after all messages already sent to its channel. `ref`: of the message
+   * that it answers.
+   */
+  send(type: ServerMessageType, event: string, payload: unknown, ref?: JsonText): void;
 }

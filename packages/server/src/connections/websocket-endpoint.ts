@@ -1,6 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { CLOSE, ERRORS, type ProtocolError, SUBPROTOCOL } from '@goforward/realtime-protocol';
+import {
+  CLOSE,
+  ERRORS,
+  type ErrorCode,
+  INVALID_HANDSHAKE_CLOSE,
+  type ProtocolError,
+  SUBPROTOCOL,
+} from '@goforward/realtime-protocol';
 import { type Server, WebSocketServer } from 'ws';
 import { SYSTEM_USER } from '../auth/identity.js';
 import { ClientSocket, type SocketOwner } from './client-socket.js';
@@ -12,6 +19,12 @@ import { closeFrame } from './frame.js';
 const REFUSED_MS = 2_000;
 /** Largest number of fragments of one message: more than real clients send, too few to exhaust memory. */
 const MAX_FRAGMENTS = 1_024;
+
+/** Returns the close code of a handshake refused with this error; undefined: such a refusal is an HTTP status. */
+export function refusalCloseCode(code: ErrorCode): number | undefined {
+  if (code === 'VALIDATION_FAILED') return INVALID_HANDSHAKE_CLOSE;
+  return ERRORS[code].close ?? undefined;
+}
 
 /** Completes WebSocket handshakes: creates a connection, or sends a readable error and closes. */
 export class WebSocketEndpoint {
@@ -46,14 +59,19 @@ export class WebSocketEndpoint {
     this.#server.handleUpgrade(request, socket, head, (client) => {
       const connection = new Connection(socket, options, this.#environment);
       client.attach(connection);
-      this.#registry.add(connection);
-      const registry = this.#registry;
-      socket.once('close', () => {
-        registry.remove(connection);
-        connection.socketClosed();
-      });
+      this.#register(connection, socket);
       opened(connection);
       connection.watch();
+    });
+  }
+
+  /** A method of its own: its listener lives as long as the socket, and must not keep the request alive. */
+  #register(connection: Connection, socket: Socket): void {
+    const registry = this.#registry;
+    registry.add(connection);
+    socket.once('close', () => {
+      registry.remove(connection);
+      connection.socketClosed();
     });
   }
 
@@ -62,7 +80,7 @@ export class WebSocketEndpoint {
     this.#server.handleUpgrade(request, socket, head, (client) => {
       const { encoder } = this.#environment;
       const message = encoder.encode(encoder.message('system', 'error', error.body, SYSTEM_USER));
-      const code = ERRORS[error.code].close ?? CLOSE.INTERNAL;
+      const code = refusalCloseCode(error.code) ?? CLOSE.INTERNAL;
       client.attach(refusedOwner(socket));
       socket.write(Buffer.concat([message, closeFrame(code, error.code)]));
       const timer = setTimeout(() => socket.destroy(), REFUSED_MS).unref();

@@ -3,6 +3,7 @@ import { ChangeSubscription, ChangeUnsubscription } from '@goforward/realtime-pr
 import { Compile } from 'typebox/compile';
 import { FILTER_EVENTS } from '../changes/model/change-filter.js';
 import type { PersonalChanges } from '../changes/stream/personal-changes.js';
+import type { PendingWork } from '../connections/pending-work.js';
 import { invalidPayload, requireEvent } from './payload-checks.js';
 import type { Verb } from './verb.js';
 
@@ -13,8 +14,8 @@ const unsubscription = Compile(ChangeUnsubscription);
  * Handles `subscribe`/`database_changes`: subscribes this connection alone. `changes` is undefined when row
  * changes are off.
  */
-export function subscribe(changes: PersonalChanges | undefined): Verb {
-  return async ({ session, channel, message }) => {
+export function subscribe(changes: PersonalChanges | undefined, pending: PendingWork): Verb {
+  return ({ session, channel, message, bytes }) => {
     requireEvent(message, 'database_changes');
     if (!subscription.Check(message.payload)) throw invalidPayload(subscription, message.payload);
     const {
@@ -32,9 +33,10 @@ export function subscribe(changes: PersonalChanges | undefined): Verb {
       ...(columns === undefined ? {} : { columns }),
       ...(condition === undefined ? {} : { condition }),
     };
-    return {
-      subscription_id: await requireEnabled(changes).subscribe(session, channel, { filter, snapshot }),
-    };
+    const personal = requireEnabled(changes);
+    return pending.run(session, 'subscribe', bytes, async (signal) => ({
+      subscription_id: await personal.subscribe(session, channel, { filter, snapshot }, signal),
+    }));
   };
 }
 

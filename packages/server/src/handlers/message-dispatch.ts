@@ -1,6 +1,8 @@
-import { type ClientMessage, ProtocolError } from '@goforward/realtime-protocol';
+import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Broadcaster } from '../channels/broadcaster.js';
+import type { ReceivedMessage } from '../connections/decode.js';
 import type { Dispatch } from '../connections/dispatch.js';
+import type { PendingWork } from '../connections/pending-work.js';
 import type { Session } from '../connections/session.js';
 import { subscribe, unsubscribe } from './database-changes.js';
 import type { Join } from './join.js';
@@ -14,23 +16,25 @@ import type { Verb } from './verb.js';
 export class MessageDispatch implements Dispatch {
   readonly #handlers: ReadonlyMap<string, Verb>;
   readonly #join: Join;
+  readonly #pending: PendingWork;
 
   constructor(parts: RefreshParts & { readonly join: Join; readonly broadcaster: Broadcaster }) {
     this.#join = parts.join;
+    this.#pending = parts.pending;
     const publishing = publish(parts.broadcaster, parts.presence);
     const personal = parts.rowChanges?.personal;
     this.#handlers = new Map([
       ['broadcast', publishing],
       ['message', publishing],
       ['presence', presence(parts.broadcaster, parts.presence)],
-      ['subscribe', subscribe(personal)],
+      ['subscribe', subscribe(personal, parts.pending)],
       ['unsubscribe', unsubscribe(personal)],
       ['ping', ping],
       ['auth', refresh(parts)],
     ]);
   }
 
-  handle(session: Session, message: ClientMessage, bytes: number): ReturnType<Verb> {
+  handle(session: Session, message: ReceivedMessage, bytes: number): ReturnType<Verb> {
     const handler = this.#handlers.get(message.type);
     if (handler === undefined) {
       throw new ProtocolError('UNKNOWN_MESSAGE_TYPE', {
@@ -44,6 +48,7 @@ export class MessageDispatch implements Dispatch {
   }
 
   closed(session: Session): void {
+    this.#pending.drop(session);
     this.#join.leave(session);
   }
 }

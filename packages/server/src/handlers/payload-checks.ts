@@ -1,8 +1,9 @@
-import { type ClientMessage, ProtocolError } from '@goforward/realtime-protocol';
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { ReceivedMessage } from '../connections/decode.js';
 import { firstProblem } from '../lib/schema-problem.js';
 
 /** Throws VALIDATION_FAILED unless the event of the message is `known`. */
-export function requireEvent({ type, event }: ClientMessage, known: string): void {
+export function requireEvent({ type, event }: ReceivedMessage, known: string): void {
   if (event === known) return;
   throw new ProtocolError('VALIDATION_FAILED', {
     details: `event: must be ${known} for ${type}`,

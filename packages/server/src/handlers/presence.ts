@@ -2,6 +2,8 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import { PresenceUpdate } from '@goforward/realtime-protocol/schemas';
 import { Compile } from 'typebox/compile';
 import type { Broadcaster } from '../channels/broadcaster.js';
+import { memberTexts } from '../lib/json-members.js';
+import { presencePatch } from '../presence/presence-patch.js';
 import type { PresenceTracker } from '../presence/presence-tracker.js';
 import type { Verb } from './verb.js';
 
@@ -19,7 +21,11 @@ export function presence(broadcaster: Broadcaster, tracker: PresenceTracker): Ve
             fields: { field: 'payload' },
           });
         }
-        tracker.update(channel, session.userId, message.payload.state);
+        tracker.update(
+          channel,
+          session.userId,
+          presencePatch(memberTexts(message.payloadText.text).get('state')),
+        );
         return {};
       case 'leave':
         tracker.leave(channel, session.userId);

@@ -4,12 +4,16 @@ import { Compile } from 'typebox/compile';
 import type { Identity } from '../auth/identity.js';
 import type { RefusalLog } from '../auth/refusal-log.js';
 import { TokenRefusal } from '../auth/token-refusal.js';
+import type { Viewers } from '../changes/model/viewer.js';
 import type { PersonalChanges } from '../changes/stream/personal-changes.js';
 import type { Channel } from '../channels/channel.js';
 import type { Permissions } from '../channels/permissions.js';
+import { requireRate } from '../channels/rate-limit.js';
 import type { Subscriber } from '../channels/subscriber.js';
+import type { PendingWork } from '../connections/pending-work.js';
 import type { Session } from '../connections/session.js';
-import { SerialExecutor } from '../lib/serial-executor.js';
+import type { Clock } from '../lib/clock.js';
+import { KeyedRateLimiter } from '../lib/token-bucket.js';
 import type { PresenceTracker } from '../presence/presence-tracker.js';
 import { invalidPayload, requireEvent } from './payload-checks.js';
 import type { Verb } from './verb.js';
@@ -21,9 +25,19 @@ export interface RefreshParts {
   readonly presence: PresenceTracker;
   /** Undefined when row changes are off. */
   readonly rowChanges:
-    | { readonly stream: { reauthorized(member: Subscriber): void }; readonly personal: PersonalChanges }
+    | {
+        readonly viewers: Viewers;
+        readonly stream: { reauthorized(member: Subscriber, channel: Channel): void };
+        readonly personal: PersonalChanges;
+      }
     | undefined;
+  readonly pending: PendingWork;
+  readonly clock: Clock;
 }
+
+/** Rates of refreshes, of which a client needs one in the lifetime of a token. All connections of a user may need one at once. */
+const PER_CONNECTION = { perSecond: 1, burst: 10 };
+const PER_USER = { perSecond: 10, burst: 200 };
 
 const refreshing = Compile(TokenRefresh);
 
@@ -33,9 +47,9 @@ const refreshing = Compile(TokenRefresh);
  * error.
  */
 export function refresh(parts: RefreshParts): Verb {
-  const { verifier, refusalLog, permissions, presence, rowChanges } = parts;
-  // Verification may have to fetch keys: serialized, so that the last token sent wins.
-  const serial = new SerialExecutor<Session>();
+  const { verifier, refusalLog, permissions, presence, rowChanges, pending, clock } = parts;
+  const connectionRate = new KeyedRateLimiter(PER_CONNECTION);
+  const userRate = new KeyedRateLimiter(PER_USER);
 
   function authenticate(session: Session, channel: Channel, identity: Identity): void {
     const mayWrite = (member: Subscriber) => permissions.allows(member.identity, 'write', channel.config);
@@ -71,17 +85,25 @@ export function refresh(parts: RefreshParts): Verb {
     }
   }
 
-  return ({ session, channel, message }) => {
+  return ({ session, channel, message, bytes }) => {
     requireEvent(message, 'refresh');
     const { payload } = message;
     if (!refreshing.Check(payload)) throw invalidPayload(refreshing, payload);
-    return serial.run(session, async () => {
-      const identity = await identityOf(session, channel, payload.token);
+    const { token } = payload;
+    requireRate(connectionRate, session.id, clock());
+    requireRate(userRate, session.identity.limitedAs, clock());
+    // Verification may have to fetch keys: one at a time, so that the last token sent wins.
+    return pending.run(session, 'refresh', bytes, async (signal) => {
+      const identity = await identityOf(session, channel, token);
       // The connection has left the channel meanwhile, and nobody waits for the answer.
       if (session.channel !== channel) return {};
+      // Made before the identity changes, so that a failure changes nothing.
+      const [before, after] = [session.identity, identity].map((one) => rowChanges?.viewers.of(one).key);
       authenticate(session, channel, identity);
-      rowChanges?.stream.reauthorized(session);
-      await rowChanges?.personal.reauthorized(session);
+      if (after !== before) {
+        rowChanges?.stream.reauthorized(session, channel);
+        await rowChanges?.personal.reauthorized(session, signal);
+      }
       const { expiresAt } = identity;
       return expiresAt === null ? {} : { token_expires_at: new Date(expiresAt).toISOString() };
     });

@@ -1,12 +1,12 @@
-import type { ClientMessage } from '@goforward/realtime-protocol';
 import type { Channel } from '../channels/channel.js';
+import type { ReceivedMessage } from '../connections/decode.js';
 import type { Session } from '../connections/session.js';
 
 /** A message from a client, with its connection and channel. */
 interface Request {
   readonly session: Session;
   readonly channel: Channel;
-  readonly message: ClientMessage;
+  readonly message: ReceivedMessage;
   /** Size of the message as received, in bytes. */
   readonly bytes: number;
 }

@@ -4,6 +4,8 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import fastify, { type FastifyReply } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { RefusalLog } from '../auth/refusal-log.js';
+import type { PendingWork } from '../connections/pending-work.js';
+import { stringify } from '../lib/json-text.js';
 import type { Log } from '../lib/log.js';
 import { firstProblem } from '../lib/schema-problem.js';
 import type { Metrics } from '../metrics/metrics.js';
@@ -11,11 +13,14 @@ import { type AccessParts, channelNameOf, guardRoutes } from './access.js';
 import { collectMethods } from './allowed-methods.js';
 import { answerBrokenRequests } from './broken-requests.js';
 import { clientAddress } from './client-address.js';
-import { errorReply, protocolErrorOf } from './error-reply.js';
+import { errorReply, invalid, protocolErrorOf } from './error-reply.js';
+import type { HttpSockets } from './http-sockets.js';
 import { readJsonBodies } from './json-body.js';
 import { collectOpenApi, docsRoutes, openApiRoute } from './openapi.js';
 import type { OriginRule } from './origin-rule.js';
 import { pageRoutes } from './page.js';
+import { boundPendingRequests } from './pending-requests.js';
+import type { RequestRate } from './request-rate.js';
 import type { App } from './route.js';
 import { type ChannelRouteParts, channelRoutes } from './routes/channels.js';
 import { type Demo, demoRoutes } from './routes/demo.js';
@@ -26,7 +31,6 @@ import type { ChangeRouteParts } from './routes/row-change-parts.js';
 import { subscriptionRoutes } from './routes/subscriptions.js';
 import { tableRoutes } from './routes/tables.js';
 import { webSocketRoute } from './routes/websocket-documentation.js';
-import { UpgradeRequest } from './websocket-only-request.js';
 
 export interface HttpParts
   extends AccessParts,
@@ -34,7 +38,11 @@ export interface HttpParts
     ChangeRouteParts,
     MessageRouteParts,
     MonitoringRouteParts {
+  readonly sockets: HttpSockets;
   readonly origins: OriginRule;
+  readonly requestRate: RequestRate;
+  /** Bounds the requests that wait for PostgreSQL, of connections and HTTP together. */
+  readonly pending: PendingWork;
   readonly refusalLog: RefusalLog;
   readonly counters: { refused(code: string): void };
   readonly metrics: Metrics | undefined;
@@ -47,12 +55,6 @@ export interface HttpParts
   readonly demo: Demo | undefined;
 }
 
-/**
- * How long a client may take to send the head of a request, in ms: an unfinished request must not hold a
- * socket.
- */
-const HEAD_TIMEOUT_MS = 10_000;
-const REQUEST_TIMEOUT_MS = 30_000;
 /** Characters. Longer than any channel name, so that a name that is too long is rejected as a name. */
 const MAX_PATH_PART = 8_192;
 
@@ -71,8 +73,10 @@ export async function createApp(parts: HttpParts): Promise<App> {
   observeResponses(app, parts);
   closeIdleConnectionsOnStop(app);
   await checkOrigins(app, parts);
+  limitRate(app, parts);
   guardRoutes(app, parts);
   readJsonBodies(app);
+  boundPendingRequests(app, parts.pending);
   await registerRoutes(app, parts);
   await app.ready();
   return app;
@@ -81,19 +85,14 @@ export async function createApp(parts: HttpParts): Promise<App> {
 function createFastify(parts: HttpParts): App {
   return fastify({
     bodyLimit: parts.maxBodyBytes,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    http: {
-      headersTimeout: HEAD_TIMEOUT_MS,
-      connectionsCheckingInterval: 1_000,
-      IncomingMessage: UpgradeRequest,
-    },
+    serverFactory: (handle) => parts.sockets.createServer(handle),
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     routerOptions: { maxParamLength: MAX_PATH_PART },
     frameworkErrors: (error, _request, reply) => {
       void sendError(error, reply.headers(HEADERS), parts);
     },
-    clientErrorHandler: answerBrokenRequests(parts.counters),
+    clientErrorHandler: answerBrokenRequests(parts.sockets, parts.counters),
   }).withTypeProvider<TypeBoxTypeProvider>();
 }
 
@@ -108,7 +107,7 @@ function compileSchemas(app: App): void {
     };
   });
   // The compiler has checked the types of responses: a second pass by schema would add nothing.
-  app.setSerializerCompiler(() => (response) => JSON.stringify(response));
+  app.setSerializerCompiler(() => stringify);
 }
 
 /** Rejects origins that are not allowed, and answers CORS requests of the others. */
@@ -125,6 +124,14 @@ async function checkOrigins(app: App, { origins }: HttpParts): Promise<void> {
     exposedHeaders: ['retry-after'],
     maxAge: 600,
     strictPreflight: false,
+  });
+}
+
+/** Behind CORS, so that pages of allowed origins can read the refusal. */
+function limitRate(app: App, { requestRate }: HttpParts): void {
+  app.addHook('onRequest', async ({ raw }) => {
+    requestRate.require(raw);
+    if (raw.headers.host === undefined && raw.httpVersion !== '1.0') throw invalid('host', 'is missing');
   });
 }
 

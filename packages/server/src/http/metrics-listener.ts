@@ -1,22 +1,28 @@
-import { createServer, type Server } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Metrics } from '../metrics/metrics.js';
+import { answerBrokenRequests } from './broken-requests.js';
+import { errorReply } from './error-reply.js';
+import type { HttpSockets } from './http-sockets.js';
 import { listenError } from './listen.js';
+import type { RequestRate } from './request-rate.js';
+
+interface MetricsListenerParts {
+  readonly metrics: Metrics;
+  readonly sockets: HttpSockets;
+  readonly rate: RequestRate;
+  readonly counters: { refused(code: string): void };
+}
 
 /** Serves `/metrics`, and nothing else, on its own port without a token. */
 export class MetricsListener {
   readonly #server: Server;
+  readonly #parts: MetricsListenerParts;
 
-  constructor(metrics: Metrics) {
-    this.#server = createServer((request, response) => {
-      if (request.url !== '/metrics' || (request.method !== 'GET' && request.method !== 'HEAD')) {
-        response.writeHead(404).end();
-        return;
-      }
-      metrics.text().then(
-        (text) => response.writeHead(200, { 'content-type': metrics.contentType }).end(text),
-        () => response.writeHead(500).end(),
-      );
-    });
+  constructor(parts: MetricsListenerParts) {
+    this.#parts = parts;
+    this.#server = parts.sockets.createServer((request, response) => this.#answer(request, response));
+    this.#server.on('clientError', answerBrokenRequests(parts.sockets, parts.counters));
   }
 
   /** The port in use, also when the setting is 0. */
@@ -35,5 +41,26 @@ export class MetricsListener {
   close(): void {
     this.#server.close();
     this.#server.closeAllConnections();
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const { metrics, rate, counters } = this.#parts;
+    try {
+      rate.require(request);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      counters.refused(error.code);
+      const { status, headers } = errorReply(error);
+      response.writeHead(status, headers).end(JSON.stringify(error.body));
+      return;
+    }
+    if (request.url !== '/metrics' || (request.method !== 'GET' && request.method !== 'HEAD')) {
+      response.writeHead(404).end();
+      return;
+    }
+    metrics.text().then(
+      (text) => response.writeHead(200, { 'content-type': metrics.contentType }).end(text),
+      () => response.writeHead(500).end(),
+    );
   }
 }

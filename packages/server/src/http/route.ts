@@ -20,15 +20,17 @@ interface RouteFacts {
   readonly tag: 'Channels' | 'Messages' | 'Presence' | 'Row changes' | 'Monitoring';
   readonly summary: string;
   readonly description?: string;
+  /** Whether the handler waits for PostgreSQL. */
+  readonly needsPostgres?: boolean;
 }
 
 /** Returns the options of a route: its access, and its schema with the texts of OpenAPI. */
 export function route<const Schema extends Record<string, unknown>>(
-  { access, tag, summary, description }: RouteFacts,
+  { access, tag, summary, description, needsPostgres = false }: RouteFacts,
   schema: Schema,
   answers: Readonly<Record<number | string, TSchema>>,
 ): {
-  config: { access: Access };
+  config: { access: Access; needsPostgres: boolean };
   schema: Schema & { response: Record<string, TSchema> };
 } {
   const isPublic = access === 'public';
@@ -39,7 +41,7 @@ export function route<const Schema extends Record<string, unknown>>(
     security: isPublic ? [] : [{ token: [] }],
   };
   return {
-    config: { access },
+    config: { access, needsPostgres },
     schema: {
       ...documentation,
       ...schema,

@@ -1,6 +1,7 @@
 import { CHANNEL_NAME_PATTERN, LIMITS } from '@goforward/realtime-protocol';
 import { ErrorBody, PresenceMap } from '@goforward/realtime-protocol/schemas';
 import { type Static, Type } from 'typebox';
+import type { JsonText } from '../lib/json-text.js';
 
 /** Requests and responses of the HTTP API, without row changes; `/openapi.json` is generated from them. */
 
@@ -69,7 +70,7 @@ export const NewChannel = Type.Object(
 export const CreatedChannel = Type.Object({
   name: Type.String(),
   subscriber_count: SubscriberCount,
-  config: Type.Object(channelFields),
+  config: Type.Object({ ...channelFields, metadata: Type.Unsafe<JsonText>(channelFields.metadata) }),
 });
 
 export const ChannelInfo = Type.Object({

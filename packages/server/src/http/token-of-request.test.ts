@@ -38,13 +38,18 @@ describe('the token of a handshake', () => {
     expect(tokenOf(query, headers)).toBe('q');
   });
 
-  test('that is missing differs from an empty one', () => {
-    expect(tokenOf('echo=false', { 'sec-websocket-protocol': 'goforward.v1' })).toBeUndefined();
-    expect(tokenOf('token=')).toBe('');
-    expect(tokenOf('', { 'sec-websocket-protocol': 'bearer.' })).toBe('');
+  test.each([
+    ['token=', {}],
+    ['', { 'sec-websocket-protocol': 'bearer.' }],
+    ['token=', { 'sec-websocket-protocol': 'goforward.v1, bearer.' }],
+    ['echo=false', { 'sec-websocket-protocol': 'goforward.v1' }],
+  ])('that is empty counts as none: %s %j', (query, headers) => {
+    expect(tokenOf(query, headers)).toBeUndefined();
   });
 
-  test('is not searched further after an invalid one', () => {
-    expect(tokenOf('token=', { authorization: 'Bearer h' })).toBe('');
+  test('is searched further after an empty one, and not after an invalid one', () => {
+    expect(tokenOf('token=', { authorization: 'Bearer h' })).toBe('h');
+    expect(tokenOf('token=', { 'sec-websocket-protocol': 'bearer.p' })).toBe('p');
+    expect(tokenOf('', { authorization: 'Basic h', 'sec-websocket-protocol': 'bearer.p' })).toBe('');
   });
 });

@@ -1,13 +1,14 @@
-import { type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import type { Socket } from 'node:net';
-import { CHANNEL_NAME_PATTERN, ERRORS, type PresenceMode, ProtocolError } from '@goforward/realtime-protocol';
-import { PRESENCE_MODES } from '@goforward/realtime-protocol/schemas';
+import { ProtocolError } from '@goforward/realtime-protocol';
+import type { Identity } from '../auth/identity.js';
 import type { RefusalLog } from '../auth/refusal-log.js';
 import type { TokenVerifier } from '../auth/token-verifier.js';
+import type { Channel } from '../channels/channel.js';
 import { requireRate } from '../channels/rate-limit.js';
 import type { ConnectionRegistry } from '../connections/connection-registry.js';
 import type { RefusalMemory } from '../connections/refusal-memory.js';
-import type { WebSocketEndpoint } from '../connections/websocket-endpoint.js';
+import { refusalCloseCode, type WebSocketEndpoint } from '../connections/websocket-endpoint.js';
 import type { Join } from '../handlers/join.js';
 import type { Clock } from '../lib/clock.js';
 import type { IdSource } from '../lib/ids.js';
@@ -15,11 +16,15 @@ import type { IpRange } from '../lib/ip-range.js';
 import type { Log } from '../lib/log.js';
 import type { KeyedRateLimiter } from '../lib/token-bucket.js';
 import { clientAddress } from './client-address.js';
-import { errorReply, invalid } from './error-reply.js';
+import { errorReply } from './error-reply.js';
+import { type Handshake, type HandshakeRequest, readHandshake } from './handshake.js';
+import type { HttpSockets } from './http-sockets.js';
 import type { OriginRule } from './origin-rule.js';
-import { handshakeToken } from './token-of-request.js';
+import { rawAnswer } from './raw-answer.js';
+import { UpgradeRequest } from './websocket-only-request.js';
 
 export interface UpgradeParts {
+  readonly sockets: HttpSockets;
   readonly origins: OriginRule;
   readonly trustedProxies: readonly IpRange[];
   readonly connectionRate: KeyedRateLimiter;
@@ -35,23 +40,23 @@ export interface UpgradeParts {
   readonly log: Log;
 }
 
-/** The parameters of a valid handshake. */
-interface Handshake {
-  readonly channel: string;
-  readonly token: string | undefined;
-  readonly echo: boolean;
-  readonly presence: PresenceMode;
-  /** The client's position in the row changes: it receives those after it. */
-  readonly cursor: string | undefined;
+/** A request whose socket Node's server has handed over. */
+interface Upgrade {
+  readonly request: IncomingMessage;
+  readonly socket: Socket;
+  readonly address: string;
 }
 
-const PATH = /^\/realtime\/channels\/([^/]+)\/ws$/;
-const CHANNEL_NAME = new RegExp(CHANNEL_NAME_PATTERN);
-const KEY = /^[+/0-9A-Za-z]{22}==$/;
-/** RFC 7230 tokens, separated by commas. */
-const PROTOCOLS = /^[\w!#$%&'*+.^`|~-]+([ \t]*,[ \t]*[\w!#$%&'*+.^`|~-]+)*$/;
+/** A client that may join its channel. */
+interface Admission {
+  readonly id: string;
+  readonly identity: Identity;
+  readonly channel: Channel;
+}
+
 /** How long a handshake may take, in ms; it can include fetching keys. */
 const HANDSHAKE_MS = 10_000;
+const NO_BYTES = Buffer.alloc(0);
 
 /** Turns an upgrade request into a member of a channel, or into a refusal that the client can read. */
 export class UpgradeHandler {
@@ -65,9 +70,15 @@ export class UpgradeHandler {
   attach(server: Server): void {
     server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
       socket.on('error', ignore);
+      this.#parts.sockets.release(socket);
+      if (request instanceof UpgradeRequest && request.isTooMany) {
+        this.#parts.sockets.destroy(socket, 'pipelined');
+        return;
+      }
       this.#upgrade(request, socket, head).catch((error: unknown) => {
+        // The socket may be a WebSocket by now: an HTTP answer would be a broken frame.
         this.#parts.log.error({ err: error }, 'Handshake failed');
-        this.#answer(request, socket, new ProtocolError('INTERNAL'));
+        socket.destroy();
       });
     });
   }
@@ -78,14 +89,22 @@ export class UpgradeHandler {
   }
 
   async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    const { sockets, trustedProxies, refusalLog } = this.#parts;
+    if (head.length > 0) {
+      sockets.destroy(socket, 'upgrade');
+      return;
+    }
+    const address = clientAddress(request, trustedProxies);
+    const upgrade = { request, socket, address };
+    const handshake = this.#attempt(() => this.#check(request, address));
+    if (handshake instanceof ProtocolError) {
+      refusalLog.report(handshake, { address });
+      this.#answer(upgrade, handshake);
+      return;
+    }
     const deadline = setTimeout(() => socket.destroy(), HANDSHAKE_MS).unref();
     try {
-      const address = clientAddress(request, this.#parts.trustedProxies);
-      const handshake = this.#check(request, address);
-      if (handshake instanceof ProtocolError) {
-        this.#parts.refusalLog.report(handshake, { address });
-        this.#answer(request, socket, handshake);
-      } else await this.#admit(request, socket, head, handshake, address);
+      await this.#admit(upgrade, handshake);
     } finally {
       clearTimeout(deadline);
     }
@@ -94,137 +113,116 @@ export class UpgradeHandler {
   /**
    * Checks what is always refused by an HTTP status: origin, connection rate, and the form of the handshake.
    */
-  #check(request: IncomingMessage, address: string): Handshake | ProtocolError {
+  #check(request: IncomingMessage, address: string): Handshake {
     const { origins, connectionRate, clock } = this.#parts;
-    try {
-      origins.require(request.headers.origin, request.headers.host);
-      requireRate(connectionRate, address, clock());
-      return readHandshake(request);
-    } catch (error) {
-      if (error instanceof ProtocolError) return error;
-      throw error;
-    }
+    origins.require(request.headers.origin, request.headers.host);
+    requireRate(connectionRate, address, clock());
+    return readHandshake(request);
   }
 
-  async #admit(
-    request: IncomingMessage,
-    socket: Socket,
-    head: Buffer,
-    { channel: name, token, echo, presence, cursor }: Handshake,
+  async #admit(upgrade: Upgrade, { token, asked }: Handshake): Promise<void> {
+    const { endpoint, join, log } = this.#parts;
+    const { request, socket, address } = upgrade;
+    const refuse = (error: ProtocolError, channel?: string) =>
+      this.#refuse(upgrade, error, { credential: token ?? '', channel });
+    if (asked instanceof ProtocolError) {
+      refuse(asked);
+      return;
+    }
+    const verified = await this.#verify(token, asked, address);
+    if (!this.#isWaiting(socket)) return;
+    // Nothing below waits, so that limits which are checked here cannot be exceeded before the member joins.
+    const admission =
+      verified instanceof ProtocolError
+        ? verified
+        : this.#attempt(() => this.#open(verified, address, asked.channel));
+    if (admission instanceof ProtocolError) {
+      refuse(admission, asked.channel);
+      return;
+    }
+    const { id, identity, channel } = admission;
+    const { echo, presence } = asked;
+    endpoint.accept(request, socket, NO_BYTES, { id, identity, address, echo, presence }, (connection) => {
+      log.debug({ connection: id, channel: channel.name }, 'Connection opened');
+      join.enter(connection, channel, asked.cursor);
+    });
+  }
+
+  /** Returns the user of the token, null for none, once the channel and row changes are ready for a join. */
+  async #verify(
+    token: string | undefined,
+    { channel, cursor }: HandshakeRequest,
     address: string,
-  ): Promise<void> {
-    const { verifier, join, connections, endpoint, ids, log } = this.#parts;
+  ): Promise<Identity | null | ProtocolError> {
+    const { verifier, join, connections } = this.#parts;
     try {
       const verified = token === undefined ? null : await verifier.verify(token);
-      await join.settled(name, cursor);
-      if (this.#draining || !socket.writable) {
-        socket.destroy();
-        return;
-      }
-      // Nothing below waits, so that limits which are checked here cannot be exceeded before the member
-      // joins.
-      const id = `conn_${ids.random(16)}`;
-      const identity = verified ?? join.withoutToken(id, address, name);
-      connections.requireRoom(identity.userId, address);
-      const channel = join.open(identity, name);
-      endpoint.accept(request, socket, head, { id, identity, address, echo, presence }, (connection) => {
-        log.debug({ connection: id, channel: name }, 'Connection opened');
-        join.enter(connection, channel, cursor);
-      });
+      await connections.whileCounted(verified?.userId ?? null, address, () => join.settled(channel, cursor));
+      return verified;
     } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      this.#parts.refusalLog.report(error, { address, channel: name });
-      this.#refuse(request, socket, head, error, { credential: token ?? '', address });
+      return this.#protocolError(error);
     }
   }
 
   /**
-   * Refuses by a readable close code the first times, then, or if the error has no close code, by an HTTP
-   * status.
+   * Returns whether the client still waits for the answer. A client that sends bytes before it is no WebSocket
+   * client (RFC 6455, section 4.1), and nobody has read them as frames yet.
    */
+  #isWaiting(socket: Socket): boolean {
+    if (this.#draining || !socket.writable) socket.destroy();
+    else if (socket.readableLength > 0) this.#parts.sockets.destroy(socket, 'upgrade');
+    return !socket.destroyed;
+  }
+
+  #open(verified: Identity | null, address: string, name: string): Admission {
+    const { join, connections, ids } = this.#parts;
+    const id = `conn_${ids.random(16)}`;
+    const identity = verified ?? join.withoutToken(id, address, name);
+    connections.requireRoom(identity.userId, address);
+    return { id, identity, channel: join.open(identity, name) };
+  }
+
+  /** Refuses by a readable close code the first times, then by an HTTP status. */
   #refuse(
-    request: IncomingMessage,
-    socket: Socket,
-    head: Buffer,
+    upgrade: Upgrade,
     error: ProtocolError,
-    { credential, address }: { credential: string; address: string },
+    { credential, channel }: { credential: string; channel: string | undefined },
   ): void {
-    const { refusals, endpoint, counters, log } = this.#parts;
-    const isReadable =
-      ERRORS[error.code].close !== null && refusals.refuse(credential, address) === 'readable';
-    if (!isReadable) {
-      this.#answer(request, socket, error);
+    const { refusals, refusalLog, endpoint, counters, log } = this.#parts;
+    const { request, socket, address } = upgrade;
+    refusalLog.report(error, { address, channel });
+    if (refusalCloseCode(error.code) === undefined || refusals.refuse(credential, address) === 'status') {
+      this.#answer(upgrade, error);
       return;
     }
     counters.refused(error.code);
     log.debug({ code: error.code }, 'Handshake refused');
-    endpoint.refuse(request, socket, head, error);
+    endpoint.refuse(request, socket, NO_BYTES, error);
   }
 
-  #answer(request: IncomingMessage, socket: Socket, refusal: ProtocolError): void {
-    const { counters, log } = this.#parts;
+  #answer({ request, socket }: Upgrade, refusal: ProtocolError): void {
+    const { sockets, counters, log } = this.#parts;
     counters.refused(refusal.code);
     log.debug({ code: refusal.code }, 'Handshake refused');
-    if (!socket.writable) {
-      socket.destroy();
-      return;
-    }
-    const { status, headers, error } = errorReply(refusal);
-    const text = JSON.stringify(error.body);
-    const response = new ServerResponse(request);
-    response.shouldKeepAlive = false;
-    response.assignSocket(socket);
-    response.once('finish', () => socket.destroySoon());
-    response.writeHead(status, {
-      'content-type': 'application/json; charset=utf-8',
-      'content-length': Buffer.byteLength(text),
-      'cache-control': 'no-store',
-      ...(refusal.code === 'METHOD_NOT_ALLOWED' ? { allow: 'GET, HEAD' } : {}),
-      ...headers,
-    });
-    response.end(request.method === 'HEAD' ? '' : text);
+    const { status, headers } = errorReply(refusal);
+    const allow: Record<string, string> = refusal.code === 'METHOD_NOT_ALLOWED' ? { allow: 'GET, HEAD' } : {};
+    const withoutBody = request.method === 'HEAD';
+    sockets.end(socket, rawAnswer(refusal, { status, headers: { ...allow, ...headers }, withoutBody }));
   }
-}
 
-/**
- * Reads the handshake (RFC 6455, section 4.2.1). Throws NOT_FOUND for another path, METHOD_NOT_ALLOWED or
- * VALIDATION_FAILED.
- */
-function readHandshake(request: IncomingMessage): Handshake {
-  const { headers, method, url = '/' } = request;
-  const [path = '', search = ''] = url.split('?', 2);
-  const query = new URLSearchParams(search);
-  const channel = decodeSegment(PATH.exec(path)?.[1]);
-  if (channel === undefined) throw new ProtocolError('NOT_FOUND');
-  if (!CHANNEL_NAME.test(channel)) throw invalid('name', 'is not a channel name');
-  if (method !== 'GET') throw new ProtocolError('METHOD_NOT_ALLOWED');
-  if (headers['sec-websocket-version'] !== '13') throw invalid('sec-websocket-version', 'must be 13');
-  if (!KEY.test(headers['sec-websocket-key'] ?? ''))
-    throw invalid('sec-websocket-key', 'must be 16 bytes in base64');
-  if (request.httpVersion === '1.0') throw invalid('request', 'must be HTTP/1.1');
-  if (!areValidProtocols(headers['sec-websocket-protocol']))
-    throw invalid('sec-websocket-protocol', 'must be a list of different names');
-  const echo = query.get('echo') ?? 'true';
-  if (echo !== 'true' && echo !== 'false') throw invalid('echo', 'must be true or false');
-  const mode = query.get('presence') ?? 'each';
-  const presence = PRESENCE_MODES.find((known) => known === mode);
-  if (presence === undefined) throw invalid('presence', `must be one of ${PRESENCE_MODES.join(', ')}`);
-  const cursor = query.get('cursor') ?? undefined;
-  return { channel, token: handshakeToken(query, headers), echo: echo === 'true', presence, cursor };
-}
+  /** Returns the result of `action`, or the error that the client gets. */
+  #attempt<T>(action: () => T): T | ProtocolError {
+    try {
+      return action();
+    } catch (error) {
+      return this.#protocolError(error);
+    }
+  }
 
-/** Returns whether the offered sub-protocols are valid: none, or different names. */
-function areValidProtocols(offered: string | undefined): boolean {
-  if (offered === undefined) return true;
-  const names = offered.split(',').map((name) => name.trim());
-  return PROTOCOLS.test(offered) && new Set(names).size === names.length;
-}
-
-function decodeSegment(segment: string | undefined): string | undefined {
-  try {
-    return segment === undefined ? undefined : decodeURIComponent(segment);
-  } catch {
-    return undefined;
+  #protocolError(error: unknown): ProtocolError {
+    if (error instanceof ProtocolError) return error;
+    this.#parts.log.error({ err: error }, 'Handshake failed');
+    return new ProtocolError('INTERNAL', { cause: error });
   }
 }
 

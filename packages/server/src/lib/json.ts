@@ -1,42 +1,28 @@
-const QUOTE = 34;
-const BACKSLASH = 92;
-const OPEN_BRACKET = 91;
-const CLOSE_BRACKET = 93;
-const OPEN_BRACE = 123;
-const CLOSE_BRACE = 125;
+import { memberTexts, TooDeep } from './json-members.js';
+import type { JsonText } from './json-text.js';
 
 /** Reports invalid or too deeply nested JSON. The message may be sent to clients. */
 export class JsonError extends Error {
   override readonly name = 'JsonError';
 }
 
-/**
- * Parses JSON of at most `maxDepth` levels. Counts the levels in the bytes before parsing, because code that
- * traverses or serializes the value later recurses. Throws JsonError.
- */
-export function parseJson(bytes: Buffer, maxDepth: number): unknown {
-  if (bytes.length > maxDepth * 2 && isDeeperThan(bytes, maxDepth)) {
-    throw new JsonError(`nested deeper than ${maxDepth} levels`);
-  }
-  try {
-    return JSON.parse(bytes.toString('utf8'));
-  } catch {
-    throw new JsonError('not valid JSON');
-  }
+export interface ParsedJson {
+  readonly value: unknown;
+  /** The members of `value`, if it is an object, as they were written. */
+  readonly members: ReadonlyMap<string, JsonText>;
 }
 
-function isDeeperThan(bytes: Buffer, maxDepth: number): boolean {
-  let depth = 0;
-  let inString = false;
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i];
-    if (inString) {
-      if (byte === BACKSLASH) i++;
-      else if (byte === QUOTE) inString = false;
-    } else if (byte === QUOTE) inString = true;
-    else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
-      if (++depth > maxDepth) return true;
-    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth--;
+/**
+ * Parses JSON of at most `maxDepth` levels. Counts the levels before parsing, because code that traverses or
+ * serializes the value later recurses. Throws JsonError.
+ */
+export function parseJson(bytes: Buffer, maxDepth: number): ParsedJson {
+  const text = bytes.toString('utf8');
+  try {
+    const members = memberTexts(text, maxDepth);
+    return { value: JSON.parse(text), members };
+  } catch (error) {
+    const isTooDeep = error instanceof TooDeep;
+    throw new JsonError(isTooDeep ? `nested deeper than ${maxDepth} levels` : 'not valid JSON');
   }
-  return false;
 }

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { monotonicClock } from './clock.js';
 import { type Timed, TimerWheel } from './timer-wheel.js';
 
 const rethrow = (error: unknown) => {
@@ -43,10 +44,13 @@ type Step =
   | { do: 'wait'; ms: number };
 
 const item = fc.nat({ max: 4 });
+/** Ms of a monotonic clock, which has fractions. */
+const ms = (min: number, max: number) =>
+  fc.oneof(fc.integer({ min, max }), fc.double({ min, max, noNaN: true }));
 const step: fc.Arbitrary<Step> = fc.oneof(
-  fc.record({ do: fc.constant('schedule' as const), item, in: fc.integer({ min: -300, max: 3_000 }) }),
+  fc.record({ do: fc.constant('schedule' as const), item, in: ms(-300, 3_000) }),
   fc.record({ do: fc.constant('cancel' as const), item }),
-  fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 0, max: 5 * TICK }) }),
+  fc.record({ do: fc.constant('wait' as const), ms: ms(0, 5 * TICK) }),
 );
 
 /** Expects each item to be called once per scheduled time, not early, and at the latest by the next tick. */
@@ -85,12 +89,9 @@ afterEach(() => {
 
 describe('a timer wheel', () => {
   it('calls each item never early and at most one tick late, across rounds, cancellations and rescheduling', () => {
-    fc.assert(
-      fc.property(fc.array(step, { maxLength: 80, size: 'max' }), fc.nat({ max: 2_000 }), expectAsModel),
-      {
-        numRuns: 500,
-      },
-    );
+    fc.assert(fc.property(fc.array(step, { maxLength: 80, size: 'max' }), ms(0, 2_000), expectAsModel), {
+      numRuns: 500,
+    });
   });
 
   it('waits whole rounds for a distant item', () => {
@@ -103,7 +104,7 @@ describe('a timer wheel', () => {
     expect(far.calls).toEqual([10_100]);
   });
 
-  it('calls everything due once after the clock jumped over many rounds', () => {
+  it('calls everything due once after a pause of many rounds', () => {
     const { wheel, goTo } = wheelAt(0);
     const items = [50, 450, 777, 5_000, 99_000].map((at) => {
       const due = new Item();
@@ -117,19 +118,6 @@ describe('a timer wheel', () => {
     expect(later.calls).toEqual([]);
     goTo(100_100);
     expect(later.calls).toEqual([100_100]);
-  });
-
-  it('calls nothing while the clock is set back, and everything once its time is reached again', () => {
-    const { wheel, goTo } = wheelAt(10_000);
-    const early = new Item();
-    wheel.schedule(early, 10_300);
-    goTo(5_000);
-    const late = new Item();
-    wheel.schedule(late, 5_200);
-    for (let now = 5_000; now < 10_300; now += TICK) goTo(now);
-    expect([early.calls, late.calls]).toEqual([[], [5_200]]);
-    goTo(10_300);
-    expect(early.calls).toEqual([10_300]);
   });
 
   it('calls an item again at the time it returns, at most once per tick', () => {
@@ -167,17 +155,18 @@ describe('a timer wheel', () => {
   });
 
   it('runs from start to stop, with one timer however often it is started', () => {
-    vi.useFakeTimers({ now: 0 });
-    const wheel = new TimerWheel(rethrow, Date.now, TICK);
+    vi.useFakeTimers();
+    const wheel = new TimerWheel(rethrow, monotonicClock, TICK);
+    const start = monotonicClock();
     const steady = new Item((now) => now + TICK);
-    wheel.schedule(steady, TICK);
+    wheel.schedule(steady, start + TICK);
     wheel.start();
     wheel.start();
     expect(vi.getTimerCount()).toBe(1);
     vi.advanceTimersByTime(3 * TICK);
     wheel.stop();
     vi.advanceTimersByTime(3 * TICK);
-    expect(steady.calls).toEqual([100, 200, 300]);
+    expect(steady.calls.map((at) => at - start)).toEqual([100, 200, 300]);
   });
 });
 

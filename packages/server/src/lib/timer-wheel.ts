@@ -1,12 +1,12 @@
-import type { Clock } from './clock.js';
+import { type Clock, monotonicClock } from './clock.js';
 
 /** Has a deadline that a TimerWheel watches. */
 export interface Timed {
   /** Set by the wheel: index of the bucket that holds this item, -1 for none. */
   wheelIndex: number;
-  /** Set by the wheel: when this item is due, in ms. */
+  /** Set by the wheel: when this item is due, in ms of the wheel's clock. */
   wheelAt: number;
-  /** Does what is due at `now`. Returns the time (ms) of the next call, or Infinity for none. */
+  /** Does what is due at `now`. Returns when to call again, by the same clock, or Infinity for never. */
   due(now: number): number;
 }
 
@@ -23,7 +23,12 @@ export class TimerWheel {
   #currentTick: number;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(onError: (error: unknown) => void, clock: Clock = Date.now, tickMs = 100, buckets = 1024) {
+  constructor(
+    onError: (error: unknown) => void,
+    clock: Clock = monotonicClock,
+    tickMs = 100,
+    buckets = 1024,
+  ) {
     this.#onError = onError;
     this.#clock = clock;
     this.#tickMs = tickMs;
@@ -57,7 +62,7 @@ export class TimerWheel {
     item.wheelIndex = -1;
   }
 
-  /** Visits every bucket whose time has come. After a jump of the clock, visits each bucket once. */
+  /** Visits every bucket whose time has come. After a pause of several rounds, visits each bucket once. */
   tick(): void {
     const now = this.#clock();
     const target = Math.floor(now / this.#tickMs);

@@ -6,7 +6,9 @@ const rates = fc.record({
   perSecond: fc.oneof(fc.integer({ min: 1, max: 100 }), fc.double({ min: 0.1, max: 1_000, noNaN: true })),
   burst: fc.integer({ min: 1, max: 50 }),
 });
-const gaps = fc.array(fc.integer({ min: 0, max: 3_000 }), { minLength: 1, maxLength: 60, size: 'max' });
+/** Ms between two calls, by a monotonic clock, which has fractions. */
+const gap = fc.oneof(fc.integer({ min: 0, max: 3_000 }), fc.double({ min: 0, max: 3_000, noNaN: true }));
+const gaps = fc.array(gap, { minLength: 1, maxLength: 60, size: 'max' });
 
 /** Takes a token of one key after each of these gaps, and returns the waits. */
 function takeAfter(limiter: KeyedRateLimiter, gapsMs: number[]): { at: number; wait: number }[] {
@@ -36,18 +38,13 @@ describe('a rate limiter', () => {
     expect(limiter.take('b', 0)).toBe(0);
   });
 
-  it('has a token after the wait that it returned, also when the clock was set back', () => {
-    const jumps = fc.array(fc.integer({ min: -100_000, max: 3_000 }), {
-      minLength: 1,
-      maxLength: 20,
-      size: 'max',
-    });
+  it('has a token after the wait that it returned', () => {
     fc.assert(
-      fc.property(rates, jumps, (rate, jumpsMs) => {
+      fc.property(rates, gaps, (rate, gapsMs) => {
         const limiter = new KeyedRateLimiter(rate);
-        let now = 1_000_000;
-        for (const jump of jumpsMs) {
-          now += jump;
+        let now = 0;
+        for (const gap of gapsMs.slice(0, 20)) {
+          now += gap;
           for (let n = 0; n <= rate.burst; n++) {
             const wait = limiter.take('key', now);
             if (wait === 0) continue;
@@ -57,18 +54,6 @@ describe('a rate limiter', () => {
         }
       }),
     );
-  });
-
-  it('gives no extra tokens when the clock is set back and forth', () => {
-    const limiter = new KeyedRateLimiter({ perSecond: 1, burst: 2 });
-    expect([10_000, 10_000, 10_000, 4_000, 4_000].map((now) => limiter.take('a', now) === 0)).toEqual([
-      true,
-      true,
-      false,
-      false,
-      false,
-    ]);
-    expect([5_000, 5_000].map((now) => limiter.take('a', now))).toEqual([0, 1000]);
   });
 
   it('returns the same with and without a sweep in between', () => {

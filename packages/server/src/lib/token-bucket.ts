@@ -9,7 +9,7 @@ const ROUNDING = 1e-9;
 
 interface Bucket {
   tokens: number;
-  /** The time at which `tokens` was computed, in ms. */
+  /** The time at which `tokens` was computed, in ms of a Clock. */
   at: number;
 }
 
@@ -31,7 +31,7 @@ export class KeyedRateLimiter {
     return this.#buckets.size;
   }
 
-  /** Takes one token at `now` (ms). Returns 0 if there was one, else the ms until there will be. */
+  /** Takes one token at `now`, in ms of a Clock. Returns 0 if there was one, else the ms until there will be. */
   take(key: string, now: number): number {
     const { perSecond, burst } = this.#rate;
     let bucket = this.#buckets.get(key);
@@ -41,7 +41,6 @@ export class KeyedRateLimiter {
       this.#buckets.set(key, bucket);
     } else {
       bucket.tokens = this.#filled(bucket, now);
-      // Also when the clock was set back: the returned wait must be right by the present clock.
       bucket.at = now;
     }
     if (bucket.tokens >= 1 - ROUNDING) {
@@ -52,8 +51,8 @@ export class KeyedRateLimiter {
   }
 
   #filled(bucket: Bucket, now: number): number {
-    const elapsed = Math.max(0, now - bucket.at) / 1000;
-    return Math.min(this.#rate.burst, bucket.tokens + elapsed * this.#rate.perSecond);
+    const elapsedSeconds = (now - bucket.at) / 1000;
+    return Math.min(this.#rate.burst, bucket.tokens + elapsedSeconds * this.#rate.perSecond);
   }
 
   #sweep(now: number): void {

@@ -14,15 +14,22 @@ export class Counters {
   changesDelivered = 0;
   changesFiltered = 0;
   changeErrors = 0;
+  claimsReplaced = 0;
   sqlMessages = 0;
   sqlMessagesRefused = 0;
   readonly published = { websocket: 0, http: 0 };
   readonly refusals = new Map<string, number>();
+  readonly destroyedSockets = new Map<string, number>();
   #observeFanOut: ((seconds: number) => void) | undefined;
 
   /** Counts an error sent to a client. */
   refused(code: string): void {
     this.refusals.set(code, (this.refusals.get(code) ?? 0) + 1);
+  }
+
+  /** Counts a socket that the server destroyed, by reason. */
+  destroyed(reason: string): void {
+    this.destroyedSockets.set(reason, (this.destroyedSockets.get(reason) ?? 0) + 1);
   }
 
   fanOutMs(ms: number): void {

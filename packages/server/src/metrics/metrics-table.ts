@@ -60,6 +60,11 @@ export const METRICS = {
     help: 'HTTP requests answered, by method, route and status.',
     labels: ['method', 'route', 'status'],
   },
+  realtime_sockets_destroyed_total: {
+    kind: 'counter',
+    help: 'Sockets that the server destroyed, by reason: too many of their address (address) or in all (server), over 16 pipelined requests (pipelined), answers that were not read for ten seconds (unread), or a handshake sent together with other requests or bytes (upgrade).',
+    labels: ['reason'],
+  },
   realtime_changes_read_total: {
     kind: 'counter',
     help: 'Row changes read from PostgreSQL, including those of tables without subscriptions.',
@@ -85,13 +90,17 @@ export const METRICS = {
     kind: 'counter',
     help: 'Policies and conditions that raised an error or took too long, and failed attempts to route row changes.',
   },
+  realtime_claims_replaced_total: {
+    kind: 'counter',
+    help: 'Claims with a text that the database cannot store, which policies see as null; counted once per token and claim.',
+  },
   realtime_sql_messages_total: {
     kind: 'counter',
     help: 'Messages sent by SQL (realtime.send), counted each time they are read from PostgreSQL.',
   },
   realtime_sql_messages_refused_total: {
     kind: 'counter',
-    help: 'SQL messages rejected because they were forged, invalid or too large, or because broadcast is off.',
+    help: 'SQL messages dropped because they were forged, invalid, nested too deeply or too large, or because broadcast is off.',
   },
   realtime_change_stream_up: {
     kind: 'gauge',

@@ -73,6 +73,7 @@ export class Metrics {
     this.#counter('realtime_changes_delivered_total', () => counters.changesDelivered);
     this.#counter('realtime_changes_filtered_total', () => counters.changesFiltered);
     this.#counter('realtime_change_errors_total', () => counters.changeErrors);
+    this.#counter('realtime_claims_replaced_total', () => counters.claimsReplaced);
     this.#counter('realtime_sql_messages_total', () => counters.sqlMessages);
     this.#counter('realtime_sql_messages_refused_total', () => counters.sqlMessagesRefused);
     this.#counter('realtime_messages_received_total', () => counters.messagesReceived);
@@ -83,6 +84,7 @@ export class Metrics {
     this.#counter('realtime_slow_consumers_total', () => counters.slowConsumers);
     this.#labelled('realtime_messages_published_total', 'source', () => Object.entries(counters.published));
     this.#labelled('realtime_errors_total', 'code', () => counters.refusals);
+    this.#labelled('realtime_sockets_destroyed_total', 'reason', () => counters.destroyedSockets);
     const fanOut = new Histogram({
       ...this.#row('realtime_fan_out_duration_seconds'),
       buckets: FAN_OUT_BUCKETS,

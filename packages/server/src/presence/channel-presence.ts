@@ -1,10 +1,13 @@
 import type { PresenceMap, PresenceState } from '@goforward/realtime-protocol';
 
-/** A user's own presence keys, without the `last_seen` of the server. */
+/**
+ * A user's own presence keys, without the `last_seen` of the server. A value that a client has sent is a JsonText.
+ */
 export type PresenceFields = Readonly<Record<string, unknown>>;
 
 interface Listed {
   readonly fields: PresenceFields;
+  /** In ms since 1970. */
   lastSeen: number;
 }
 

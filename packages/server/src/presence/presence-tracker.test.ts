@@ -16,6 +16,9 @@ const rethrow = (error: unknown) => {
 
 const LEASE_MS = 60_000;
 const START = Date.parse('2025-01-15T10:30:00Z');
+/** How far the wall clock was set forward or back. */
+let wallJump: number;
+const wallClock = { epochMs: () => START + now + wallJump };
 const joinMessage = Compile(SERVER_MESSAGES['presence/join']);
 
 let now: number;
@@ -25,7 +28,8 @@ let channel: Channel;
 let tracker: PresenceTracker;
 
 beforeEach(() => {
-  now = START;
+  now = 0;
+  wallJump = 0;
   tick = new Tick((error) => {
     throw error;
   });
@@ -36,9 +40,16 @@ beforeEach(() => {
 });
 
 function presenceTracker(enabled = true): PresenceTracker {
-  const clock = () => now;
-  const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), clock);
-  return new PresenceTracker({ enabled, leaseMs: LEASE_MS, encoder, tick, wheel, clock });
+  const encoder = new MessageEncoder((json) => Buffer.from(`${json}\n`), wallClock);
+  return new PresenceTracker({
+    enabled,
+    leaseMs: LEASE_MS,
+    encoder,
+    tick,
+    wheel,
+    clock: () => now,
+    wallClock,
+  });
 }
 
 /** Adds a member; `events` returns the messages since its last call, as `event user status`. */
@@ -166,20 +177,35 @@ describe('a user without a connection', () => {
   it('is listed for the lease time, renewed by each update', () => {
     const bob = member('bob');
     tracker.update(channel, 'ann', { status: 'away' });
-    waitUntil(START + LEASE_MS - 100);
+    waitUntil(LEASE_MS - 100);
     tracker.update(channel, 'ann', { status: 'back' });
-    waitUntil(START + 2 * LEASE_MS - 200);
+    waitUntil(2 * LEASE_MS - 200);
     expect(bob.events()).toEqual(['join ann back']);
-    waitUntil(START + 2 * LEASE_MS);
+    waitUntil(2 * LEASE_MS);
     expect(bob.events()).toEqual(['leave ann offline']);
     expect(tracker.count(channel)).toBe(0);
   });
+
+  it.each([3_600_000, -3_600_000])(
+    'is listed for the lease time after the wall clock was set by %d ms; last_seen follows it',
+    (jump) => {
+      tracker.update(channel, 'ann', {});
+      wallJump = jump;
+      waitUntil(LEASE_MS - 100);
+      expect(tracker.count(channel)).toBe(1);
+      tracker.seen(channel, 'ann');
+      const lastSeen = new Date(START + LEASE_MS - 100 + jump).toISOString();
+      expect(tracker.snapshot(channel)).toMatchObject({ ann: { last_seen: lastSeen } });
+      waitUntil(LEASE_MS);
+      expect(tracker.count(channel)).toBe(0);
+    },
+  );
 
   it('who then connects is listed until the connection closes', () => {
     tracker.update(channel, 'ann', { status: 'away' });
     const ann = member('ann');
     tracker.join(channel, 'ann');
-    waitUntil(START + 3 * LEASE_MS);
+    waitUntil(3 * LEASE_MS);
     expect(tracker.snapshot(channel)).toMatchObject({ ann: { status: 'away' } });
     ann.leave();
     expect(tracker.count(channel)).toBe(0);
@@ -189,7 +215,7 @@ describe('a user without a connection', () => {
     tracker.update(channel, 'ann', { status: 'away' });
     const ann = member('ann', 'none');
     tracker.update(channel, 'ann', { status: 'here' });
-    waitUntil(START + 3 * LEASE_MS);
+    waitUntil(3 * LEASE_MS);
     expect(tracker.snapshot(channel)).toMatchObject({ ann: { status: 'here' } });
     ann.leave();
     expect(tracker.count(channel)).toBe(0);
@@ -201,7 +227,7 @@ describe('a user without a connection', () => {
     expect(watcher.events()).toEqual(['join ann busy']);
     const ann = member('ann', 'none');
     tracker.connected(channel, 'ann');
-    waitUntil(START + 2 * LEASE_MS);
+    waitUntil(2 * LEASE_MS);
     expect(tracker.snapshot(channel)).toHaveProperty('ann');
     ann.leave();
     expect(tracker.snapshot(channel)).toEqual({});
@@ -210,12 +236,12 @@ describe('a user without a connection', () => {
 
   it('who leaves and is listed again is not removed by the old lease', () => {
     tracker.update(channel, 'ann', {});
-    waitUntil(START + 30_000);
+    waitUntil(30_000);
     tracker.leave(channel, 'ann');
     tracker.update(channel, 'ann', {});
-    waitUntil(START + LEASE_MS + 10_000);
+    waitUntil(LEASE_MS + 10_000);
     expect(tracker.count(channel)).toBe(1);
-    waitUntil(START + LEASE_MS + 30_000);
+    waitUntil(LEASE_MS + 30_000);
     expect(tracker.count(channel)).toBe(0);
   });
 });

@@ -2,7 +2,8 @@ import { LIMITS, type PresenceMap, type PresenceState, ProtocolError } from '@go
 import { SYSTEM_USER } from '../auth/identity.js';
 import type { Channel } from '../channels/channel.js';
 import type { MessageEncoder } from '../channels/message-encoder.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock, WallClock } from '../lib/clock.js';
+import { stringify } from '../lib/json-text.js';
 import type { Flushable, Tick } from '../lib/tick.js';
 import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
 import { ChannelPresence, type PresenceFields } from './channel-presence.js';
@@ -14,7 +15,10 @@ export interface PresenceParts {
   readonly encoder: MessageEncoder;
   readonly tick: Tick;
   readonly wheel: TimerWheel;
+  /** Of leases. */
   readonly clock: Clock;
+  /** Of `last_seen`. */
+  readonly wallClock: WallClock;
 }
 
 /** Tracks presence and sends presence messages: one merged delta per channel and event loop tick. */
@@ -43,7 +47,7 @@ export class PresenceTracker {
     if (!this.#parts.enabled) return;
     const tracked = this.#track(channel);
     tracked.endLease(userId);
-    tracked.presence.join(userId, this.#parts.clock());
+    tracked.presence.join(userId, this.#parts.wallClock.epochMs());
     tracked.changed(userId);
   }
 
@@ -57,13 +61,13 @@ export class PresenceTracker {
     this.#requireEnabled();
     const tracked = this.#track(channel);
     const fields = tracked.presence.merged(userId, patch);
-    if (Buffer.byteLength(JSON.stringify(fields)) > LIMITS.presenceStateBytes) {
+    if (Buffer.byteLength(stringify(fields)) > LIMITS.presenceStateBytes) {
       throw new ProtocolError('MESSAGE_TOO_LARGE', {
         details: 'The presence state is too large',
         fields: { max_bytes: LIMITS.presenceStateBytes },
       });
     }
-    tracked.presence.set(userId, fields, this.#parts.clock());
+    tracked.presence.set(userId, fields, this.#parts.wallClock.epochMs());
     if (channel.audience.connectionsOf(userId) === 0) tracked.lease(userId);
     else tracked.endLease(userId);
     tracked.changed(userId);
@@ -141,7 +145,7 @@ class TrackedChannel implements Flushable {
   }
 
   seen(userId: string): void {
-    this.presence.seen(userId, this.#parts.clock());
+    this.presence.seen(userId, this.#parts.wallClock.epochMs());
     this.#joins.delete(userId);
   }
 

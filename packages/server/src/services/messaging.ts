@@ -5,7 +5,7 @@ import { Permissions } from '../channels/permissions.js';
 import { PostgresChannelStore } from '../channels/postgres-channel-store.js';
 import type { Settings } from '../config/settings-table.js';
 import { textFrame } from '../connections/frame.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock, WallClock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import { Tick } from '../lib/tick.js';
 import { TimerWheel } from '../lib/timer-wheel.js';
@@ -18,16 +18,17 @@ export interface MessagingOptions {
   readonly database: Database;
   readonly counters: Counters;
   readonly clock: Clock;
+  readonly wallClock: WallClock;
   readonly log: Log;
 }
 
 /** Channels and their permissions, broadcast and presence. */
 export type Messaging = ReturnType<typeof createMessaging>;
 
-export function createMessaging({ settings, database, counters, clock, log }: MessagingOptions) {
+export function createMessaging({ settings, database, counters, clock, wallClock, log }: MessagingOptions) {
   const tick = new Tick((error) => log.error({ err: error }, 'Sending the messages of a tick failed'));
   const wheel = new TimerWheel((error) => log.error({ err: error }, 'Timer callback failed'), clock);
-  const encoder = new MessageEncoder(textFrame, clock);
+  const encoder = new MessageEncoder(textFrame, wallClock);
   const permissions = new Permissions(settings.adminRoles);
   const store = new PostgresChannelStore(database);
   return {
@@ -50,6 +51,7 @@ export function createMessaging({ settings, database, counters, clock, log }: Me
       tick,
       wheel,
       clock,
+      wallClock,
     }),
   };
 }

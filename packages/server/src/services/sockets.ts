@@ -2,10 +2,11 @@ import type { RefusalLog } from '../auth/refusal-log.js';
 import type { TokenVerifier } from '../auth/token-verifier.js';
 import type { Settings } from '../config/settings-table.js';
 import { ConnectionRegistry } from '../connections/connection-registry.js';
+import { PendingWork } from '../connections/pending-work.js';
 import { WebSocketEndpoint } from '../connections/websocket-endpoint.js';
 import { Join } from '../handlers/join.js';
 import { MessageDispatch } from '../handlers/message-dispatch.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock, WallClock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import { KeyedRateLimiter } from '../lib/token-bucket.js';
 import type { Counters } from '../metrics/counters.js';
@@ -21,6 +22,7 @@ export interface SocketOptions {
   readonly refusalLog: RefusalLog;
   readonly counters: Counters;
   readonly clock: Clock;
+  readonly wallClock: WallClock;
   readonly log: Log;
 }
 
@@ -28,10 +30,11 @@ export interface SocketOptions {
 export type Sockets = ReturnType<typeof createSockets>;
 
 export function createSockets(options: SocketOptions) {
-  const { settings, messaging, rowChanges, counters, clock, log } = options;
+  const { settings, messaging, rowChanges, counters, clock, wallClock, log } = options;
   const { channels, permissions, presence, broadcaster, encoder, tick, wheel } = messaging;
   const messageRate = new KeyedRateLimiter(settings.messageRate);
   const connections = new ConnectionRegistry(settings);
+  const pending = new PendingWork();
   const facts = {
     pingIntervalMs: settings.pingInterval,
     maxMessageBytes: settings.maxMessageSize,
@@ -40,10 +43,11 @@ export function createSockets(options: SocketOptions) {
   const join = new Join({ channels, permissions, presence, rowChanges: rowChanges?.stream, facts });
   const environment = {
     clock,
+    wallClock,
     tick,
     wheel,
     encoder,
-    dispatch: new MessageDispatch({ ...options, join, broadcaster, permissions, presence }),
+    dispatch: new MessageDispatch({ ...options, join, pending, broadcaster, permissions, presence }),
     messageRate,
     counters,
     log,
@@ -53,5 +57,5 @@ export function createSockets(options: SocketOptions) {
     tokenToleranceMs: settings.jwtClockTolerance,
   };
   const endpoint = new WebSocketEndpoint(settings.maxMessageSize, environment, connections);
-  return { join, connections, endpoint, messageRate };
+  return { join, connections, pending, endpoint, messageRate };
 }

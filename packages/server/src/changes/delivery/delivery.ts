@@ -3,6 +3,7 @@ import { SYSTEM_USER } from '../../auth/identity.js';
 import type { MessageEncoder } from '../../channels/message-encoder.js';
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Clock } from '../../lib/clock.js';
+import { JsonText } from '../../lib/json-text.js';
 import type { StreamedChange } from '../log/packed-changes.js';
 import { comparePositions, type Position } from '../model/position.js';
 import type { TableFacts } from '../model/table-facts.js';
@@ -91,11 +92,9 @@ export class Delivery {
     rows: readonly string[],
     batch: RetainedBatch,
   ): void {
-    const { encoder, feeds } = this.#parts;
-    const payload = { subscription_id, rows: [], more };
-    const envelope = JSON.stringify(encoder.message('system', 'snapshot', payload, SYSTEM_USER));
-    const text = envelope.replace('"rows":[]', () => `"rows":[${rows.join()}]`);
-    feeds.deliver(member, [encoder.encodeText(text)], batch);
+    const { feeds } = this.#parts;
+    const payload = { subscription_id, rows: new JsonText(`[${rows.join()}]`), more };
+    feeds.deliver(member, [this.systemMessage('snapshot', payload)], batch);
   }
 
   /** Encodes a message of the server. */

@@ -1,4 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
+import { memberTexts } from '../../lib/json-members.js';
+import type { JsonText } from '../../lib/json-text.js';
 import { qualified, quoted } from '../../postgres/sql/identifier.js';
 import { recordFields } from '../../postgres/sql/record-text.js';
 import type { Sql } from '../../postgres/sql/sql.js';
@@ -9,9 +11,6 @@ import type { Policy } from '../visibility/role-privileges.js';
 import { evaluateEach, type PolicyResult } from './policy-evaluation.js';
 
 type Database = Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
-
-/** Values by column. */
-type Values = Readonly<Record<string, unknown>>;
 
 /** Reads the rows that an explanation is about, and evaluates policies on them one by one. */
 export class ExplainedRows {
@@ -25,14 +24,17 @@ export class ExplainedRows {
    * Reads the row with this key, or makes one of these values; undefined if no row has the key. Throws
    * DB_SUBSCRIPTION_FAILED.
    */
-  async find(facts: TableFacts, { key, row }: { key?: Values; row?: Values }): Promise<RowImage | undefined> {
+  async find(
+    facts: TableFacts,
+    { key, row }: { key?: JsonText; row?: JsonText },
+  ): Promise<RowImage | undefined> {
     const [found] =
       row === undefined
-        ? await this.#withKey(facts, Object.entries(key ?? {}))
+        ? await this.#withKey(facts, [...memberTexts(key?.text ?? '{}')])
         : await this.#record(
             facts,
             `SELECT r::text AS record FROM pg_catalog.jsonb_populate_record(NULL::${qualified(facts)}, $1::jsonb) AS r`,
-            [JSON.stringify(row)],
+            [row.text],
           );
     return found === undefined ? undefined : recordFields(found.record);
   }
@@ -50,7 +52,7 @@ export class ExplainedRows {
 
   async #withKey(
     facts: TableFacts,
-    given: readonly (readonly [name: string, value: unknown])[],
+    given: readonly (readonly [name: string, value: JsonText])[],
   ): Promise<{ record: string }[]> {
     if (given.length === 0) throw failed('A key, a row or a cursor is needed');
     const where = given.map(([name], n) => {
@@ -61,7 +63,7 @@ export class ExplainedRows {
     return this.#record(
       facts,
       `SELECT t::text AS record FROM ${qualified(facts)} AS t WHERE ${where.join(' AND ')} LIMIT 1`,
-      given.map(([, value]) => String(value)),
+      given.map(([, { text }]) => (text.startsWith('"') ? String(JSON.parse(text)) : text)),
     );
   }
 

@@ -1,5 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { type Identity, identityOf } from '../../auth/identity.js';
+import type { JsonText } from '../../lib/json-text.js';
 import { roleObstacles } from '../../postgres/preflight/reachability-advice.js';
 import type { TableReachability } from '../../postgres/preflight/table-reachability.js';
 import type { Sql } from '../../postgres/sql/sql.js';
@@ -40,8 +41,8 @@ export interface ExplainRequest {
   /** The claims of the user's token. */
   readonly user: Readonly<Record<string, unknown>>;
   /** Values by column: the key of a row in the table, or a whole row. */
-  readonly key?: Readonly<Record<string, unknown>>;
-  readonly row?: Readonly<Record<string, unknown>>;
+  readonly key?: JsonText;
+  readonly row?: JsonText;
   /** The cursor of a change, to explain its row versions. */
   readonly at?: string;
 }
@@ -136,7 +137,7 @@ export class Explainer {
       columns_left_out: facts.columns.flatMap(({ name }) => (privileges.columns.has(name) ? [] : [name])),
     };
     const condition = text === undefined ? undefined : await checkCondition(facts, viewer.role, text);
-    const obstacles = await this.#obstacles(facts, privileges, viewer.role, reason);
+    const obstacles = await this.#obstacles(facts, privileges, viewer, reason);
     const own = { facts, privileges, viewer, obstacles, tierReason: reason, condition, text };
     if (change !== undefined) return { ...(await this.#change(own, change, request.events)), ...about };
     const image = await this.#rows.find(facts, request);
@@ -148,9 +149,11 @@ export class Explainer {
   async #obstacles(
     { oid }: TableFacts,
     { canSelect, rows }: RolePrivileges,
-    role: string,
+    { role, isUnstorable }: Viewer,
     tierReason: string,
   ): Promise<readonly string[]> {
+    if (isUnstorable === true && rows === 'filtered')
+      return ['The user id has a character that the encoding of the database does not have.'];
     const reachability = await this.#parts.reachability(oid);
     const found = reachability === undefined ? [] : roleObstacles(reachability, role);
     const isClosed = !canSelect || rows === 'none';

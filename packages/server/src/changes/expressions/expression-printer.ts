@@ -30,12 +30,15 @@ const REFUSED: Readonly<Record<string, string>> = {
   GroupingFunc: 'aggregates',
   SetToDefault: 'DEFAULT',
 };
+const LIKE_OPERATORS: ReadonlySet<string> = new Set(['~~', '!~~', '~~*', '!~~*']);
 const PRESENT = /^\s*(now|today|tomorrow|yesterday)\b/i;
 
 /** Prints an expression if all its parts are allowed. Refuses any other, naming the part. */
 export class ExpressionPrinter {
   readonly #columns: ReadonlyMap<string, { readonly isGenerated: boolean }>;
   readonly #read = new Set<string>();
+  readonly #patterns: string[] = [];
+  #columnCount = 0;
   #nodes = 0;
   #depth = 0;
 
@@ -48,6 +51,11 @@ export class ExpressionPrinter {
   /** The names of the columns that the printed expression reads. */
   get columnsRead(): readonly string[] {
     return [...this.#read];
+  }
+
+  /** SQL for arrays of texts: the LIKE patterns of the printed expression, but for those that a row decides. */
+  get patterns(): readonly string[] {
+    return this.#patterns;
   }
 
   /** Prints a node as SQL: parentheses wherever precedence could matter, every name and literal quoted. */
@@ -128,7 +136,8 @@ export class ExpressionPrinter {
     const { kind, lexpr, rexpr } = node;
     const operator = operatorOf(node);
     const left = () => this.print(lexpr);
-    const right = () => this.print(rexpr);
+    const isList = kind === 'AEXPR_OP_ANY' || kind === 'AEXPR_OP_ALL';
+    const right = () => (LIKE_OPERATORS.has(operator) ? this.#pattern(rexpr, isList) : this.print(rexpr));
     switch (kind) {
       case 'AEXPR_OP':
         return lexpr === undefined ? `(${operator} ${right()})` : `(${left()} ${operator} ${right()})`;
@@ -158,6 +167,14 @@ export class ExpressionPrinter {
     }
   }
 
+  #pattern(node: unknown, isList: boolean): string {
+    const before = this.#columnCount;
+    const text = this.print(node);
+    const sql = `CAST(${text} AS pg_catalog.text${isList ? '[]' : ''})`;
+    if (this.#columnCount === before) this.#patterns.push(isList ? sql : `ARRAY[${sql}]`);
+    return text;
+  }
+
   protected printColumn({ fields }: Node): string {
     const names = asList(fields).map((field) => asNode(asNode(field).String).sval);
     const [name] = names;
@@ -170,6 +187,7 @@ export class ExpressionPrinter {
         `Column '${name}' is generated: row changes do not carry it, so a condition cannot read it`,
       );
     this.#read.add(name);
+    this.#columnCount += 1;
     return quotedName(name);
   }
 

@@ -1,6 +1,7 @@
 import { closeSync, mkdirSync, openSync, read, readdirSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { wallClock } from '../../lib/clock.js';
 
 /** The size at which the next file is started. Disk space is freed one whole file at a time. */
 const FILE_BYTES = 32 * 1024 * 1024;
@@ -110,6 +111,6 @@ function removeOrphans(folder: string): void {
   for (const name of readdirSync(folder)) {
     const path = join(folder, name);
     const { mtimeMs } = statSync(path, { throwIfNoEntry: false }) ?? {};
-    if (mtimeMs !== undefined && Date.now() - mtimeMs > ORPHAN_AGE_MS) rmSync(path, { force: true });
+    if (mtimeMs !== undefined && wallClock.epochMs() - mtimeMs > ORPHAN_AGE_MS) rmSync(path, { force: true });
   }
 }

@@ -1,17 +1,15 @@
-/** PostgreSQL's text has neither NUL nor half a surrogate pair. */
-const LONE_SURROGATE = /\p{Cs}/u;
-
-type Claims = Readonly<Record<string, unknown>>;
+import type { DatabaseText } from '../../postgres/sql/database-text.js';
+import { type Claims, storableJson } from './evaluation-claims.js';
 
 /**
  * The text of a claim for a setting of PostgreSQL. `claim` is the name of one, or names with dots between that lead into
- * objects. Numbers and booleans are text, objects and arrays JSON; what is missing, null or no text for PostgreSQL is ''.
+ * objects. Numbers and booleans are text, objects and arrays JSON; what is missing, null or no text for the database is ''.
  */
-export function claimText(claims: Claims, claim: string): string {
+export function claimText(claims: Claims, claim: string, text: DatabaseText): string {
   const value = Object.hasOwn(claims, claim) ? claims[claim] : nested(claims, claim.split('.'));
   if (value === undefined || value === null) return '';
-  if (typeof value !== 'string') return JSON.stringify(value);
-  return value.includes('\0') || LONE_SURROGATE.test(value) ? '' : value;
+  if (typeof value !== 'string') return storableJson(value, text, () => undefined);
+  return text.canStore(value) ? value : '';
 }
 
 function nested(claims: Claims, path: readonly string[]): unknown {

@@ -31,6 +31,39 @@ test('contexts of other settings have other keys, and of equal ones equal keys',
   const keyOf = (claims: Record<string, unknown>) => contexts.of(identity(claims)).key;
   expect(keyOf({ tenant_id: 'red' })).toBe(keyOf({ tenant_id: 'red' }));
   expect(keyOf({ tenant_id: 'red' })).not.toBe(keyOf({ tenant_id: 'blue' }));
+  expect(keyOf({ tenant_id: 'red', team: 'a' })).toBe(keyOf({ team: 'a', tenant_id: 'red' }));
+});
+
+test('the tokens of a user differ in times and ids, and have one context', () => {
+  const tokens = [1, 2].map((n) => ({ sub: 'ada', iat: n, nbf: n, exp: n + 60, jti: `token ${n}` }));
+  const [first, second] = tokens.map((claims) => contexts.of(identity(claims)));
+  expect(second).toEqual(first);
+  expect(first?.claims).toBe('{"sub":"ada"}');
+});
+
+test('the names of claims that the database cannot hold are reported once for each token', () => {
+  const reported: (readonly string[])[] = [];
+  const viewers = new Viewers([], [], (claims) => reported.push(claims));
+  const token = identity({ sub: 'ada', note: 'a\0b', team: 'red' });
+  expect(viewers.of(token).claims).toBe('{"note":null,"sub":"ada","team":"red"}');
+  viewers.of(token);
+  viewers.of(identity({ team: 'red' }));
+  expect(reported).toEqual([['note']]);
+});
+
+test('a context is made again for a database of another encoding, and says if it cannot hold the user id', () => {
+  const viewers = new Viewers([], [{ name: 'app.city', claim: 'city' }]);
+  const token = { ...identity({ city: 'Łódź', name: 'José' }), userId: 'Łukasz' };
+  expect(viewers.of(token)).toMatchObject({ settings: [{ value: 'Łódź' }] });
+  expect(viewers.of(token).isUnstorable).toBeUndefined();
+  const latin1 = { canStore: (text: string) => !/[^\0-\xff]/.test(text), takesEscapes: true };
+  expect(viewers.use(latin1)).toBe(true);
+  expect(viewers.use(latin1)).toBe(false);
+  expect(viewers.of(token)).toMatchObject({
+    claims: '{"city":null,"name":"Jos\\u00e9"}',
+    settings: [{ name: 'app.city', value: '' }],
+    isUnstorable: true,
+  });
 });
 
 test('one statement sets all of them, and no value is in its text', () => {

@@ -1,7 +1,10 @@
+import { createHash } from 'node:crypto';
 import type { Identity } from '../../auth/identity.js';
 import type { ClaimSetting } from '../../config/claim-setting-type.js';
 import { SUBSCRIBER_ROLE } from '../../postgres/migrations/subscriber-role.js';
+import { type DatabaseText, UTF8_TEXT } from '../../postgres/sql/database-text.js';
 import { claimText } from './claim-text.js';
+import { evaluationClaims } from './evaluation-claims.js';
 
 /** The database role of a viewer whose token selects no other. */
 export const DEFAULT_DB_ROLE = SUBSCRIBER_ROLE;
@@ -16,10 +19,15 @@ export interface Viewer {
   readonly role: string;
   /** `app.current_user_id` */
   readonly userId: string;
-  /** `request.jwt.claims`, as JSON. */
+  /** `request.jwt.claims`, as JSON, without the claims of a single token. */
   readonly claims: string;
   /** Settings from claims: the same names in the same order in every context. */
   readonly settings: readonly RowSetting[];
+  /**
+   * Set if the database cannot hold the user id. Its rows belong to nobody by this name, and under another name,
+   * even an empty one, a policy could be true of them: the viewer's policies are not evaluated.
+   */
+  readonly isUnstorable?: true;
 }
 
 /** A setting that policies read. */
@@ -48,12 +56,22 @@ export function settingsStatement(viewer: Viewer): readonly [sql: string, values
 export class Viewers {
   readonly #dbRoles: ReadonlySet<string>;
   readonly #claimSettings: readonly ClaimSetting[];
-  readonly #known = new WeakMap<Identity, Viewer>();
+  readonly #onReplaced: (claims: readonly string[]) => void;
+  #known = new WeakMap<Identity, Viewer>();
+  #text: DatabaseText = UTF8_TEXT;
 
-  /** `dbRoles`: the database roles that a role of a token may select. `claimSettings`: the settings made from claims. */
-  constructor(dbRoles: readonly string[], claimSettings: readonly ClaimSetting[]) {
+  /**
+   * `dbRoles`: the database roles that a role of a token may select. `claimSettings`: the settings made from claims.
+   * `onReplaced`: called with the names of claims that the database cannot hold.
+   */
+  constructor(
+    dbRoles: readonly string[],
+    claimSettings: readonly ClaimSetting[],
+    onReplaced: (claims: readonly string[]) => void = () => undefined,
+  ) {
     this.#dbRoles = new Set(dbRoles);
     this.#claimSettings = claimSettings;
+    this.#onReplaced = onReplaced;
   }
 
   of(identity: Identity): Viewer {
@@ -65,14 +83,29 @@ export class Viewers {
     return viewer;
   }
 
+  /** Makes viewers for a database that holds these texts, from now on. Returns whether earlier ones may differ. */
+  use(text: DatabaseText): boolean {
+    if (text === this.#text) return false;
+    this.#text = text;
+    this.#known = new WeakMap();
+    return true;
+  }
+
   #make({ userId, roles, claims }: Identity): Viewer {
     const role = roles.find((name) => this.#dbRoles.has(name)) ?? DEFAULT_DB_ROLE;
-    const json = JSON.stringify(claims);
+    const { json, replaced } = evaluationClaims(claims, this.#text);
+    if (replaced.length > 0) this.#onReplaced(replaced);
     const settings = this.#claimSettings.map(({ name, claim }) => ({
       name,
-      value: claimText(claims, claim),
+      value: claimText(claims, claim, this.#text),
     }));
-    const key = JSON.stringify([role, userId, json, settings.map(({ value }) => value)]);
-    return { key, role, userId, claims: json, settings };
+    const key = digest(JSON.stringify([role, userId, json, settings.map(({ value }) => value)]));
+    const viewer = { key, role, userId, claims: json, settings };
+    return this.#text.canStore(userId) ? viewer : { ...viewer, isUnstorable: true };
   }
+}
+
+/** A key of constant length: claims can be long. */
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('base64url');
 }

@@ -7,12 +7,13 @@ import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { ValueFormats } from '../values/value-formats.js';
-import type { Authorizer, EvaluationResult } from '../visibility/authorizer.js';
+import type { Authorizer } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import { BatchOutcomes, type UndeliveredReason } from './batch-outcomes.js';
 import { segmentsOf } from './batch-segments.js';
 import type { ChangeEncoder } from './change-encoder.js';
 import { ChangeFrames } from './change-frames.js';
+import { ConditionMatches } from './condition-matches.js';
 import { FilterMatches, isSubscribedTo } from './filter-matches.js';
 import { GroupDeliveries, type GroupDelivery } from './group-deliveries.js';
 import { type DeliveredChanges, MessageListBuilder } from './message-list-builder.js';
@@ -163,14 +164,10 @@ export class BatchRouter {
     const { facts } = tableBatch.layout;
     const subscriptions = await this.#subscriptions.of(facts);
     if (subscriptions.isEmpty) return;
-    const conditionResults = await this.#evaluateConditions(
-      tableBatch,
-      subscriptions,
-      tableRecipients,
-      result,
-    );
+    const conditions = await ConditionMatches.of(authorizer, tableBatch, subscriptions);
+    this.#recordConditionFailures(tableBatch, conditions, tableRecipients, result);
     const matchesFor = (columns: ReadonlySet<string>) =>
-      new FilterMatches(tableBatch, subscriptions, conditionResults, columns);
+      new FilterMatches(subscriptions, conditions, columns);
     const all = matchesFor(new Set(facts.columns.map(({ name }) => name)));
     const roles: RoleAccess[] = [];
     for (const [role, recipients] of tableRecipients.byRole) {
@@ -198,46 +195,24 @@ export class BatchRouter {
     result.outcomes.add(tableBatch, subscriptions, all, (entry) => undeliveredReasonOf(entry, roles));
   }
 
-  /**
-   * Evaluates the conditions that need PostgreSQL, and records which subscriptions failed. Returns the
-   * results by SQL.
-   */
-  async #evaluateConditions(
+  /** Records which subscriptions have a condition that failed. */
+  #recordConditionFailures(
     tableBatch: TableBatch,
-    subscriptions: SubscriptionIndex,
+    { failed }: ConditionMatches,
     tableRecipients: TableRecipients,
     { deliveries, outcomes }: BatchResult,
-  ): Promise<ReadonlyMap<string, EvaluationResult>> {
-    const { authorizer, counters } = this.#parts;
-    const { conditionsInPostgres } = subscriptions;
-    const conditionResults = new Map<string, EvaluationResult>();
-    if (conditionsInPostgres.length === 0 || tableBatch.rows.length === 0) return conditionResults;
-    const results = await authorizer.evaluateConditions(
-      tableBatch.layout.facts,
-      tableBatch.rows,
-      conditionsInPostgres,
-    );
-    for (const [n, { sql, columns }] of conditionsInPostgres.entries()) {
-      const result = results[n];
-      if (result === undefined) throw new Error('The authorizer returned no result for a condition');
-      conditionResults.set(sql, result);
-      const required = tableBatch.layout.requiredIndexes(columns);
-      const hasFailed = (row: number) =>
-        result.failed.has(row) && required !== null && tableBatch.hasColumns(row, required);
-      const failed = tableBatch.changes.filter(
-        ({ oldRow, newRow }) => hasFailed(oldRow) || hasFailed(newRow),
-      );
-      if (failed.length === 0) continue;
-      counters.changeErrors += 1;
-      for (const { target, subscription } of subscriptions.withCondition(sql)) {
-        for (const change of failed)
+  ): void {
+    for (const { group, rows } of failed) {
+      this.#parts.counters.changeErrors += 1;
+      const changes = tableBatch.changes.filter(({ oldRow, newRow }) => rows.has(oldRow) || rows.has(newRow));
+      for (const { target, subscription } of group.entries) {
+        for (const change of changes)
           if (isSubscribedTo(subscription, change)) outcomes.conditionFailed(subscription, change);
         for (const recipients of tableRecipients.byRole.values())
-          for (const group of recipients.groupsOf(target))
-            deliveries.of(group).failed.set(subscription, tableBatch.layout.facts);
+          for (const recipientGroup of recipients.groupsOf(target))
+            deliveries.of(recipientGroup).failed.set(subscription, tableBatch.layout.facts);
       }
     }
-    return conditionResults;
   }
 
   /** Routes matching changes to the viewers of one role that the policies show the rows to. */

@@ -1,8 +1,8 @@
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
 import type { Subscription } from '../subscriptions/subscription.js';
-import type { EvaluationResult } from '../visibility/authorizer.js';
+import type { ConditionMatches } from './condition-matches.js';
 import type { SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
-import { type DecodedChange, eventOf, NO_ROW, type TableBatch } from './table-batch.js';
+import { type DecodedChange, eventOf, NO_ROW } from './table-batch.js';
 
 /** A change that some subscription of a recipient group matches. Row visibility is not considered yet. */
 export interface ChangeMatch {
@@ -35,30 +35,20 @@ export function isSubscribedTo({ filter, snapshot }: Subscription, change: Decod
  * oracle.
  */
 export class FilterMatches {
-  readonly #tableBatch: TableBatch;
   readonly #subscriptions: SubscriptionIndex;
-  /** The results of the conditions that PostgreSQL evaluated, by their SQL. */
-  readonly #conditionResults: ReadonlyMap<string, EvaluationResult>;
+  readonly #conditions: ConditionMatches;
   /** The names of the columns that the role is allowed to read. */
   readonly #readableColumns: ReadonlySet<string>;
   readonly #sets = new SubscriptionSets();
-  /** The indexes, in catalog order, of the columns that conditions read. */
-  readonly #requiredIndexes = new Map<readonly string[], readonly number[] | null>();
   readonly #matching = new Map<
     DecodedChange,
     ReadonlyMap<SubscriptionTarget, readonly SubscriptionEntry[]>
   >();
   readonly #matchByChannel = new Map<DecodedChange, Map<string, ChangeMatch | undefined>>();
 
-  constructor(
-    tableBatch: TableBatch,
-    subscriptions: SubscriptionIndex,
-    conditionResults: ReadonlyMap<string, EvaluationResult>,
-    columns: ReadonlySet<string>,
-  ) {
-    this.#tableBatch = tableBatch;
+  constructor(subscriptions: SubscriptionIndex, conditions: ConditionMatches, columns: ReadonlySet<string>) {
     this.#subscriptions = subscriptions;
-    this.#conditionResults = conditionResults;
+    this.#conditions = conditions;
     this.#readableColumns = columns;
   }
 
@@ -128,17 +118,16 @@ export class FilterMatches {
     return this.#sets.of(entries.filter((entry) => this.#isConditionTrue(entry, row)));
   }
 
-  #isConditionTrue({ subscription: { condition }, test }: SubscriptionEntry, row: number): boolean {
-    if (condition === null) return true;
-    if (!this.#canRead(condition.columns) || !this.#hasColumns(row, condition.columns)) return false;
-    if (test !== undefined) return test(this.#tableBatch.typedRow(row), []) === true;
-    return this.#conditionResults.get(condition.sql)?.visible.has(row) === true;
+  #isConditionTrue(entry: SubscriptionEntry, row: number): boolean {
+    const { condition } = entry.subscription;
+    return condition === null || (this.#canRead(condition.columns) && this.#conditions.of(row).has(entry));
   }
 
   #isVersionUnknown(entries: readonly SubscriptionEntry[], row: number): boolean {
     if (row === NO_ROW) return true;
     return entries.some(
-      ({ subscription: { condition } }) => condition !== null && !this.#hasColumns(row, condition.columns),
+      ({ subscription: { condition } }) =>
+        condition !== null && !this.#conditions.hasColumns(row, condition.columns),
     );
   }
 
@@ -146,26 +135,15 @@ export class FilterMatches {
     return columns.every((name) => this.#readableColumns.has(name));
   }
 
-  #hasColumns(row: number, columns: readonly string[]): boolean {
-    let required = this.#requiredIndexes.get(columns);
-    if (required === undefined) {
-      required = this.#tableBatch.layout.requiredIndexes(columns);
-      this.#requiredIndexes.set(columns, required);
-    }
-    return required !== null && this.#tableBatch.hasColumns(row, required);
-  }
-
   /** Returns by target the entries with a condition that is true of a version of the row. */
   #matchingOf(change: DecodedChange): ReadonlyMap<SubscriptionTarget, readonly SubscriptionEntry[]> {
     let found = this.#matching.get(change);
     if (found !== undefined) return found;
     const entries = new Set<SubscriptionEntry>();
-    for (const row of [change.oldRow, change.newRow]) {
-      if (row === NO_ROW) continue;
-      const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
-      for (const entry of this.#subscriptions.candidates(this.#tableBatch.typedRow(row), isKnown))
-        if (this.#isConditionTrue(entry, row)) entries.add(entry);
-    }
+    for (const row of [change.oldRow, change.newRow])
+      if (row !== NO_ROW)
+        for (const entry of this.#conditions.of(row))
+          if (this.#isConditionTrue(entry, row)) entries.add(entry);
     const byTarget = new Map<SubscriptionTarget, SubscriptionEntry[]>();
     for (const entry of entries) {
       const others = byTarget.get(entry.target);

@@ -44,13 +44,26 @@ export class Recipients {
     this.#whenUnfrozen(() => this.#unassign(member));
   }
 
-  /** Moves a member to the right group after its identity or its personal subscriptions have changed. */
+  /** Moves a member to the right group after its personal subscriptions have changed. */
   update(member: Subscriber): void {
+    this.#whenUnfrozen(() => this.#reassign(member));
+  }
+
+  /**
+   * Moves a member to the right group after its identity has changed. Does nothing if the viewer is the same:
+   * one that moves is evaluated again.
+   */
+  updateViewer(member: Subscriber): void {
     this.#whenUnfrozen(() => {
-      const channel = this.#groupOf.get(member)?.channel;
-      this.#unassign(member);
-      if (channel !== undefined) this.#assign(member, channel);
+      const viewer = this.#groupOf.get(member)?.viewer;
+      if (viewer?.key !== this.#parts.viewers.of(member.identity).key) this.#reassign(member);
     });
+  }
+
+  /** Updates the viewers of all members. */
+  updateViewers(): void {
+    // A member that moves is visited again, at the end, and stays.
+    for (const member of this.#groupOf.keys()) this.updateViewer(member);
   }
 
   /** Defers all joins, leaves and updates until `work` is done. */
@@ -115,6 +128,12 @@ export class Recipients {
   #whenUnfrozen(update: () => void): void {
     if (this.#deferred === undefined) update();
     else this.#deferred.push(update);
+  }
+
+  #reassign(member: Subscriber): void {
+    const channel = this.#groupOf.get(member)?.channel;
+    this.#unassign(member);
+    if (channel !== undefined) this.#assign(member, channel);
   }
 
   #assign(member: Subscriber, channel: Channel): void {

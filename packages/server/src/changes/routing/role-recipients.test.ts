@@ -4,8 +4,9 @@ import type { RecipientGroup } from '../model/recipient-group.js';
 import { RowSnapshot } from '../model/row-snapshot.js';
 import type { ViewerParameters } from '../visibility/authorizer.js';
 import type { Compiled } from '../visibility/compiling/compiled-expression.js';
-import { listOf, TypedRow } from '../visibility/compiling/predicate.js';
 import { familyOf } from '../visibility/compiling/type-families.js';
+import { TypedRow } from '../visibility/compiling/typed-row.js';
+import { listOf } from '../visibility/compiling/value-list.js';
 import { RoleRecipients } from './role-recipients.js';
 import type { TableBatch } from './table-batch.js';
 
@@ -40,6 +41,10 @@ function group(userId: string): RecipientGroup {
   };
 }
 
+const fail = () => {
+  throw new Error('a row was not decided');
+};
+
 describe('viewers that are prepared ahead of a change', () => {
   let recipients: RoleRecipients;
   let ada: RecipientGroup;
@@ -60,7 +65,7 @@ describe('viewers that are prepared ahead of a change', () => {
     const { index } = await recipients.indexViewers(MEMBERS_OF_ROOM, async (viewers) =>
       viewers.map(() => now),
     );
-    return [...index.find(new TypedRow([room]))].map(({ viewer }) => viewer.userId);
+    return [...index.find(new TypedRow([room]), fail)].map(({ viewer }) => viewer.userId);
   }
 
   it('are not evaluated again', async () => {
@@ -93,8 +98,8 @@ describe('viewers that are prepared ahead of a change', () => {
     const { index } = await recipients.indexViewers(others, async () => [rooms('2')]);
     answerRead([rooms('1')]);
     await preparing;
-    expect([...index.find(new TypedRow(['2']))]).toHaveLength(1);
-    expect([...index.find(new TypedRow(['1']))]).toEqual([]);
+    expect([...index.find(new TypedRow(['2']), fail)]).toHaveLength(1);
+    expect([...index.find(new TypedRow(['1']), fail)]).toEqual([]);
   });
 });
 
@@ -155,7 +160,7 @@ describe('a list that is kept up to date by the changes of its table', () => {
         asOf: new RowSnapshot('10:12:10'),
       }));
     });
-    return [...index.find(new TypedRow([room]))].length > 0;
+    return [...index.find(new TypedRow([room]), fail)].length > 0;
   }
 
   it('has added values and no removed ones, and is not read again', async () => {
@@ -203,6 +208,27 @@ describe('a list that is kept up to date by the changes of its table', () => {
     Object.assign(late.changes[0]?.streamed.transaction ?? {}, { commitLsn: 20n });
     recipients.tableChanged(MEMBERS, late);
     expect([await isSeen('2'), readCount]).toEqual([true, 1]);
+  });
+
+  it('is read again after a row that has no steps left to decide whether it is in the list', async () => {
+    const name = 'a'.repeat(100);
+    const isFound = async (room: string) => {
+      const { index } = await recipients.indexViewers(TRACKED_MEMBERS_OF_ROOM, async (viewers) => {
+        readCount += viewers.length;
+        return viewers.map(() => ({
+          parameters: [listOf([family.parse(String(readCount))]), name],
+          asOf: new RowSnapshot('10:10:'),
+        }));
+      });
+      return [...index.find(new TypedRow([room]), fail)].length > 0;
+    };
+    expect([await isFound('1'), await isFound('2')]).toEqual([true, false]);
+    const batch = tableBatch(12, undefined, ['3', name]);
+    recipients.tableChanged(
+      MEMBERS,
+      Object.assign(batch, { typedRow: () => new TypedRow(['3', name], undefined, 0) }),
+    );
+    expect([await isFound('1'), await isFound('2')]).toEqual([false, true]);
   });
 
   it('is read again after memberships were invalidated', async () => {

@@ -4,14 +4,9 @@ import type { RecipientGroup, SubscriptionTarget, TableViewer } from '../model/r
 import type { Viewer } from '../model/viewer.js';
 import type { ViewerParameters } from '../visibility/authorizer.js';
 import type { Compiled, ListEntry } from '../visibility/compiling/compiled-expression.js';
-import {
-  changeList,
-  emptyList,
-  type Test,
-  type TypedRow,
-  testOf,
-  type ValueList,
-} from '../visibility/compiling/predicate.js';
+import { type Test, testOf } from '../visibility/compiling/predicate.js';
+import type { TypedRow } from '../visibility/compiling/typed-row.js';
+import { changeList, emptyList, type ValueList } from '../visibility/compiling/value-list.js';
 import { ViewerIndex } from '../visibility/compiling/viewer-index.js';
 import { type DecodedChange, NO_ROW, type TableBatch } from './table-batch.js';
 
@@ -179,19 +174,20 @@ export class RoleRecipients {
     row: TypedRow,
     delta: 1 | -1,
   ): void {
-    for (const tableViewer of list.index?.find(row) ?? indexed.known.keys()) {
+    const undecided = new Set<TableViewer>();
+    const onUndecided = (tableViewer: TableViewer) => void undecided.add(tableViewer);
+    for (const tableViewer of list.index?.find(row, onUndecided) ?? indexed.known.keys()) {
       const parameters = indexed.known.get(tableViewer);
-      if (
-        parameters === undefined ||
-        parameters.asOf.sees(xid) ||
-        entry.test(row, parameters.parameters) !== true
-      )
-        continue;
+      if (parameters === undefined || parameters.asOf.sees(xid)) continue;
+      const isInList = entry.test(row, parameters.parameters);
+      if (isInList === undefined) undecided.add(tableViewer);
+      if (isInList !== true) continue;
       const value = row.value(entry.columnIndex, entry.family);
       this.#updateList(indexed, tableViewer, parameters, () =>
         changeList(listAt(parameters, entry), value, delta),
       );
     }
+    for (const tableViewer of undecided) this.#invalidate(tableViewer);
   }
 
   /** Changes a list of a viewer. The index finds viewers by their lists: the viewer leaves it meanwhile. */
@@ -322,7 +318,8 @@ function affectedViewers(
     for (const row of [oldRow, newRow]) {
       if (row === NO_ROW) continue;
       if (!index.columns.every((columnIndex) => tableBatch.hasColumns(row, [columnIndex]))) return undefined;
-      for (const tableViewer of index.find(tableBatch.typedRow(row))) found.add(tableViewer);
+      const add = (tableViewer: TableViewer) => void found.add(tableViewer);
+      for (const tableViewer of index.find(tableBatch.typedRow(row), add)) add(tableViewer);
     }
   }
   return found;

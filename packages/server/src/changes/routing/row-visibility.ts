@@ -1,3 +1,4 @@
+import { TickBudget } from '../../lib/tick-budget.js';
 import type { TableViewer } from '../model/recipient-group.js';
 import type { Authorizer, EvaluationRequest, EvaluationResult } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
@@ -35,7 +36,7 @@ export class RowVisibility {
 
   /**
    * Finds viewers in the index if the policies are compiled; PostgreSQL evaluates the policies for all
-   * others. `xids`: the transactions of the whole batch.
+   * others, and on rows that have no steps left to decide them. `xids`: the transactions of the whole batch.
    */
   static async of(
     authorizer: Evaluator,
@@ -48,19 +49,24 @@ export class RowVisibility {
     const visibility = new RowVisibility(tableBatch, matches, recipients, privileges);
     if (visibility.#visibleTo.size === 0) return visibility;
     const { facts } = tableBatch.layout;
-    let inPostgres: Iterable<TableViewer> = recipients.viewers.values();
+    const inPostgres = new Map<TableViewer, RowChoice>();
     if ('compiled' in privileges.policyCompilation) {
       const role = roleOf(recipients);
       const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers, applied) =>
         authorizer.evaluateParameters(facts, role, viewers, applied),
       );
-      for (const [row, visibleTo] of visibility.#visibleTo)
-        for (const tableViewer of indexed.index.find(tableBatch.typedRow(row))) visibleTo.add(tableViewer);
-      inPostgres = indexed.inPostgres;
-    }
+      const ticks = new TickBudget();
+      for (const [row, visibleTo] of visibility.#visibleTo) {
+        if (ticks.isUsedUp) await ticks.nextTick();
+        const onUndecided = (tableViewer: TableViewer) => addRow(inPostgres, tableViewer, row);
+        for (const tableViewer of indexed.index.find(tableBatch.typedRow(row), onUndecided))
+          visibleTo.add(tableViewer);
+      }
+      for (const tableViewer of indexed.inPostgres) inPostgres.set(tableViewer, 'all');
+    } else for (const tableViewer of recipients.viewers.values()) inPostgres.set(tableViewer, 'all');
     const evaluate = (requests: readonly EvaluationRequest[]) =>
       authorizer.evaluatePolicies(facts, tableBatch.rows, requests, xids);
-    await visibility.#evaluateInPostgres(evaluate, tableBatch, matches, [...inPostgres]);
+    await visibility.#evaluateInPostgres(evaluate, tableBatch, matches, inPostgres);
     return visibility;
   }
 
@@ -84,11 +90,12 @@ export class RowVisibility {
     evaluate: (requests: readonly EvaluationRequest[]) => Promise<readonly EvaluationResult[]>,
     tableBatch: TableBatch,
     matches: FilterMatches,
-    viewers: readonly TableViewer[],
+    viewers: ReadonlyMap<TableViewer, RowChoice>,
   ): Promise<void> {
     const requestedRows = new RequestedRows(tableBatch, matches, (row) => this.#visibleTo.has(row));
-    const requested = viewers.flatMap((tableViewer) => {
-      const rows = requestedRows.rowsFor(tableViewer);
+    const requested = [...viewers].flatMap(([tableViewer, choice]) => {
+      const matching = requestedRows.rowsFor(tableViewer);
+      const rows = choice === 'all' ? matching : matching.filter((row) => choice.has(row));
       return rows.length === 0 ? [] : [{ tableViewer, request: { viewer: tableViewer.viewer, rows } }];
     });
     if (requested.length === 0) return;
@@ -104,6 +111,15 @@ export class RowVisibility {
 }
 
 const NO_VIEWERS: ReadonlySet<TableViewer> = new Set();
+
+/** The rows on which PostgreSQL evaluates the policies for a viewer. */
+type RowChoice = 'all' | Set<number>;
+
+function addRow(choices: Map<TableViewer, RowChoice>, tableViewer: TableViewer, row: number): void {
+  const chosen = choices.get(tableViewer);
+  if (chosen === undefined) choices.set(tableViewer, new Set([row]));
+  else if (chosen !== 'all') chosen.add(row);
+}
 
 function roleOf({ viewers }: RoleRecipients): string {
   for (const { viewer } of viewers.values()) return viewer.role;

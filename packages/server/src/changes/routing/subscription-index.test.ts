@@ -4,8 +4,8 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Condition } from '../visibility/authorizer.js';
 import type { Compilation } from '../visibility/compiling/compiled-expression.js';
-import { TypedRow } from '../visibility/compiling/predicate.js';
 import { familyOf } from '../visibility/compiling/type-families.js';
+import { TypedRow } from '../visibility/compiling/typed-row.js';
 import { SubscriptionIndex } from './subscription-index.js';
 
 const family = familyOf('number');
@@ -54,15 +54,15 @@ function answers(subscriptions: SubscriptionIndex, targets: readonly string[]) {
     targetsWithUnconditional: sorted([...subscriptions.targetsWithUnconditional].map(String)),
     unconditional: ids(subscriptions.unconditional()),
     of: targets.map((target) => [ids(subscriptions.of(target)), ids(subscriptions.unconditionalOf(target))]),
-    conditionsInPostgres: sorted(
-      subscriptions.conditionsInPostgres.map(
-        ({ sql }) => `${sql}: ${ids(subscriptions.withCondition(sql)).join()}`,
+    groupsInPostgres: sorted(
+      subscriptions.groupsInPostgres.map(
+        ({ condition, entries }) => `${condition.sql}: ${ids(entries).join()}`,
       ),
     ),
     candidates: ['0', '1', '2', '3', null].map((room) => {
       const found = [...subscriptions.candidates(new TypedRow([room]), () => true)];
       return sorted(
-        found.map(({ subscription: { id }, test }) => `${id} ${test?.(new TypedRow([room]), [])}`),
+        found.map(({ entries, test }) => `${ids(entries).join()} ${test?.(new TypedRow([room]), [])}`),
       );
     }),
   };
@@ -102,4 +102,28 @@ describe('the subscriptions of a table', () => {
       }),
     );
   });
+});
+
+it('a thousand new conditions are compiled a few at a time, each once', async () => {
+  let running = 0;
+  let most = 0;
+  const compiled: string[] = [];
+  const counting = {
+    compileCondition: async (table: TableFacts, condition: Condition) => {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setImmediate(resolve));
+      running -= 1;
+      compiled.push(condition.sql);
+      return authorizer.compileCondition(table, condition);
+    },
+  };
+  const index = new SubscriptionIndex(counting, FACTS);
+  const all = Array.from({ length: 1_000 }, (_, n) => {
+    const condition = { sql: `room = ${n}`, columns: ['room'] };
+    return ['lobby', { id: `s${n}`, condition } as unknown as Subscription] as const;
+  });
+  await index.update(all.map(([target, subscription]) => [target, subscription]));
+  expect(new Set(compiled).size).toBe(1_000);
+  expect(compiled).toHaveLength(1_000);
+  expect(most).toBe(4);
 });

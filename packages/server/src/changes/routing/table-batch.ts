@@ -2,7 +2,8 @@ import { readChange } from '../../postgres/replication/pgoutput.js';
 import type { TableChange } from '../log/packed-changes.js';
 import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
-import { TypedRow } from '../visibility/compiling/predicate.js';
+import { emptyBits } from '../visibility/compiling/like-search.js';
+import { TypedRow } from '../visibility/compiling/typed-row.js';
 import type { TableLayout } from './table-layout.js';
 
 /** The row index of a version that the change does not have. */
@@ -35,6 +36,7 @@ export class TableBatch {
   readonly changes: DecodedChange[] = [];
   readonly rows: RowImage[] = [];
   readonly #typedRows: TypedRow[] = [];
+  readonly #bits = emptyBits();
 
   constructor(layout: TableLayout) {
     this.layout = layout;
@@ -80,7 +82,7 @@ export class TableBatch {
   typedRow(row: number): TypedRow {
     let typedRow = this.#typedRows[row];
     if (typedRow === undefined) {
-      typedRow = new TypedRow(this.rows[row] ?? []);
+      typedRow = new TypedRow(this.rows[row] ?? [], this.#bits);
       this.#typedRows[row] = typedRow;
     }
     return typedRow;

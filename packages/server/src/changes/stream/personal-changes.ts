@@ -2,15 +2,14 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Channel } from '../../channels/channel.js';
 import type { MessageEncoder } from '../../channels/message-encoder.js';
 import type { Subscriber } from '../../channels/subscriber.js';
-import type { Clock } from '../../lib/clock.js';
-import { SerialExecutor } from '../../lib/serial-executor.js';
+import type { WallClock } from '../../lib/clock.js';
 import type { Delivery } from '../delivery/delivery.js';
 import type { ChangeFilter } from '../model/change-filter.js';
 import type { RowSnapshot } from '../model/row-snapshot.js';
 import type { Viewer, Viewers } from '../model/viewer.js';
 import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
-import type { SubscriptionCheck } from '../subscriptions/subscription-check.js';
+import type { CheckedSubscriber, SubscriptionCheck } from '../subscriptions/subscription-check.js';
 import type { Authorizer, Condition } from '../visibility/authorizer.js';
 import type { SnapshotReader, TableSnapshot } from './snapshot-reader.js';
 
@@ -25,7 +24,7 @@ export interface PersonalChangesParts {
   readonly encoder: MessageEncoder;
   /** Pauses the changes of a member, and resumes them where it was. */
   readonly stream: { pause(member: Subscriber, channel: Channel): void; resume(member: Subscriber): void };
-  readonly clock: Clock;
+  readonly wallClock: WallClock;
 }
 
 /** A request for a personal subscription. */
@@ -44,19 +43,29 @@ const NOT_RETAINED = { retain: () => undefined, release: () => undefined, receiv
  */
 export class PersonalChanges {
   readonly #parts: PersonalChangesParts;
-  /** Runs the requests of a connection one after the other, so that its snapshots do not interleave. */
-  readonly #serial = new SerialExecutor<Subscriber>();
 
   constructor(parts: PersonalChangesParts) {
     this.#parts = parts;
   }
 
   /**
-   * Returns the id of the new subscription. Its rows and changes are sent after the reply. Throws
-   * DB_SUBSCRIPTION_FAILED.
+   * Returns the id of the new subscription. Its rows and changes are sent after the reply. The caller waits for the end
+   * before it calls again for the same member, so that snapshots do not interleave. Throws DB_SUBSCRIPTION_FAILED, or the
+   * reason of `signal` when that aborts.
    */
-  subscribe(member: Subscriber, channel: Channel, request: PersonalRequest): Promise<string> {
-    return this.#serial.run(member, () => this.#subscribe(member, channel, request));
+  async subscribe(
+    member: Subscriber,
+    channel: Channel,
+    request: PersonalRequest,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const { subscriptions, viewers } = this.#parts;
+    subscriptions.requireRoom(member);
+    for (;;) {
+      signal.throwIfAborted();
+      const id = await this.#subscribeAs(viewers.of(member.identity), member, channel, request, signal);
+      if (id !== undefined) return id;
+    }
   }
 
   /** Ends one subscription, or all if `id` is undefined. Throws SUBSCRIPTION_NOT_FOUND. */
@@ -69,32 +78,23 @@ export class PersonalChanges {
    * Checks the subscriptions of a member again after its claims have changed. A subscription that its new
    * database role is not allowed to have ends, and the member gets an `error` with the reason.
    */
-  async reauthorized(member: Subscriber): Promise<void> {
+  async reauthorized(member: Subscriber, signal: AbortSignal): Promise<void> {
     const { subscriptions, preparation, viewers, delivery } = this.#parts;
     const { role } = viewers.of(member.identity);
     for (const subscription of subscriptions.of(member)) {
       const { id, filter } = subscription;
       if (subscription.role === role) continue;
       try {
-        const { tableOid, condition } = await preparation.checkNew(filter, {
-          role,
-          isServerAdmin: false,
-        });
+        const { tableOid, condition } = await preparation.checkNew(
+          filter,
+          subscriberOf(member, role, signal),
+        );
         subscriptions.replace(member, { ...subscription, role, tableOid, condition });
       } catch (error) {
         if (!(error instanceof ProtocolError)) throw error;
         if (!subscriptions.remove(member, id)) continue;
         delivery.send(member, 'error', { ...error.body, subscription_id: id }, NOT_RETAINED);
       }
-    }
-  }
-
-  async #subscribe(member: Subscriber, channel: Channel, request: PersonalRequest): Promise<string> {
-    const { subscriptions, viewers } = this.#parts;
-    subscriptions.requireRoom(member);
-    for (;;) {
-      const id = await this.#subscribeAs(viewers.of(member.identity), member, channel, request);
-      if (id !== undefined) return id;
     }
   }
 
@@ -106,12 +106,14 @@ export class PersonalChanges {
     member: Subscriber,
     channel: Channel,
     { filter, snapshot }: PersonalRequest,
+    signal: AbortSignal,
   ): Promise<string | undefined> {
     const { subscriptions, preparation, viewers } = this.#parts;
-    const { tableOid, condition } = await preparation.checkNew(filter, {
-      role: viewer.role,
-      isServerAdmin: false,
-    });
+    const { tableOid, condition } = await preparation.checkNew(
+      filter,
+      subscriberOf(member, viewer.role, signal),
+    );
+    signal.throwIfAborted();
     if (tableOid === undefined) throw new Error('A prepared subscription has no table');
     const id = subscriptions.newId();
     const begin = (seen?: RowSnapshot) => {
@@ -123,7 +125,7 @@ export class PersonalChanges {
         filter,
         userId: member.userId,
         role: viewer.role,
-        createdAt: new Date(this.#parts.clock()),
+        createdAt: new Date(this.#parts.wallClock.epochMs()),
         tableOid,
         condition,
         active: true,
@@ -141,7 +143,12 @@ export class PersonalChanges {
     let begun: string | undefined;
     try {
       stream.pause(member, channel);
-      const rows = await this.#readRows(viewer, tableOid, filter, condition);
+      const rows = await this.#readRows(
+        viewer,
+        tableOid,
+        { filter, condition },
+        { user: member.identity.limitedAs, signal },
+      );
       begun = begin(rows.seen);
       // The rows follow the reply.
       if (begun !== undefined)
@@ -160,21 +167,19 @@ export class PersonalChanges {
   async #readRows(
     viewer: Viewer,
     tableOid: number,
-    { columns }: ChangeFilter,
-    condition: Condition | null,
+    {
+      filter: { columns },
+      condition,
+    }: { readonly filter: ChangeFilter; readonly condition: Condition | null },
+    reading: { readonly user: string; readonly signal: AbortSignal },
   ): Promise<TableSnapshot> {
     const { authorizer, reader } = this.#parts;
     const table = await authorizer.facts(tableOid);
     if (table === undefined)
       throw new ProtocolError('DB_SUBSCRIPTION_FAILED', { details: 'The table does not exist' });
     const privileges = await authorizer.privileges(table, viewer.role);
-    return reader.read({
-      table,
-      privileges,
-      viewer,
-      condition,
-      ...(columns === undefined ? {} : { columns }),
-    });
+    const query = { table, privileges, viewer, condition, ...(columns === undefined ? {} : { columns }) };
+    return reader.read(query, reading);
   }
 
   #send(member: Subscriber, id: string, { pages }: TableSnapshot): void {
@@ -183,4 +188,9 @@ export class PersonalChanges {
       delivery.sendRows(member, { subscription_id: id, more: n < pages.length - 1 }, rows, NOT_RETAINED);
     }
   }
+}
+
+/** The member as the one who asks for a subscription of its own. */
+function subscriberOf(member: Subscriber, role: string, signal: AbortSignal): CheckedSubscriber {
+  return { role, isServerAdmin: false, user: member.identity.limitedAs, signal };
 }

@@ -6,9 +6,10 @@ import type { Delivery } from '../delivery/delivery.js';
 import type { MemberFeeds } from '../delivery/member-feeds.js';
 import type { Page, ResumeLog } from '../log/resume-log.js';
 import { comparePositions, type Position } from '../model/position.js';
-import type { BatchRouter } from '../routing/batch-router.js';
+import type { BatchRouter, RoutedBatch } from '../routing/batch-router.js';
 import type { Recipients } from '../routing/recipients.js';
-import { retry } from './retry.js';
+import { ReplayTurns } from './replay-turns.js';
+import { type BatchPart, routeInParts, tablesOfChanges } from './route-in-parts.js';
 
 export interface ReplaysParts {
   readonly resumeLog: ResumeLog;
@@ -36,6 +37,11 @@ interface Replay {
   pauses: number;
 }
 
+interface ReadyMember {
+  readonly member: Subscriber;
+  readonly replay: Replay;
+}
+
 /** Replayed messages retain no batch: pages are read one by one from the resume log. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
@@ -47,6 +53,7 @@ const NOT_RETAINED = { retain: () => undefined, release: () => undefined, receiv
 export class Replays {
   readonly #parts: ReplaysParts;
   readonly #replays = new Map<Subscriber, Replay>();
+  readonly #turns = new ReplayTurns();
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
@@ -149,7 +156,7 @@ export class Replays {
   /** Replays one page to the members that need it; false: nothing to do until the next `#wakeUp`. */
   async #replayPage(): Promise<boolean> {
     const ready = this.#ready();
-    const [first] = ready;
+    const first = this.#turns.next(ready, this.#replays.keys());
     if (first === undefined) return false;
     const { resumeLog, epoch, log } = this.#parts;
     const epochBefore = epoch();
@@ -164,7 +171,12 @@ export class Replays {
     }
     if (page === undefined || epoch() !== epochBefore) return false;
     const { end } = page;
-    const cohort = ready.filter(({ replay }) => comparePositions(replay.position, end) < 0);
+    // Members that are further behind get no page that would skip changes for them.
+    const cohort = ready.filter(
+      ({ replay }) =>
+        comparePositions(replay.position, first.replay.position) >= 0 &&
+        comparePositions(replay.position, end) < 0,
+    );
     await this.#deliver(page, cohort, epochBefore);
     return true;
   }
@@ -173,7 +185,7 @@ export class Replays {
    * Returns the members that can take a page, the furthest behind first. Members that have caught up go live;
    * members whose changes are no longer in the resume log get a `gap`.
    */
-  #ready(): { member: Subscriber; replay: Replay }[] {
+  #ready(): ReadyMember[] {
     const { feeds, resumeLog, isBehindCurrentBatch, tablesOf, ownTablesOf } = this.#parts;
     const tables = new Map<Channel, readonly number[]>();
     const isCovered = (member: Subscriber, { channel, position }: Replay) => {
@@ -181,7 +193,7 @@ export class Replays {
       tables.set(channel, shared);
       return resumeLog.covers(position, shared) && resumeLog.covers(position, ownTablesOf(member));
     };
-    const ready: { member: Subscriber; replay: Replay }[] = [];
+    const ready: ReadyMember[] = [];
     for (const [member, replay] of this.#replays) {
       if (!replay.channel.audience.has(member)) this.#replays.delete(member);
       else if (!isCovered(member, replay))
@@ -193,28 +205,37 @@ export class Replays {
     return ready.sort((a, b) => comparePositions(a.replay.position, b.replay.position));
   }
 
-  async #deliver(
-    page: Page,
-    cohort: readonly { member: Subscriber; replay: Replay }[],
-    epochBefore: string,
-  ): Promise<void> {
-    const { router, delivery, epoch, log } = this.#parts;
+  async #deliver(page: Page, cohort: readonly ReadyMember[], epochBefore: string): Promise<void> {
+    const { router, epoch, log } = this.#parts;
     const recipients = this.#parts.newRecipients();
     for (const { member, replay } of cohort) recipients.join(member, replay.channel);
-    const routed = await retry(
-      () => router.route(epochBefore, page.changes, recipients),
+    const parts = await routeInParts(
+      page.changes,
+      (some) => router.route(epochBefore, some, recipients),
       this.#stopping.signal,
-      (error) => log.error({ err: error }, 'Missed row changes could not be evaluated'),
+      (error) => {
+        log.error({ err: error }, 'Missed row changes could not be evaluated');
+        recipients.invalidateMemberships();
+      },
     );
     if (epoch() !== epochBefore || this.#stopping.signal.aborted) return;
-    if (routed === undefined) {
-      for (const { member, replay } of cohort)
-        this.#sendGap(member, replay, 'changes could not be evaluated');
+    for (const part of parts) this.#deliverPart(part, cohort);
+    for (const { replay } of cohort) replay.position = page.end;
+  }
+
+  #deliverPart({ changes, routed }: BatchPart<RoutedBatch>, cohort: readonly ReadyMember[]): void {
+    const { delivery, tablesOf, ownTablesOf } = this.#parts;
+    if (routed !== undefined) {
+      const positionOf = (member: Subscriber) => this.#replays.get(member)?.position;
+      delivery.deliver(routed.deliveries, changes, positionOf, NOT_RETAINED);
       return;
     }
-    const positionOf = (member: Subscriber) => this.#replays.get(member)?.position;
-    delivery.deliver(routed.deliveries, page.changes, positionOf, NOT_RETAINED);
-    for (const { replay } of cohort) replay.position = page.end;
+    const lost = new Set(tablesOfChanges(changes));
+    const gap = { scope: 'changes', reason: 'changes could not be evaluated' };
+    for (const { member, replay } of cohort) {
+      const tables = [...tablesOf(replay.channel), ...ownTablesOf(member)];
+      if (tables.some((oid) => lost.has(oid))) delivery.send(member, 'gap', gap, NOT_RETAINED);
+    }
   }
 
   /**

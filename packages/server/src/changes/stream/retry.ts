@@ -12,13 +12,14 @@ const MAX_FAILURES = 3;
 
 /**
  * Runs work on changes, and retries it for as long as the database is unavailable or the catalog changes. Any
- * other error is passed to `onFailure`; after three of them the work is given up. Returns undefined if the
- * work was given up or the signal was aborted.
+ * other error is passed to `onFailure`; after `maxFailures` of them the work is given up. Returns undefined if
+ * the work was given up or the signal was aborted.
  */
 export async function retry<T>(
   work: () => Promise<T>,
   signal: AbortSignal,
   onFailure: (error: unknown) => void,
+  maxFailures = MAX_FAILURES,
 ): Promise<T | undefined> {
   let delayMs = FIRST_DELAY_MS;
   let staleRetries = 0;
@@ -30,7 +31,7 @@ export async function retry<T>(
       if (!isTransient(error)) {
         failures += 1;
         onFailure(error);
-        if (failures === MAX_FAILURES) return undefined;
+        if (failures === maxFailures) return undefined;
       }
     }
     await delay(delayMs, undefined, { signal }).catch(() => undefined);

@@ -29,7 +29,7 @@ import type { PersonalSubscriptions } from '../subscriptions/personal-subscripti
 import type { Subscription } from '../subscriptions/subscription.js';
 import { EventAnnouncer } from './event-announcer.js';
 import type { Replays } from './replays.js';
-import { retry } from './retry.js';
+import { routeInParts, tablesOfChanges } from './route-in-parts.js';
 
 export interface RowChangeStreamParts {
   readonly source: ChangeSource;
@@ -75,6 +75,8 @@ interface PendingJoin {
 }
 
 const BEFORE_ALL_CHANGES: Position = { commitLsn: 0n, index: -1 };
+/** Why changes that cannot be routed are a `gap`. */
+const UNEVALUATED = 'changes could not be evaluated';
 /** How often members without progress are looked for, in ms. */
 const SLOW_CHECK_MS = 1_000;
 /** How long a returning client waits for the stream to open, in ms. A handshake may take ten seconds. */
@@ -217,10 +219,22 @@ export class RowChangeStream {
     this.#parts.replays.resume(member);
   }
 
-  /** Applies the new claims of a member to all batches from the next one on. */
-  reauthorized(member: Subscriber): void {
-    this.#parts.recipients.update(member);
+  /**
+   * Applies the new viewer of a member to all batches from the next one on. Its parameters are evaluated ahead
+   * of that batch, which does not wait for them.
+   */
+  reauthorized(member: Subscriber, channel: Channel): void {
+    this.#parts.recipients.updateViewer(member);
+    this.#preparation.schedule([
+      ...this.tablesOf(channel).filter((oid) => oid !== MESSAGES_OID),
+      ...this.#parts.personal.tablesOf(member),
+    ]);
     this.#parts.delivery.forgetReportedFailures(member);
+  }
+
+  /** Makes the viewers of all members again: the first database that was reached has an encoding of its own. */
+  viewersChanged(): void {
+    this.#parts.recipients.updateViewers();
   }
 
   left(member: Subscriber): void {
@@ -371,37 +385,38 @@ export class RowChangeStream {
       recipients.invalidateMemberships();
     }
     const deliver = async () => {
-      const routed = await retry(
-        () => router.route(batch.epoch, changes, recipients),
+      const parts = await routeInParts(
+        changes,
+        (some) => router.route(batch.epoch, some, recipients),
         this.#stopping.signal,
         (error) => {
           counters.changeErrors += 1;
           log.error({ err: error }, 'Row changes could not be evaluated');
+          // Changes to memberships were applied in part, or not at all.
+          recipients.invalidateMemberships();
         },
       );
       this.#currentBatch = undefined;
       if (this.#stopping.signal.aborted) return;
-      if (routed === undefined) this.#dropBatch(batch);
-      else {
-        const positionOf = (member: Subscriber) =>
-          replays.willReplay(member, last) ? 'skip' : this.#positions.of(member, first);
-        delivery.deliver(routed.deliveries, changes, positionOf, batch);
-        for (const [subscription, delivered] of routed.delivered)
-          subscriptions.countDelivered(subscription, delivered.size);
-        counts.add(routed.outcomes);
+      const positionOf = (member: Subscriber) =>
+        replays.willReplay(member, last) ? 'skip' : this.#positions.of(member, first);
+      for (const part of parts) {
+        if (part.routed === undefined) {
+          this.#announcer.announce(batch, {
+            ...gapEvent(UNEVALUATED),
+            tables: tablesOfChanges(part.changes),
+          });
+          continue;
+        }
+        const { deliveries, delivered, outcomes } = part.routed;
+        delivery.deliver(deliveries, part.changes, positionOf, batch);
+        for (const [subscription, all] of delivered) subscriptions.countDelivered(subscription, all.size);
+        counts.add(outcomes);
       }
       resumeLog.append(packed);
       this.#lastDelivered = last;
     };
     await this.#preparation.pauseDuring(() => recipients.freezeDuring(deliver));
-  }
-
-  /** Drops a batch that cannot be evaluated: the subscribers of its tables get a `gap`. */
-  #dropBatch(batch: ChangeBatch): void {
-    // Its changes to memberships were not applied.
-    this.#parts.recipients.invalidateMemberships();
-    const tables = [...new Set(batch.changes.relations.map(({ oid }) => oid))];
-    this.#announcer.announce(batch, { ...gapEvent('changes could not be evaluated'), tables });
   }
 }
 

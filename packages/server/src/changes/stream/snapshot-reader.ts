@@ -1,4 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
+import { FairQueue } from '../../lib/fair-queue.js';
+import type { StatementOptions } from '../../postgres/connection/statement-options.js';
 import { quoted } from '../../postgres/sql/identifier.js';
 import { recordFields } from '../../postgres/sql/record-text.js';
 import type { Sql } from '../../postgres/sql/sql.js';
@@ -12,7 +14,9 @@ import type { EvaluationErrorLog } from '../visibility/evaluating/evaluation-err
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 
 export interface SnapshotReaderParts {
-  readonly database: Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
+  readonly database: {
+    transaction<T>(work: (sql: Sql) => Promise<T>, options: StatementOptions): Promise<T>;
+  };
   /** False: policies are not applied. */
   readonly enableRls: boolean;
   readonly errorLog: EvaluationErrorLog;
@@ -42,6 +46,8 @@ const MAX_BYTES = 16 * 1024 * 1024;
 const PAGE_ROWS = 200;
 const PAGE_BYTES = 256 * 1024;
 const STATEMENT_TIMEOUT_MS = 10_000;
+/** After this a statement is cancelled from here, in ms. */
+const STATEMENT_LIMIT_MS = 15_000;
 /** SQLSTATE classes of errors of PostgreSQL itself: connections, serialization, resources, a shutdown. */
 const NOT_OF_EVALUATION = /^(?:08|40|53|57P|58|XX)/;
 /**
@@ -50,38 +56,40 @@ const NOT_OF_EVALUATION = /^(?:08|40|53|57P|58|XX)/;
  */
 const MAX_ATTEMPTS = 50;
 
-/** More concurrent snapshots would only slow each other down and fill the memory. */
-const MAX_CONCURRENT = 4;
+/** More concurrent snapshots would only slow each other down, fill the memory and take the pool's connections. */
+const CONCURRENT = { atOnce: 3, perUser: 2 };
 
 /**
  * Reads the rows of a table that a viewer sees now, with the snapshot that separates them from later changes.
  */
 export class SnapshotReader {
   readonly #parts: SnapshotReaderParts;
-  #running = 0;
-  readonly #waiting: (() => void)[] = [];
+  readonly #queue = new FairQueue(CONCURRENT);
 
   constructor(parts: SnapshotReaderParts) {
     this.#parts = parts;
   }
 
   /**
-   * Throws DB_SUBSCRIPTION_FAILED if there are too many rows or PostgreSQL refuses the query,
-   * DATABASE_UNAVAILABLE if no consistent snapshot was found.
+   * Reads when it is the user's turn. Throws DB_SUBSCRIPTION_FAILED if there are too many rows or PostgreSQL refuses the
+   * query, DATABASE_UNAVAILABLE if no consistent snapshot was found, the reason of `signal` when that aborts.
    */
-  async read(query: SnapshotQuery): Promise<TableSnapshot> {
-    await this.#acquire();
+  read(
+    query: SnapshotQuery,
+    { user, signal }: { readonly user: string; readonly signal: AbortSignal },
+  ): Promise<TableSnapshot> {
+    return this.#queue.run(user, () => this.#read(query, signal), signal);
+  }
+
+  async #read(query: SnapshotQuery, signal: AbortSignal): Promise<TableSnapshot> {
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-        const snapshot = await this.#attempt(query);
+        const snapshot = await this.#attempt(query, signal);
         if (snapshot !== undefined) return snapshot;
       }
       throw new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: 1 } });
     } catch (error) {
       throw this.#asRefusal(query, error);
-    } finally {
-      this.#running -= 1;
-      this.#waiting.shift()?.();
     }
   }
 
@@ -99,22 +107,14 @@ export class SnapshotReader {
     return new ProtocolError('DB_SUBSCRIPTION_FAILED', { details });
   }
 
-  async #acquire(): Promise<void> {
-    if (this.#running >= MAX_CONCURRENT) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    this.#running += 1;
-  }
-
   /**
    * Returns undefined if the SELECT saw a transaction as running that the stream has brought already: its
    * changes would be in neither the rows nor the changes after them.
    */
-  #attempt({
-    table,
-    privileges,
-    viewer,
-    columns,
-    condition,
-  }: SnapshotQuery): Promise<TableSnapshot | undefined> {
+  #attempt(
+    { table, privileges, viewer, columns, condition }: SnapshotQuery,
+    signal: AbortSignal,
+  ): Promise<TableSnapshot | undefined> {
     const { database, enableRls, isRead } = this.#parts;
     const selected = table.columns.filter(
       ({ name, generated }) =>
@@ -122,7 +122,7 @@ export class SnapshotReader {
         privileges.columns.has(name) &&
         (columns === undefined || columns.includes(name)),
     );
-    return database.transaction(async (sql) => {
+    const read = async (sql: Sql) => {
       await sql.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await sql.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
       const [row] = await sql.query<{ seen: string }>('SELECT pg_current_snapshot()::text AS seen');
@@ -139,7 +139,8 @@ export class SnapshotReader {
         `DECLARE "gf$rows" NO SCROLL CURSOR FOR SELECT ROW(${fields})::text AS row FROM ${name} AS ${quoted(table.name)} ${where}`,
       );
       return { seen, pages: await pagesOf(sql, selected, formats) };
-    });
+    };
+    return database.transaction(read, { signal, limitMs: STATEMENT_LIMIT_MS });
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Clock } from '../../lib/clock.js';
+import type { WallClock } from '../../lib/clock.js';
 import type { ChangeFilter, FilterEvent } from '../model/change-filter.js';
 
 /** Outcomes of a change that matches a subscription. It counts once, as the first of these that applies. */
@@ -36,17 +36,17 @@ const NONE: EventCounts = { INSERT: 0, UPDATE: 0, DELETE: 0 };
  * counted one by one: they are the difference to all changes of the table.
  */
 export class ChangeCounts {
-  readonly #clock: Clock;
+  readonly #wallClock: WallClock;
   readonly #seen = new Map<number, EventCounts>();
 
-  constructor(clock: Clock) {
-    this.#clock = clock;
+  constructor(wallClock: WallClock) {
+    this.#wallClock = wallClock;
   }
 
   /** Starts the counts of a subscription; `oid`: its table. */
   begin(oid: number | undefined): SubscriptionCounts {
     return {
-      since: new Date(this.#clock()),
+      since: new Date(this.#wallClock.epochMs()),
       before: this.#of(oid),
       outcomes: { delivered: 0, error: 0, policy: 0, privilege: 0, unheard: 0 },
     };

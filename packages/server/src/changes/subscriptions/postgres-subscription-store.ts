@@ -1,4 +1,7 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
+import { asciiJson } from '../../lib/ascii-json.js';
 import type { Sql } from '../../postgres/sql/sql.js';
+import { isUnstorableText } from '../../postgres/sql/unstorable-text.js';
 import type { ChangeFilter } from '../model/change-filter.js';
 import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
 
@@ -38,16 +41,25 @@ export class PostgresSubscriptionStore implements SubscriptionStore {
 
   async add(subscription: StoredSubscription): Promise<StoredSubscription> {
     const { id, channelName, filter, filterKey, userId, role, createdAt } = subscription;
-    // The update changes nothing; it makes RETURNING return the existing row.
-    const [row] = await this.#database.query<Row>(
-      `INSERT INTO ${this.#table} (id, channel_name, filter, filter_key, user_id, db_role, created_at)
-       VALUES ($1, $2, $3, $4, $5, $6, $7)
-       ON CONFLICT (channel_name, filter_key) DO UPDATE SET filter_key = excluded.filter_key
-       RETURNING ${COLUMNS}`,
-      [id, channelName, JSON.stringify(filter), filterKey, userId, role, createdAt],
-    );
-    if (row === undefined) throw new Error('the subscription was not stored');
-    return toSubscription(row);
+    const values = [id, channelName, asciiJson(filter), filterKey, userId, role, createdAt];
+    try {
+      // The update changes nothing; it makes RETURNING return the existing row.
+      const [row] = await this.#database.query<Row>(
+        `INSERT INTO ${this.#table} (id, channel_name, filter, filter_key, user_id, db_role, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (channel_name, filter_key) DO UPDATE SET filter_key = excluded.filter_key
+         RETURNING ${COLUMNS}`,
+        values,
+      );
+      if (row === undefined) throw new Error('the subscription was not stored');
+      return toSubscription(row);
+    } catch (error) {
+      if (!isUnstorableText(error)) throw error;
+      throw new ProtocolError('DB_SUBSCRIPTION_FAILED', {
+        details: 'Your user id or the filter has a character that the database cannot store',
+        cause: error,
+      });
+    }
   }
 
   async remove(id: string): Promise<void> {

@@ -1,4 +1,5 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
+import { FairQueue } from '../../lib/fair-queue.js';
 import type { ChangeFilter } from '../model/change-filter.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { EnableResult } from '../tables/table-registry.js';
@@ -23,21 +24,48 @@ export interface SubscriptionCheckParts {
     readonly hasWholeOldRows: boolean;
   };
   readonly authorizer: Pick<Authorizer, 'current' | 'privileges'>;
-  readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
+  readonly checkCondition: (
+    table: TableFacts,
+    role: string,
+    text: string,
+    signal?: AbortSignal,
+  ) => Promise<Condition>;
 }
+
+/** Who asks for a new subscription. */
+export interface CheckedSubscriber {
+  readonly role: string;
+  /** Whether the table may be enabled. */
+  readonly isServerAdmin: boolean;
+  /** Users take turns by this key. */
+  readonly user: string;
+  /** Aborts when nobody waits for the answer. */
+  readonly signal: AbortSignal;
+}
+
+/** How many filters of users are checked at once, so that connections are left for everything else. */
+const CONCURRENT = { atOnce: 3, perUser: 2 };
 
 /** Checks filters against the tables that they name: whether they can be served, and with which restrictions. */
 export class SubscriptionCheck {
   readonly #parts: SubscriptionCheckParts;
+  readonly #queue = new FairQueue(CONCURRENT);
 
   constructor(parts: SubscriptionCheckParts) {
     this.#parts = parts;
   }
 
-  /** Checks the filter of a new subscription. For a server admin, enables the table. Throws DB_SUBSCRIPTION_FAILED. */
-  async checkNew(
+  /**
+   * Checks the filter of a new subscription when it is the user's turn. For a server admin, enables the table. Throws
+   * DB_SUBSCRIPTION_FAILED, or the reason of the subscriber's signal when that aborts.
+   */
+  checkNew(filter: ChangeFilter, subscriber: CheckedSubscriber): Promise<CheckedFilter> {
+    return this.#queue.run(subscriber.user, () => this.#checkNew(filter, subscriber), subscriber.signal);
+  }
+
+  async #checkNew(
     filter: ChangeFilter,
-    { role, isServerAdmin }: { readonly role: string; readonly isServerAdmin: boolean },
+    { role, isServerAdmin, signal }: CheckedSubscriber,
   ): Promise<CheckedFilter> {
     const { tables } = this.#parts;
     const { schema, table } = filter;
@@ -50,10 +78,10 @@ export class SubscriptionCheck {
         );
       }
       // A filter that cannot be served must not enable the table.
-      await this.#check(oid, filter, role, false);
+      await this.#check(oid, filter, role, false, signal);
       warnings.push(...(await withSubscriptionErrors(tables.enable(schema, table))).warnings);
     }
-    const prepared = await this.#check(oid, filter, role, true);
+    const prepared = await this.#check(oid, filter, role, true, signal);
     if (isServerAdmin) warnings.push(...(await tables.unreachableWarnings(oid)));
     return { ...prepared, warnings: [...new Set([...warnings, ...prepared.warnings])] };
   }
@@ -69,6 +97,7 @@ export class SubscriptionCheck {
     filter: ChangeFilter,
     role: string,
     needsPrivileges: boolean,
+    signal?: AbortSignal,
   ): Promise<CheckedFilter> {
     const { authorizer, tables, checkCondition } = this.#parts;
     // Privileges that were granted just now must count.
@@ -78,13 +107,13 @@ export class SubscriptionCheck {
     const active = tables.isEnabled(oid);
     if (!needsPrivileges && !active) {
       if (filter.condition !== undefined)
-        await checkColumnsOnly(checkCondition, facts, role, filter.condition);
+        await checkColumnsOnly(checkCondition, facts, role, filter.condition, signal);
       return { tableOid: oid, condition: null, active: false, warnings: [] };
     }
     const privileges = await authorizer.privileges(facts, role);
     if (needsPrivileges && !privileges.canSelect) throw failed(`permission denied for table ${filter.table}`);
     const condition =
-      filter.condition === undefined ? null : await checkCondition(facts, role, filter.condition);
+      filter.condition === undefined ? null : await checkCondition(facts, role, filter.condition, signal);
     return {
       tableOid: oid,
       condition,
@@ -105,9 +134,10 @@ async function checkColumnsOnly(
   facts: TableFacts,
   role: string,
   condition: string,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   try {
-    await check(facts, role, condition);
+    await check(facts, role, condition, signal);
   } catch (error) {
     const details = error instanceof ProtocolError ? (error.body.details ?? '') : '';
     if (!details.startsWith('permission denied')) throw error;

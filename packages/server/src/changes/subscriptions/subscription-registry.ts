@@ -1,28 +1,24 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import type { Clock } from '../../lib/clock.js';
+import type { WallClock } from '../../lib/clock.js';
 import { IdSource } from '../../lib/ids.js';
 import type { Log } from '../../lib/log.js';
 import type { ChangeFilter } from '../model/change-filter.js';
 import type { ChangeCounts } from './change-counts.js';
 import type { Subscription } from './subscription.js';
-import type { CheckedFilter, SubscriptionCheck } from './subscription-check.js';
+import type { CheckedFilter, CheckedSubscriber, SubscriptionCheck } from './subscription-check.js';
 import type { StoredSubscription, SubscriptionStore } from './subscription-store.js';
 
 export interface SubscriptionRegistryParts {
   readonly store: SubscriptionStore;
   readonly preparation: SubscriptionCheck;
   readonly counts: ChangeCounts;
-  readonly clock: Clock;
+  readonly wallClock: WallClock;
   readonly log: Log;
 }
 
 /** The user who subscribes a channel. */
-export interface SubscribingUser {
+export interface SubscribingUser extends CheckedSubscriber {
   readonly userId: string;
-  /** The database role that the user's privileges and policies are evaluated as. */
-  readonly role: string;
-  /** Whether the user may enable tables. */
-  readonly isServerAdmin: boolean;
 }
 
 const MAX_PER_CHANNEL = 100;
@@ -117,7 +113,7 @@ export class SubscriptionRegistry {
     filter: ChangeFilter,
     subscriber: SubscribingUser,
   ): Promise<{ subscription: Subscription; warnings: readonly string[] }> {
-    const { preparation, store, clock } = this.#parts;
+    const { preparation, store, wallClock } = this.#parts;
     const filterKey = keyOf(filter);
     const known = () => this.#byChannel.get(channelName)?.find((entry) => entry.filterKey === filterKey);
     const prepared = await preparation.checkNew(filter, subscriber);
@@ -130,14 +126,15 @@ export class SubscriptionRegistry {
       return { subscription: existing, warnings };
     }
     this.#requireRoom(channelName);
+    const now = wallClock.epochMs();
     const stored = await store.add({
-      id: `sub_${clock()}_${this.#ids.random(6)}`,
+      id: `sub_${now}_${this.#ids.random(6)}`,
       channelName,
       filter,
       filterKey,
       userId: subscriber.userId,
       role: subscriber.role,
-      createdAt: new Date(clock()),
+      createdAt: new Date(now),
       messageCount: 0,
       lastActivity: null,
     });
@@ -174,7 +171,7 @@ export class SubscriptionRegistry {
     const entry = this.#all.get(id);
     if (entry === undefined) return;
     entry.messageCount += changes;
-    entry.lastActivity = new Date(this.#parts.clock());
+    entry.lastActivity = new Date(this.#parts.wallClock.epochMs());
     this.#withNewCounts.add(entry);
   }
 
@@ -183,7 +180,7 @@ export class SubscriptionRegistry {
     const counts = [...this.#withNewCounts].map(({ id, messageCount, lastActivity }) => ({
       id,
       messageCount,
-      lastActivity: lastActivity ?? new Date(this.#parts.clock()),
+      lastActivity: lastActivity ?? new Date(this.#parts.wallClock.epochMs()),
     }));
     if (counts.length === 0) return;
     this.#withNewCounts.clear();

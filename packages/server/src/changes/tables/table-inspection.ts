@@ -1,5 +1,6 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Sql } from '../../postgres/sql/sql.js';
+import { isUnstorableText } from '../../postgres/sql/unstorable-text.js';
 
 /** The catalog's facts about a table that decide whether and how it can be enabled. */
 export interface InspectedTable {
@@ -71,13 +72,14 @@ export async function inspectTable(
     readonly role: string;
   },
 ): Promise<InspectedTable | undefined> {
-  const [found] = await sql.query<InspectedTable>(INSPECT, [
-    names.schema,
-    names.table,
-    names.publication,
-    names.role,
-  ]);
-  return found;
+  const values = [names.schema, names.table, names.publication, names.role];
+  try {
+    const [found] = await sql.query<InspectedTable>(INSPECT, values);
+    return found;
+  } catch (error) {
+    if (isUnstorableText(error)) return undefined;
+    throw error;
+  }
 }
 
 const KINDS: Readonly<Record<string, string>> = {

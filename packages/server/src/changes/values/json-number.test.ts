@@ -32,3 +32,12 @@ it('a number stays a JSON number if and only if JavaScript prints the same decim
     }),
   );
 });
+
+it('a number with the most digits that PostgreSQL allows is converted in linear time', () => {
+  const text = `1${'0'.repeat(131_070)}1.${'0'.repeat(16_382)}1`;
+  const start = performance.now();
+  for (let n = 0; n < 10; n++) expect(numberJson(text)).toBe(`"${text}"`);
+  const small = `0.${'0'.repeat(200)}1${'0'.repeat(16_000)}1`;
+  for (let n = 0; n < 10; n++) expect(numberJson(small)).toBe(`"${small}"`);
+  expect(performance.now() - start).toBeLessThan(1_000);
+});

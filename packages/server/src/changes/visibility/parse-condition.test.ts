@@ -54,6 +54,21 @@ describe('a printed condition has every name quoted and every operation in paren
   });
 });
 
+describe('the LIKE patterns of a condition', () => {
+  const text = (sql: string) => `ARRAY[CAST(${sql} AS pg_catalog.text)]`;
+  it.each([
+    [`content LIKE 'a%'`, [text(`'a%'`)]],
+    [`content NOT ILIKE lower('A') || '%'`, [text(`(pg_catalog."lower"('A') || '%')`)]],
+    [`content ~~ 'a' AND content !~~* 'b'`, [text(`'a'`), text(`'b'`)]],
+    [`content LIKE 'a' ESCAPE '!'`, [text(`pg_catalog."like_escape"('a', '!')`)]],
+    [`content LIKE ANY (ARRAY['a', 'b'])`, [`CAST((ARRAY['a', 'b']) AS pg_catalog.text[])`]],
+    [`content !~~ ALL ('{a,b}')`, [`CAST('{a,b}' AS pg_catalog.text[])`]],
+    [`content LIKE user_id || '%' OR content ~ 'a' OR content = 'a'`, []],
+  ])('are those that no row decides: %s', (condition, patterns) => {
+    expect(parseCondition(condition, COLUMNS).patterns).toEqual(patterns);
+  });
+});
+
 describe('a condition is refused', () => {
   const cases: readonly (readonly [text: string, words: string])[] = [
     ['', 'empty'],

@@ -14,6 +14,11 @@ const MEANINGLESS_KEYS: ReadonlySet<string> = new Set([
   'funcformat',
 ]);
 
+/** A condition, with SQL for arrays of its LIKE patterns. */
+export interface ParsedCondition extends Condition {
+  readonly patterns: readonly string[];
+}
+
 /**
  * Parses a condition and prints it with our own printer. Refuses anything that is not on the allow-list. The printed
  * text is parsed again and must have the same meaning: otherwise the condition is refused too.
@@ -21,13 +26,13 @@ const MEANINGLESS_KEYS: ReadonlySet<string> = new Set([
 export function parseCondition(
   text: string,
   columns: readonly Pick<ColumnFacts, 'name' | 'generated'>[],
-): Condition {
+): ParsedCondition {
   const tree = parseExpression(text);
   const printer = new ExpressionPrinter(columns);
   const sql = printer.print(tree);
   if (meaning(parsePrinted(sql)) !== meaning(tree))
     throw refusal('The condition cannot be printed without changing its meaning; write it in another way');
-  return { sql, columns: printer.columnsRead };
+  return { sql, columns: printer.columnsRead, patterns: printer.patterns };
 }
 
 /** Returns the tree as text, without source positions and spellings. */

@@ -1,8 +1,10 @@
 import type { Channel } from '../../channels/channel.js';
 import type { ChannelRegistry } from '../../channels/channel-registry.js';
 import type { Permissions } from '../../channels/permissions.js';
+import { EMPTY_OBJECT } from '../../lib/json-text.js';
 import type { PresenceTracker } from '../../presence/presence-tracker.js';
 import { callerOf, channelOf } from '../access.js';
+import { bodyText } from '../json-body.js';
 import { type App, route } from '../route.js';
 import {
   ChannelInfo,
@@ -31,13 +33,19 @@ export function channelRoutes(app: App, parts: ChannelRouteParts): void {
 }
 
 function createChannel(app: App, { channels }: ChannelRouteParts): void {
-  const facts = { access: 'server-admin', tag: 'Channels', summary: 'Create a channel' } as const;
+  const facts = {
+    access: 'server-admin',
+    tag: 'Channels',
+    summary: 'Create a channel',
+    needsPostgres: true,
+  } as const;
   app.post(
     '/realtime/channels',
     route(facts, { body: NewChannel }, { 201: CreatedChannel }),
     async (request, reply) => {
-      const { name, ...given } = request.body;
-      const channel = await channels.create(name, given);
+      const { name, metadata: _, ...given } = request.body;
+      const metadata = bodyText(request, 'metadata')?.copy() ?? EMPTY_OBJECT;
+      const channel = await channels.create(name, { ...given, metadata });
       return reply.code(201).send({ name, subscriber_count: channel.audience.size, config: channel.config });
     },
   );
@@ -75,6 +83,7 @@ function deleteChannel(app: App, { channels }: ChannelRouteParts): void {
     access: { channel: 'admin' },
     tag: 'Channels',
     summary: 'Delete a channel',
+    needsPostgres: true,
     description:
       'Notifies and disconnects its members. Joining does not recreate a deleted channel; only this API does.',
   } as const;

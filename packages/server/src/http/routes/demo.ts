@@ -5,6 +5,7 @@ import { DEFAULT_DB_ROLE } from '../../changes/model/viewer.js';
 import { requireRate } from '../../channels/rate-limit.js';
 import { channelOf, userOf } from '../access.js';
 import { invalid } from '../error-reply.js';
+import { signalOf } from '../pending-requests.js';
 import type { App } from '../route.js';
 import { ChannelParams } from '../schemas.js';
 import type { MessageRouteParts } from './messages.js';
@@ -65,11 +66,20 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
   const admit = (identity: Identity) => requireRate(parts.messageRate, identity.limitedAs, parts.clock());
   app.post(
     '/demo/channels/:name/subscribe',
-    { schema: { hide: true, params: ChannelParams }, config: { access: { channel: 'write' } } },
+    {
+      schema: { hide: true, params: ChannelParams },
+      config: { access: { channel: 'write' }, needsPostgres: true },
+    },
     async (request) => {
       const identity = userOf(request);
       admit(identity);
-      const subscriber = { userId: identity.userId, role: DEFAULT_DB_ROLE, isServerAdmin: true };
+      const subscriber = {
+        userId: identity.userId,
+        role: DEFAULT_DB_ROLE,
+        isServerAdmin: true,
+        user: identity.limitedAs,
+        signal: signalOf(request),
+      };
       const answer = await subscribeChannel(parts, channelOf(request).name, EXAMPLE, subscriber);
       const { tableOid } = rowChanges.subscriptions.get(answer.subscription_id);
       return { ...answer, visibility: tableOid === undefined ? [] : await rowChanges.tiers(tableOid) };
@@ -93,7 +103,7 @@ function exampleRoutes(app: App, parts: DemoRouteParts, rowChanges: RowChangePar
   );
   app.post(
     '/demo/messages',
-    { schema: { hide: true, body: NewExample }, config: { access: 'token' } },
+    { schema: { hide: true, body: NewExample }, config: { access: 'token', needsPostgres: true } },
     async (request) => {
       const identity = userOf(request);
       admit(identity);

@@ -1,3 +1,4 @@
+import { bodyText } from '../json-body.js';
 import { type App, route } from '../route.js';
 import { ExplainRequestBody, ExplanationBody } from '../row-change-schemas.js';
 import { type ChangeRouteParts, requireRowChanges } from './row-change-parts.js';
@@ -8,6 +9,7 @@ export function explainRoute(app: App, { channels, rowChanges }: ChangeRoutePart
     access: 'server-admin',
     tag: 'Row changes',
     summary: 'Explain why a user receives a row, or does not',
+    needsPostgres: true,
     description:
       'Takes a subscription, or a table and a condition; the claims of the user; and a row: `key` for a row in the table, `row` for any row, or `at` for a change of the resume window (the cursor of its message). Uses the present privileges and policies.',
   } as const;
@@ -16,11 +18,14 @@ export function explainRoute(app: App, { channels, rowChanges }: ChangeRoutePart
     route(facts, { body: ExplainRequestBody }, { 200: ExplanationBody }),
     async (request) => {
       const changes = requireRowChanges(rowChanges);
-      const { subscription_id: id, ...asked } = request.body;
+      const { subscription_id: id, key: _key, row: _row, ...asked } = request.body;
+      const [key, row] = [bodyText(request, 'key'), bodyText(request, 'row')];
       const report = id === undefined ? undefined : changes.reports.report(id);
       const explanation = await changes.explain({
         schema: 'public',
         ...asked,
+        ...(key === undefined ? {} : { key }),
+        ...(row === undefined ? {} : { row }),
         ...report?.subscription.filter,
       });
       if (report === undefined) return explanation;

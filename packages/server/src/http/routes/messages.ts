@@ -1,9 +1,12 @@
 import type { Broadcaster } from '../../channels/broadcaster.js';
 import { requireRate } from '../../channels/rate-limit.js';
 import type { Clock } from '../../lib/clock.js';
+import { EMPTY_OBJECT } from '../../lib/json-text.js';
 import type { KeyedRateLimiter } from '../../lib/token-bucket.js';
+import { presencePatch } from '../../presence/presence-patch.js';
 import type { PresenceTracker } from '../../presence/presence-tracker.js';
 import { callerOf, channelOf, userOf } from '../access.js';
+import { bodyText } from '../json-body.js';
 import { type App, route } from '../route.js';
 import { Broadcasted, ChannelParams, ChannelPresence, Done, NewMessage, NewPresence } from '../schemas.js';
 
@@ -36,7 +39,8 @@ function broadcastMessage(app: App, parts: MessageRouteParts): void {
     async (request) => {
       const channel = channelOf(request);
       const identity = callerOf(request);
-      const { type = 'message', event, payload } = request.body;
+      const { type = 'message', event } = request.body;
+      const payload = bodyText(request, 'payload') ?? EMPTY_OBJECT;
       requireRate(messageRate, identity.limitedAs, clock());
       presence.flushPending(channel);
       const id = broadcaster.publish(channel, identity, { type, event, payload, bytes: request.bodyBytes });
@@ -85,7 +89,7 @@ function updatePresence(app: App, parts: MessageRouteParts): void {
       const identity = userOf(request);
       requireRate(messageRate, identity.limitedAs, clock());
       broadcaster.admit(channel, identity, request.bodyBytes);
-      presence.update(channel, identity.userId, request.body.state);
+      presence.update(channel, identity.userId, presencePatch(bodyText(request, 'state')));
       return { message: 'presence updated successfully' };
     },
   );

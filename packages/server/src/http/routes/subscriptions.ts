@@ -3,6 +3,7 @@ import { type ChangeFilter, FILTER_EVENTS } from '../../changes/model/change-fil
 import type { Subscription } from '../../changes/subscriptions/subscription.js';
 import type { SubscribingUser } from '../../changes/subscriptions/subscription-registry.js';
 import { callerOf, channelOf } from '../access.js';
+import { signalOf } from '../pending-requests.js';
 import { type App, route } from '../route.js';
 import {
   NewSubscription,
@@ -27,6 +28,7 @@ function createSubscription(app: App, parts: ChangeRouteParts): void {
     access: { channel: 'admin' },
     tag: 'Row changes',
     summary: 'Subscribe a channel to the changes of a table',
+    needsPostgres: true,
     description:
       'Each member receives the changes of the rows it may see. Repeating a filter returns the existing subscription. If a server admin subscribes, the table is enabled when it is not yet.',
   } as const;
@@ -48,6 +50,8 @@ function createSubscription(app: App, parts: ChangeRouteParts): void {
         userId: identity.userId,
         role: viewers.of(identity).role,
         isServerAdmin: parts.permissions.isServerAdmin(identity),
+        user: identity.limitedAs,
+        signal: signalOf(request),
       });
     },
   );
@@ -102,6 +106,7 @@ function removeSubscription(app: App, { channels, permissions, rowChanges }: Cha
     access: 'token',
     tag: 'Row changes',
     summary: 'Remove a subscription',
+    needsPostgres: true,
     description: 'Needs `admin` permission in its channel.',
   } as const;
   app.delete(

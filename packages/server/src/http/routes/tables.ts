@@ -22,6 +22,7 @@ function enableTable(app: App, { rowChanges }: ChangeRouteParts): void {
     access: 'server-admin',
     tag: 'Row changes',
     summary: 'Enable a table for row changes',
+    needsPostgres: true,
     description:
       'Adds the table to the publication, sets REPLICA IDENTITY FULL (unless `identity` is `keep`) and grants SELECT to realtime_subscriber. Enabling an enabled table changes nothing.',
   } as const;
@@ -42,6 +43,7 @@ function disableTable(app: App, { rowChanges }: ChangeRouteParts): void {
     access: 'server-admin',
     tag: 'Row changes',
     summary: 'Disable a table',
+    needsPostgres: true,
     description:
       'Restores the settings that the table had before it was enabled. Subscriptions to it remain, and receive nothing.',
   } as const;
@@ -58,7 +60,12 @@ function disableTable(app: App, { rowChanges }: ChangeRouteParts): void {
 }
 
 function listTables(app: App, { rowChanges }: ChangeRouteParts): void {
-  const facts = { access: 'server-admin', tag: 'Row changes', summary: 'List the enabled tables' } as const;
+  const facts = {
+    access: 'server-admin',
+    tag: 'Row changes',
+    summary: 'List the enabled tables',
+    needsPostgres: true,
+  } as const;
   app.get('/realtime/triggers', route(facts, {}, { 200: TableList }), async () => {
     const changes = requireRowChanges(rowChanges);
     const triggers = [];

@@ -61,6 +61,7 @@ describe('a reachable database', () => {
       { number: 3, name: 'resume window' },
       { number: 4, name: 'messages from SQL' },
       { number: 5, name: 'trigger source' },
+      { number: 6, name: 'depth of messages from SQL' },
     ]);
     expect(log.lines.map(({ message }) => message)).toEqual(['PostgreSQL connected']);
   });

@@ -1,5 +1,5 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
-import type { Clock } from '../../lib/clock.js';
+import { type Clock, monotonicClock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import { StartupError } from '../../lib/startup-error.js';
 import type { SchemaName } from '../migrations/schema.js';
@@ -10,6 +10,7 @@ import { ConnectionPool } from './connection-pool.js';
 import { type ConnectionTarget, connectionOptions, targetOf } from './connection-target.js';
 import { DatabasePreparation } from './database-preparation.js';
 import { SqlSession } from './sql-session.js';
+import { PoolExhausted, RolledBack, type StatementOptions, StatementTimeout } from './statement-options.js';
 
 export interface DatabaseOptions {
   /** A `postgres://` URL. Its password never reaches a log or a message. */
@@ -31,8 +32,8 @@ export type DatabaseState = { readonly status: 'up' } | { readonly status: 'down
 
 /** The `application_name` of the server's connections, shown in `pg_stat_activity`. */
 const APPLICATION_NAME = 'goforward-realtime';
-/** How long a statement of a request may take, in ms; then the request fails with DATABASE_UNAVAILABLE. */
-const QUERY_TIMEOUT_MS = 10_000;
+/** The pool bounds its statements itself: the driver's timeout would leave them running unseen. */
+const NO_QUERY_TIMEOUT = 0;
 /** How often the log repeats that the database is unavailable for the same reason, in ms. */
 const REPEAT_WARNING_MS = 60_000;
 
@@ -59,7 +60,7 @@ export class Database implements Sql {
   constructor(options: DatabaseOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
-    this.#clock = options.clock ?? Date.now;
+    this.#clock = options.clock ?? monotonicClock;
   }
 
   get state(): DatabaseState {
@@ -97,15 +98,20 @@ export class Database implements Sql {
   }
 
   /**
-   * Returns the rows of one statement. Throws DATABASE_UNAVAILABLE, or the statement's own error unchanged.
+   * Returns the rows of one statement. Throws DATABASE_UNAVAILABLE, the statement's own error unchanged, or the reason of
+   * the signal in `options`.
    */
-  query<Row extends object>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
-    return this.#use((pool) => pool.query<Row>(sql, values));
+  query<Row extends object>(
+    sql: string,
+    values: readonly unknown[] = [],
+    options?: StatementOptions,
+  ): Promise<Row[]> {
+    return this.#use((pool) => pool.query<Row>(sql, values, options), options);
   }
 
   /** Runs `work` in a transaction; any error rolls it back. Throws as `query` does. */
-  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
-    return this.#use((pool) => pool.transaction(work));
+  transaction<T>(work: (sql: Sql) => Promise<T>, options?: StatementOptions): Promise<T> {
+    return this.#use((pool) => pool.transaction(work, options), options);
   }
 
   /**
@@ -119,13 +125,17 @@ export class Database implements Sql {
     return this.#use(() => SqlSession.open(url, `${applicationName} ${purpose}`, translate));
   }
 
-  async #use<T>(work: (pool: ConnectionPool) => Promise<T>): Promise<T> {
+  async #use<T>(work: (pool: ConnectionPool) => Promise<T>, options?: StatementOptions): Promise<T> {
     const pool = this.#pool;
     if (pool === undefined) throw this.#unavailable();
     try {
       return await work(pool);
-    } catch (error) {
-      const fault = connectionFault(error, this.#target);
+    } catch (thrown) {
+      const error = thrown instanceof RolledBack ? thrown.cause : thrown;
+      if (error instanceof PoolExhausted) throw this.#unavailable(error);
+      // Whoever sets a limit handles it; for any other caller PostgreSQL does not answer in time.
+      if (error instanceof StatementTimeout) throw options?.limitMs ? error : this.#unavailable(error);
+      const fault = thrown === error ? connectionFault(error, this.#target) : undefined;
       if (fault === undefined) throw error;
       this.#discardPool(pool, fault);
       throw this.#unavailable(error);
@@ -171,13 +181,21 @@ export class Database implements Sql {
   async #open(preparation: DatabasePreparation): Promise<void> {
     this.#schema = await preparation.run();
     if (this.#stopped) return;
-    const { url, applicationName = APPLICATION_NAME, onReady } = this.#options;
-    const pool = new ConnectionPool(connectionOptions(url, applicationName, QUERY_TIMEOUT_MS), (error) => {
-      const fault = connectionFault(error, this.#target);
-      this.#discardPool(
-        pool,
-        fault ?? { kind: 'unreachable', reason: `connection to ${this.#target.address} lost` },
-      );
+    const { url, applicationName = APPLICATION_NAME, onReady, log } = this.#options;
+    const pool = new ConnectionPool(connectionOptions(url, applicationName, NO_QUERY_TIMEOUT), {
+      lost: (error) => {
+        const fault = connectionFault(error, this.#target);
+        this.#discardPool(
+          pool,
+          fault ?? { kind: 'unreachable', reason: `connection to ${this.#target.address} lost` },
+        );
+      },
+      abandoned: (pid) => {
+        log.warn(
+          { pid },
+          'A cancelled statement has not ended; with two of them, users get DATABASE_UNAVAILABLE',
+        );
+      },
     });
     this.#pool = pool;
     await this.query('SELECT 1');

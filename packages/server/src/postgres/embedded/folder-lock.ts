@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { link, readdir, readlink, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { wallClock } from '../../lib/clock.js';
 import { StartupError } from '../../lib/startup-error.js';
 import { errorCode } from './folder-problem.js';
 import { readIfExists } from './private-file.js';
@@ -159,7 +160,7 @@ async function pidNamespace(): Promise<string> {
 async function isFresh(file: string): Promise<boolean> {
   try {
     // A time in the future means that the clock was set back since: a living holder would have updated it.
-    return Math.abs(Date.now() - (await stat(file)).mtimeMs) <= STALE_MS;
+    return Math.abs(wallClock.epochMs() - (await stat(file)).mtimeMs) <= STALE_MS;
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return false;
     throw error;

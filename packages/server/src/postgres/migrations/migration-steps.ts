@@ -142,7 +142,18 @@ export const MIGRATION_STEPS: readonly MigrationStep[] = [
       REVOKE ALL ON FUNCTION ${schema}.emit_message FROM PUBLIC;
       ${sendFunction(schema, `${schema}.emit_message(`)}`,
   },
+  {
+    number: 6,
+    name: 'depth of messages from SQL',
+    sql: (schema) => sendFunction(schema, `${schema}.emit_message(`, REFUSE_DEEP_PAYLOAD),
+  },
 ];
+
+/** PL/pgSQL that refuses a payload of more than 64 levels: an array or object within 64 others. */
+const REFUSE_DEEP_PAYLOAD = `IF jsonb_path_exists(payload, 'strict $.**{64} ? (@.type() == "array" || @.type() == "object")') THEN
+          RAISE EXCEPTION 'payload: JSON is nested at most 64 levels deep' USING ERRCODE = '22023';
+        END IF;
+        `;
 
 /**
  * Returns PL/pgSQL that notifies the reader of the outbox only while it sleeps, which it shows by holding
@@ -157,9 +168,9 @@ function wake(schema: string): string {
 
 /**
  * Returns the definition of `send`. `emit` is the beginning of the call that stores the signed content, its
- * last argument.
+ * last argument. `check` are statements that refuse a payload.
  */
-function sendFunction(schema: string, emit: string): string {
+function sendFunction(schema: string, emit: string, check = ''): string {
   return `CREATE OR REPLACE FUNCTION ${schema}.send(channel text, event text, payload jsonb DEFAULT '{}', type text DEFAULT 'message')
       RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
       DECLARE
@@ -176,7 +187,7 @@ function sendFunction(schema: string, emit: string): string {
         IF type IS NULL OR type NOT IN ('message', 'broadcast') THEN
           RAISE EXCEPTION 'type: messages are of type message or broadcast' USING ERRCODE = '22023';
         END IF;
-        IF octet_length(content) > 1048576 THEN
+        ${check}IF octet_length(content) > 1048576 THEN
           RAISE EXCEPTION 'payload: a message has at most 1 MB' USING ERRCODE = '22023';
         END IF;
         SELECT secret INTO STRICT key FROM ${schema}.message_secret;

@@ -1,3 +1,4 @@
+import { wallClock } from '../../lib/clock.js';
 import type { Sql } from '../sql/sql.js';
 import { HEARTBEAT_PREFIX } from './wal-receiver.js';
 
@@ -36,7 +37,7 @@ export class Heartbeat {
    */
   arrived(content: string): void {
     const sent = Number(content);
-    if (Number.isFinite(sent)) this.lagSeconds = Math.max(0, (Date.now() - sent) / 1000);
+    if (Number.isFinite(sent)) this.lagSeconds = Math.max(0, (wallClock.epochMs() - sent) / 1000);
   }
 
   /**
@@ -52,7 +53,7 @@ export class Heartbeat {
       if (current.end - this.#lastEnd <= OWN_BYTES) return;
       const [sent] = await this.#sql.query<{ end: number }>(
         `SELECT (pg_logical_emit_message(true, $1, $2) - '0/0')::float8 AS end`,
-        [HEARTBEAT_PREFIX, String(Date.now())],
+        [HEARTBEAT_PREFIX, String(wallClock.epochMs())],
       );
       this.#lastEnd = sent?.end ?? current.end;
     } catch {

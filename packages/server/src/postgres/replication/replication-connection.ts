@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { wallClock } from '../../lib/clock.js';
 import { connectionOptions } from '../connection/connection-target.js';
 import { PIN_SESSION } from '../connection/session-settings.js';
 import type { Lsn } from '../sql/lsn.js';
@@ -127,7 +128,7 @@ export class ReplicationConnection {
     message.writeBigUInt64BE(this.#received, 1);
     message.writeBigUInt64BE(flushed, 9);
     message.writeBigUInt64BE(flushed, 17);
-    message.writeBigInt64BE(BigInt(Date.now() - POSTGRES_EPOCH_MS) * 1000n, 25);
+    message.writeBigInt64BE(BigInt(wallClock.epochMs() - POSTGRES_EPOCH_MS) * 1000n, 25);
     message[33] = 1;
     this.#wire.sendCopyFromChunk(message);
   }

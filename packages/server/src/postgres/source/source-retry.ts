@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ProtocolError } from '@goforward/realtime-protocol';
+import { monotonicClock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import { backoffDelay } from '../connection/backoff.js';
 import { connectionFault } from '../connection/connection-fault.js';
@@ -121,7 +122,7 @@ export class SourceRetry {
   }
 
   #warn(key: string, fields: Record<string, unknown>, message: string): void {
-    const now = Date.now();
+    const now = monotonicClock();
     if (this.#lastReported?.reason === key && now - this.#lastReported.at < REPEAT_WARNING_MS) return;
     this.#lastReported = { reason: key, at: now };
     this.#options.log.warn(fields, message);

@@ -52,7 +52,9 @@ export class RowChangeLifecycle {
 
   /** Loads tables, subscriptions and SQL messages. Called each time PostgreSQL becomes reachable. */
   async load(): Promise<void> {
-    const { tables, shared } = this.#parts.subscriptions;
+    const { visibility, stream, subscriptions } = this.#parts;
+    const { tables, shared } = subscriptions;
+    if (await visibility.loadText()) stream.viewersChanged();
     await tables.load();
     await shared.load();
     await this.#parts.messages.load();

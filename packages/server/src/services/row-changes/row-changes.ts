@@ -12,7 +12,7 @@ import type { ChannelRegistry } from '../../channels/channel-registry.js';
 import type { MessageEncoder } from '../../channels/message-encoder.js';
 import type { Settings } from '../../config/settings-table.js';
 import { textFrame } from '../../connections/frame.js';
-import type { Clock } from '../../lib/clock.js';
+import type { Clock, WallClock } from '../../lib/clock.js';
 import { IdSource } from '../../lib/ids.js';
 import type { Log } from '../../lib/log.js';
 import type { Counters } from '../../metrics/counters.js';
@@ -36,6 +36,7 @@ export interface RowChangeOptions {
   readonly encoder: MessageEncoder;
   readonly counters: Counters;
   readonly clock: Clock;
+  readonly wallClock: WallClock;
   readonly log: Log;
 }
 
@@ -58,13 +59,13 @@ export interface RowChanges {
 
 /** Constructs and connects the services of row changes, from the source to the members; starts nothing. */
 export function createRowChanges(options: RowChangeOptions): RowChanges {
-  const { settings, database, channels, counters, clock, log } = options;
+  const { settings, database, channels, counters, clock, wallClock, log } = options;
   const ids = new IdSource();
   const names = () => preflightNames(settings, database);
   const choice = new SourceChoice({ configured: settings.changeSource, database, names, log });
   const sourceKind = () => choice.kind ?? 'logical';
-  const visibility = createVisibility({ settings, database, sourceKind, clock, log });
-  const subscriptions = createSubscriptions({ settings, database, choice, visibility, clock, log });
+  const visibility = createVisibility({ settings, database, sourceKind, counters, clock, log });
+  const subscriptions = createSubscriptions({ settings, database, choice, visibility, wallClock, log });
   const { tables, shared, personal, counts } = subscriptions;
   const { source, cleanup } = createSource({ ...options, choice, tables, ids });
   const { windowFile, resumeLog } = createResumeWindow(settings, ids, log);
@@ -102,12 +103,14 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
   };
 }
 
-function sqlMessages({ settings, database, counters }: RowChangeOptions): SqlMessages {
+function sqlMessages({ settings, database, counters, clock, log }: RowChangeOptions): SqlMessages {
   return new SqlMessages({
     database,
     enabled: settings.enableBroadcast,
     maxBytes: settings.maxMessageSize,
     frame: textFrame,
     counters,
+    clock,
+    log,
   });
 }

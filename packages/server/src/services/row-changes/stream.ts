@@ -9,7 +9,7 @@ import { SnapshotReader } from '../../changes/stream/snapshot-reader.js';
 import type { Channel } from '../../channels/channel.js';
 import type { MessageEncoder } from '../../channels/message-encoder.js';
 import type { Settings } from '../../config/settings-table.js';
-import type { Clock } from '../../lib/clock.js';
+import type { Clock, WallClock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import type { Counters } from '../../metrics/counters.js';
 import type { Database } from '../../postgres/connection/database.js';
@@ -28,6 +28,7 @@ export interface StreamOptions {
   readonly encoder: MessageEncoder;
   readonly counters: Counters;
   readonly clock: Clock;
+  readonly wallClock: WallClock;
   readonly log: Log;
 }
 
@@ -92,7 +93,7 @@ export interface PersonalChangesOptions extends StreamOptions {
 
 /** Constructs personal subscriptions. Their changes follow their snapshots on the same stream. */
 export function createPersonalChanges(options: PersonalChangesOptions): PersonalChanges {
-  const { settings, database, visibility, subscriptions, stream, encoder, clock } = options;
+  const { settings, database, visibility, subscriptions, stream, encoder, wallClock } = options;
   const { personal, preparation, counts } = subscriptions;
   const isRead = (xid: number) => stream.changes.hasRead(xid);
   return new PersonalChanges({
@@ -110,6 +111,6 @@ export function createPersonalChanges(options: PersonalChangesOptions): Personal
     delivery: stream.delivery,
     encoder,
     stream: stream.stream,
-    clock,
+    wallClock,
   });
 }

@@ -6,7 +6,7 @@ import { SubscriptionRegistry } from '../../changes/subscriptions/subscription-r
 import { AllowedTables } from '../../changes/tables/allowed-tables.js';
 import { TableRegistry } from '../../changes/tables/table-registry.js';
 import type { Settings } from '../../config/settings-table.js';
-import type { Clock } from '../../lib/clock.js';
+import type { WallClock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import type { SourceChoice } from '../../postgres/choice/source-choice.js';
 import type { Database } from '../../postgres/connection/database.js';
@@ -20,7 +20,7 @@ export interface SubscriptionOptions {
   readonly database: Database;
   readonly choice: SourceChoice;
   readonly visibility: Visibility;
-  readonly clock: Clock;
+  readonly wallClock: WallClock;
   readonly log: Log;
 }
 
@@ -28,7 +28,7 @@ export interface SubscriptionOptions {
 export type Subscriptions = ReturnType<typeof createSubscriptions>;
 
 export function createSubscriptions(options: SubscriptionOptions) {
-  const { settings, database, choice, visibility, clock, log } = options;
+  const { settings, database, choice, visibility, wallClock, log } = options;
   const filter = new AllowedTables(settings.filterTables, settings.excludeTables);
   const tables = new TableRegistry(database, settings.publicationName, filter, choice, settings);
   const preparation = new SubscriptionCheck({
@@ -36,9 +36,9 @@ export function createSubscriptions(options: SubscriptionOptions) {
     authorizer: visibility.live,
     checkCondition: visibility.checkCondition,
   });
-  const counts = new ChangeCounts(clock);
+  const counts = new ChangeCounts(wallClock);
   const store = new PostgresSubscriptionStore(database);
-  const shared = new SubscriptionRegistry({ store, preparation, counts, clock, log });
+  const shared = new SubscriptionRegistry({ store, preparation, counts, wallClock, log });
   const personal = new PersonalSubscriptions();
   return {
     tables,

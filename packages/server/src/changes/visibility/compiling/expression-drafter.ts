@@ -4,10 +4,11 @@ import type { ColumnFacts } from '../../model/table-facts.js';
 import type { ListEntry, Membership } from './compiled-expression.js';
 import { type Draft, type Drafted, type DraftParts, finishDraft } from './expression-draft.js';
 import { NotCompilable } from './not-compilable.js';
-import { type Comparison, type List, listOf, type Operand, type Predicate } from './predicate.js';
-import { type Leaf, plainAnswer, TEXT_TYPES } from './row-independent-leaf.js';
+import type { Comparison, List, Operand, Pattern, Predicate } from './predicate.js';
+import { HAS_OUR_CHARACTERS, type Leaf, plainAnswer, TEXT_TYPES } from './row-independent-leaf.js';
 import { hasColumns, type SubSelect, subSelectOf } from './sub-select.js';
 import { type Family, familyOf, plainTypeName } from './type-families.js';
+import { listOf } from './value-list.js';
 import { type KnownNames, ViewerExpressionPrinter, wrappedIn } from './viewer-expression-printer.js';
 
 /** Types of single values that are only tested for NULL in process, and not compared. */
@@ -213,14 +214,26 @@ class Drafter implements DraftParts {
   }
 
   #like(left: Node, right: Node, isNegated: boolean): Drafted<Predicate> {
-    const [text, pattern] = [this.#operand(left, right), this.#operand(right, left)];
     if (hasColumns(right)) throw new NotCompilable('it has a LIKE pattern that depends on the row');
-    this.patterns.add(this.leaves.length - 1);
+    const text = this.#operand(left, right);
+    const pattern = this.#pattern(right, this.#typeBesideUntyped(right, left));
     return negatedIf(isNegated, (answers) => ({
       kind: 'like',
       left: ofFamily(text(answers), 'text'),
-      right: ofFamily(pattern(answers), 'text'),
+      pattern: pattern(answers),
     }));
+  }
+
+  #pattern(tree: Node, type: string | undefined): Drafted<Pattern> {
+    if (isNull(tree)) return () => ({ kind: 'constant', pattern: null });
+    if (mayHaveAnyCharacter(tree) && !this.leaves.includes(HAS_OUR_CHARACTERS))
+      this.leaves.push(HAS_OUR_CHARACTERS);
+    const leaf = this.#leafOf(tree, false, type, true);
+    return (answers) => {
+      const pattern = answers(leaf) as Pattern & { readonly family: Family };
+      if (pattern.family.name !== 'text') throw new NotCompilable('it uses a value of another type as text');
+      return pattern;
+    };
   }
 
   #in(left: Node, items: readonly unknown[]): Drafted<Predicate> {
@@ -300,27 +313,32 @@ class Drafter implements DraftParts {
   }
 
   #leaf(tree: Node, beside?: Node): Drafted<Operand> {
-    const constant = asNode(asNode(tree).A_Const);
-    if (constant.isnull === true) return () => ({ kind: 'constant', value: null, family: ANY_FAMILY });
-    const type = isUntyped(tree) && beside !== undefined ? this.#typeBeside(beside) : undefined;
+    if (isNull(tree)) return () => ({ kind: 'constant', value: null, family: ANY_FAMILY });
+    const type = beside === undefined ? undefined : this.#typeBesideUntyped(tree, beside);
     const leaf = this.#leafOf(tree, false, type);
     return (answers) => answers(leaf) as Operand;
   }
 
-  #leafOf(tree: Node, isList: boolean, type?: string): number {
+  /** A leaf that is a LIKE pattern is not shared with one that is a value. */
+  #leafOf(tree: Node, isList: boolean, type?: string, isPattern = false): number {
     const printer = new ViewerExpressionPrinter(this.#known);
     const text = printer.print(tree);
     const sql = type === undefined ? text : `CAST(${text} AS ${type})`;
     const answer = plainAnswer(tree, type);
-    const known = this.leaves.findIndex((leaf) => leaf.sql === sql && leaf.isList === isList);
+    const known = this.leaves.findIndex(
+      (leaf, n) => leaf.sql === sql && leaf.isList === isList && this.patterns.has(n) === isPattern,
+    );
     if (known >= 0) return known;
     const leaf = { sql, isList, isConstant: printer.isConstant };
-    return this.leaves.push(answer === undefined ? leaf : { ...leaf, answer }) - 1;
+    const added = this.leaves.push(answer === undefined ? leaf : { ...leaf, answer }) - 1;
+    if (isPattern) this.patterns.add(added);
+    return added;
   }
 
-  /** Returns the type that an untyped literal gets beside this operand. */
-  #typeBeside(tree: Node): string {
-    const column = this.#column(tree);
+  /** Returns the type that an untyped literal gets beside another operand; undefined for a tree that has a type. */
+  #typeBesideUntyped(tree: Node, beside: Node): string | undefined {
+    if (!isUntyped(tree)) return undefined;
+    const column = this.#column(beside);
     if (column === undefined) return 'pg_catalog.text';
     return plainTypeName(column.typeOid) ?? column.type;
   }
@@ -344,6 +362,16 @@ function ifCompilable<T>(work: () => T): T | undefined {
       return undefined;
     throw error;
   }
+}
+
+function isNull(tree: Node): boolean {
+  return asNode(tree.A_Const).isnull === true;
+}
+
+/** Whether a LIKE pattern may have a `_`: a literal shows it. */
+function mayHaveAnyCharacter(tree: Node): boolean {
+  const { value } = plainAnswer(tree, 'text') ?? {};
+  return typeof value !== 'string' || value.includes('_');
 }
 
 function isUntyped(tree: Node): boolean {

@@ -1,22 +1,13 @@
-import type { RowImage } from '../../model/row-image.js';
-import { isLike } from './like-pattern.js';
+import type { LikePattern } from './like-pattern.js';
 import type { Family, Value } from './type-families.js';
+import type { TypedRow } from './typed-row.js';
+import type { ValueList } from './value-list.js';
 
 /** SQL's three truth values; null is unknown. */
 type Truth = boolean | null;
 
-/** A list of values that `= ANY` searches. */
-export interface ValueList {
-  readonly values: ReadonlySet<Value>;
-  readonly hasNull: boolean;
-  /** The number of NULLs. */
-  readonly nulls?: number;
-  /** The counts of values that are in it more than once. */
-  readonly repeated?: ReadonlyMap<Value, number>;
-}
-
-/** The value of a parameter for one viewer: a value, a list of values, or NULL. */
-export type ParameterValue = Value | ValueList | null;
+/** The value of a parameter for one viewer: a value, a list of values, a LIKE pattern, or NULL. */
+export type ParameterValue = Value | ValueList | LikePattern | null;
 
 /** An operand: a column of the row, a parameter (the same for all rows, differs by viewer), or a constant. */
 export type Operand =
@@ -35,6 +26,11 @@ export type List =
   | { readonly kind: 'parameter'; readonly parameter: number }
   | { readonly kind: 'constants'; readonly list: ValueList | null };
 
+/** A LIKE pattern: of a parameter, or the same for all viewers. */
+export type Pattern =
+  | { readonly kind: 'parameter'; readonly parameter: number }
+  | { readonly kind: 'constant'; readonly pattern: LikePattern | null };
+
 export type Comparison = '=' | '<>' | '<' | '<=' | '>' | '>=';
 
 /** A boolean expression that is evaluated in process with the same result as in PostgreSQL. */
@@ -49,38 +45,16 @@ export type Predicate =
     }
   | { readonly kind: 'distinct'; readonly left: Operand; readonly right: Operand }
   | { readonly kind: 'any'; readonly left: Operand; readonly list: List }
-  | { readonly kind: 'like'; readonly left: Operand; readonly right: Operand }
+  | { readonly kind: 'like'; readonly left: Operand; readonly pattern: Pattern }
   | { readonly kind: 'isNull'; readonly operand: Operand }
   | { readonly kind: 'is'; readonly part: Predicate; readonly truth: Truth }
   | { readonly kind: 'holds'; readonly operand: Operand };
 
-export type Test = (row: TypedRow, parameters: readonly ParameterValue[]) => Truth;
-
-/** A row whose values are parsed once, however often they are compared. */
-export class TypedRow {
-  readonly #image: RowImage;
-  readonly #values: (Value | null | undefined)[] = [];
-
-  constructor(image: RowImage) {
-    this.#image = image;
-  }
-
-  text(columnIndex: number): string | null {
-    const text = this.#image[columnIndex];
-    if (text === undefined) throw new Error('the value of the column is not known');
-    return text;
-  }
-
-  value(columnIndex: number, family: Family): Value | null {
-    let value = this.#values[columnIndex];
-    if (value === undefined) {
-      const text = this.text(columnIndex);
-      value = text === null ? null : family.parse(text);
-      this.#values[columnIndex] = value;
-    }
-    return value;
-  }
-}
+/**
+ * Evaluates a predicate. Returns undefined if the row has no steps left to decide it: then only PostgreSQL can evaluate it on
+ * this row.
+ */
+export type Test = (row: TypedRow, parameters: readonly ParameterValue[]) => Truth | undefined;
 
 const TRUE = 't';
 
@@ -95,32 +69,34 @@ export function testOf(predicate: Predicate): Test {
       const part = testOf(predicate.part);
       return (row, parameters) => {
         const truth = part(row, parameters);
-        return truth === null ? null : !truth;
+        return typeof truth === 'boolean' ? !truth : truth;
       };
     }
     case 'compare':
       return comparison(predicate.operator, predicate.left, predicate.right);
     case 'distinct': {
       const [left, right] = [reader(predicate.left), reader(predicate.right)];
-      return (row, parameters) => left(row, parameters) !== right(row, parameters);
+      return (row, parameters) => {
+        const one = left(row, parameters);
+        const other = right(row, parameters);
+        if (one === null || other === null) return one !== other;
+        return isAffordable(row, one, other) ? one !== other : undefined;
+      };
     }
     case 'any':
       return membership(predicate.left, predicate.list);
-    case 'like': {
-      const [left, right] = [reader(predicate.left), reader(predicate.right)];
-      return (row, parameters) => {
-        const text = left(row, parameters);
-        const pattern = right(row, parameters);
-        return text === null || pattern === null ? null : isLike(String(text), String(pattern));
-      };
-    }
+    case 'like':
+      return likeness(predicate.left, predicate.pattern);
     case 'isNull': {
       const read = reader(predicate.operand);
       return (row, parameters) => read(row, parameters) === null;
     }
     case 'is': {
       const part = testOf(predicate.part);
-      return (row, parameters) => part(row, parameters) === predicate.truth;
+      return (row, parameters) => {
+        const truth = part(row, parameters);
+        return truth === undefined ? undefined : truth === predicate.truth;
+      };
     }
     case 'holds': {
       const read = reader(predicate.operand);
@@ -132,51 +108,18 @@ export function testOf(predicate: Predicate): Test {
   }
 }
 
-/** Tests AND or OR: `deciding` if any part is, otherwise unknown if any part is. */
+/** Tests AND or OR: `deciding` if any part is, otherwise undecided or unknown if any part is. */
 function junction(parts: readonly Test[], deciding: boolean): Test {
   return (row, parameters) => {
-    let result: Truth = !deciding;
+    let result: Truth | undefined = !deciding;
     for (const part of parts) {
       const truth = part(row, parameters);
       if (truth === deciding) return deciding;
-      if (truth === null) result = null;
+      if (truth === undefined) result = undefined;
+      else if (truth === null && result !== undefined) result = null;
     }
     return result;
   };
-}
-
-/** Builds a list of values, which may include NULL. */
-export function listOf(values: readonly (Value | null)[]): ValueList {
-  const known = values.filter((value) => value !== null);
-  const distinct = new Set(known);
-  const nulls = values.length - known.length;
-  const list = { values: distinct, hasNull: nulls > 0, nulls };
-  if (distinct.size === known.length) return list;
-  const repeated = new Map<Value, number>();
-  for (const value of known) repeated.set(value, (repeated.get(value) ?? 0) + 1);
-  for (const [value, count] of repeated) if (count === 1) repeated.delete(value);
-  return { ...list, repeated };
-}
-
-/** Changes the list in place: adds the value once, or removes it once. */
-export function changeList(list: ValueList, value: Value | null, by: 1 | -1): void {
-  const own = list as { values: Set<Value>; hasNull: boolean; nulls?: number; repeated?: Map<Value, number> };
-  if (value === null) {
-    own.nulls = Math.max(0, (own.nulls ?? 0) + by);
-    own.hasNull = own.nulls > 0;
-    return;
-  }
-  const count = (own.repeated?.get(value) ?? Number(own.values.has(value))) + by;
-  if (count > 0) own.values.add(value);
-  else own.values.delete(value);
-  own.repeated ??= new Map();
-  if (count > 1) own.repeated.set(value, count);
-  else own.repeated.delete(value);
-}
-
-/** Removes everything from the list, in place. */
-export function emptyList(list: ValueList): void {
-  Object.assign(list, { values: new Set(), hasNull: false, nulls: 0, repeated: new Map() });
 }
 
 function reader(operand: Operand): (row: TypedRow, parameters: readonly ParameterValue[]) => Value | null {
@@ -192,9 +135,16 @@ function reader(operand: Operand): (row: TypedRow, parameters: readonly Paramete
   }
 }
 
-const DECISIONS: Readonly<Record<Comparison, (order: number) => boolean>> = {
-  '=': (order) => order === 0,
-  '<>': (order) => order !== 0,
+/** A comparison of texts reads about this many characters in the time of a step. */
+const CHARACTERS_PER_STEP = 32;
+
+/** Takes the steps for a test of equality: texts of different lengths are not read. Returns false if too few are left. */
+function isAffordable(row: TypedRow, one: Value, other: Value): boolean {
+  if (typeof one !== 'string' || typeof other !== 'string' || one.length !== other.length) return true;
+  return one.length < CHARACTERS_PER_STEP || row.take(Math.ceil(one.length / CHARACTERS_PER_STEP));
+}
+
+const ORDERS: Readonly<Record<Exclude<Comparison, '=' | '<>'>, (order: number) => boolean>> = {
   '<': (order) => order < 0,
   '<=': (order) => order <= 0,
   '>': (order) => order > 0,
@@ -202,14 +152,48 @@ const DECISIONS: Readonly<Record<Comparison, (order: number) => boolean>> = {
 };
 
 function comparison(operator: Comparison, a: Operand, b: Operand): Test {
+  if (operator === '=' || operator === '<>') return equality(operator === '=', a, b);
   const [left, right] = [reader(a), reader(b)];
   const { compare } = a.family;
-  const decide = DECISIONS[operator];
+  const decide = ORDERS[operator];
   return (row, parameters) => {
     const one = left(row, parameters);
     if (one === null) return null;
     const other = right(row, parameters);
-    return other === null ? null : decide(compare(one, other));
+    if (other === null) return null;
+    return isOrderAffordable(row, one, other) ? decide(compare(one, other)) : undefined;
+  };
+}
+
+/** As `isAffordable`, for a comparison by order, which reads numbers in any case. */
+function isOrderAffordable(row: TypedRow, one: Value, other: Value): boolean {
+  if (typeof one !== 'string' || typeof other !== 'string') return true;
+  const characters = one.length + other.length;
+  return characters < 2 * CHARACTERS_PER_STEP || row.take(Math.ceil(characters / CHARACTERS_PER_STEP));
+}
+
+/** Values of a family are equal as PostgreSQL says if they are the same text or the same number. */
+function equality(isEqual: boolean, a: Operand, b: Operand): Test {
+  const [left, right] = [reader(a), reader(b)];
+  return (row, parameters) => {
+    const one = left(row, parameters);
+    if (one === null) return null;
+    const other = right(row, parameters);
+    if (other === null) return null;
+    return isAffordable(row, one, other) ? (one === other) === isEqual : undefined;
+  };
+}
+
+function likeness(operand: Operand, pattern: Pattern): Test {
+  const read = reader(operand);
+  const patternOf =
+    pattern.kind === 'constant'
+      ? () => pattern.pattern
+      : (parameters: readonly ParameterValue[]) => parameters[pattern.parameter] as LikePattern | null;
+  return (row, parameters) => {
+    const text = read(row, parameters);
+    const own = patternOf(parameters);
+    return text === null || own === null ? null : own.matches(String(text), row.search);
   };
 }
 
@@ -237,7 +221,7 @@ export function dependsOn(predicate: Predicate): { readonly row: boolean; readon
   };
 }
 
-function partsOf(predicate: Predicate): readonly (Operand | List)[] {
+function partsOf(predicate: Predicate): readonly (Operand | List | Pattern)[] {
   switch (predicate.kind) {
     case 'and':
     case 'or':
@@ -247,8 +231,9 @@ function partsOf(predicate: Predicate): readonly (Operand | List)[] {
       return partsOf(predicate.part);
     case 'compare':
     case 'distinct':
-    case 'like':
       return [predicate.left, predicate.right];
+    case 'like':
+      return [predicate.left, predicate.pattern];
     case 'any':
       return [predicate.left, predicate.list];
     case 'isNull':

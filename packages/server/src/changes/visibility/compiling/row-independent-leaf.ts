@@ -17,7 +17,17 @@ export interface LeafAnswer {
   readonly family: string | null;
   /** The value of a constant; null: NULL. */
   readonly value: string | readonly (string | null)[] | null;
+  /** Whether the value of a constant is too long to be kept here; the value is then missing. */
+  readonly isTooLong?: boolean;
 }
+
+/** Says whether each character of the database is one code point: not in SQL_ASCII, whose characters are bytes. */
+export const HAS_OUR_CHARACTERS: Leaf = {
+  sql: `(pg_catalog.getdatabaseencoding() = 'UTF8' OR (pg_catalog.getdatabaseencoding() <> 'SQL_ASCII' AND
+    pg_catalog.pg_encoding_max_length(pg_catalog.pg_char_to_encoding(pg_catalog.getdatabaseencoding())) = 1))`,
+  isList: false,
+  isConstant: true,
+};
 
 /** The types of the text family. */
 export const TEXT_TYPES: ReadonlySet<string> = new Set(['text', 'varchar']);

@@ -32,6 +32,20 @@ describe('numbers', () => {
         expect(Math.sign(compare(parse(a), parse(b))), `${a} compared with ${b}`).toBe(Math.sign(n - m));
     expect(parse('-0.00')).toBe(parse('0'));
   });
+
+  it('with the most digits that PostgreSQL allows are read in linear time', () => {
+    const fraction = '0'.repeat(16_382);
+    const texts = [
+      `0.${fraction}1`,
+      `-${'9'.repeat(131_072)}.${fraction}1`,
+      `${'10'.repeat(65_536)}.${fraction}0`,
+    ];
+    const start = performance.now();
+    for (let n = 0; n < 20; n++)
+      expect(texts.map(parse)).toEqual([...texts.slice(0, 2), '10'.repeat(65_536)]);
+    // Reading each zero again for each digit takes some hundred times as long.
+    expect(performance.now() - start).toBeLessThan(1_000);
+  });
 });
 
 describe('times', () => {

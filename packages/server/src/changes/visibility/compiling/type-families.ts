@@ -72,16 +72,30 @@ function family(name: string, parse: (text: string) => Value, isOrdered = true):
   return { name, isOrdered, parse, compare: (a, b) => (a < b ? -1 : a > b ? 1 : 0) };
 }
 
-const NUMBER = /^(-?)0*(\d+?)(?:\.(\d*?)0*)?$/;
 /** Ranks of numbers; '' stands for all finite ones. NaN equals itself and is greater than everything else. */
 const SPECIAL: readonly string[] = ['-Infinity', '', 'Infinity', 'NaN'];
 
-/** Removes insignificant zeros: 1.50 becomes 1.5. */
+/** Removes insignificant zeros: 1.50 becomes 1.5. Reads each digit once, since a number can have many. */
 function canonicalNumber(text: string): string {
-  const [, sign = '', whole = '', fraction = ''] = NUMBER.exec(text) ?? [];
-  if (whole === '') return text;
-  const digits = fraction === '' ? whole : `${whole}.${fraction}`;
-  return digits === '0' ? digits : sign + digits;
+  const sign = text.startsWith('-') ? 1 : 0;
+  if (!isDigit(text.charCodeAt(sign))) return text;
+  const point = text.indexOf('.');
+  let end = text.length;
+  if (point !== -1) {
+    while (text.charCodeAt(end - 1) === ZERO) end -= 1;
+    if (end - 1 === point) end = point;
+  }
+  const lastOfWhole = (point === -1 ? end : point) - 1;
+  let start = sign;
+  while (start < lastOfWhole && text.charCodeAt(start) === ZERO) start += 1;
+  const digits = text.slice(start, end);
+  return sign === 0 || digits === '0' ? digits : `-${digits}`;
+}
+
+const ZERO = 48;
+
+function isDigit(unit: number): boolean {
+  return unit >= ZERO && unit < ZERO + 10;
 }
 
 function compareNumbers(a: Value, b: Value): number {
@@ -99,10 +113,15 @@ function rankOf(number: string): number {
 }
 
 function compareDigits(a: string, b: string): number {
-  const [left = '', right = ''] = [a.split('.')[0], b.split('.')[0]];
-  if (left.length !== right.length) return left.length - right.length;
+  const difference = wholeDigits(a) - wholeDigits(b);
+  if (difference !== 0) return difference;
   // If the whole parts are equally long, the texts sort as the numbers do, fractions included.
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function wholeDigits(number: string): number {
+  const point = number.indexOf('.');
+  return point === -1 ? number.length : point;
 }
 
 const TIME =

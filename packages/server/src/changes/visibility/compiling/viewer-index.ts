@@ -1,6 +1,7 @@
 import { type LookupKey, lookupKeys } from './lookup-keys.js';
-import { type ParameterValue, type Predicate, type Test, TypedRow, testOf } from './predicate.js';
+import { type ParameterValue, type Predicate, type Test, testOf } from './predicate.js';
 import type { Value } from './type-families.js';
+import { TypedRow } from './typed-row.js';
 
 /** An `equal` key, with the items that have each of its values. */
 interface ValueIndex<T> {
@@ -55,7 +56,8 @@ export class ViewerIndex<T> {
         else others.set(item, parameters);
       }
     }
-    if (this.#viewerTests.some((test) => test(NO_ROW, parameters) === true))
+    const noRow = new TypedRow([]);
+    if (this.#viewerTests.some((test) => isTrueOrUndecided(test(noRow, parameters))))
       this.#forAnyRow.set(item, parameters);
   }
 
@@ -73,10 +75,13 @@ export class ViewerIndex<T> {
     }
   }
 
-  /** Returns the items for which the predicate is true. The columns that it reads must be known in the row. */
-  find(row: TypedRow): Iterable<T> {
-    const isForAll = this.#rowTests.some((test) => test(row, NO_PARAMETERS) === true);
-    if (this.#values === undefined || isForAll) return this.#tested(row, [this.#all]);
+  /**
+   * Returns the items for which the predicate is true, and reports those for which the row has no steps left to decide it.
+   * The columns that it reads must be known in the row.
+   */
+  find(row: TypedRow, onUndecided: (item: T) => void): Iterable<T> {
+    const isForAll = this.#rowTests.some((test) => isTrueOrUndecided(test(row, NO_PARAMETERS)));
+    if (this.#values === undefined || isForAll) return this.#tested(row, [this.#all], onUndecided);
     const candidates: ReadonlyMap<T, readonly ParameterValue[]>[] = [];
     if (this.#forAnyRow.size > 0) candidates.push(this.#forAnyRow);
     for (const { key, byValue } of this.#values) {
@@ -85,22 +90,34 @@ export class ViewerIndex<T> {
       const found = value === null ? undefined : byValue.get(value);
       if (found !== undefined) candidates.push(found);
     }
-    return this.#tested(row, candidates);
+    return this.#tested(row, candidates, onUndecided);
   }
 
-  #tested(row: TypedRow, candidates: readonly ReadonlyMap<T, readonly ParameterValue[]>[]): Iterable<T> {
+  #tested(
+    row: TypedRow,
+    candidates: readonly ReadonlyMap<T, readonly ParameterValue[]>[],
+    onUndecided: (item: T) => void,
+  ): Iterable<T> {
     const found = new Set<T>();
     for (const some of candidates) {
-      for (const [item, parameters] of some) if (this.#test(row, parameters) === true) found.add(item);
+      for (const [item, parameters] of some) {
+        const truth = this.#test(row, parameters);
+        if (truth === true) found.add(item);
+        else if (truth === undefined) onUndecided(item);
+      }
     }
     return found;
   }
 }
 
-const NO_ROW = new TypedRow([]);
+function isTrueOrUndecided(truth: boolean | null | undefined): boolean {
+  return truth === true || truth === undefined;
+}
+
 const NO_PARAMETERS: readonly ParameterValue[] = [];
 
 function valuesOf(parameter: ParameterValue | undefined): Iterable<Value> {
   if (parameter === undefined || parameter === null) return [];
-  return typeof parameter === 'object' ? parameter.values : [parameter];
+  if (typeof parameter !== 'object') return [parameter];
+  return 'values' in parameter ? parameter.values : [];
 }

@@ -13,6 +13,11 @@ import {
   ViewerExpressionPrinter,
 } from '../compiling/viewer-expression-printer.js';
 
+/**
+ * A longer constant is left to PostgreSQL. A short expression can have a long one: `1e131000` has 131,001 digits, which each
+ * use of it would keep.
+ */
+const MAX_CONSTANT_BYTES = 16_384;
 /** How deep calls of functions by functions are followed. */
 const MAX_CALLS_DEEP = 5;
 
@@ -53,8 +58,13 @@ async function answersOfPostgres(sql: Sql, leaves: readonly Leaf[]): Promise<rea
     // A sub-select without rows gives the type of its expression without evaluating it.
     const type = `(SELECT pg_catalog.pg_typeof((SELECT ${text} WHERE false))::oid)`;
     const own = isList ? `(SELECT typelem FROM pg_catalog.pg_type WHERE oid = ${type})` : type;
-    const value = isConstant ? jsonOf({ sql: text, isList }) : 'NULL';
-    return `pg_catalog.json_build_object('family', ${familySql(own)}, 'value', ${value})`;
+    const isTooLong = isConstant
+      ? `pg_catalog.octet_length((${text})::text) > ${MAX_CONSTANT_BYTES}`
+      : 'false';
+    const value = isConstant
+      ? `CASE WHEN ${isTooLong} THEN NULL ELSE ${jsonOf({ sql: text, isList })} END`
+      : 'NULL';
+    return `pg_catalog.json_build_object('family', ${familySql(own)}, 'value', ${value}, 'isTooLong', ${isTooLong})`;
   });
   try {
     const [row] = await sql.query<{ answers: LeafAnswer[] }>(

@@ -31,7 +31,7 @@ export interface EvaluationFunction {
  * Parameters: the transactions of the rows, the rows as an array of composite literals, for each viewer the rows to
  * evaluate (their numbers from 1; NULL: all), and for each setting its values of all viewers. Returns for each viewer, by its number from 1, which rows are
  * visible, on which the predicate raised an error, and the first of these errors. Returns nothing if the
- * fingerprint has changed, and the item 0 alone while the transactions are not visible yet. After a timeout the last
+ * fingerprint has changed, and one row of NULLs while the transactions are not visible yet. After a timeout the last
  * item is the negated number of the viewer that was being evaluated.
  */
 export function policiesFunction(scope: EvaluationScope, predicate: string): EvaluationFunction {
@@ -142,7 +142,7 @@ END`;
 }
 
 /** What is read from tables must have the effects of the transactions that were read from the WAL. */
-const RETURN_UNLESS_VISIBLE = `IF NOT ${areVisibleSql('"gf$xids"')} THEN item := 0; RETURN NEXT; RETURN; END IF;`;
+const RETURN_UNLESS_VISIBLE = `IF NOT ${areVisibleSql('"gf$xids"')} THEN RETURN NEXT; RETURN; END IF;`;
 
 function functionOf(
   kind: string,

@@ -1,8 +1,9 @@
 import type { SqlSession } from '../../../postgres/connection/sql-session.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 
-/** A session with this many functions is replaced by a new one, without any. */
+/** A session with this many functions, or characters that name them, is replaced by a new one, without any. */
 const MAX_FUNCTIONS = 500;
+const MAX_CHARACTERS = 2_000_000;
 /** The functions' statements are planned once: arrays of rows have no statistics by which values could matter. */
 const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
 
@@ -15,6 +16,8 @@ export class EvaluationSession {
   #session: SqlSession | undefined;
   #names = new Map<string, string>();
   #created = 0;
+  /** The characters of the keys of functions, which have the conditions that they evaluate. */
+  #characters = 0;
   #timeoutMs = 0;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
@@ -54,6 +57,7 @@ export class EvaluationSession {
       name = `evaluate_${this.#created++}`;
       await session.query(evaluation.definition(name));
       this.#names.set(evaluation.key, name);
+      this.#characters += evaluation.key.length;
     }
     const placeholders = values.map((_, n) => `$${n + 1}`).join(', ');
     return session.query<Row>(`SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`, values);
@@ -61,12 +65,13 @@ export class EvaluationSession {
 
   async #ready(): Promise<SqlSession> {
     if (this.#isClosed) throw new Error('the evaluation session is closed');
-    if (this.#session !== undefined && !this.#session.isLost && this.#names.size < MAX_FUNCTIONS)
-      return this.#session;
+    const isFull = this.#names.size >= MAX_FUNCTIONS || this.#characters >= MAX_CHARACTERS;
+    if (this.#session !== undefined && !this.#session.isLost && !isFull) return this.#session;
     this.#session?.close();
     const session = await this.#open();
     this.#session = session;
     this.#names = new Map();
+    this.#characters = 0;
     this.#timeoutMs = -1;
     await session.query(SETTINGS);
     return session;

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { connectedDatabase } from '../../../../../../tests/support/connected-database.js';
 import { postgresVersions } from '../../../../../../tests/support/matrix.js';
 import {
@@ -7,6 +7,7 @@ import {
   type TestDatabase,
 } from '../../../../../../tests/support/postgres-database.js';
 import type { Database } from '../../../postgres/connection/database.js';
+import { SqlSession } from '../../../postgres/connection/sql-session.js';
 import { DEFAULT_DB_ROLE, type Viewer } from '../../model/viewer.js';
 import { StaleFacts } from '../authorizer.js';
 import { PostgresAuthorizer } from './postgres-authorizer.js';
@@ -94,6 +95,18 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
   const OWN = (name: string) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON ${name} FOR SELECT USING (user_id = current_setting('app.current_user_id')::uuid)`;
 
+  it('keeps a compiled condition for the next subscription, but no more than a thousand of a table', async () => {
+    const { facts } = await table('id int');
+    const known = await facts();
+    const compile = (n: number) => authorizer.compileCondition(known, { sql: `id = ${n}`, columns: ['id'] });
+    const first = compile(0);
+    expect(compile(0)).toBe(first);
+    for (let n = 1; n < 1_000; n++) await compile(n);
+    expect(compile(0)).toBe(first);
+    await compile(1_000);
+    expect(compile(0)).not.toBe(first);
+  });
+
   it('lets each viewer see its own rows, and returns the rows on which the policy raised an error', async () => {
     const { oid, facts } = await table('id int PRIMARY KEY, user_id uuid', OWN);
     const privileges = await authorizer.privileges(await facts(), DEFAULT_DB_ROLE);
@@ -130,6 +143,46 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       [[2], { sqlstate: '22P02', message: expect.stringMatching(/^invalid input .*: "x{10,}$/) }],
     ]);
     expect(results[2]?.error?.message).toHaveLength(200);
+  });
+
+  it('replaces the session whose functions have two million characters of conditions', async () => {
+    let sessions = 0;
+    const counting = new PostgresAuthorizer({
+      database: {
+        query: (text, values) => database.query(text, values),
+        openSession: (purpose) => {
+          sessions += 1;
+          return database.openSession(purpose);
+        },
+      },
+      enableRls: true,
+      clock: () => now,
+    });
+    try {
+      const { oid } = await table('id int PRIMARY KEY, body text');
+      const long = 'x'.repeat(40_000);
+      for (let call = 0; call < 3; call++) {
+        const conditions = Array.from({ length: 20 }, (_, n) => ({
+          sql: `body <> '${long}${call}${n}'`,
+          columns: ['body'],
+        }));
+        const results = await steadily(async () => {
+          const facts = await counting.facts(oid);
+          if (facts === undefined) throw new Error('no such table');
+          return counting.evaluateConditions(facts, [['1', 'y']], conditions);
+        });
+        expect(results.every(({ visible }) => visible.has(0))).toBe(true);
+      }
+      const before = sessions;
+      await steadily(async () => {
+        const facts = await counting.facts(oid);
+        if (facts === undefined) throw new Error('no such table');
+        return counting.evaluateConditions(facts, [['1', 'y']], [{ sql: 'true', columns: [] }]);
+      });
+      expect(sessions).toBe(before + 1);
+    } finally {
+      counting.stop();
+    }
   });
 
   it('evaluates for each request only the rows that it lists', async () => {
@@ -227,7 +280,9 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       });
       const rooms = parameters.map((own) =>
         own?.parameters.flatMap((parameter) =>
-          parameter !== null && typeof parameter === 'object' ? [...parameter.values] : [],
+          parameter !== null && typeof parameter === 'object' && 'values' in parameter
+            ? [...parameter.values]
+            : [],
         ),
       );
       expect(rooms).toEqual([['1'], undefined, ['2']]);
@@ -267,6 +322,76 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       [[0], []],
       [[0], [1]],
       [[2], []],
+    ]);
+  });
+
+  it('evaluates all other viewers if one makes the call fail, which is not asked again for a while', async () => {
+    const { oid } = await table('id int PRIMARY KEY, user_id uuid', OWN);
+    const rows = [
+      ['1', ADA],
+      ['2', BOB],
+    ];
+    const users = [viewer(ADA), viewer('a\0b'), viewer(BOB), viewer('c', { x: 1 }), viewer('d\0')];
+    const expected = [
+      [[0], []],
+      [[], [0, 1]],
+      [[1], []],
+      [[], [0, 1]],
+      [[], [0, 1]],
+    ];
+    expect(await seen(oid, rows, users)).toEqual(expected);
+    const query = vi.spyOn(SqlSession.prototype, 'query');
+    try {
+      expect(await seen(oid, rows, users)).toEqual(expected);
+      expect(query).toHaveBeenCalledTimes(1);
+    } finally {
+      query.mockRestore();
+    }
+  });
+
+  it('evaluates the parameters of all other viewers if one makes the call fail', async () => {
+    const { facts } = await table(
+      'id int PRIMARY KEY, owner text',
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON ${name} USING (owner = current_setting('app.current_user_id'))`,
+    );
+    const users = [
+      viewer('ada'),
+      viewer('a\0b'),
+      viewer('bob'),
+      { ...viewer('eve'), isUnstorable: true as const },
+    ];
+    const found = await steadily(async () =>
+      authorizer.evaluateParameters(await facts(), DEFAULT_DB_ROLE, users, []),
+    );
+    expect(found.map((own) => own?.parameters)).toEqual([['ada'], undefined, ['bob'], undefined]);
+  });
+
+  it('evaluates all other rows if PostgreSQL cannot read one as a row of the table any more', async () => {
+    const type = `mood_${tables}`;
+    await sql(test.url, `CREATE TYPE ${type} AS ENUM ('good', 'bad')`);
+    const { oid, facts } = await table(
+      `id int PRIMARY KEY, mood ${type}, owner text, half int GENERATED ALWAYS AS (id / 2) STORED`,
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON ${name} USING (lower(owner) = current_setting('app.current_user_id') OR owner IS NULL)`,
+    );
+    const rows = ['good', 'fine', 'bad', 'gone', 'good'].map((mood, n) => [String(n), mood, 'ada', null]);
+    expect(await seen(oid, rows, [viewer('ada'), viewer('bob')])).toEqual([
+      [
+        [0, 2, 4],
+        [1, 3],
+      ],
+      [[], [1, 3]],
+    ]);
+    const results = await steadily(async () =>
+      authorizer.evaluateConditions(await facts(), rows, [{ sql: '("id" < 2)', columns: ['id'] }]),
+    );
+    expect(results).toEqual([
+      {
+        visible: new Set([0]),
+        failed: new Set([1, 3]),
+        error: { sqlstate: '22P02', message: `invalid input value for enum ${type}: "fine"` },
+      },
     ]);
   });
 });

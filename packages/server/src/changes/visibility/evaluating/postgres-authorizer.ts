@@ -20,15 +20,12 @@ import type { Compilation, ParameterLeaf } from '../compiling/compiled-expressio
 import { NotCompilable } from '../compiling/not-compilable.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
+import { type Call, EvaluationCalls, type Item, NotVisibleYet, type Question } from './evaluation-calls.js';
 import type { EvaluationErrorLog } from './evaluation-error-log.js';
-import {
-  conditionsFunction,
-  type EvaluationFunction,
-  parametersFunction,
-  policiesFunction,
-} from './evaluation-function.js';
+import { conditionsFunction, parametersFunction, policiesFunction } from './evaluation-function.js';
 import { EvaluationSession } from './evaluation-session.js';
 import { TableCatalog } from './table-catalog.js';
+import { unreadableRows } from './unreadable-rows.js';
 
 export interface PostgresAuthorizerOptions {
   readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
@@ -41,11 +38,6 @@ export interface PostgresAuthorizerOptions {
   readonly isStreamed?: () => string;
 }
 
-/** Time limits of an evaluation: of a group, and of one item that was too slow in a group, in ms. */
-const GROUP_TIMEOUT_MS = 2_000;
-const SINGLE_TIMEOUT_MS = 1_000;
-/** How long an item that was too slow alone is not evaluated again, in ms. */
-const SUSPENDED_MS = 30_000;
 /**
  * How often the catalog is checked for changes that the stream does not describe, in ms: of functions, roles, their
  * memberships, enums, schemas, and tables that lists are read from.
@@ -69,10 +61,8 @@ interface ParametersRow {
   readonly parameters: readonly (string | readonly (string | null)[] | null)[] | null;
 }
 
-/** A viewer or a condition to evaluate. */
-interface Item {
-  /** Equal items are equally slow. */
-  readonly key: string;
+/** A viewer or a condition to evaluate on rows. */
+interface RowItem extends Item {
   readonly rows: readonly number[];
 }
 
@@ -83,12 +73,10 @@ interface Item {
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
+  readonly #calls: EvaluationCalls;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
-  readonly #clock: Clock;
   readonly #errorLog: EvaluationErrorLog | undefined;
-  /** The items that were too slow, with the time until which they count as failed. */
-  readonly #suspended = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
 
   /** `sharesCatalogWith`: an authorizer whose catalog this one uses; it evaluates in a session of its own. */
@@ -96,13 +84,13 @@ export class PostgresAuthorizer implements Authorizer {
     { database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
-    this.#clock = clock;
     this.#errorLog = errorLog;
     this.#catalog =
       sharesCatalogWith === undefined
         ? new TableCatalog(database, enableRls, isStreamed, clock)
         : sharesCatalogWith.#catalog;
     this.#session = new EvaluationSession(() => database.openSession('evaluate'));
+    this.#calls = new EvaluationCalls(this.#session, clock);
   }
 
   start(): void {
@@ -190,22 +178,25 @@ export class PostgresAuthorizer implements Authorizer {
     const items = viewers.map((viewer) => ({
       key: JSON.stringify([table.oid, 'parameters', viewer.key]),
       viewer,
+      error: errorOf(viewer),
     }));
-    const callFor = (asked: readonly (typeof items)[number][]) => ({
-      evaluation,
-      values: [xids, ...settingValuesOf(asked.map(({ viewer }) => viewer))],
-    });
     for (let n = 0; n < items.length; n += VIEWERS_AT_ONCE) {
-      const asked = this.#withoutSuspended(items.slice(n, n + VIEWERS_AT_ONCE));
-      await this.#ask<(typeof items)[number], ParametersRow>(
-        table,
-        asked,
-        callFor,
-        GROUP_TIMEOUT_MS,
-        ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
-      );
+      await this.#ask<(typeof items)[number], ParametersRow>(table, items.slice(n, n + VIEWERS_AT_ONCE), {
+        callFor: (asked) => ({
+          evaluation,
+          values: [
+            xids,
+            ...settingValuesOf(
+              settingNames,
+              asked.map(({ viewer }) => viewer),
+            ),
+          ],
+        }),
+        onRow: ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
+        onError: () => undefined,
+      });
     }
-    // A viewer whose parameters take too long has none: PostgreSQL evaluates its policies.
+    // A viewer whose parameters cannot be evaluated has none: PostgreSQL evaluates its policies.
     return viewers.map((viewer) => evaluated.get(viewer));
   }
 
@@ -217,12 +208,11 @@ export class PostgresAuthorizer implements Authorizer {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
     const all = rows.map((_, n) => n);
-    const literal = rowArrayLiteral(rows);
     const results: EvaluationResult[] = [];
     for (let n = 0; n < conditions.length; n += CONDITIONS_AT_ONCE) {
       const some = conditions.slice(n, n + CONDITIONS_AT_ONCE);
       const items = some.map(({ sql }) => ({ key: JSON.stringify([table.oid, sql]), rows: all, sql }));
-      const evaluated = await this.#evaluate(table, items, (asked) => ({
+      const evaluated = await this.#evaluate(table, rows, items, (asked, literal) => ({
         evaluation: conditionsFunction(
           subject,
           asked.map(({ sql }) => sql),
@@ -250,13 +240,13 @@ export class PostgresAuthorizer implements Authorizer {
     if (predicate === null) throw new Error('the role has no policies to evaluate');
     const settingNames = settingNamesOf(requests.map(({ viewer }) => viewer));
     const evaluation = policiesFunction({ facts: table, fingerprint, role, settingNames }, predicate);
-    const literal = rowArrayLiteral(rows);
     const items = requests.map(({ viewer, rows: own }) => ({
       key: JSON.stringify([table.oid, viewer.key]),
       rows: own,
       viewer,
+      error: errorOf(viewer),
     }));
-    const results = await this.#evaluate(table, items, (asked) => ({
+    const results = await this.#evaluate(table, rows, items, (asked, literal) => ({
       evaluation,
       values: [
         xids,
@@ -264,7 +254,10 @@ export class PostgresAuthorizer implements Authorizer {
         asked.map(({ rows: own }) =>
           own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
         ),
-        ...settingValuesOf(asked.map(({ viewer }) => viewer)),
+        ...settingValuesOf(
+          settingNames,
+          asked.map(({ viewer }) => viewer),
+        ),
       ],
     }));
     this.#report(
@@ -291,68 +284,49 @@ export class PostgresAuthorizer implements Authorizer {
       if (error !== undefined) this.#errorLog?.report({ table, role, error, raisedBy, policies });
   }
 
-  /** Evaluates the items that are not suspended; returns the results in the order of the items. */
-  async #evaluate<T extends Item>(
+  /**
+   * Evaluates items on rows; returns the results in the order of the items. Rows that PostgreSQL cannot read
+   * fail alone.
+   */
+  async #evaluate<T extends RowItem>(
     table: TableFacts,
+    rows: readonly RowImage[],
     items: readonly T[],
-    callFor: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
+    callFor: (asked: readonly T[], rows: string) => Call,
   ): Promise<EvaluationResult[]> {
     const answers = new Map<T, EvaluationResult>();
-    await this.#ask<T, AnswerRow>(
-      table,
-      this.#withoutSuspended(items),
-      callFor,
-      GROUP_TIMEOUT_MS,
-      (item, row) => answers.set(item, resultOf(row)),
-    );
-    return items.map(
-      (item) => answers.get(item) ?? { visible: new Set(), failed: new Set(item.rows), error: TOO_SLOW },
-    );
+    let literal = rowArrayLiteral(rows);
+    let unreadable: ReadonlyMap<number, EvaluationError> | undefined;
+    await this.#ask<T, AnswerRow>(table, items, {
+      callFor: (asked) => callFor(asked, literal),
+      onRow: (item, row) => answers.set(item, resultOf(row)),
+      onError: (item, error) => answers.set(item, failedResult(item, error)),
+      onFailure: async () => {
+        if (unreadable !== undefined) return false;
+        const found = await unreadableRows(rows, (some) => this.#calls.errorOf(callFor([], some)));
+        literal = rowArrayLiteral(rows.map((row, n) => (found.has(n) ? null : row)));
+        unreadable = found;
+        return found.size > 0;
+      },
+    });
+    return items.map((item) => {
+      const result = answers.get(item);
+      if (result === undefined) throw new Error('PostgreSQL returned no result for an item');
+      return unreadable === undefined ? result : withFailedRows(result, item, unreadable);
+    });
   }
 
-  /** The items that have not been too slow recently. */
-  #withoutSuspended<T extends { readonly key: string }>(items: readonly T[]): T[] {
-    const now = this.#clock();
-    return items.filter(({ key }) => (this.#suspended.get(key) ?? 0) <= now);
-  }
-
-  /**
-   * Evaluates items in one call; an item that takes too long is evaluated again alone, and those after it in
-   * another call.
-   */
-  async #ask<T extends { readonly key: string }, Row extends { readonly item: number }>(
+  async #ask<T extends Item, Row extends { readonly item: number }>(
     table: TableFacts,
-    asked: readonly T[],
-    callFor: (asked: readonly T[]) => { evaluation: EvaluationFunction; values: unknown[] },
-    timeoutMs: number,
-    onRow: (item: T, row: Row) => void,
+    items: readonly T[],
+    question: Question<T, Row>,
   ): Promise<void> {
-    if (asked.length === 0) return;
-    const { evaluation, values } = callFor(asked);
-    const rows = await this.#session.call<Row>(evaluation, values, timeoutMs);
-    for (const row of rows) {
-      const item = asked[row.item - 1];
-      if (item !== undefined) onRow(item, row);
+    try {
+      await this.#calls.ask(items, question);
+    } catch (error) {
+      if (error instanceof StaleFacts && !(error instanceof NotVisibleYet)) this.#catalog.forget(table.oid);
+      throw error;
     }
-    const last = rows.at(-1)?.item ?? 0;
-    if (last === asked.length) return;
-    if (last >= 0) {
-      // Without any item, the fingerprint has changed; with the item 0, transactions are not visible yet.
-      if (rows.length === 0) this.#catalog.forget(table.oid);
-      throw new StaleFacts();
-    }
-    const slow = asked.slice(-last - 1, -last);
-    const rest = asked.slice(-last);
-    const [slowItem] = slow;
-    if (slowItem !== undefined && asked.length === 1) this.#suspend(slowItem.key);
-    else await this.#ask(table, slow, callFor, SINGLE_TIMEOUT_MS, onRow);
-    await this.#ask(table, rest, callFor, GROUP_TIMEOUT_MS, onRow);
-  }
-
-  #suspend(key: string): void {
-    const now = this.#clock();
-    for (const [other, until] of this.#suspended) if (until <= now) this.#suspended.delete(other);
-    this.#suspended.set(key, now + SUSPENDED_MS);
   }
 }
 
@@ -362,9 +336,9 @@ function settingNamesOf([first]: readonly Viewer[]): string[] {
 }
 
 /** Returns for each setting its values of all viewers. */
-function settingValuesOf(viewers: readonly Viewer[]): string[][] {
+function settingValuesOf(names: readonly string[], viewers: readonly Viewer[]): string[][] {
   const values = viewers.map((viewer) => settingsOf(viewer));
-  return (values[0] ?? []).map((_, n) => values.map((settings) => settings[n]?.value ?? ''));
+  return names.map((_, n) => values.map((settings) => settings[n]?.value ?? ''));
 }
 
 /** The parameters of policies without any. */
@@ -388,11 +362,35 @@ function parametersOf(
   }
 }
 
-/** PostgreSQL's error for a statement that it cancelled, which the functions do not return. */
-const TOO_SLOW: EvaluationError = {
-  sqlstate: '57014',
-  message: 'canceling statement due to statement timeout',
+/** As PostgreSQL says it of the first such character. */
+const UNSTORABLE_USER: EvaluationError = {
+  sqlstate: '22P05',
+  message: 'the user id has a character that the encoding of the database does not have',
 };
+
+/** Returns why the policies of a viewer cannot be evaluated; undefined if they can. */
+function errorOf({ isUnstorable }: Viewer): EvaluationError | undefined {
+  return isUnstorable === true ? UNSTORABLE_USER : undefined;
+}
+
+function failedResult({ rows }: RowItem, error: EvaluationError): EvaluationResult {
+  return { visible: new Set(), failed: new Set(rows), error };
+}
+
+/** Returns the result with those of the item's rows as failed that PostgreSQL cannot read. */
+function withFailedRows(
+  { visible, failed, error }: EvaluationResult,
+  { rows }: RowItem,
+  unreadable: ReadonlyMap<number, EvaluationError>,
+): EvaluationResult {
+  const more = rows.filter((row) => unreadable.has(row));
+  const raised = error ?? unreadable.get(more[0] ?? -1);
+  return {
+    visible: new Set([...visible].filter((row) => !unreadable.has(row))),
+    failed: new Set([...failed, ...more]),
+    ...(raised === undefined ? {} : { error: raised }),
+  };
+}
 
 function resultOf({
   visible,

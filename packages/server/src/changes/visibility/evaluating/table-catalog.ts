@@ -6,6 +6,7 @@ import type { Compilation } from '../compiling/compiled-expression.js';
 import { familySql } from '../compiling/type-families.js';
 import { fingerprintSql } from './catalog-fingerprint.js';
 import { compileExpression, type MembershipTables } from './compile-expression.js';
+import { CompiledConditions } from './compiled-conditions.js';
 import { type CompiledPrivileges, readPrivileges } from './privilege-reader.js';
 
 /**
@@ -16,8 +17,7 @@ export interface KnownTable {
   readonly facts: TableFacts;
   readonly fingerprint: string;
   readonly privileges: Map<string, Promise<CompiledPrivileges>>;
-  /** Compiled conditions, by their SQL. */
-  readonly conditions: Map<string, Promise<Compilation>>;
+  readonly conditions: CompiledConditions;
   /** The fingerprints of the tables that compiled policies read, by oid. */
   readonly memberships: Map<number, string>;
   /** All transactions below had ended when the facts were last read or checked. */
@@ -120,14 +120,7 @@ export class TableCatalog {
 
   /** Compiles a condition, or returns why it is not compilable. */
   compileCondition(facts: TableFacts, sql: string): Promise<Compilation> {
-    const { conditions } = this.known(facts);
-    let compiled = conditions.get(sql);
-    if (compiled === undefined) {
-      compiled = compileExpression(this.#sql, facts, sql, NO_TABLES);
-      conditions.set(sql, compiled);
-      compiled.catch(() => conditions.delete(sql));
-    }
-    return compiled;
+    return this.known(facts).conditions.of(sql, () => compileExpression(this.#sql, facts, sql, NO_TABLES));
   }
 
   forget(oid: number): void {
@@ -233,7 +226,7 @@ export class TableCatalog {
       readFrom: BigInt(from),
       readUpTo: BigInt(upTo),
       privileges: new Map(),
-      conditions: new Map(),
+      conditions: new CompiledConditions(),
       memberships: new Map(),
     };
     this.#known.set(facts, known);

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { changeList, emptyList, listOf } from './predicate.js';
 import type { Value } from './type-families.js';
+import { changeList, emptyList, listOf } from './value-list.js';
 
 const value = fc.option(fc.constantFrom<Value>('a', 'b', 1n), { nil: null });
 

@@ -1,0 +1,104 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { fakeSubscriber } from '../../../../../tests/support/fake-subscriber.js';
+import type { Channel } from '../../channels/channel.js';
+import type { Subscriber } from '../../channels/subscriber.js';
+import { silentLog } from '../../lib/log.js';
+import type { Position } from '../model/position.js';
+import { Replays, type ReplaysParts } from './replays.js';
+
+const PAGE = 10;
+const LAST = 100;
+
+let replays: Replays;
+/** The positions that pages were read from. */
+let pages: number[];
+/** The positions of each member, as pages were delivered to it. */
+let delivered: Map<string, number[]>;
+let onPage: () => void;
+let left: Set<Subscriber>;
+const channel = { audience: { has: (member: Subscriber) => !left.has(member) } } as unknown as Channel;
+
+function at(index: number): Position {
+  return { commitLsn: 1n, index };
+}
+
+function memberOf(user: string, id: string): Subscriber {
+  const identity = { userId: user, limitedAs: user, roles: ['user'], expiresAt: null, claims: {} };
+  return fakeSubscriber({ id, userId: user, identity });
+}
+
+beforeEach(() => {
+  pages = [];
+  delivered = new Map();
+  left = new Set();
+  onPage = () => undefined;
+  const members: Subscriber[] = [];
+  const parts = {
+    resumeLog: {
+      read: async ({ index }: Position) => {
+        pages.push(index);
+        onPage();
+        return { changes: [], end: at((Math.floor(index / PAGE) + 1) * PAGE) };
+      },
+      covers: () => true,
+      hasAfter: ({ index }: Position) => index < LAST,
+    },
+    router: { route: async () => ({ deliveries: [] }) },
+    newRecipients: () => {
+      members.length = 0;
+      return { join: (member: Subscriber) => members.push(member) };
+    },
+    delivery: {
+      deliver: (_deliveries: unknown, _changes: unknown, positionOf: (member: Subscriber) => Position) => {
+        for (const member of members)
+          delivered.set(member.id, [...(delivered.get(member.id) ?? []), positionOf(member)?.index]);
+      },
+    },
+    feeds: { onCaughtUp: () => undefined, isBehind: () => false },
+    epoch: () => 'e',
+    isBehindCurrentBatch: () => false,
+    tablesOf: () => [],
+    ownTablesOf: () => [],
+    log: silentLog,
+  } as unknown as ReplaysParts;
+  replays = new Replays(parts);
+});
+
+afterEach(() => replays.stop());
+
+function caughtUp(): Promise<void> {
+  return new Promise((resolve) => {
+    const look = () => (replays.size === 0 ? resolve() : setImmediate(look));
+    look();
+  });
+}
+
+it('one page is for all members that need it, and every member gets every page once and in order', async () => {
+  const [behind, ahead] = [memberOf('ann', 'behind'), memberOf('bob', 'ahead')];
+  replays.add(behind, channel, at(0));
+  replays.add(ahead, channel, at(45));
+  await caughtUp();
+  expect(delivered.get('behind')).toEqual([0, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
+  expect(delivered.get('ahead')).toEqual([45, 50, 60, 70, 80, 90]);
+});
+
+it('a user who resumes from far back again and again does not keep another user from catching up', async () => {
+  let eve = memberOf('eve', 'eve');
+  const ann = memberOf('ann', 'ann');
+  replays.add(eve, channel, at(0));
+  replays.add(ann, channel, at(50));
+  onPage = () => {
+    if (pages.length > 60) {
+      left.add(eve);
+      left.add(ann);
+    }
+    if (left.has(eve)) return;
+    left.add(eve);
+    eve = memberOf('eve', `eve ${pages.length}`);
+    replays.add(eve, channel, at(0));
+    if ((delivered.get('ann')?.length ?? 0) >= 5) left.add(eve);
+  };
+  await caughtUp();
+  expect(delivered.get('ann')).toEqual([50, 60, 70, 80, 90]);
+  expect(pages.length).toBeLessThan(20);
+});
