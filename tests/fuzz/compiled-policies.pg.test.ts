@@ -123,7 +123,7 @@ async function compareVisibleRows(
   const viewers = world.viewers.map(({ userId, claims }, n): Viewer => {
     return { key: String(n), role: DEFAULT_DB_ROLE, userId, claims, settings: [] };
   });
-  const parameters = await authorizer.evaluateParameters(facts, DEFAULT_DB_ROLE, viewers);
+  const parameters = await authorizer.evaluateParameters(facts, DEFAULT_DB_ROLE, viewers, []);
   for (const [n, own] of parameters.entries()) if (own !== undefined) index.add(n, own.parameters);
   counts.compiled += 1;
   if (index.isIndexed) counts.indexed += 1;

@@ -95,7 +95,7 @@ async function visibleByAuthorizer({ rows, viewers }: World, oid: number): Promi
     else {
       const key = JSON.stringify([role, userId, claims]);
       const viewer = { key, role, userId, claims, settings: [] };
-      const [evaluated] = await authorizer.evaluatePolicies(facts, rows, [{ viewer, rows: all }]);
+      const [evaluated] = await authorizer.evaluatePolicies(facts, rows, [{ viewer, rows: all }], []);
       seen.push([...(evaluated?.visible ?? [])].sort((a, b) => a - b));
     }
   }

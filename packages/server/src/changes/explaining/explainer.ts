@@ -229,7 +229,12 @@ export class Explainer {
   /** Whether privileges and policies let the version pass. */
   async #passes({ facts, privileges, viewer }: Case, image: RowImage): Promise<boolean> {
     if (privileges.rows === 'all') return true;
-    const [verdict] = await this.#parts.authorizer.evaluatePolicies(facts, [image], [{ viewer, rows: [0] }]);
+    const [verdict] = await this.#parts.authorizer.evaluatePolicies(
+      facts,
+      [image],
+      [{ viewer, rows: [0] }],
+      [],
+    );
     return verdict?.visible.has(0) === true;
   }
 }

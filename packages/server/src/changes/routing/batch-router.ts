@@ -2,6 +2,7 @@ import type { Channel } from '../../channels/channel.js';
 import type { StreamedChange, StreamedMessage } from '../log/packed-changes.js';
 import type { SqlMessages } from '../log/sql-messages.js';
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
+import type { TableFacts } from '../model/table-facts.js';
 import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -90,18 +91,11 @@ export class BatchRouter {
     };
     const { deliveries, delivered, outcomes } = result;
     const segments = await segmentsOf(changes, recipients, layouts, formats);
-    const tableBatches = segments.flat();
     const hasRecipients = ({ layout: { facts } }: TableBatch) =>
       recipients.ofTable(facts.oid).byRole.size > 0;
-    const withRecipients = tableBatches.filter(hasRecipients);
-    if (
-      withRecipients.length > 0 ||
-      tableBatches.some(({ layout }) => recipients.readsMemberships(layout.facts.oid))
-    ) {
-      // Fails if the catalog has changed, or if other sessions do not see these transactions yet.
-      const tables = new Set(withRecipients.map(({ layout }) => layout.facts));
-      await authorizer.verify([...tables], distinctXids(changes));
-    }
+    const tables = new Set(segments.flatMap((segment) => segment.filter(hasRecipients).map(factsOf)));
+    await authorizer.verify([...tables]);
+    const xids = distinctXids(changes);
     const listsByLayout = new Map<TableLayout, MessageListBuilder>();
     for (const segment of segments) {
       // The rows of a transaction are visible by its own membership changes.
@@ -112,7 +106,7 @@ export class BatchRouter {
           listsByLayout.get(layout) ??
           new MessageListBuilder(new ChangeFrames(epoch, layout, encoder), delivered);
         listsByLayout.set(layout, lists);
-        await this.#routeTable(tableBatch, recipients.ofTable(layout.facts.oid), lists, result);
+        await this.#routeTable(tableBatch, recipients.ofTable(layout.facts.oid), lists, xids, result);
       }
     }
     for (const lists of listsByLayout.values()) lists.finish(deliveries);
@@ -132,8 +126,8 @@ export class BatchRouter {
       if (facts === undefined) return false;
       const { rows, policyCompilation } = await authorizer.privileges(facts, role);
       if (rows !== 'filtered' || !('compiled' in policyCompilation)) continue;
-      const evaluateParameters: EvaluateParameters = (viewers) =>
-        authorizer.evaluateParameters(facts, role, viewers);
+      const evaluateParameters: EvaluateParameters = (viewers, xids) =>
+        authorizer.evaluateParameters(facts, role, viewers, xids);
       if (await roleRecipients.prepare(policyCompilation, evaluateParameters, VIEWERS_PER_PREPARATION))
         return true;
     }
@@ -163,6 +157,7 @@ export class BatchRouter {
     tableBatch: TableBatch,
     tableRecipients: TableRecipients,
     lists: MessageListBuilder,
+    xids: readonly number[],
     result: BatchResult,
   ): Promise<void> {
     const { authorizer, counters } = this.#parts;
@@ -185,7 +180,17 @@ export class BatchRouter {
         counters.changesFiltered += tableBatch.changes.filter((change) => matches.hasMatch(change)).length;
       else if (privileges.rows === 'all')
         deliverToAll(tableBatch, subscriptions, matches, recipients, privileges, lists);
-      else await this.#routeByPolicies(tableBatch, matches, recipients, privileges, lists, result);
+      else {
+        const visibility = await RowVisibility.of(
+          authorizer,
+          tableBatch,
+          matches,
+          recipients,
+          privileges,
+          xids,
+        );
+        this.#routeByPolicies(tableBatch, matches, visibility, privileges, lists, result);
+      }
     }
     result.outcomes.add(tableBatch, subscriptions, all, (entry) => undeliveredReasonOf(entry, roles));
   }
@@ -211,16 +216,15 @@ export class BatchRouter {
   }
 
   /** Routes matching changes to the viewers of one role that the policies show the rows to. */
-  async #routeByPolicies(
+  #routeByPolicies(
     tableBatch: TableBatch,
     matches: FilterMatches,
-    recipients: RoleRecipients,
+    visibility: RowVisibility,
     privileges: RolePrivileges,
     lists: MessageListBuilder,
     result: BatchResult,
-  ): Promise<void> {
-    const { authorizer, counters } = this.#parts;
-    const visibility = await RowVisibility.of(authorizer, tableBatch, matches, recipients, privileges);
+  ): void {
+    const { counters } = this.#parts;
     for (const change of tableBatch.changes) {
       let isFiltered = true;
       for (const tableViewer of visibility.viewersOf(change)) {
@@ -278,6 +282,10 @@ function undeliveredReasonOf(
   const canRead = ({ privileges }: RoleAccess) =>
     privileges.canSelect && conditionColumns.every((name) => privileges.columns.has(name));
   return withMembers.some(canRead) ? 'policy' : 'privilege';
+}
+
+function factsOf({ layout }: TableBatch): TableFacts {
+  return layout.facts;
 }
 
 function distinctXids(changes: readonly StreamedChange[]): number[] {

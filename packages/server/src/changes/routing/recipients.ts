@@ -107,12 +107,6 @@ export class Recipients {
     for (const role of this.#roles()) role.tableChanged(oid, tableBatch);
   }
 
-  /** Whether any membership list is read from the table. */
-  readsMemberships(oid: number): boolean {
-    for (const role of this.#roles()) if (role.readsMemberships(oid)) return true;
-    return false;
-  }
-
   /** Whether any membership list is kept up to date by the changes of the table. */
   tracksMemberships(oid: number): boolean {
     for (const role of this.#roles()) if (role.tracksMemberships(oid)) return true;

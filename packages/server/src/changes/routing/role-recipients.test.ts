@@ -76,7 +76,7 @@ describe('viewers that are prepared ahead of a change', () => {
   });
 
   it('are evaluated again if memberships have changed since the preparation began', async () => {
-    recipients.tableChanged(MEMBERS, {} as TableBatch);
+    recipients.tableChanged(MEMBERS, { changes: [] } as unknown as TableBatch);
     answerRead([rooms('1')]);
     await preparing;
     expect(await viewersSeeing('1', rooms('2'))).toEqual([]);

@@ -11,11 +11,12 @@ import { ViewerIndex } from '../visibility/compiling/viewer-index.js';
 import { type DecodedChange, NO_ROW, type TableBatch } from './table-batch.js';
 
 /**
- * Evaluates the parameters of a role's policies for viewers; undefined for one whose policies PostgreSQL must
- * evaluate.
+ * Evaluates the parameters of a role's policies for viewers, with the effects of the transactions `xids`; undefined for a
+ * viewer whose policies PostgreSQL must evaluate.
  */
 export type EvaluateParameters = (
   viewers: readonly Viewer[],
+  xids: readonly number[],
 ) => Promise<readonly (ViewerParameters | undefined)[]>;
 
 /**
@@ -50,7 +51,15 @@ interface IndexedViewers {
    * discarded.
    */
   invalidations: number;
+  /**
+   * The last transactions that changed a table of a membership list. Lists that are read from now on must have their
+   * effects, since their changes are not applied again.
+   */
+  readonly appliedXids: Set<number>;
 }
+
+/** More transactions than are committed at any time without being visible to others yet. */
+const MAX_APPLIED_XIDS = 1_000;
 
 /** The recipients of one table that have one database role. */
 export class RoleRecipients {
@@ -102,6 +111,7 @@ export class RoleRecipients {
       if (list.oid !== oid) continue;
       // Parameters that are being read at this moment may be older than these changes.
       indexed.invalidations += 1;
+      addXids(indexed.appliedXids, tableBatch);
       if (list.entry !== undefined) this.#applyChanges(indexed, list, list.entry, tableBatch);
       else this.#invalidateAffected(list, tableBatch, tableBatch.changes);
     }
@@ -112,11 +122,6 @@ export class RoleRecipients {
     return (
       this.#indexedViewers?.memberships.some((list) => list.oid === oid && list.entry !== undefined) === true
     );
-  }
-
-  /** Whether any membership list is read from the table. */
-  readsMemberships(oid: number): boolean {
-    return this.#indexedViewers?.memberships.some((list) => list.oid === oid) === true;
   }
 
   /** Invalidates all membership lists, which may have changed without a change in the stream. */
@@ -264,6 +269,7 @@ export class RoleRecipients {
         appliedUpTo: undefined,
       })),
       invalidations: 0,
+      appliedXids: new Set(),
     };
     return this.#indexedViewers;
   }
@@ -274,10 +280,15 @@ export class RoleRecipients {
     evaluateParameters: EvaluateParameters,
   ): Promise<void> {
     if (added.length === 0) return;
-    const { invalidations } = indexed;
-    const results = await evaluateParameters(added.map(({ viewer }) => viewer));
+    const { invalidations, appliedXids } = indexed;
+    const results = await evaluateParameters(
+      added.map(({ viewer }) => viewer),
+      [...appliedXids],
+    );
     // A list was changed or invalidated while parameters were read: they may be older than that.
     if (indexed.invalidations !== invalidations) return;
+    // Later reads see at least as much.
+    appliedXids.clear();
     for (const [n, tableViewer] of added.entries()) {
       // The viewer has left meanwhile, or a concurrent call has added it.
       if (!indexed.pending.delete(tableViewer)) continue;
@@ -312,6 +323,15 @@ function affectedViewers(
     }
   }
   return found;
+}
+
+/** Adds the transactions of a batch, and drops the oldest over the limit. */
+function addXids(xids: Set<number>, { changes }: TableBatch): void {
+  for (const { streamed } of changes) xids.add(streamed.transaction.xid);
+  for (const oldest of xids) {
+    if (xids.size <= MAX_APPLIED_XIDS) break;
+    xids.delete(oldest);
+  }
 }
 
 function listAt({ parameters }: ViewerParameters, { parameter }: ListEntry): ValueList {

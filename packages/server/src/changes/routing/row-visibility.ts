@@ -1,6 +1,5 @@
 import { TickBudget } from '../../lib/tick-budget.js';
 import type { TableViewer } from '../model/recipient-group.js';
-import type { TableFacts } from '../model/table-facts.js';
 import type { Authorizer, EvaluationRequest, EvaluationResult } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { FilterMatches } from './filter-matches.js';
@@ -37,7 +36,7 @@ export class RowVisibility {
 
   /**
    * Finds viewers in the index if the policies are compiled; PostgreSQL evaluates the policies for all
-   * others, and on rows that have no steps left to decide them.
+   * others, and on rows that have no steps left to decide them. `xids`: the transactions of the whole batch.
    */
   static async of(
     authorizer: Evaluator,
@@ -45,6 +44,7 @@ export class RowVisibility {
     matches: FilterMatches,
     recipients: RoleRecipients,
     privileges: RolePrivileges,
+    xids: readonly number[],
   ): Promise<RowVisibility> {
     const visibility = new RowVisibility(tableBatch, matches, recipients, privileges);
     if (visibility.#visibleTo.size === 0) return visibility;
@@ -52,8 +52,8 @@ export class RowVisibility {
     const inPostgres = new Map<TableViewer, RowChoice>();
     if ('compiled' in privileges.policyCompilation) {
       const role = roleOf(recipients);
-      const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers) =>
-        authorizer.evaluateParameters(facts, role, viewers),
+      const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers, applied) =>
+        authorizer.evaluateParameters(facts, role, viewers, applied),
       );
       const ticks = new TickBudget();
       for (const [row, visibleTo] of visibility.#visibleTo) {
@@ -64,7 +64,9 @@ export class RowVisibility {
       }
       for (const tableViewer of indexed.inPostgres) inPostgres.set(tableViewer, 'all');
     } else for (const tableViewer of recipients.viewers.values()) inPostgres.set(tableViewer, 'all');
-    await visibility.#evaluateInPostgres(authorizer, facts, tableBatch, matches, inPostgres);
+    const evaluate = (requests: readonly EvaluationRequest[]) =>
+      authorizer.evaluatePolicies(facts, tableBatch.rows, requests, xids);
+    await visibility.#evaluateInPostgres(evaluate, tableBatch, matches, inPostgres);
     return visibility;
   }
 
@@ -85,8 +87,7 @@ export class RowVisibility {
   }
 
   async #evaluateInPostgres(
-    authorizer: Evaluator,
-    facts: TableFacts,
+    evaluate: (requests: readonly EvaluationRequest[]) => Promise<readonly EvaluationResult[]>,
     tableBatch: TableBatch,
     matches: FilterMatches,
     viewers: ReadonlyMap<TableViewer, RowChoice>,
@@ -98,8 +99,7 @@ export class RowVisibility {
       return rows.length === 0 ? [] : [{ tableViewer, request: { viewer: tableViewer.viewer, rows } }];
     });
     if (requested.length === 0) return;
-    const requests: EvaluationRequest[] = requested.map(({ request }) => request);
-    const results = await authorizer.evaluatePolicies(facts, tableBatch.rows, requests);
+    const results = await evaluate(requested.map(({ request }) => request));
     for (const [n, { tableViewer }] of requested.entries()) this.#record(tableViewer, results[n]);
   }
 

@@ -5,11 +5,11 @@ import { TableLayout } from './table-layout.js';
 
 /** Keeps, for each relation that the WAL has described, how its columns map to those of the catalog. */
 export class TableLayouts {
-  readonly #authorizer: Pick<Authorizer, 'facts'>;
+  readonly #authorizer: Pick<Authorizer, 'described' | 'facts'>;
   readonly #formats: ValueFormats;
   readonly #layouts = new WeakMap<WalRelation, TableLayout>();
 
-  constructor(authorizer: Pick<Authorizer, 'facts'>, formats: ValueFormats) {
+  constructor(authorizer: Pick<Authorizer, 'described' | 'facts'>, formats: ValueFormats) {
     this.#authorizer = authorizer;
     this.#formats = formats;
   }
@@ -17,6 +17,7 @@ export class TableLayouts {
   /** Returns undefined when the table has been dropped. */
   async of(relation: WalRelation): Promise<TableLayout | undefined> {
     const known = this.#layouts.get(relation);
+    this.#authorizer.described(relation);
     const facts = await this.#authorizer.facts(relation.oid);
     if (facts === undefined) return undefined;
     if (known?.facts === facts) return known;

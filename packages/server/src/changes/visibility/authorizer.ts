@@ -1,3 +1,4 @@
+import type { WalRelation } from '../../postgres/source/change-source.js';
 import type { RowImage } from '../model/row-image.js';
 import type { RowSnapshot } from '../model/row-snapshot.js';
 import type { TableFacts } from '../model/table-facts.js';
@@ -49,6 +50,11 @@ export interface ViewerParameters {
  * which throws StaleFacts if the catalog has changed since.
  */
 export interface Authorizer {
+  /**
+   * Reads the facts of a table again if the stream has described the table in a new `relation`: PostgreSQL does before the
+   * first change after its columns, policies, privileges or owner have changed.
+   */
+  described(relation: WalRelation): void;
   /** Returns the facts of a table by its oid; undefined if it does not exist any more. */
   facts(oid: number): Promise<TableFacts | undefined>;
   /** As `facts`, but asks PostgreSQL whether they are current. */
@@ -59,29 +65,35 @@ export interface Authorizer {
   compileCondition(table: TableFacts, condition: Condition): Promise<Compilation>;
   /**
    * Evaluates the parameters of a role's compiled policies for each viewer. Undefined for a viewer for whom some cannot
-   * be evaluated: PostgreSQL evaluates the policies for it.
+   * be evaluated: PostgreSQL evaluates the policies for it. Throws StaleFacts while lists are read from tables and the
+   * effects of the transactions `xids`, which were read from the WAL, are not visible to others yet.
    */
   evaluateParameters(
     table: TableFacts,
     role: string,
     viewers: readonly Viewer[],
+    xids: readonly number[],
   ): Promise<readonly (ViewerParameters | undefined)[]>;
   /**
-   * Throws StaleFacts if the catalog has changed in anything that these facts, or privileges on the tables, depend on.
-   * Also throws it while the effects of these transactions, which were read from the WAL, are not visible to others yet.
+   * Throws StaleFacts if these facts are no longer current. Asks PostgreSQL only for tables that were described a moment
+   * ago, since their facts may have been read before the change of the catalog was visible.
    */
-  verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void>;
+  verify(tables: readonly TableFacts[]): Promise<void>;
   /** Evaluates each condition over all rows, regardless of the viewer. Returns one result for each condition. */
   evaluateConditions(
     table: TableFacts,
     rows: readonly RowImage[],
     conditions: readonly Condition[],
   ): Promise<EvaluationResult[]>;
-  /** Evaluates policies in PostgreSQL: one result for each request. Only for roles whose rows are `filtered`. */
+  /**
+   * Evaluates policies in PostgreSQL: one result for each request. Only for roles whose rows are `filtered`. Throws
+   * StaleFacts also while the effects of the transactions `xids` are not visible to others yet.
+   */
   evaluatePolicies(
     table: TableFacts,
     rows: readonly RowImage[],
     requests: readonly EvaluationRequest[],
+    xids: readonly number[],
   ): Promise<EvaluationResult[]>;
 }
 

@@ -3,6 +3,9 @@ import { type EvaluationError, StaleFacts } from '../authorizer.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 import type { EvaluationSession } from './evaluation-session.js';
 
+/** Transactions that were read from the WAL are not visible to other sessions yet. */
+export class NotVisibleYet extends StaleFacts {}
+
 /** A viewer or a condition to evaluate. Equal items have equal keys, and are equally slow. */
 export interface Item {
   readonly key: string;
@@ -24,6 +27,15 @@ export interface Question<T extends Item, Row> {
   readonly onError: (item: T, error: EvaluationError) => void;
   /** Called after a call has failed: whether `callFor` now returns another one, without what made it fail. */
   readonly onFailure?: () => Promise<boolean>;
+}
+
+/** What each row of an answer says which item it is about. */
+interface AnswerItem {
+  /**
+   * The number of the item, from 1. In the last row also: negated, the item that was evaluated when the time was over; 0: names
+   * were looked up then; null: transactions are not visible yet.
+   */
+  readonly item: number | null;
 }
 
 /** Time limits of an evaluation: of a group, and of one item that was too slow in a group, in ms. */
@@ -52,8 +64,8 @@ export class EvaluationCalls {
     this.#clock = clock;
   }
 
-  /** Throws StaleFacts if the catalog has changed. */
-  async ask<T extends Item, Row extends { readonly item: number }>(
+  /** Throws StaleFacts if the catalog has changed, NotVisibleYet while transactions are not visible. */
+  async ask<T extends Item, Row extends AnswerItem>(
     items: readonly T[],
     question: Question<T, Row>,
   ): Promise<void> {
@@ -80,7 +92,7 @@ export class EvaluationCalls {
    * An item that takes too long is evaluated again alone, and those after it in another call. If the call
    * fails, each half is evaluated in a call of its own.
    */
-  async #ask<T extends Item, Row extends { readonly item: number }>(
+  async #ask<T extends Item, Row extends AnswerItem>(
     asked: readonly T[],
     question: Question<T, Row>,
     timeoutMs: number,
@@ -100,12 +112,17 @@ export class EvaluationCalls {
       return this.#ask(asked.slice(middle), question, timeoutMs);
     }
     for (const row of rows) {
-      const item = asked[row.item - 1];
+      const item = asked[(row.item ?? 0) - 1];
       if (item !== undefined) question.onRow(item, row);
     }
-    const last = rows.at(-1)?.item ?? 0;
+    const last = rows.at(-1)?.item;
     if (last === asked.length) return;
-    if (last >= 0) throw new StaleFacts();
+    if (last === null) throw new NotVisibleYet();
+    if (last === undefined || last > 0) throw new StaleFacts();
+    if (last === 0) {
+      for (const item of asked) this.#fail(item, question, TOO_SLOW);
+      return;
+    }
     const slow = asked.slice(-last - 1, -last);
     const [slowItem] = slow;
     if (slowItem !== undefined && asked.length === 1) this.#fail(slowItem, question, TOO_SLOW);

@@ -1,6 +1,7 @@
 import { literal, quoted } from '../../../postgres/sql/identifier.js';
 import type { TableFacts } from '../../model/table-facts.js';
 import { fingerprintSql } from './catalog-fingerprint.js';
+import { areVisibleSql } from './visible-transactions.js';
 
 /** How much of an error's message is returned, in characters: it can hold values of the row. */
 const MAX_ERROR_LENGTH = 200;
@@ -27,16 +28,17 @@ export interface EvaluationFunction {
  * Evaluates the policies of a table on rows for viewers of one role. The parameters are texts alone: a
  * parameter of the table's type would prevent the table from being dropped.
  *
- * Parameters: the rows as an array of composite literals, for each viewer the rows to evaluate (their numbers from 1;
- * NULL: all), and for each setting its values of all viewers. Returns for each viewer, by its number from 1, which rows are
+ * Parameters: the transactions of the rows, the rows as an array of composite literals, for each viewer the rows to
+ * evaluate (their numbers from 1; NULL: all), and for each setting its values of all viewers. Returns for each viewer, by its number from 1, which rows are
  * visible, on which the predicate raised an error, and the first of these errors. Returns nothing if the
- * fingerprint has changed. After a timeout the last item is the negated number of the viewer that was being
- * evaluated.
+ * fingerprint has changed, and one row of NULLs while the transactions are not visible yet. After a timeout the last
+ * item is the negated number of the viewer that was being evaluated.
  */
 export function policiesFunction(scope: EvaluationScope, predicate: string): EvaluationFunction {
   // Round 0 has no rows and runs as our own login, to look up the names in the policies: the role may lack
   // USAGE on their schemas, which a SELECT does not need.
   const work = `
+  ${RETURN_UNLESS_VISIBLE}
   FOR "gf$i" IN 0 .. cardinality("gf$s0") LOOP
     "gf$some" := '{}';
     "gf$numbers" := NULL;
@@ -60,7 +62,7 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
     error_text := "gf$text";
     RETURN NEXT;
   END LOOP;`;
-  const parameters = `"gf$rows" text, "gf$subsets" text[], ${settingParameters(scope.settingNames)}`;
+  const parameters = `"gf$xids" numeric[], "gf$rows" text, "gf$subsets" text[], ${settingParameters(scope.settingNames)}`;
   return functionOf('policies', scope, [predicate], parameters, work);
 }
 
@@ -93,8 +95,8 @@ export function conditionsFunction(
 /**
  * Evaluates expressions that are the same for all rows, for each viewer. Returns by the viewer's number from
  * 1 a JSON array of their values and of the snapshot that they were read in, or NULL if one raised an error:
- * the policies are then evaluated on rows, which gives the error. After a timeout the last item is the
- * negated number of the viewer that was being evaluated.
+ * the policies are then evaluated on rows, which gives the error. After a timeout, and while transactions are not
+ * visible yet, as above. Parameters: the transactions, and for each setting its values of all viewers.
  */
 export function parametersFunction(
   { facts, fingerprint, role, settingNames }: EvaluationScope,
@@ -108,6 +110,7 @@ DECLARE
   "gf$value" json;
 BEGIN
   IF ${fingerprintSql(String(facts.oid))} IS DISTINCT FROM ${literal(fingerprint)} THEN RETURN; END IF;
+  ${RETURN_UNLESS_VISIBLE}
   FOR "gf$i" IN 0 .. cardinality("gf$s0") LOOP
     IF "gf$i" > 0 THEN
       ${setRoleSql(role, '"gf$i" = 1')}
@@ -131,10 +134,15 @@ END`;
   return {
     key: JSON.stringify(['parameters', facts.oid, fingerprint, role, settingNames, ...values]),
     columns: 'item, parameters',
-    definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}(${settingParameters(settingNames)})
+    definition: (
+      name,
+    ) => `CREATE FUNCTION pg_temp.${quoted(name)}("gf$xids" numeric[], ${settingParameters(settingNames)})
       RETURNS TABLE (item int, parameters json) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
   };
 }
+
+/** What is read from tables must have the effects of the transactions that were read from the WAL. */
+const RETURN_UNLESS_VISIBLE = `IF NOT ${areVisibleSql('"gf$xids"')} THEN RETURN NEXT; RETURN; END IF;`;
 
 function functionOf(
   kind: string,

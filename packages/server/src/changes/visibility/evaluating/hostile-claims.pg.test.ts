@@ -103,11 +103,11 @@ describe.each(postgresVersions('oldest'))('on the %s PostgreSQL', (version) => {
           const facts = await authorizer.facts(row?.oid ?? 0);
           if (facts === undefined) throw new Error('no such table');
           const parameters = name.startsWith('compiled')
-            ? await authorizer.evaluateParameters(facts, DEFAULT_DB_ROLE, users)
+            ? await authorizer.evaluateParameters(facts, DEFAULT_DB_ROLE, users, [])
             : undefined;
           const rows = [['1', 'ada'], ...(encoding === 'EUC_JP' ? [] : [['2', 'josé']])];
           const requests = users.map((viewer) => ({ viewer, rows: rows.map((_, n) => n) }));
-          return { parameters, results: await authorizer.evaluatePolicies(facts, rows, requests) };
+          return { parameters, results: await authorizer.evaluatePolicies(facts, rows, requests, []) };
         } catch (error) {
           if (!(error instanceof StaleFacts)) throw error;
         }

@@ -86,6 +86,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
         await factsOf(oid),
         rows,
         users.map((user) => ({ viewer: user, rows: rows.map((_, n) => n) })),
+        [],
       ),
     );
     return verdicts.map(({ visible, failed }) => [[...visible], [...failed]]);
@@ -135,7 +136,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       ['3', 'x'.repeat(500)],
     ];
     const asked = [[1, 2], [0], [2]].map((own) => ({ viewer: viewer(ADA), rows: own }));
-    const results = await steadily(async () => authorizer.evaluatePolicies(await facts(), rows, asked));
+    const results = await steadily(async () => authorizer.evaluatePolicies(await facts(), rows, asked, []));
     expect(results.map(({ failed, error }) => [[...failed], error])).toEqual([
       [[1, 2], { sqlstate: '22P02', message: 'invalid input syntax for type integer: "one"' }],
       [[], undefined],
@@ -192,7 +193,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       ['3', ADA],
     ];
     const [verdict] = await steadily(async () =>
-      authorizer.evaluatePolicies(await facts(), rows, [{ viewer: viewer(ADA), rows: [2, 0] }]),
+      authorizer.evaluatePolicies(await facts(), rows, [{ viewer: viewer(ADA), rows: [2, 0] }], []),
     );
     expect(verdict).toEqual({ visible: new Set([2, 0]), failed: new Set() });
     expect(oid).toBeGreaterThan(0);
@@ -203,7 +204,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     const before = await facts();
     await seen(oid, [['1', ADA]], [viewer(ADA)]);
     await sql(test.url, `ALTER POLICY own ON ${name} USING (false)`);
-    const again = authorizer.evaluatePolicies(before, [['1', ADA]], [{ viewer: viewer(ADA), rows: [0] }]);
+    const again = authorizer.evaluatePolicies(before, [['1', ADA]], [{ viewer: viewer(ADA), rows: [0] }], []);
     await expect(again).rejects.toThrow(StaleFacts);
     expect(await seen(oid, [['1', ADA]], [viewer(ADA)])).toEqual([[[], []]]);
     await sql(test.url, `REVOKE SELECT ON ${name} FROM ${DEFAULT_DB_ROLE}`);
@@ -211,6 +212,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       await facts(),
       [['1', ADA]],
       [{ viewer: viewer(ADA), rows: [0] }],
+      [],
     );
     await expect(after).rejects.toThrow(StaleFacts);
     expect(await authorizer.privileges(await facts(), DEFAULT_DB_ROLE)).toMatchObject({ canSelect: false });
@@ -274,7 +276,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
         const facts = await all.facts(oid);
         if (facts === undefined) throw new Error('no such table');
         expect((await all.privileges(facts, DEFAULT_DB_ROLE)).policyCompilation).toHaveProperty('compiled');
-        return all.evaluateParameters(facts, DEFAULT_DB_ROLE, users);
+        return all.evaluateParameters(facts, DEFAULT_DB_ROLE, users, []);
       });
       const rooms = parameters.map((own) =>
         own?.parameters.flatMap((parameter) =>
@@ -360,7 +362,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       { ...viewer('eve'), isUnstorable: true as const },
     ];
     const found = await steadily(async () =>
-      authorizer.evaluateParameters(await facts(), DEFAULT_DB_ROLE, users),
+      authorizer.evaluateParameters(await facts(), DEFAULT_DB_ROLE, users, []),
     );
     expect(found.map((own) => own?.parameters)).toEqual([['ada'], undefined, ['bob'], undefined]);
   });

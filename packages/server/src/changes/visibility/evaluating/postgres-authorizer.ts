@@ -1,5 +1,6 @@
 import type { Clock } from '../../../lib/clock.js';
 import type { SqlSession } from '../../../postgres/connection/sql-session.js';
+import type { WalRelation } from '../../../postgres/source/change-source.js';
 import type { Sql } from '../../../postgres/sql/sql.js';
 import type { RowImage } from '../../model/row-image.js';
 import { RowSnapshot } from '../../model/row-snapshot.js';
@@ -19,13 +20,12 @@ import type { Compilation, ParameterLeaf } from '../compiling/compiled-expressio
 import { NotCompilable } from '../compiling/not-compilable.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
-import { type Call, EvaluationCalls, type Item, type Question } from './evaluation-calls.js';
+import { type Call, EvaluationCalls, type Item, NotVisibleYet, type Question } from './evaluation-calls.js';
 import type { EvaluationErrorLog } from './evaluation-error-log.js';
 import { conditionsFunction, parametersFunction, policiesFunction } from './evaluation-function.js';
 import { EvaluationSession } from './evaluation-session.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
-import { areVisible } from './visible-transactions.js';
 
 export interface PostgresAuthorizerOptions {
   readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
@@ -38,8 +38,11 @@ export interface PostgresAuthorizerOptions {
   readonly isStreamed?: () => string;
 }
 
-/** How often the catalog is checked for changes, in ms; evaluations check it themselves. */
-const CATALOG_CHECK_MS = 2_000;
+/**
+ * How often the catalog is checked for changes that the stream does not describe, in ms: of functions, roles, their
+ * memberships, enums, schemas, and tables that lists are read from.
+ */
+const CATALOG_CHECK_MS = 500;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
 
@@ -71,7 +74,6 @@ export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
   readonly #calls: EvaluationCalls;
-  readonly #database: Sql;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #errorLog: EvaluationErrorLog | undefined;
@@ -83,10 +85,9 @@ export class PostgresAuthorizer implements Authorizer {
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
-    this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
-        ? new TableCatalog(database, enableRls, isStreamed)
+        ? new TableCatalog(database, enableRls, isStreamed, clock)
         : sharesCatalogWith.#catalog;
     this.#session = new EvaluationSession(() => database.openSession('evaluate'));
     this.#calls = new EvaluationCalls(this.#session, clock);
@@ -128,9 +129,14 @@ export class PostgresAuthorizer implements Authorizer {
     return this.#catalog.membershipTables.has(oid);
   }
 
-  async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
-    if (!(await areVisible(this.#database, xids))) throw new StaleFacts();
-    if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
+  described(relation: WalRelation): void {
+    this.#catalog.described(relation);
+  }
+
+  async verify(tables: readonly TableFacts[]): Promise<void> {
+    const oids: number[] = [];
+    for (const { oid } of tables) if (await this.#catalog.isUnsettled(oid)) oids.push(oid);
+    if (oids.length > 0 && !(await this.#catalog.check(oids))) throw new StaleFacts();
     // The catalog may have been read again since, in a later state than these facts.
     for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
   }
@@ -139,18 +145,19 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     role: string,
     viewers: readonly Viewer[],
+    xids: readonly number[],
   ): Promise<readonly (ViewerParameters | undefined)[]> {
     const { policyCompilation } = await this.#catalog.privileges(table, role);
     if (!('compiled' in policyCompilation)) throw new Error('the policies are not compiled');
     const { parameters, memberships } = policyCompilation.compiled;
     if (parameters.length === 0) return viewers.map(() => NO_PARAMETERS);
     // Memberships are read from tables, which change.
-    if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers);
+    if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers, xids);
     const known =
       this.#parameters.get(policyCompilation) ?? new WeakMap<Viewer, ViewerParameters | undefined>();
     this.#parameters.set(policyCompilation, known);
     const unknown = viewers.filter((viewer) => !known.has(viewer));
-    const found = await this.#evaluateParameters(table, role, parameters, unknown);
+    const found = await this.#evaluateParameters(table, role, parameters, unknown, []);
     for (const [n, viewer] of unknown.entries()) known.set(viewer, found[n]);
     return viewers.map((viewer) => known.get(viewer));
   }
@@ -160,6 +167,7 @@ export class PostgresAuthorizer implements Authorizer {
     role: string,
     parameters: readonly ParameterLeaf[],
     viewers: readonly Viewer[],
+    xids: readonly number[],
   ): Promise<readonly (ViewerParameters | undefined)[]> {
     const { fingerprint } = this.#catalog.known(table);
     const values = parameters.map(({ leaf }) => jsonOf(leaf));
@@ -176,10 +184,13 @@ export class PostgresAuthorizer implements Authorizer {
       await this.#ask<(typeof items)[number], ParametersRow>(table, items.slice(n, n + VIEWERS_AT_ONCE), {
         callFor: (asked) => ({
           evaluation,
-          values: settingValuesOf(
-            settingNames,
-            asked.map(({ viewer }) => viewer),
-          ),
+          values: [
+            xids,
+            ...settingValuesOf(
+              settingNames,
+              asked.map(({ viewer }) => viewer),
+            ),
+          ],
         }),
         onRow: ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
         onError: () => undefined,
@@ -218,6 +229,7 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     rows: readonly RowImage[],
     requests: readonly EvaluationRequest[],
+    xids: readonly number[],
   ): Promise<EvaluationResult[]> {
     const role = requests[0]?.viewer.role;
     if (role === undefined) return [];
@@ -237,6 +249,7 @@ export class PostgresAuthorizer implements Authorizer {
     const results = await this.#evaluate(table, rows, items, (asked, literal) => ({
       evaluation,
       values: [
+        xids,
         literal,
         asked.map(({ rows: own }) =>
           own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
@@ -311,7 +324,7 @@ export class PostgresAuthorizer implements Authorizer {
     try {
       await this.#calls.ask(items, question);
     } catch (error) {
-      if (error instanceof StaleFacts) this.#catalog.forget(table.oid);
+      if (error instanceof StaleFacts && !(error instanceof NotVisibleYet)) this.#catalog.forget(table.oid);
       throw error;
     }
   }
