@@ -27,20 +27,21 @@ async function attack(target: Target, signal: AbortSignal): Promise<Counts> {
   let sent = 0;
   let destroyed = 0;
   async function hold(n: number): Promise<void> {
-    for (let round = n; !signal.aborted; round += 1) {
+    // A short attack goes on until a limit has triggered.
+    for (let round = n; !signal.aborted || (n === 1 && destroyed === 0); round += 1) {
       const count = PIPELINED[round % PIPELINED.length] ?? 1;
       const client = openClient(target);
       client.write((requests[round % requests.length] ?? '').repeat(count));
       sent += count;
       // A paused socket notices that it was reset only when it writes.
-      const probe = setInterval(() => (signal.aborted ? client.destroy() : client.write('GET')), 250);
+      const isOver = () => signal.aborted && (n !== 1 || destroyed > 0);
+      const probe = setInterval(() => (isOver() ? client.destroy() : client.write('GET')), 250);
       await new Promise((resolve) => client.once('close', resolve));
       clearInterval(probe);
-      if (!signal.aborted) destroyed += 1;
+      if (!isOver()) destroyed += 1;
     }
   }
   await Promise.all(Array.from({ length: SOCKETS }, (_, n) => hold(n)));
-  if (destroyed === 0) throw new Error('no socket with too many requests was destroyed');
   return { sent, destroyed };
 }
 

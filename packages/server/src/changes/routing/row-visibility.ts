@@ -53,7 +53,7 @@ export class RowVisibility {
     if ('compiled' in privileges.policyCompilation) {
       const role = roleOf(recipients);
       const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers, applied) =>
-        authorizer.evaluateParameters(facts, role, viewers, applied),
+        authorizer.evaluateParameters(facts, role, viewers, [...applied, ...xids]),
       );
       const ticks = new TickBudget();
       for (const [row, visibleTo] of visibility.#visibleTo) {
