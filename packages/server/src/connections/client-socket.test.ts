@@ -25,6 +25,7 @@ beforeEach(async () => {
       received: ({ length }) => {
         bytesByTick[bytesByTick.length - 1] = (bytesByTick.at(-1) ?? 0) + length;
         total += length;
+        return 0;
       },
       pinged: () => undefined,
       ponged: () => undefined,

@@ -3,7 +3,8 @@ import { WebSocket } from 'ws';
 
 /** Receives the events of a client's socket. */
 export interface SocketOwner {
-  received(data: Buffer, isBinary: boolean): void;
+  /** Returns for how many ms no more may be read from the socket: its peer sends more than it may. */
+  received(data: Buffer, isBinary: boolean): number;
   pinged(body: Buffer): void;
   ponged(): void;
   /** The peer sent a close frame or violated the protocol; the answer is a close frame with `code`. */
@@ -15,6 +16,9 @@ export interface SocketOwner {
  * times from one socket in a row: two megabytes, each message of which is parsed, while everybody else waits.
  */
 const BYTES_PER_TURN = 64 * 1024;
+
+/** The longest time for which a socket is not read: pongs wait too. */
+const MAX_PAUSE_MS = 1_000;
 
 /** The close code of `ws` for a message in too many fragments. Our protocol uses 1009 instead. */
 const TOO_MANY_FRAGMENTS = 1008;
@@ -36,14 +40,15 @@ export class ClientSocket extends WebSocket {
     this.on('error', ignore);
   }
 
-  /** Passes a message on. Reads no more in this tick of the event loop if this socket has brought enough. */
+  /** Passes a message on. Reads no more for a while if this socket has brought enough, or more than it may. */
   received(data: Buffer, isBinary: boolean): void {
-    this.owner?.received(data, isBinary);
+    const pauseMs = this.owner?.received(data, isBinary) ?? 0;
     this.#bytesOfTurn += data.length;
-    if (this.#bytesOfTurn < BYTES_PER_TURN || this.isPaused) return;
+    if ((pauseMs === 0 && this.#bytesOfTurn < BYTES_PER_TURN) || this.isPaused) return;
     this.#bytesOfTurn = 0;
     this.pause();
-    setImmediate(resume, this);
+    if (pauseMs === 0) setImmediate(resume, this);
+    else setTimeout(resume, Math.min(pauseMs, MAX_PAUSE_MS), this).unref();
   }
 
   /** Called by `ws` itself after a close frame (with its reason) or a broken frame (without a reason). */

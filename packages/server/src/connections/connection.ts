@@ -162,14 +162,21 @@ export class Connection implements Session, SocketOwner, Timed {
     this.#outbox.push(encoder.encode(message, ref));
   }
 
-  received(data: Buffer, isBinary: boolean): void {
-    if (this.#state !== 'open') return;
-    const { clock, counters, messageRate, dispatch } = this.#environment;
+  received(data: Buffer, isBinary: boolean): number {
+    if (this.#state !== 'open') return 0;
+    const { clock, counters, messageRate } = this.#environment;
     const now = clock();
     this.#lastReceived = now;
     counters.messagesReceived += 1;
     counters.bytesReceived += data.length;
     const wait = messageRate.take(this.identity.limitedAs, now);
+    this.#handle(data, isBinary, wait);
+    // Refusing costs as much as reading the message: a sender over its rate is read no faster than it may send.
+    return wait;
+  }
+
+  /** Handles a message, or refuses it if its user has to wait, in ms. Every `ref` gets a reply. */
+  #handle(data: Buffer, isBinary: boolean, wait: number): void {
     const decoded = decode(data, isBinary);
     if ('error' in decoded) {
       this.#fail(wait > 0 ? rateLimitExceeded(wait) : decoded.error, decoded.ref);
@@ -178,7 +185,7 @@ export class Connection implements Session, SocketOwner, Timed {
     const { message } = decoded;
     try {
       if (wait > 0) throw rateLimitExceeded(wait);
-      const answer = dispatch.handle(this, message, data.length);
+      const answer = this.#environment.dispatch.handle(this, message, data.length);
       if (answer instanceof Promise) this.#answerLater(answer, message.ref);
       else if (message.ref !== undefined) this.send('reply', 'ok', answer, message.ref);
     } catch (error) {

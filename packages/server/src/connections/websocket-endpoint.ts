@@ -106,7 +106,7 @@ export class WebSocketEndpoint {
 /** Returns the owner of a refused socket: ignores everything but the peer's close frame. */
 function refusedOwner(socket: Socket): SocketOwner {
   return {
-    received: () => undefined,
+    received: () => 0,
     pinged: () => undefined,
     ponged: () => undefined,
     closeRequested: () => socket.end(),
