@@ -85,7 +85,7 @@ describe('pending work', () => {
     expect(() => request(requester('ann'), 5_000)).not.toThrow();
   });
 
-  it('of a closed connection is dropped: what waits never starts, and what runs is told', async () => {
+  it('of a closed connection is dropped: what waits never starts, and the signal of what runs aborts', async () => {
     const ann = requester('ann');
     const [running, waiting] = [request(ann), request(ann)];
     pending.drop(ann);

@@ -133,7 +133,7 @@ export class Database implements Sql {
     } catch (thrown) {
       const error = thrown instanceof RolledBack ? thrown.cause : thrown;
       if (error instanceof PoolExhausted) throw this.#unavailable(error);
-      // Whoever sets a limit handles it; for any other caller PostgreSQL does not answer in time.
+      // A caller that set a limit handles it. For any other caller, PostgreSQL does not answer in time.
       if (error instanceof StatementTimeout) throw options?.limitMs ? error : this.#unavailable(error);
       const fault = thrown === error ? connectionFault(error, this.#target) : undefined;
       if (fault === undefined) throw error;

@@ -17,9 +17,17 @@ import {
   type ViewerParameters,
 } from '../authorizer.js';
 import type { Compilation, ParameterLeaf } from '../compiling/compiled-expression.js';
-import { NotCompilable } from '../compiling/not-compilable.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
+import {
+  type AnswerRow,
+  failedResult,
+  type ParametersRow,
+  parametersOf,
+  type RowItem,
+  resultOf,
+  withFailedRows,
+} from './evaluation-answers.js';
 import { type Call, EvaluationCalls, type Item, NotVisibleYet, type Question } from './evaluation-calls.js';
 import type { EvaluationErrorLog } from './evaluation-error-log.js';
 import { conditionsFunction, parametersFunction, policiesFunction } from './evaluation-function.js';
@@ -45,26 +53,6 @@ export interface PostgresAuthorizerOptions {
 const CATALOG_CHECK_MS = 500;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
-
-interface AnswerRow {
-  readonly item: number;
-  readonly visible: readonly number[] | null;
-  readonly failed: readonly number[] | null;
-  /** Of the first row that failed; of an earlier item where none did. */
-  readonly error_state: string | null;
-  readonly error_text: string | null;
-}
-
-interface ParametersRow {
-  readonly item: number;
-  /** The values, followed by the snapshot that they were read in. */
-  readonly parameters: readonly (string | readonly (string | null)[] | null)[] | null;
-}
-
-/** A viewer or a condition to evaluate on rows. */
-interface RowItem extends Item {
-  readonly rows: readonly number[];
-}
 
 /**
  * Has PostgreSQL evaluate policies and conditions on row images, many viewers and rows at once: correct for
@@ -344,24 +332,6 @@ function settingValuesOf(names: readonly string[], viewers: readonly Viewer[]): 
 /** The parameters of policies without any. */
 const NO_PARAMETERS: ViewerParameters = { parameters: [], asOf: new RowSnapshot('0:0:') };
 
-/** `snapshots`: the snapshots parsed so far, by their text, since most viewers share one. */
-function parametersOf(
-  { parameters: values }: ParametersRow,
-  parameters: readonly ParameterLeaf[],
-  snapshots: Map<string, RowSnapshot>,
-): ViewerParameters | undefined {
-  if (values === null) return undefined;
-  const text = String(values[parameters.length]);
-  const asOf = snapshots.get(text) ?? new RowSnapshot(text);
-  snapshots.set(text, asOf);
-  try {
-    return { parameters: parameters.map(({ read }, n) => read(values[n] ?? null)), asOf };
-  } catch (error) {
-    if (error instanceof NotCompilable) return undefined;
-    throw error;
-  }
-}
-
 /** As PostgreSQL says it of the first such character. */
 const UNSTORABLE_USER: EvaluationError = {
   sqlstate: '22P05',
@@ -371,39 +341,4 @@ const UNSTORABLE_USER: EvaluationError = {
 /** Returns why the policies of a viewer cannot be evaluated; undefined if they can. */
 function errorOf({ isUnstorable }: Viewer): EvaluationError | undefined {
   return isUnstorable === true ? UNSTORABLE_USER : undefined;
-}
-
-function failedResult({ rows }: RowItem, error: EvaluationError): EvaluationResult {
-  return { visible: new Set(), failed: new Set(rows), error };
-}
-
-/** Returns the result with those of the item's rows as failed that PostgreSQL cannot read. */
-function withFailedRows(
-  { visible, failed, error }: EvaluationResult,
-  { rows }: RowItem,
-  unreadable: ReadonlyMap<number, EvaluationError>,
-): EvaluationResult {
-  const more = rows.filter((row) => unreadable.has(row));
-  const raised = error ?? unreadable.get(more[0] ?? -1);
-  return {
-    visible: new Set([...visible].filter((row) => !unreadable.has(row))),
-    failed: new Set([...failed, ...more]),
-    ...(raised === undefined ? {} : { error: raised }),
-  };
-}
-
-function resultOf({
-  visible,
-  failed,
-  error_state: sqlstate,
-  error_text: message,
-}: AnswerRow): EvaluationResult {
-  const result = { visible: numbers(visible), failed: numbers(failed) };
-  if (result.failed.size === 0 || sqlstate === null) return result;
-  return { ...result, error: { sqlstate, message: message ?? '' } };
-}
-
-/** Converts numbers from 1 to indexes from 0. */
-function numbers(from: readonly number[] | null): ReadonlySet<number> {
-  return new Set((from ?? []).map((row) => row - 1));
 }
