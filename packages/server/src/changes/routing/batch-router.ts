@@ -94,8 +94,8 @@ export class BatchRouter {
     const hasRecipients = ({ layout: { facts } }: TableBatch) =>
       recipients.ofTable(facts.oid).byRole.size > 0;
     const tables = new Set(segments.flatMap((segment) => segment.filter(hasRecipients).map(factsOf)));
-    await authorizer.verify([...tables]);
     const xids = distinctXids(changes);
+    await authorizer.verify([...tables], xids);
     const listsByLayout = new Map<TableLayout, MessageListBuilder>();
     for (const segment of segments) {
       // The rows of a transaction are visible by its own membership changes.

@@ -75,10 +75,11 @@ export interface Authorizer {
     xids: readonly number[],
   ): Promise<readonly (ViewerParameters | undefined)[]>;
   /**
-   * Throws StaleFacts if these facts are no longer current. Asks PostgreSQL only for tables that were described a moment
-   * ago, since their facts may have been read before the change of the catalog was visible.
+   * Throws StaleFacts if the catalog has changed in anything that these facts, or privileges on the tables, depend on: a
+   * transaction can change them after it has written a row. Also throws it while the effects of the transactions `xids`
+   * are not visible to others yet.
    */
-  verify(tables: readonly TableFacts[]): Promise<void>;
+  verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void>;
   /** Evaluates each condition over all rows, regardless of the viewer. Returns one result for each condition. */
   evaluateConditions(
     table: TableFacts,

@@ -1,4 +1,3 @@
-import type { Clock } from '../../../lib/clock.js';
 import type { WalRelation } from '../../../postgres/source/change-source.js';
 import type { Sql } from '../../../postgres/sql/sql.js';
 import type { ColumnFacts, TableFacts } from '../../model/table-facts.js';
@@ -20,20 +19,11 @@ export interface KnownTable {
   readonly conditions: CompiledConditions;
   /** The fingerprints of the tables that compiled policies read, by oid. */
   readonly memberships: Map<number, string>;
-  /** All transactions below had ended when the facts were last read or checked. */
-  readFrom: bigint;
-  /** The snapshot in which the facts were read sees no transaction from this one on. */
-  readonly readUpTo: bigint;
 }
-
-/** How long the facts of a table are checked before each use after the stream has described it, in ms. */
-const SETTLING_MS = 1_000;
 
 /** A row of FACTS. */
 interface TableRow extends TableFacts {
   readonly fingerprint: string;
-  readonly from: string;
-  readonly upTo: string;
 }
 
 /**
@@ -47,17 +37,13 @@ export class TableCatalog {
   readonly #known = new WeakMap<TableFacts, KnownTable>();
   readonly #membershipTables = new Set<number>();
   readonly #isStreamed: () => string;
-  readonly #clock: Clock;
   readonly #described = new WeakSet<WalRelation>();
-  /** By oid: until when the facts of a table are checked before each use, after the stream has described it. */
-  readonly #unsettledUntil = new Map<number, number>();
 
   /**
    * `applyPolicies` false: row level security is not part of the privileges. `isStreamed`: SQL for whether
    * the stream has all changes of the table `c`.
    */
-  constructor(sql: Sql, applyPolicies: boolean, isStreamed: () => string, clock: Clock) {
-    this.#clock = clock;
+  constructor(sql: Sql, applyPolicies: boolean, isStreamed: () => string) {
     this.#sql = sql;
     this.#applyPolicies = applyPolicies;
     this.#isStreamed = isStreamed;
@@ -83,21 +69,6 @@ export class TableCatalog {
     if (this.#described.has(relation)) return;
     this.#described.add(relation);
     this.#tables.delete(relation.oid);
-    this.#unsettledUntil.set(relation.oid, this.#clock() + SETTLING_MS);
-  }
-
-  /**
-   * Whether the facts must be checked before they are used. A GRANT or REVOKE is in the WAL a moment before other sessions
-   * see it, and locks no table: facts that were read meanwhile are those before it. They are settled once all transactions
-   * that were running then have ended.
-   */
-  async isUnsettled(oid: number): Promise<boolean> {
-    const until = this.#unsettledUntil.get(oid);
-    if (until === undefined) return false;
-    const known = await this.#tables.get(oid);
-    if (known !== undefined && known.readFrom < known.readUpTo && this.#clock() < until) return true;
-    this.#unsettledUntil.delete(oid);
-    return false;
   }
 
   /** The table that these facts belong to. */
@@ -150,20 +121,18 @@ export class TableCatalog {
     }
     const asked = [...new Set([...oids, ...dependents.keys()])];
     if (asked.length === 0) return true;
-    const rows = await this.#sql.query<{ oid: number; fingerprint: string; from: string }>(
-      `SELECT given.oid::int8::float8 AS oid, ${fingerprintSql('given.oid')} AS fingerprint,
-         pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text AS from FROM unnest($1::oid[]) AS given(oid)`,
+    const rows = await this.#sql.query<{ oid: number; fingerprint: string }>(
+      `SELECT given.oid::int8::float8 AS oid, ${fingerprintSql('given.oid')} AS fingerprint FROM unnest($1::oid[]) AS given(oid)`,
       [asked],
     );
     let isSame = true;
-    for (const { oid, fingerprint, from } of rows) {
+    for (const { oid, fingerprint } of rows) {
       for (const { facts, memberships } of dependents.get(oid) ?? []) {
         if (memberships.get(oid) === fingerprint) continue;
         this.#tables.delete(facts.oid);
         isSame = false;
       }
       const known = await this.#tables.get(oid);
-      if (known?.fingerprint === fingerprint) known.readFrom = BigInt(from);
       if (known?.fingerprint === fingerprint || !oids.includes(oid)) continue;
       this.#tables.delete(oid);
       isSame = false;
@@ -219,12 +188,10 @@ export class TableCatalog {
   async #read(oid: number): Promise<KnownTable | undefined> {
     const [row] = await this.#sql.query<TableRow>(FACTS, [oid]);
     if (row === undefined) return undefined;
-    const { fingerprint, from, upTo, ...facts } = row;
+    const { fingerprint, ...facts } = row;
     const known: KnownTable = {
       facts,
       fingerprint,
-      readFrom: BigInt(from),
-      readUpTo: BigInt(upTo),
       privileges: new Map(),
       conditions: new CompiledConditions(),
       memberships: new Map(),
@@ -275,7 +242,5 @@ const FACTS = `
        UNION ALL SELECT name, attnum FROM keys
        WHERE t.relreplident = 'd' AND indisprimary OR t.relreplident = 'i' AND indisreplident
      ) identity) AS "identityColumns",
-    ${fingerprintSql('t.oid')} AS fingerprint,
-    pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text AS from,
-    pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text AS "upTo"
+    ${fingerprintSql('t.oid')} AS fingerprint
   FROM t`;
