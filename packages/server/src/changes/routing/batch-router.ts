@@ -1,4 +1,5 @@
 import type { Channel } from '../../channels/channel.js';
+import { settleAll } from '../../lib/settle-all.js';
 import type { StreamedChange, StreamedMessage } from '../log/packed-changes.js';
 import type { SqlMessages } from '../log/sql-messages.js';
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
@@ -7,7 +8,8 @@ import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { ValueFormats } from '../values/value-formats.js';
-import type { Authorizer } from '../visibility/authorizer.js';
+import type { Authorizer, Undecided } from '../visibility/authorizer.js';
+import type { Deadline } from '../visibility/deadline.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import { BatchOutcomes, type UndeliveredReason } from './batch-outcomes.js';
 import { segmentsOf } from './batch-segments.js';
@@ -25,6 +27,7 @@ import { SubscriptionIndexes } from './subscription-indexes.js';
 import type { TableBatch } from './table-batch.js';
 import type { TableLayout } from './table-layout.js';
 import type { TableLayouts } from './table-layouts.js';
+import { UndecidedGroups } from './undecided-groups.js';
 
 /** Counts evaluated rows, filtered changes and errors; read when metrics are scraped. */
 interface RoutingCounters {
@@ -51,6 +54,8 @@ export interface RoutedBatch {
   readonly deliveries: Iterable<GroupDelivery>;
   readonly delivered: DeliveredChanges;
   readonly outcomes: ChangeOutcomes;
+  /** The groups for which the batch was not decided at its deadline. There is no delivery to them. */
+  readonly undecided: ReadonlyMap<RecipientGroup, Undecided>;
 }
 
 /** How many viewers are prepared in one step: few enough that a batch hardly waits for them. */
@@ -61,6 +66,7 @@ interface BatchResult {
   readonly deliveries: GroupDeliveries;
   readonly delivered: DeliveredChanges;
   readonly outcomes: BatchOutcomes;
+  readonly undecided: UndecidedGroups;
 }
 
 /**
@@ -77,49 +83,96 @@ export class BatchRouter {
     this.#subscriptions = new SubscriptionIndexes(parts);
   }
 
-  /** Returns the messages of each recipient group. Throws StaleFacts if the catalog has changed meanwhile. */
+  /**
+   * Returns the messages of each recipient group. With a deadline, PostgreSQL is asked about all tables and roles at
+   * once, and groups for which it has not answered by then are undecided. Throws StaleFacts if the catalog has changed
+   * meanwhile, before the deadline.
+   */
   async route(
     epoch: string,
     changes: readonly StreamedChange[],
     recipients: Recipients,
+    deadline?: Deadline,
   ): Promise<RoutedBatch> {
-    const { authorizer, encoder, layouts, formats } = this.#parts;
+    const { encoder, layouts, formats } = this.#parts;
     const result: BatchResult = {
       deliveries: new GroupDeliveries(),
       delivered: new Map(),
       outcomes: new BatchOutcomes(),
+      undecided: new UndecidedGroups(),
     };
-    const { deliveries, delivered, outcomes } = result;
-    const segments = await segmentsOf(changes, recipients, layouts, formats);
+    const { deliveries, delivered, outcomes, undecided } = result;
+    const segments = await segmentsOf(changes, recipients, { layouts, formats, deadline }, (oid) =>
+      undecided.addTable(recipients.ofTable(oid)),
+    );
     const hasRecipients = ({ layout: { facts } }: TableBatch) =>
       recipients.ofTable(facts.oid).byRole.size > 0;
     const tables = new Set(segments.flatMap((segment) => segment.filter(hasRecipients).map(factsOf)));
     const xids = distinctXids(changes);
-    await authorizer.verify([...tables], xids);
+    const unverified = await this.#unverified([...tables], xids, deadline);
+    for (const { oid } of unverified) undecided.addTable(recipients.ofTable(oid));
     const listsByLayout = new Map<TableLayout, MessageListBuilder>();
     for (const segment of segments) {
       // The rows of a transaction are visible by its own membership changes.
-      for (const tableBatch of segment) recipients.tableChanged(tableBatch);
+      for (const tableBatch of segment)
+        if (unverified.has(tableBatch.layout.facts)) recipients.invalidateMemberships();
+        else recipients.tableChanged(tableBatch);
+      const routing: Promise<void>[] = [];
       for (const tableBatch of segment.filter(hasRecipients)) {
         const { layout } = tableBatch;
+        if (unverified.has(layout.facts)) continue;
         const lists =
           listsByLayout.get(layout) ??
           new MessageListBuilder(new ChangeFrames(epoch, layout, encoder), delivered);
         listsByLayout.set(layout, lists);
-        await this.#routeTable(tableBatch, recipients.ofTable(layout.facts.oid), lists, xids, result);
+        const tableRecipients = recipients.ofTable(layout.facts.oid);
+        routing.push(
+          this.#routeTable(tableBatch, tableRecipients, { lists, xids, deadline }, result).catch((error) => {
+            if (deadline?.excuses(error) !== true) throw error;
+            undecided.addTable(tableRecipients);
+          }),
+        );
       }
+      await settleAll(routing);
     }
     for (const lists of listsByLayout.values()) lists.finish(deliveries);
     for (const [batchIndex, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, batchIndex, recipients, deliveries);
-    return { deliveries: deliveries.all(), delivered, outcomes: outcomes.finish(delivered) };
+    for (const group of undecided.all.keys()) deliveries.remove(group);
+    return {
+      deliveries: deliveries.all(),
+      delivered,
+      outcomes: outcomes.finish(delivered),
+      undecided: undecided.all,
+    };
+  }
+
+  /** Returns the tables of which it is not known at the deadline whether these facts are current. */
+  async #unverified(
+    tables: readonly TableFacts[],
+    xids: readonly number[],
+    deadline: Deadline | undefined,
+  ): Promise<ReadonlySet<TableFacts>> {
+    const { authorizer } = this.#parts;
+    const unverified = new Set<TableFacts>();
+    try {
+      await authorizer.verify(tables, xids, deadline);
+      return unverified;
+    } catch (error) {
+      if (deadline?.excuses(error) !== true) throw error;
+      if (tables.length === 1) return new Set(tables);
+    }
+    for (const table of tables)
+      for (const each of await this.#unverified([table], xids, deadline)) unverified.add(each);
+    return unverified;
   }
 
   /**
    * Evaluates the policy parameters of some new recipients of a table, so that its next change does not wait
-   * for them. Returns false if there are none left. Throws StaleFacts.
+   * for them. Returns false if there are none left, but for those that are not evaluated before the deadline. Throws
+   * StaleFacts.
    */
-  async prepare(oid: number, recipients: Recipients): Promise<boolean> {
+  async prepare(oid: number, recipients: Recipients, deadline: Deadline): Promise<boolean> {
     const { authorizer } = this.#parts;
     for (const [role, roleRecipients] of recipients.ofTable(oid).byRole) {
       const facts = await authorizer.facts(oid);
@@ -127,7 +180,7 @@ export class BatchRouter {
       const { rows, policyCompilation } = await authorizer.privileges(facts, role);
       if (rows !== 'filtered' || !('compiled' in policyCompilation)) continue;
       const evaluateParameters: EvaluateParameters = (viewers, xids) =>
-        authorizer.evaluateParameters(facts, role, viewers, xids);
+        authorizer.evaluateParameters(facts, role, viewers, xids, deadline);
       if (await roleRecipients.prepare(policyCompilation, evaluateParameters, VIEWERS_PER_PREPARATION))
         return true;
     }
@@ -156,22 +209,23 @@ export class BatchRouter {
   async #routeTable(
     tableBatch: TableBatch,
     tableRecipients: TableRecipients,
-    lists: MessageListBuilder,
-    xids: readonly number[],
+    { lists, xids, deadline }: TableRouting,
     result: BatchResult,
   ): Promise<void> {
     const { authorizer, counters } = this.#parts;
     const { facts } = tableBatch.layout;
-    const subscriptions = await this.#subscriptions.of(facts);
+    const subscriptions = await this.#subscriptions.of(facts, deadline);
     if (subscriptions.isEmpty) return;
-    const conditions = await ConditionMatches.of(authorizer, tableBatch, subscriptions);
+    const conditions = await ConditionMatches.of(authorizer, tableBatch, subscriptions, deadline);
+    addFollowers(result.undecided, conditions, tableRecipients);
     this.#recordConditionFailures(tableBatch, conditions, tableRecipients, result);
     const matchesFor = (columns: ReadonlySet<string>) =>
       new FilterMatches(subscriptions, conditions, columns);
     const all = matchesFor(new Set(facts.columns.map(({ name }) => name)));
     const roles: RoleAccess[] = [];
+    const evaluating: Promise<void>[] = [];
     for (const [role, recipients] of tableRecipients.byRole) {
-      const privileges = await authorizer.privileges(facts, role);
+      const privileges = await authorizer.privileges(facts, role, deadline);
       const matches = facts.columns.every(({ name }) => privileges.columns.has(name))
         ? all
         : matchesFor(privileges.columns);
@@ -180,18 +234,14 @@ export class BatchRouter {
         counters.changesFiltered += tableBatch.changes.filter((change) => matches.hasMatch(change)).length;
       else if (privileges.rows === 'all')
         deliverToAll(tableBatch, subscriptions, matches, recipients, privileges, lists);
-      else {
-        const visibility = await RowVisibility.of(
-          authorizer,
-          tableBatch,
-          matches,
-          recipients,
-          privileges,
-          xids,
+      else
+        evaluating.push(
+          RowVisibility.of(authorizer, tableBatch, matches, recipients, privileges, xids, deadline).then(
+            (visibility) => this.#routeByPolicies(tableBatch, matches, visibility, privileges, lists, result),
+          ),
         );
-        this.#routeByPolicies(tableBatch, matches, visibility, privileges, lists, result);
-      }
     }
+    await settleAll(evaluating);
     result.outcomes.add(tableBatch, subscriptions, all, (entry) => undeliveredReasonOf(entry, roles));
   }
 
@@ -225,9 +275,11 @@ export class BatchRouter {
     result: BatchResult,
   ): void {
     const { counters } = this.#parts;
+    result.undecided.addViewers(visibility.undecided);
     for (const change of tableBatch.changes) {
       let isFiltered = true;
       for (const tableViewer of visibility.viewersOf(change)) {
+        if (visibility.undecided.has(tableViewer)) continue;
         const isVisible = (row: number) => visibility.isVisible(tableViewer, row);
         for (const group of tableViewer.groups) {
           const match = matches.of(change, group);
@@ -265,6 +317,13 @@ export class BatchRouter {
   }
 }
 
+/** What the routing of a table shares with that of the other tables of its batch. */
+interface TableRouting {
+  readonly lists: MessageListBuilder;
+  readonly xids: readonly number[];
+  readonly deadline: Deadline | undefined;
+}
+
 /** The recipients of one role, and the privileges of the role on the table. */
 interface RoleAccess {
   readonly recipients: RoleRecipients;
@@ -282,6 +341,18 @@ function undeliveredReasonOf(
   const canRead = ({ privileges }: RoleAccess) =>
     privileges.canSelect && conditionColumns.every((name) => privileges.columns.has(name));
   return withMembers.some(canRead) ? 'policy' : 'privilege';
+}
+
+/** Adds the groups that follow a condition of which it is not known where it is true. */
+function addFollowers(
+  undecided: UndecidedGroups,
+  conditions: ConditionMatches,
+  { byRole }: TableRecipients,
+): void {
+  for (const [{ entries }, why] of conditions.undecided)
+    for (const { target } of entries)
+      for (const recipients of byRole.values())
+        for (const group of recipients.groupsOf(target)) undecided.add(group, why);
 }
 
 function factsOf({ layout }: TableBatch): TableFacts {

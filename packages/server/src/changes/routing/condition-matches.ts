@@ -1,6 +1,7 @@
 import { TickBudget } from '../../lib/tick-budget.js';
-import type { Authorizer, EvaluationResult } from '../visibility/authorizer.js';
+import type { Authorizer, EvaluationResult, Undecided } from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
+import type { Deadline } from '../visibility/deadline.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
 
@@ -21,6 +22,8 @@ export class ConditionMatches {
   readonly #entries: readonly Set<SubscriptionEntry>[];
   readonly #tableBatch: TableBatch;
   readonly #failed: FailedCondition[] = [];
+  /** The conditions of which it is not known at the deadline where they are true. */
+  readonly undecided = new Map<ConditionGroup, Undecided>();
   /** The indexes, in catalog order, of the columns that conditions read. */
   readonly #requiredIndexes = new Map<readonly string[], readonly number[] | null>();
 
@@ -33,13 +36,14 @@ export class ConditionMatches {
     authorizer: Evaluator,
     tableBatch: TableBatch,
     subscriptions: SubscriptionIndex,
+    deadline?: Deadline,
   ): Promise<ConditionMatches> {
     const matches = new ConditionMatches(tableBatch);
     const all = new Set(tableBatch.rows.keys());
     const inPostgres = new Map(subscriptions.groupsInPostgres.map((group) => [group, all]));
-    await matches.#evaluateInPostgres(authorizer, inPostgres);
+    await matches.#evaluateInPostgres(authorizer, inPostgres, deadline);
     const undecided = await matches.#evaluateInProcess(subscriptions);
-    await matches.#evaluateInPostgres(authorizer, undecided);
+    await matches.#evaluateInPostgres(authorizer, undecided, deadline);
     return matches;
   }
 
@@ -96,6 +100,7 @@ export class ConditionMatches {
   async #evaluateInPostgres(
     authorizer: Evaluator,
     asked: ReadonlyMap<ConditionGroup, ReadonlySet<number>>,
+    deadline: Deadline | undefined,
   ): Promise<void> {
     const { layout, rows: images } = this.#tableBatch;
     const rows = [...new Set([...asked.values()].flatMap((some) => [...some]))];
@@ -105,10 +110,12 @@ export class ConditionMatches {
       layout.facts,
       rows.map((row) => images[row] ?? []),
       groups.map(({ condition }) => condition),
+      deadline,
     );
     for (const [n, group] of groups.entries()) {
       const result = results[n];
       if (result === undefined) throw new Error('The authorizer returned no result for a condition');
+      if (result.undecided !== undefined) this.undecided.set(group, result.undecided);
       this.#record(group, result, rows, asked.get(group) ?? new Set());
     }
   }

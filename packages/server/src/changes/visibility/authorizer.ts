@@ -5,6 +5,7 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { Viewer } from '../model/viewer.js';
 import type { Compilation } from './compiling/compiled-expression.js';
 import type { ParameterValue } from './compiling/predicate.js';
+import type { Deadline } from './deadline.js';
 import type { RolePrivileges } from './role-privileges.js';
 
 /** The rows of a batch to evaluate for one viewer. */
@@ -19,9 +20,14 @@ export interface EvaluationResult {
   readonly visible: ReadonlySet<number>;
   /** Rows whose evaluation raised an error or took too long. They are not visible. */
   readonly failed: ReadonlySet<number>;
+  /** The deadline came before the result: nothing is known about the rows. */
+  readonly undecided?: Undecided;
   /** The first error; missing where nothing failed. Never for clients: its text may hold values of the row. */
   readonly error?: EvaluationError;
 }
+
+/** Why something is not decided before a deadline: it is `slow` itself, or it waited for something else. */
+export type Undecided = 'slow' | 'behind';
 
 /** What PostgreSQL says of an expression that it could not evaluate. */
 export interface EvaluationError {
@@ -47,7 +53,8 @@ export interface ViewerParameters {
 
 /**
  * Decides which viewers may see which row versions. A caller passes the table facts that it works with to each call,
- * which throws StaleFacts if the catalog has changed since.
+ * which throws StaleFacts if the catalog has changed since. With a deadline, an evaluation returns what is decided by
+ * then, and all else throws NotDecided.
  */
 export interface Authorizer {
   /**
@@ -56,11 +63,11 @@ export interface Authorizer {
    */
   described(relation: WalRelation): void;
   /** Returns the facts of a table by its oid; undefined if it does not exist any more. */
-  facts(oid: number): Promise<TableFacts | undefined>;
+  facts(oid: number, deadline?: Deadline): Promise<TableFacts | undefined>;
   /** As `facts`, but asks PostgreSQL whether they are current. */
   current(oid: number): Promise<TableFacts | undefined>;
   /** Returns the privileges of a role on the table. */
-  privileges(table: TableFacts, role: string): Promise<RolePrivileges>;
+  privileges(table: TableFacts, role: string, deadline?: Deadline): Promise<RolePrivileges>;
   /** Compiles a condition. (`privileges` has the compilation of policies.) */
   compileCondition(table: TableFacts, condition: Condition): Promise<Compilation>;
   /**
@@ -73,18 +80,20 @@ export interface Authorizer {
     role: string,
     viewers: readonly Viewer[],
     xids: readonly number[],
-  ): Promise<readonly (ViewerParameters | undefined)[]>;
+    deadline?: Deadline,
+  ): Promise<readonly (ViewerParameters | Undecided | undefined)[]>;
   /**
    * Throws StaleFacts if the catalog has changed in anything that these facts, or privileges on the tables, depend on: a
    * transaction can change them after it has written a row. Also throws it while the effects of the transactions `xids`
    * are not visible to others yet.
    */
-  verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void>;
+  verify(tables: readonly TableFacts[], xids: readonly number[], deadline?: Deadline): Promise<void>;
   /** Evaluates each condition over all rows, regardless of the viewer. Returns one result for each condition. */
   evaluateConditions(
     table: TableFacts,
     rows: readonly RowImage[],
     conditions: readonly Condition[],
+    deadline?: Deadline,
   ): Promise<EvaluationResult[]>;
   /**
    * Evaluates policies in PostgreSQL: one result for each request. Only for roles whose rows are `filtered`. Throws
@@ -95,6 +104,7 @@ export interface Authorizer {
     rows: readonly RowImage[],
     requests: readonly EvaluationRequest[],
     xids: readonly number[],
+    deadline?: Deadline,
   ): Promise<EvaluationResult[]>;
 }
 

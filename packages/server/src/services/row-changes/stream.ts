@@ -56,13 +56,17 @@ export function createStream(options: StreamOptions) {
   const replays = new Replays({
     resumeLog,
     router: routing.replay,
+    slowRouter: routing.slowReplay,
     newRecipients: routing.newRecipients,
     delivery,
     feeds,
     epoch: () => stream.epoch,
     isBehindCurrentBatch: (position) => stream.isBehindCurrentBatch(position),
+    restartPosition: () => stream.restartPosition,
+    goLive: (member, of) => stream.goLive(member, of),
     tablesOf: (of) => stream.tablesOf(of),
     ownTablesOf: (member) => personal.tablesOf(member),
+    clock,
     log,
   });
   const stream: RowChangeStream = new RowChangeStream({
@@ -80,6 +84,7 @@ export function createStream(options: StreamOptions) {
     counts,
     channel,
     counters,
+    clock,
     log,
   });
   return { changes, feeds, delivery, replays, stream };

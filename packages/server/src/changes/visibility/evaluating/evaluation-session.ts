@@ -1,6 +1,8 @@
 import type { SqlSession } from '../../../postgres/connection/sql-session.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 
+/** How much longer than its statement_timeout a call may take before it is cancelled from here, in ms. */
+const CANCEL_AFTER_MS = 2_000;
 /** A session with this many functions, or characters that name them, is replaced by a new one, without any. */
 const MAX_FUNCTIONS = 500;
 const MAX_CHARACTERS = 2_000_000;
@@ -8,8 +10,8 @@ const MAX_CHARACTERS = 2_000_000;
 const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
 
 /**
- * Runs evaluation functions on a connection of its own, creates them there on first use, and replaces a lost
- * connection.
+ * Runs evaluation functions on a connection of its own, one after the other, creates them there on first use, and
+ * replaces a lost connection.
  */
 export class EvaluationSession {
   readonly #open: () => Promise<SqlSession>;
@@ -19,22 +21,15 @@ export class EvaluationSession {
   /** The characters of the keys of functions, which have the conditions that they evaluate. */
   #characters = 0;
   #timeoutMs = 0;
-  #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
   constructor(open: () => Promise<SqlSession>) {
     this.#open = open;
   }
 
-  /** Calls a function once earlier calls are done, with a statement_timeout in ms; returns its rows. */
-  call<Row extends object>(
-    evaluation: EvaluationFunction,
-    values: readonly unknown[],
-    timeoutMs: number,
-  ): Promise<Row[]> {
-    const queued = this.#last.then(() => this.#call<Row>(evaluation, values, timeoutMs));
-    this.#last = queued.catch(() => undefined);
-    return queued;
+  /** Whether the function exists on the present connection. */
+  has(key: string): boolean {
+    return this.#names.has(key);
   }
 
   close(): void {
@@ -42,7 +37,8 @@ export class EvaluationSession {
     this.#session?.close();
   }
 
-  async #call<Row extends object>(
+  /** Calls a function with a statement_timeout in ms; returns its rows. */
+  async call<Row extends object>(
     evaluation: EvaluationFunction,
     values: readonly unknown[],
     timeoutMs: number,
@@ -60,7 +56,8 @@ export class EvaluationSession {
       this.#characters += evaluation.key.length;
     }
     const placeholders = values.map((_, n) => `$${n + 1}`).join(', ');
-    return session.query<Row>(`SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`, values);
+    const call = `SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`;
+    return session.query<Row>(call, values, { limitMs: timeoutMs + CANCEL_AFTER_MS });
   }
 
   async #ready(): Promise<SqlSession> {

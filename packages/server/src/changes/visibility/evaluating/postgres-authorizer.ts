@@ -14,9 +14,11 @@ import {
   type EvaluationRequest,
   type EvaluationResult,
   StaleFacts,
+  type Undecided,
   type ViewerParameters,
 } from '../authorizer.js';
 import type { Compilation, ParameterLeaf } from '../compiling/compiled-expression.js';
+import type { Deadline } from '../deadline.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
 import {
@@ -26,18 +28,27 @@ import {
   parametersOf,
   type RowItem,
   resultOf,
+  undecidedResult,
   withFailedRows,
 } from './evaluation-answers.js';
 import { type Call, EvaluationCalls, type Item, NotVisibleYet, type Question } from './evaluation-calls.js';
 import type { EvaluationErrorLog } from './evaluation-error-log.js';
 import { conditionsFunction, parametersFunction, policiesFunction } from './evaluation-function.js';
-import { EvaluationSession } from './evaluation-session.js';
+import { EvaluationSessions } from './evaluation-sessions.js';
+import { SlowEvaluations } from './slow-evaluations.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
 import { areVisibleSql } from './visible-transactions.js';
 
+interface SessionPool {
+  openSession(purpose: string): Promise<SqlSession>;
+}
+
 export interface PostgresAuthorizerOptions {
-  readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
+  /** Reads the catalog. */
+  readonly database: Sql & SessionPool;
+  /** Opens the sessions of evaluations; missing: `database` does. */
+  readonly pool?: SessionPool;
   /** False: policies are not applied; privileges on tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
@@ -52,6 +63,8 @@ export interface PostgresAuthorizerOptions {
  * memberships, enums, schemas, and tables that lists are read from.
  */
 const CATALOG_CHECK_MS = 500;
+/** How many calls run at once: one more than one that is slow. Snapshots keep a connection of the pool of replays. */
+const SESSIONS = 2;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
 
@@ -61,17 +74,21 @@ const VIEWERS_AT_ONCE = 500;
  */
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
-  readonly #session: EvaluationSession;
+  readonly #sessions: EvaluationSessions;
   readonly #database: Sql;
+  readonly #slow: SlowEvaluations;
   readonly #calls: EvaluationCalls;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #errorLog: EvaluationErrorLog | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `sharesCatalogWith`: an authorizer whose catalog this one uses; it evaluates in a session of its own. */
+  /**
+   * `sharesCatalogWith`: an authorizer whose catalog this one uses, and what it knows of slow evaluations; it evaluates in
+   * sessions of its own.
+   */
   constructor(
-    { database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
+    { database, pool = database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
@@ -80,8 +97,9 @@ export class PostgresAuthorizer implements Authorizer {
       sharesCatalogWith === undefined
         ? new TableCatalog(database, enableRls, isStreamed)
         : sharesCatalogWith.#catalog;
-    this.#session = new EvaluationSession(() => database.openSession('evaluate'));
-    this.#calls = new EvaluationCalls(this.#session, clock);
+    this.#slow = sharesCatalogWith === undefined ? new SlowEvaluations(clock) : sharesCatalogWith.#slow;
+    this.#sessions = new EvaluationSessions(() => pool.openSession('evaluate'), SESSIONS);
+    this.#calls = new EvaluationCalls(this.#sessions, this.#slow, clock);
   }
 
   start(): void {
@@ -91,11 +109,12 @@ export class PostgresAuthorizer implements Authorizer {
 
   stop(): void {
     clearInterval(this.#timer);
-    this.#session.close();
+    this.#sessions.close();
   }
 
-  async facts(oid: number): Promise<TableFacts | undefined> {
-    return (await this.#catalog.table(oid))?.facts;
+  async facts(oid: number, deadline?: Deadline): Promise<TableFacts | undefined> {
+    const table = this.#catalog.table(oid);
+    return (await (this.#catalog.hasTable(oid) ? table : withinTime(table, deadline)))?.facts;
   }
 
   async current(oid: number): Promise<TableFacts | undefined> {
@@ -103,8 +122,9 @@ export class PostgresAuthorizer implements Authorizer {
     return this.facts(oid);
   }
 
-  privileges(table: TableFacts, role: string): Promise<RolePrivileges> {
-    return this.#catalog.privileges(table, role);
+  privileges(table: TableFacts, role: string, deadline?: Deadline): Promise<RolePrivileges> {
+    const privileges = this.#catalog.privileges(table, role);
+    return this.#catalog.hasPrivileges(table, role) ? privileges : withinTime(privileges, deadline);
   }
 
   compileCondition(table: TableFacts, { sql }: Condition): Promise<Compilation> {
@@ -124,8 +144,12 @@ export class PostgresAuthorizer implements Authorizer {
     this.#catalog.described(relation);
   }
 
-  async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
+  async verify(tables: readonly TableFacts[], xids: readonly number[], deadline?: Deadline): Promise<void> {
     if (tables.length === 0) return;
+    await withinTime(this.#verify(tables, xids), deadline);
+  }
+
+  async #verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
     const [row] = await this.#database.query<{ visible: boolean }>(
       `SELECT ${areVisibleSql('$1::numeric[]')} AS visible`,
       [xids],
@@ -141,20 +165,27 @@ export class PostgresAuthorizer implements Authorizer {
     role: string,
     viewers: readonly Viewer[],
     xids: readonly number[],
-  ): Promise<readonly (ViewerParameters | undefined)[]> {
+    deadline?: Deadline,
+  ): Promise<readonly (ViewerParameters | Undecided | undefined)[]> {
     const { policyCompilation } = await this.#catalog.privileges(table, role);
     if (!('compiled' in policyCompilation)) throw new Error('the policies are not compiled');
     const { parameters, memberships } = policyCompilation.compiled;
     if (parameters.length === 0) return viewers.map(() => NO_PARAMETERS);
     // Memberships are read from tables, which change.
-    if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers, xids);
+    if (memberships.length > 0)
+      return this.#evaluateParameters(table, role, parameters, viewers, xids, deadline);
     const known =
       this.#parameters.get(policyCompilation) ?? new WeakMap<Viewer, ViewerParameters | undefined>();
     this.#parameters.set(policyCompilation, known);
     const unknown = viewers.filter((viewer) => !known.has(viewer));
-    const found = await this.#evaluateParameters(table, role, parameters, unknown, []);
-    for (const [n, viewer] of unknown.entries()) known.set(viewer, found[n]);
-    return viewers.map((viewer) => known.get(viewer));
+    const found = await this.#evaluateParameters(table, role, parameters, unknown, [], deadline);
+    const undecided = new Map<Viewer, Undecided>();
+    for (const [n, viewer] of unknown.entries()) {
+      const each = found[n];
+      if (typeof each === 'string') undecided.set(viewer, each);
+      else known.set(viewer, each);
+    }
+    return viewers.map((viewer) => undecided.get(viewer) ?? known.get(viewer));
   }
 
   async #evaluateParameters(
@@ -163,12 +194,13 @@ export class PostgresAuthorizer implements Authorizer {
     parameters: readonly ParameterLeaf[],
     viewers: readonly Viewer[],
     xids: readonly number[],
-  ): Promise<readonly (ViewerParameters | undefined)[]> {
+    deadline: Deadline | undefined,
+  ): Promise<readonly (ViewerParameters | Undecided | undefined)[]> {
     const { fingerprint } = this.#catalog.known(table);
     const values = parameters.map(({ leaf }) => jsonOf(leaf));
     const settingNames = settingNamesOf(viewers);
     const evaluation = parametersFunction({ facts: table, fingerprint, role, settingNames }, values);
-    const evaluated = new Map<Viewer, ViewerParameters | undefined>();
+    const evaluated = new Map<Viewer, ViewerParameters | Undecided | undefined>();
     const snapshots = new Map<string, RowSnapshot>();
     const items = viewers.map((viewer) => ({
       key: JSON.stringify([table.oid, 'parameters', viewer.key]),
@@ -176,7 +208,8 @@ export class PostgresAuthorizer implements Authorizer {
       error: errorOf(viewer),
     }));
     for (let n = 0; n < items.length; n += VIEWERS_AT_ONCE) {
-      await this.#ask<(typeof items)[number], ParametersRow>(table, items.slice(n, n + VIEWERS_AT_ONCE), {
+      const some = items.slice(n, n + VIEWERS_AT_ONCE);
+      const question: Question<(typeof items)[number], ParametersRow> = {
         callFor: (asked) => ({
           evaluation,
           values: [
@@ -189,7 +222,9 @@ export class PostgresAuthorizer implements Authorizer {
         }),
         onRow: ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
         onError: () => undefined,
-      });
+        onUndecided: ({ viewer }, why) => evaluated.set(viewer, why),
+      };
+      await this.#ask(table, some, question, deadline);
     }
     // A viewer whose parameters cannot be evaluated has none: PostgreSQL evaluates its policies.
     return viewers.map((viewer) => evaluated.get(viewer));
@@ -199,6 +234,7 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     rows: readonly RowImage[],
     conditions: readonly Condition[],
+    deadline?: Deadline,
   ): Promise<EvaluationResult[]> {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
@@ -207,13 +243,14 @@ export class PostgresAuthorizer implements Authorizer {
     for (let n = 0; n < conditions.length; n += CONDITIONS_AT_ONCE) {
       const some = conditions.slice(n, n + CONDITIONS_AT_ONCE);
       const items = some.map(({ sql }) => ({ key: JSON.stringify([table.oid, sql]), rows: all, sql }));
-      const evaluated = await this.#evaluate(table, rows, items, (asked, literal) => ({
+      const callFor = (asked: typeof items, literal: string) => ({
         evaluation: conditionsFunction(
           subject,
           asked.map(({ sql }) => sql),
         ),
         values: [literal],
-      }));
+      });
+      const evaluated = await this.#evaluate(table, rows, items, callFor, deadline);
       results.push(...evaluated);
     }
     this.#report(table, DEFAULT_DB_ROLE, results, []);
@@ -225,6 +262,7 @@ export class PostgresAuthorizer implements Authorizer {
     rows: readonly RowImage[],
     requests: readonly EvaluationRequest[],
     xids: readonly number[],
+    deadline?: Deadline,
   ): Promise<EvaluationResult[]> {
     const role = requests[0]?.viewer.role;
     if (role === undefined) return [];
@@ -241,7 +279,7 @@ export class PostgresAuthorizer implements Authorizer {
       viewer,
       error: errorOf(viewer),
     }));
-    const results = await this.#evaluate(table, rows, items, (asked, literal) => ({
+    const callFor = (asked: typeof items, literal: string) => ({
       evaluation,
       values: [
         xids,
@@ -254,7 +292,8 @@ export class PostgresAuthorizer implements Authorizer {
           asked.map(({ viewer }) => viewer),
         ),
       ],
-    }));
+    });
+    const results = await this.#evaluate(table, rows, items, callFor, deadline);
     this.#report(
       table,
       role,
@@ -287,27 +326,30 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     rows: readonly RowImage[],
     items: readonly T[],
-    callFor: (asked: readonly T[], rows: string) => Call,
+    callFor: (asked: T[], rows: string) => Call,
+    deadline: Deadline | undefined,
   ): Promise<EvaluationResult[]> {
     const answers = new Map<T, EvaluationResult>();
     let literal = rowArrayLiteral(rows);
     let unreadable: ReadonlyMap<number, EvaluationError> | undefined;
-    await this.#ask<T, AnswerRow>(table, items, {
-      callFor: (asked) => callFor(asked, literal),
+    const question: Question<T, AnswerRow> = {
+      callFor: (asked) => callFor([...asked], literal),
       onRow: (item, row) => answers.set(item, resultOf(row)),
       onError: (item, error) => answers.set(item, failedResult(item, error)),
+      onUndecided: (item, why) => answers.set(item, undecidedResult(why)),
       onFailure: async () => {
         if (unreadable !== undefined) return false;
-        const found = await unreadableRows(rows, (some) => this.#calls.errorOf(callFor([], some)));
+        const found = await unreadableRows(rows, (some) => this.#calls.errorOf(callFor([], some), deadline));
         literal = rowArrayLiteral(rows.map((row, n) => (found.has(n) ? null : row)));
         unreadable = found;
         return found.size > 0;
       },
-    });
+    };
+    await this.#ask(table, items, question, deadline);
     return items.map((item) => {
       const result = answers.get(item);
       if (result === undefined) throw new Error('PostgreSQL returned no result for an item');
-      return unreadable === undefined ? result : withFailedRows(result, item, unreadable);
+      return unreadable === undefined || result.undecided ? result : withFailedRows(result, item, unreadable);
     });
   }
 
@@ -315,14 +357,19 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     items: readonly T[],
     question: Question<T, Row>,
+    deadline: Deadline | undefined,
   ): Promise<void> {
     try {
-      await this.#calls.ask(items, question);
+      await this.#calls.ask(items, question, deadline);
     } catch (error) {
       if (error instanceof StaleFacts && !(error instanceof NotVisibleYet)) this.#catalog.forget(table.oid);
       throw error;
     }
   }
+}
+
+function withinTime<T>(answer: Promise<T>, deadline: Deadline | undefined): Promise<T> {
+  return deadline === undefined ? answer : deadline.within(answer);
 }
 
 /** Returns the names of the settings of viewers, which are the same for all. */
