@@ -209,7 +209,9 @@ export class Explainer {
     const policies = await this.#rows.policies(facts, privileges.policies, viewer, image);
     const passes = await this.#passes(own, image);
     const [verdict] =
-      condition === undefined ? [] : await authorizer.evaluateConditions(facts, [image], [condition]);
+      condition === undefined
+        ? []
+        : await authorizer.evaluateConditions(facts, [image], [{ condition, rows: [0] }]);
     const holds = verdict?.visible.has(0);
     const error = verdict?.error;
     return {

@@ -10,6 +10,7 @@ import { rowArrayLiteral } from '../../values/row-array-literal.js';
 import {
   type Authorizer,
   type Condition,
+  type ConditionRequest,
   type EvaluationError,
   type EvaluationRequest,
   type EvaluationResult,
@@ -198,21 +199,24 @@ export class PostgresAuthorizer implements Authorizer {
   async evaluateConditions(
     table: TableFacts,
     rows: readonly RowImage[],
-    conditions: readonly Condition[],
+    requests: readonly ConditionRequest[],
   ): Promise<EvaluationResult[]> {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
-    const all = rows.map((_, n) => n);
     const results: EvaluationResult[] = [];
-    for (let n = 0; n < conditions.length; n += CONDITIONS_AT_ONCE) {
-      const some = conditions.slice(n, n + CONDITIONS_AT_ONCE);
-      const items = some.map(({ sql }) => ({ key: JSON.stringify([table.oid, sql]), rows: all, sql }));
+    for (let n = 0; n < requests.length; n += CONDITIONS_AT_ONCE) {
+      const some = requests.slice(n, n + CONDITIONS_AT_ONCE);
+      const items = some.map(({ condition: { sql }, rows: own }) => ({
+        key: JSON.stringify([table.oid, sql]),
+        rows: own,
+        sql,
+      }));
       const evaluated = await this.#evaluate(table, rows, items, (asked, literal) => ({
         evaluation: conditionsFunction(
           subject,
           asked.map(({ sql }) => sql),
         ),
-        values: [literal],
+        values: [literal, asked.map((item) => subsetOf(item, rows))],
       }));
       results.push(...evaluated);
     }
@@ -246,9 +250,7 @@ export class PostgresAuthorizer implements Authorizer {
       values: [
         xids,
         literal,
-        asked.map(({ rows: own }) =>
-          own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
-        ),
+        asked.map((item) => subsetOf(item, rows)),
         ...settingValuesOf(
           settingNames,
           asked.map(({ viewer }) => viewer),
@@ -323,6 +325,11 @@ export class PostgresAuthorizer implements Authorizer {
       throw error;
     }
   }
+}
+
+/** Returns the numbers of the item's rows from 1, as an array of PostgreSQL; null: all rows. */
+function subsetOf({ rows: own }: RowItem, rows: readonly RowImage[]): string | null {
+  return own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`;
 }
 
 /** Returns the names of the settings of viewers, which are the same for all. */
