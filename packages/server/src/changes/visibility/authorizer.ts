@@ -44,6 +44,13 @@ export interface Condition {
   readonly columns: readonly string[];
 }
 
+/** A condition to evaluate on some rows of a batch. */
+export interface ConditionRequest {
+  readonly condition: Condition;
+  /** Indexes into the rows of the batch. */
+  readonly rows: readonly number[];
+}
+
 /** The parameters of compiled policies for one viewer. */
 export interface ViewerParameters {
   readonly parameters: readonly ParameterValue[];
@@ -88,11 +95,14 @@ export interface Authorizer {
    * are not visible to others yet.
    */
   verify(tables: readonly TableFacts[], xids: readonly number[], deadline?: Deadline): Promise<void>;
-  /** Evaluates each condition over all rows, regardless of the viewer. Returns one result for each condition. */
+  /**
+   * Evaluates conditions in PostgreSQL, each on its rows alone: one result for each request. The viewer does not matter, so
+   * a caller asks only for rows that somebody sees who has the condition.
+   */
   evaluateConditions(
     table: TableFacts,
     rows: readonly RowImage[],
-    conditions: readonly Condition[],
+    requests: readonly ConditionRequest[],
     deadline?: Deadline,
   ): Promise<EvaluationResult[]>;
   /**

@@ -1,4 +1,5 @@
 import type { Clock } from '../../../lib/clock.js';
+import { StatementTimeout } from '../../../postgres/connection/statement-options.js';
 import { type EvaluationError, StaleFacts, type Undecided } from '../authorizer.js';
 import { type Deadline, NotDecided } from '../deadline.js';
 import type { EvaluationFunction } from './evaluation-function.js';
@@ -121,6 +122,11 @@ export class EvaluationCalls {
     try {
       rows = await this.#call<Row>(asked, evaluation, values, timeoutMs);
     } catch (thrown) {
+      // The call says nothing of which item it was at, and each further one could take a connection for good.
+      if (thrown instanceof StatementTimeout) {
+        for (const item of asked) this.#fail(item, question, TOO_SLOW);
+        return;
+      }
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#ask(asked, question, timeoutMs);
       if (asked.length === 1) return this.#fail(first, question, error);
@@ -156,7 +162,7 @@ export class EvaluationCalls {
         this.#sessions.call<Row>(evaluation, values, deadline.statementMs, deadline),
       );
     } catch (thrown) {
-      if (thrown instanceof NotDecided || isCancelled(thrown))
+      if (thrown instanceof NotDecided || thrown instanceof StatementTimeout || isCancelled(thrown))
         return asked.forEach((item) => question.onUndecided(item, 'behind'));
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#askUntil(deadline, asked, question);

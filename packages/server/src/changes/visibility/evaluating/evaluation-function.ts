@@ -45,13 +45,7 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
     IF "gf$i" > 0 THEN
       ${setRoleSql(scope.role, '"gf$i" = 1')}
       ${setting(scope.settingNames)}
-      "gf$numbers" := "gf$subsets"["gf$i"]::int[];
-      IF "gf$numbers" IS NULL THEN "gf$some" := "gf$all";
-      ELSE
-        FOR "gf$n" IN 1 .. cardinality("gf$numbers") LOOP
-          "gf$some"["gf$n"] := "gf$all"["gf$numbers"["gf$n"]];
-        END LOOP;
-      END IF;
+      ${SELECT_SUBSET}
     END IF;
     ${evaluationSql(predicate, scope.facts)}
     CONTINUE WHEN "gf$i" = 0;
@@ -67,8 +61,8 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
 }
 
 /**
- * Evaluates conditions, which do not depend on the viewer, on rows of a table. Returns as above, by the
- * condition's number from 1.
+ * Evaluates conditions, which do not depend on the viewer, on rows of a table. Parameters: the rows, and for each condition
+ * those to evaluate, as above. Returns as above, by the condition's number from 1.
  */
 export function conditionsFunction(
   scope: EvaluationScope,
@@ -77,6 +71,8 @@ export function conditionsFunction(
   const each = conditions.map(
     (condition, n) => `
   "gf$i" := ${n + 1};
+  "gf$some" := '{}';
+  ${SELECT_SUBSET}
   ${evaluationSql(condition, scope.facts)}
   item := "gf$i";
   visible := "gf$seen";
@@ -87,9 +83,8 @@ export function conditionsFunction(
   );
   const work = `
   ${setRoleSql(scope.role, 'true')}
-  "gf$some" := "gf$all";
   ${each.join('\n')}`;
-  return functionOf('conditions', scope, conditions, '"gf$rows" text', work);
+  return functionOf('conditions', scope, conditions, '"gf$rows" text, "gf$subsets" text[]', work);
 }
 
 /**
@@ -143,6 +138,15 @@ END`;
 
 /** What is read from tables must have the effects of the transactions that were read from the WAL. */
 const RETURN_UNLESS_VISIBLE = `IF NOT ${areVisibleSql('"gf$xids"')} THEN RETURN NEXT; RETURN; END IF;`;
+
+/** Has item "gf$i" evaluated on its rows alone. "gf$some" is empty before. */
+const SELECT_SUBSET = `"gf$numbers" := "gf$subsets"["gf$i"]::int[];
+      IF "gf$numbers" IS NULL THEN "gf$some" := "gf$all";
+      ELSE
+        FOR "gf$n" IN 1 .. cardinality("gf$numbers") LOOP
+          "gf$some"["gf$n"] := "gf$all"["gf$numbers"["gf$n"]];
+        END LOOP;
+      END IF;`;
 
 function functionOf(
   kind: string,

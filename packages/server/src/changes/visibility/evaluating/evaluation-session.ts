@@ -1,17 +1,22 @@
 import type { SqlSession } from '../../../postgres/connection/sql-session.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 
-/** How much longer than its statement_timeout a call may take before it is cancelled from here, in ms. */
-const CANCEL_AFTER_MS = 2_000;
 /** A session with this many functions, or characters that name them, is replaced by a new one, without any. */
 const MAX_FUNCTIONS = 500;
 const MAX_CHARACTERS = 2_000_000;
+/**
+ * How long after its statement_timeout a call is cancelled from here, in ms. The timeout does not end what PostgreSQL
+ * cannot interrupt.
+ */
+const CANCEL_AFTER_MS = 3_000;
+/** A session without calls for this long is closed, in ms, so that others can use its connection. */
+const IDLE_MS = 10_000;
 /** The functions' statements are planned once: arrays of rows have no statistics by which values could matter. */
 const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
 
 /**
- * Runs evaluation functions on a connection of its own, one after the other, creates them there on first use, and
- * replaces a lost connection.
+ * Runs evaluation functions on a connection of its own, creates them there on first use, and replaces a lost
+ * connection. It is one of `EvaluationSessions`.
  */
 export class EvaluationSession {
   readonly #open: () => Promise<SqlSession>;
@@ -22,6 +27,7 @@ export class EvaluationSession {
   #characters = 0;
   #timeoutMs = 0;
   #isClosed = false;
+  #idle: NodeJS.Timeout | undefined;
 
   constructor(open: () => Promise<SqlSession>) {
     this.#open = open;
@@ -32,32 +38,53 @@ export class EvaluationSession {
     return this.#names.has(key);
   }
 
-  close(): void {
-    this.#isClosed = true;
-    this.#session?.close();
-  }
-
-  /** Calls a function with a statement_timeout in ms; returns its rows. */
+  /**
+   * Calls a function with a statement_timeout in ms; returns its rows. Throws StatementTimeout if PostgreSQL does not end
+   * the call in time: the next one then uses another connection. Only one call may run.
+   */
   async call<Row extends object>(
     evaluation: EvaluationFunction,
     values: readonly unknown[],
     timeoutMs: number,
   ): Promise<Row[]> {
+    clearTimeout(this.#idle);
+    try {
+      return await this.#call<Row>(evaluation, values, timeoutMs);
+    } finally {
+      this.#idle = setTimeout(() => this.#session?.close(), IDLE_MS).unref();
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#idle);
+    this.#session?.close();
+  }
+
+  async #call<Row extends object>(
+    evaluation: EvaluationFunction,
+    values: readonly unknown[],
+    timeoutMs: number,
+  ): Promise<Row[]> {
     const session = await this.#ready();
+    const options = { limitMs: timeoutMs + CANCEL_AFTER_MS };
     if (this.#timeoutMs !== timeoutMs) {
-      await session.query(`SET statement_timeout = ${timeoutMs}`);
+      await session.query(`SET statement_timeout = ${timeoutMs}`, [], options);
       this.#timeoutMs = timeoutMs;
     }
     let name = this.#names.get(evaluation.key);
     if (name === undefined) {
       name = `evaluate_${this.#created++}`;
-      await session.query(evaluation.definition(name));
+      await session.query(evaluation.definition(name), [], options);
       this.#names.set(evaluation.key, name);
       this.#characters += evaluation.key.length;
     }
     const placeholders = values.map((_, n) => `$${n + 1}`).join(', ');
-    const call = `SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`;
-    return session.query<Row>(call, values, { limitMs: timeoutMs + CANCEL_AFTER_MS });
+    return session.query<Row>(
+      `SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`,
+      values,
+      options,
+    );
   }
 
   async #ready(): Promise<SqlSession> {

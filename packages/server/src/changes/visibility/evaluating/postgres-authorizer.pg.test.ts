@@ -169,7 +169,11 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
         const results = await steadily(async () => {
           const facts = await counting.facts(oid);
           if (facts === undefined) throw new Error('no such table');
-          return counting.evaluateConditions(facts, [['1', 'y']], conditions);
+          return counting.evaluateConditions(
+            facts,
+            [['1', 'y']],
+            conditions.map((condition) => ({ condition, rows: [0] })),
+          );
         });
         expect(results.every(({ visible }) => visible.has(0))).toBe(true);
       }
@@ -177,7 +181,11 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       await steadily(async () => {
         const facts = await counting.facts(oid);
         if (facts === undefined) throw new Error('no such table');
-        return counting.evaluateConditions(facts, [['1', 'y']], [{ sql: 'true', columns: [] }]);
+        return counting.evaluateConditions(
+          facts,
+          [['1', 'y']],
+          [{ condition: { sql: 'true', columns: [] }, rows: [0] }],
+        );
       });
       expect(sessions).toBe(before + 1);
     } finally {
@@ -304,9 +312,15 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     expect(await seen(oid, rows, [viewer('ada')])).toEqual([[[0], []]]);
   });
 
-  it('evaluates conditions on all rows, and returns the rows on which one raised an error', async () => {
+  it('evaluates each condition on its rows alone, and returns those on which it raised an error', async () => {
     const { facts } = await table('id int PRIMARY KEY, n int');
-    const conditions = ['("n" > 1)', '((10 / "n") = 5)', '("n" IS NULL)'].map((text) => ({
+    const asked = [
+      [0, 1, 2],
+      [1, 0],
+      [2, 1],
+      [0, 2],
+    ];
+    const conditions = ['("n" > 1)', '((10 / "n") = 5)', '("n" IS NULL)', '((10 / "n") = 5)'].map((text) => ({
       sql: text,
       columns: ['n'],
     }));
@@ -316,12 +330,18 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       ['3', null],
     ];
     const verdicts = await steadily(async () =>
-      authorizer.evaluateConditions(await facts(), rows, conditions),
+      authorizer.evaluateConditions(
+        await facts(),
+        rows,
+        conditions.map((condition, n) => ({ condition, rows: asked[n] ?? [] })),
+      ),
     );
     expect(verdicts.map(({ visible, failed }) => [[...visible], [...failed]])).toEqual([
       [[0], []],
       [[0], [1]],
       [[2], []],
+      // Division by zero is on row 1, which is not asked for.
+      [[0], []],
     ]);
   });
 
@@ -384,7 +404,9 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       [[], [1, 3]],
     ]);
     const results = await steadily(async () =>
-      authorizer.evaluateConditions(await facts(), rows, [{ sql: '("id" < 2)', columns: ['id'] }]),
+      authorizer.evaluateConditions(await facts(), rows, [
+        { condition: { sql: '("id" < 2)', columns: ['id'] }, rows: [...rows.keys()] },
+      ]),
     );
     expect(results).toEqual([
       {

@@ -10,6 +10,7 @@ import { rowArrayLiteral } from '../../values/row-array-literal.js';
 import {
   type Authorizer,
   type Condition,
+  type ConditionRequest,
   type EvaluationError,
   type EvaluationRequest,
   type EvaluationResult,
@@ -40,15 +41,14 @@ import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
 import { areVisibleSql } from './visible-transactions.js';
 
-interface SessionPool {
+interface SessionSource {
   openSession(purpose: string): Promise<SqlSession>;
 }
 
 export interface PostgresAuthorizerOptions {
-  /** Reads the catalog. */
-  readonly database: Sql & SessionPool;
-  /** Opens the sessions of evaluations; missing: `database` does. */
-  readonly pool?: SessionPool;
+  readonly database: Sql & SessionSource;
+  /** Where sessions for evaluations are opened; missing: from `database`. */
+  readonly sessions?: SessionSource;
   /** False: policies are not applied; privileges on tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
@@ -88,7 +88,14 @@ export class PostgresAuthorizer implements Authorizer {
    * sessions of its own.
    */
   constructor(
-    { database, pool = database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
+    {
+      database,
+      sessions = database,
+      enableRls,
+      clock,
+      errorLog,
+      isStreamed = () => 'false',
+    }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
@@ -98,7 +105,7 @@ export class PostgresAuthorizer implements Authorizer {
         ? new TableCatalog(database, enableRls, isStreamed)
         : sharesCatalogWith.#catalog;
     this.#slow = sharesCatalogWith === undefined ? new SlowEvaluations(clock) : sharesCatalogWith.#slow;
-    this.#sessions = new EvaluationSessions(() => pool.openSession('evaluate'), SESSIONS);
+    this.#sessions = new EvaluationSessions(() => sessions.openSession('evaluate'), SESSIONS);
     this.#calls = new EvaluationCalls(this.#sessions, this.#slow, clock);
   }
 
@@ -233,22 +240,25 @@ export class PostgresAuthorizer implements Authorizer {
   async evaluateConditions(
     table: TableFacts,
     rows: readonly RowImage[],
-    conditions: readonly Condition[],
+    requests: readonly ConditionRequest[],
     deadline?: Deadline,
   ): Promise<EvaluationResult[]> {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
-    const all = rows.map((_, n) => n);
     const results: EvaluationResult[] = [];
-    for (let n = 0; n < conditions.length; n += CONDITIONS_AT_ONCE) {
-      const some = conditions.slice(n, n + CONDITIONS_AT_ONCE);
-      const items = some.map(({ sql }) => ({ key: JSON.stringify([table.oid, sql]), rows: all, sql }));
+    for (let n = 0; n < requests.length; n += CONDITIONS_AT_ONCE) {
+      const some = requests.slice(n, n + CONDITIONS_AT_ONCE);
+      const items = some.map(({ condition: { sql }, rows: own }) => ({
+        key: JSON.stringify([table.oid, sql]),
+        rows: own,
+        sql,
+      }));
       const callFor = (asked: typeof items, literal: string) => ({
         evaluation: conditionsFunction(
           subject,
           asked.map(({ sql }) => sql),
         ),
-        values: [literal],
+        values: [literal, asked.map((item) => subsetOf(item, rows))],
       });
       const evaluated = await this.#evaluate(table, rows, items, callFor, deadline);
       results.push(...evaluated);
@@ -284,9 +294,7 @@ export class PostgresAuthorizer implements Authorizer {
       values: [
         xids,
         literal,
-        asked.map(({ rows: own }) =>
-          own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
-        ),
+        asked.map((item) => subsetOf(item, rows)),
         ...settingValuesOf(
           settingNames,
           asked.map(({ viewer }) => viewer),
@@ -370,6 +378,11 @@ export class PostgresAuthorizer implements Authorizer {
 
 function withinTime<T>(answer: Promise<T>, deadline: Deadline | undefined): Promise<T> {
   return deadline === undefined ? answer : deadline.within(answer);
+}
+
+/** Returns the numbers of the item's rows from 1, as an array of PostgreSQL; null: all rows. */
+function subsetOf({ rows: own }: RowItem, rows: readonly RowImage[]): string | null {
+  return own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`;
 }
 
 /** Returns the names of the settings of viewers, which are the same for all. */
