@@ -78,7 +78,7 @@ async function evaluate(
   batch.rows.push(...rows);
   const matches = await ConditionMatches.inProcess(batch, index);
   const seen = [...matches.open].map(([group, open]) => ({ group, rows: [...open].filter(isSeen) }));
-  const failures = await matches.evaluateSeen(
+  const { failed: failures } = await matches.evaluateSeen(
     postgres,
     seen.filter((condition) => condition.rows.length > 0),
   );

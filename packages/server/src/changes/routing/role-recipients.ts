@@ -41,6 +41,8 @@ interface IndexedViewers {
   readonly index: ViewerIndex<TableViewer>;
   /** Viewers whose parameters have not been evaluated yet, or have been invalidated. */
   readonly pending: Set<TableViewer>;
+  /** Pending viewers whose parameters were not evaluated before the last deadline. */
+  undecided: ReadonlyMap<TableViewer, Undecided>;
   /** Viewers whose policies PostgreSQL evaluates. */
   readonly inPostgres: Set<TableViewer>;
   /** The parameters of the viewers in the index. */
@@ -236,16 +238,16 @@ export class RoleRecipients {
   }
 
   /**
-   * Returns the index of all viewers for these policies, and those that are undecided. It is rebuilt if the policies have
-   * changed; otherwise only pending viewers are added.
+   * Returns the index of all viewers for these policies. It is rebuilt if the policies have changed;
+   * otherwise only pending viewers are added.
    */
   async indexViewers(
     policies: Compiled,
     evaluateParameters: EvaluateParameters,
-  ): Promise<{ readonly indexed: IndexedViewers; readonly undecided: ReadonlyMap<TableViewer, Undecided> }> {
+  ): Promise<IndexedViewers> {
     const indexed = this.#indexOf(policies);
-    const undecided = await this.#add(indexed, [...indexed.pending], evaluateParameters);
-    return { indexed, undecided };
+    indexed.undecided = await this.#add(indexed, [...indexed.pending], evaluateParameters);
+    return indexed;
   }
 
   /** Adds up to `count` pending viewers to the index ahead of the next change; false: none was added. */
@@ -263,6 +265,7 @@ export class RoleRecipients {
       policies,
       index: new ViewerIndex<TableViewer>(predicate),
       pending: new Set(this.viewers.values()),
+      undecided: NONE_UNDECIDED,
       inPostgres: new Set(),
       known: new Map(),
       memberships: memberships.map(({ oid, concerns, entry }) => ({

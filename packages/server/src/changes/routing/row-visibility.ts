@@ -58,11 +58,8 @@ export class RowVisibility {
       const role = roleOf(recipients);
       const evaluateParameters: EvaluateParameters = (viewers, applied) =>
         authorizer.evaluateParameters(facts, role, viewers, [...applied, ...xids], deadline);
-      const { indexed, undecided } = await recipients.indexViewers(
-        privileges.policyCompilation,
-        evaluateParameters,
-      );
-      for (const [tableViewer, why] of undecided) visibility.undecided.set(tableViewer, why);
+      const indexed = await recipients.indexViewers(privileges.policyCompilation, evaluateParameters);
+      for (const [tableViewer, why] of indexed.undecided) visibility.undecided.set(tableViewer, why);
       const ticks = new TickBudget();
       for (const [row, visibleTo] of visibility.#visibleTo) {
         if (ticks.isUsedUp) await ticks.nextTick();

@@ -19,6 +19,7 @@ import { TableRecipients } from './recipients.js';
 import { type DecodedChange, NO_ROW, TableBatch } from './table-batch.js';
 import { TableLayout } from './table-layout.js';
 import { TableRouter } from './table-router.js';
+import { UndecidedGroups } from './undecided-groups.js';
 import type { VisibleChange } from './visible-change.js';
 
 const COLUMNS = ['id', 'salary'];
@@ -190,7 +191,8 @@ async function route(world: World) {
   const lists = new MessageListBuilder(frames as unknown as ChangeFrames, delivered);
   const deliveries = new GroupDeliveries();
   const outcomes = new BatchOutcomes();
-  await router.route(batch, recipients, lists, [], { deliveries, outcomes });
+  const undecided = new UndecidedGroups();
+  await router.route(batch, recipients, { lists, xids: [], deadline: undefined }, { deliveries, outcomes, undecided });
   lists.finish(deliveries);
   const received = groups.map((group): Received => {
     const { lists: own, failed } = deliveries.of(group);

@@ -43,7 +43,7 @@ beforeEach(() => {
       covers: () => true,
       hasAfter: ({ index }: Position) => index < LAST,
     },
-    router: { route: async () => ({ deliveries: [] }) },
+    router: { route: async () => ({ deliveries: [], undecided: new Map() }) },
     newRecipients: () => {
       members.length = 0;
       return { join: (member: Subscriber) => members.push(member) };
@@ -59,6 +59,8 @@ beforeEach(() => {
     isBehindCurrentBatch: () => false,
     tablesOf: () => [],
     ownTablesOf: () => [],
+    goLive: () => undefined,
+    clock: () => performance.now(),
     log: silentLog,
   } as unknown as ReplaysParts;
   replays = new Replays(parts);
