@@ -241,10 +241,7 @@ export class RoleRecipients {
    * Returns the index of all viewers for these policies. It is rebuilt if the policies have changed;
    * otherwise only pending viewers are added.
    */
-  async indexViewers(
-    policies: Compiled,
-    evaluateParameters: EvaluateParameters,
-  ): Promise<IndexedViewers> {
+  async indexViewers(policies: Compiled, evaluateParameters: EvaluateParameters): Promise<IndexedViewers> {
     const indexed = this.#indexOf(policies);
     indexed.undecided = await this.#add(indexed, [...indexed.pending], evaluateParameters);
     return indexed;

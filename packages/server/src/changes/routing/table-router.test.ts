@@ -192,7 +192,12 @@ async function route(world: World) {
   const deliveries = new GroupDeliveries();
   const outcomes = new BatchOutcomes();
   const undecided = new UndecidedGroups();
-  await router.route(batch, recipients, { lists, xids: [], deadline: undefined }, { deliveries, outcomes, undecided });
+  await router.route(
+    batch,
+    recipients,
+    { lists, xids: [], deadline: undefined },
+    { deliveries, outcomes, undecided },
+  );
   lists.finish(deliveries);
   const received = groups.map((group): Received => {
     const { lists: own, failed } = deliveries.of(group);

@@ -135,7 +135,8 @@ export class TableRouter {
       if (why === undefined) continue;
       // Only those wait for the condition who see a row that it is evaluated on.
       for (const row of rows)
-        for (const [recipientGroup] of seen.recipientsOf(group, row)) result.undecided.add(recipientGroup, why);
+        for (const [recipientGroup] of seen.recipientsOf(group, row))
+          result.undecided.add(recipientGroup, why);
     }
     return new RoleMatches(tableBatch.layout.facts, subscriptions, conditions);
   }

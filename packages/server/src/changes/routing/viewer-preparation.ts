@@ -18,11 +18,7 @@ export class ViewerPreparation {
   #isPaused = false;
 
   /** `newDeadline`: bounds each step, so that the next batch finds the connection free. */
-  constructor(
-    router: Pick<BatchRouter, 'prepare'>,
-    recipients: Recipients,
-    newDeadline: () => Deadline,
-  ) {
+  constructor(router: Pick<BatchRouter, 'prepare'>, recipients: Recipients, newDeadline: () => Deadline) {
     this.#router = router;
     this.#recipients = recipients;
     this.#newDeadline = newDeadline;

@@ -10,7 +10,7 @@ export interface RowChangeStatusParts {
   readonly stream: Pick<RowChangeStream, 'source'>;
   readonly changes: Pick<ChangeLog, 'bytes'>;
   readonly feeds: Pick<MemberFeeds, 'behindCount'>;
-  readonly replays: Pick<Replays, 'size'>;
+  readonly replays: Pick<Replays, 'size' | 'delayedCount'>;
   readonly resumeLog: Pick<ResumeLog, 'bytes'>;
   readonly subscriptions: { readonly size: number };
   readonly tables: { list(): readonly unknown[] };
@@ -37,6 +37,7 @@ export class RowChangeStatus {
       logBytes: changes.bytes,
       membersBehind: feeds.behindCount,
       membersResuming: replays.size,
+      membersDelayed: replays.delayedCount,
       windowMemoryBytes: resumeLog.bytes.memory,
       windowFileBytes: resumeLog.bytes.file,
       subscriptions: subscriptions.size,

@@ -30,6 +30,8 @@ export interface Question<T extends Item, Row> {
   readonly onError: (item: T, error: EvaluationError) => void;
   /** Called for an item that is not evaluated before the deadline. */
   readonly onUndecided: (item: T, why: Undecided) => void;
+  /** Called when an item has taken long, or was evaluated in vain until the deadline; `ms`: for how long. */
+  readonly onSlow: (ms: number) => void;
   /** Called after a call has failed: whether `callFor` now returns another one, without what made it fail. */
   readonly onFailure?: () => Promise<boolean>;
 }
@@ -98,8 +100,7 @@ export class EvaluationCalls {
   async errorOf({ evaluation, values }: Call, deadline?: Deadline): Promise<EvaluationError | undefined> {
     try {
       if (deadline === undefined) await this.#sessions.call(evaluation, values, GROUP_TIMEOUT_MS);
-      else
-        await deadline.within(this.#sessions.call(evaluation, values, deadline.statementMs, deadline));
+      else await deadline.within(this.#sessions.call(evaluation, values, deadline.statementMs, deadline));
       return undefined;
     } catch (error) {
       return valueErrorOf(error);
@@ -120,7 +121,7 @@ export class EvaluationCalls {
     const { evaluation, values } = question.callFor(asked);
     let rows: Row[];
     try {
-      rows = await this.#call<Row>(asked, evaluation, values, timeoutMs);
+      rows = await this.#call<Row>(asked, question, { evaluation, values }, timeoutMs);
     } catch (thrown) {
       // The call says nothing of which item it was at, and each further one could take a connection for good.
       if (thrown instanceof StatementTimeout) {
@@ -176,6 +177,7 @@ export class EvaluationCalls {
     const [slow] = last === 0 ? [] : asked.slice(-last - 1, -last);
     if (slow !== undefined) {
       this.#slow.overran(slow.key);
+      question.onSlow(deadline.statementMs);
       question.onUndecided(slow, 'slow');
     }
     for (const item of asked.slice(-last)) question.onUndecided(item, 'behind');
@@ -184,14 +186,15 @@ export class EvaluationCalls {
   /** Notes how long an item that was asked about alone takes. */
   async #call<Row extends object>(
     asked: readonly Item[],
-    evaluation: EvaluationFunction,
-    values: readonly unknown[],
+    { onSlow }: Pick<Question<Item, Row>, 'onSlow'>,
+    { evaluation, values }: Call,
     timeoutMs: number,
   ): Promise<Row[]> {
     const started = this.#clock();
     const rows = await this.#sessions.call<Row>(evaluation, values, timeoutMs);
     const [first] = asked;
-    if (first !== undefined && asked.length === 1) this.#slow.evaluated(first.key, this.#clock() - started);
+    const ms = this.#clock() - started;
+    if (first !== undefined && asked.length === 1 && this.#slow.evaluated(first.key, ms)) onSlow(ms);
     return rows;
   }
 

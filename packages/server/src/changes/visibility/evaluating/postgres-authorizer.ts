@@ -19,6 +19,7 @@ import {
   type ViewerParameters,
 } from '../authorizer.js';
 import type { Compilation, ParameterLeaf } from '../compiling/compiled-expression.js';
+import { lookupKeys } from '../compiling/lookup-keys.js';
 import type { Deadline } from '../deadline.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
@@ -36,6 +37,7 @@ import { type Call, EvaluationCalls, type Item, NotVisibleYet, type Question } f
 import type { EvaluationErrorLog } from './evaluation-error-log.js';
 import { conditionsFunction, parametersFunction, policiesFunction } from './evaluation-function.js';
 import { EvaluationSessions } from './evaluation-sessions.js';
+import type { SlowEvaluation, SlowEvaluationLog } from './slow-evaluation-log.js';
 import { SlowEvaluations } from './slow-evaluations.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
@@ -54,8 +56,16 @@ export interface PostgresAuthorizerOptions {
   readonly clock: Clock;
   /** Where errors of policies and conditions are logged; missing: nowhere. */
   readonly errorLog?: EvaluationErrorLog;
+  /** Where slow evaluations are logged; missing: nowhere. */
+  readonly slowLog?: SlowEvaluationLog;
   /** SQL for whether the stream has all changes of the table `c`; missing: of no table. */
   readonly isStreamed?: () => string;
+}
+
+/** What is evaluated of compiled policies, and how they are logged. */
+interface ParameterReading extends Pick<SlowEvaluation, 'role' | 'tier' | 'policies'> {
+  readonly parameters: readonly ParameterLeaf[];
+  readonly deadline: Deadline | undefined;
 }
 
 /**
@@ -81,6 +91,7 @@ export class PostgresAuthorizer implements Authorizer {
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #errorLog: EvaluationErrorLog | undefined;
+  readonly #slowLog: SlowEvaluationLog | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   /**
@@ -94,11 +105,13 @@ export class PostgresAuthorizer implements Authorizer {
       enableRls,
       clock,
       errorLog,
+      slowLog,
       isStreamed = () => 'false',
     }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
+    this.#slowLog = slowLog;
     this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
@@ -174,18 +187,20 @@ export class PostgresAuthorizer implements Authorizer {
     xids: readonly number[],
     deadline?: Deadline,
   ): Promise<readonly (ViewerParameters | Undecided | undefined)[]> {
-    const { policyCompilation } = await this.#catalog.privileges(table, role);
+    const { policyCompilation, policies } = await this.#catalog.privileges(table, role);
     if (!('compiled' in policyCompilation)) throw new Error('the policies are not compiled');
-    const { parameters, memberships } = policyCompilation.compiled;
+    const { parameters, memberships, predicate } = policyCompilation.compiled;
     if (parameters.length === 0) return viewers.map(() => NO_PARAMETERS);
+    const names = policies.map(({ name }) => name);
+    const tier = lookupKeys(predicate) === undefined ? 'COMPILED' : 'INDEXED';
+    const reading = { role, parameters, deadline, tier, policies: names } as const;
     // Memberships are read from tables, which change.
-    if (memberships.length > 0)
-      return this.#evaluateParameters(table, role, parameters, viewers, xids, deadline);
+    if (memberships.length > 0) return this.#readParameters(table, reading, viewers, xids);
     const known =
       this.#parameters.get(policyCompilation) ?? new WeakMap<Viewer, ViewerParameters | undefined>();
     this.#parameters.set(policyCompilation, known);
     const unknown = viewers.filter((viewer) => !known.has(viewer));
-    const found = await this.#evaluateParameters(table, role, parameters, unknown, [], deadline);
+    const found = await this.#readParameters(table, reading, unknown, []);
     const undecided = new Map<Viewer, Undecided>();
     for (const [n, viewer] of unknown.entries()) {
       const each = found[n];
@@ -195,13 +210,11 @@ export class PostgresAuthorizer implements Authorizer {
     return viewers.map((viewer) => undecided.get(viewer) ?? known.get(viewer));
   }
 
-  async #evaluateParameters(
+  async #readParameters(
     table: TableFacts,
-    role: string,
-    parameters: readonly ParameterLeaf[],
+    { role, parameters, deadline, tier, policies }: ParameterReading,
     viewers: readonly Viewer[],
     xids: readonly number[],
-    deadline: Deadline | undefined,
   ): Promise<readonly (ViewerParameters | Undecided | undefined)[]> {
     const { fingerprint } = this.#catalog.known(table);
     const values = parameters.map(({ leaf }) => jsonOf(leaf));
@@ -230,6 +243,7 @@ export class PostgresAuthorizer implements Authorizer {
         onRow: ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
         onError: () => undefined,
         onUndecided: ({ viewer }, why) => evaluated.set(viewer, why),
+        onSlow: (ms) => this.#slowLog?.report({ table, role, tier, policies, ms }),
       };
       await this.#ask(table, some, question, deadline);
     }
@@ -260,7 +274,8 @@ export class PostgresAuthorizer implements Authorizer {
         ),
         values: [literal, asked.map((item) => subsetOf(item, rows))],
       });
-      const evaluated = await this.#evaluate(table, rows, items, callFor, deadline);
+      const scope = { role: DEFAULT_DB_ROLE, policies: [] };
+      const evaluated = await this.#evaluate(table, rows, items, callFor, scope, deadline);
       results.push(...evaluated);
     }
     this.#report(table, DEFAULT_DB_ROLE, results, []);
@@ -301,13 +316,9 @@ export class PostgresAuthorizer implements Authorizer {
         ),
       ],
     });
-    const results = await this.#evaluate(table, rows, items, callFor, deadline);
-    this.#report(
-      table,
-      role,
-      results,
-      policies.map(({ name }) => name),
-    );
+    const names = policies.map(({ name }) => name);
+    const results = await this.#evaluate(table, rows, items, callFor, { role, policies: names }, deadline);
+    this.#report(table, role, results, names);
     return results;
   }
 
@@ -335,6 +346,7 @@ export class PostgresAuthorizer implements Authorizer {
     rows: readonly RowImage[],
     items: readonly T[],
     callFor: (asked: T[], rows: string) => Call,
+    scope: Pick<SlowEvaluation, 'role' | 'policies'>,
     deadline: Deadline | undefined,
   ): Promise<EvaluationResult[]> {
     const answers = new Map<T, EvaluationResult>();
@@ -345,6 +357,7 @@ export class PostgresAuthorizer implements Authorizer {
       onRow: (item, row) => answers.set(item, resultOf(row)),
       onError: (item, error) => answers.set(item, failedResult(item, error)),
       onUndecided: (item, why) => answers.set(item, undecidedResult(why)),
+      onSlow: (ms) => this.#slowLog?.report({ table, ...scope, tier: 'POSTGRES', ms }),
       onFailure: async () => {
         if (unreadable !== undefined) return false;
         const found = await unreadableRows(rows, (some) => this.#calls.errorOf(callFor([], some), deadline));

@@ -1,7 +1,7 @@
 import type { Clock } from '../../../lib/clock.js';
 
 /** An evaluation that takes longer than this is slow, in ms. */
-export const SLOW_MS = 50;
+const SLOW_MS = 50;
 /** How long an item that made a deadline pass counts as slow, in ms: it doubles each time. */
 const FIRST_MS = 1_000;
 const LONGEST_MS = 300_000;
@@ -41,11 +41,12 @@ export class SlowEvaluations {
     item.nextMs = Math.min(2 * item.nextMs, LONGEST_MS);
   }
 
-  /** The item was evaluated alone, in so many ms. */
-  evaluated(key: string, ms: number): void {
-    if (ms <= SLOW_MS) return;
+  /** The item was evaluated alone, in so many ms. Returns whether that is slow. */
+  evaluated(key: string, ms: number): boolean {
+    if (ms <= SLOW_MS) return false;
     const item = this.#remember(key);
     item.until = Math.max(item.until, item.at + SLOW_AGAIN_MS);
+    return true;
   }
 
   #remember(key: string): SlowItem {
