@@ -55,6 +55,10 @@ async function idsOf(client: TestClient, count: number): Promise<unknown[]> {
   return ids;
 }
 
+function slowWarnings(): Record<string, unknown>[] {
+  return warnings.filter(({ text }) => text === WARNING);
+}
+
 async function delayedMembers(): Promise<number> {
   const { text } = await server.call('GET', '/metrics', { token: await server.token('root', 'admin') });
   return Number(/^realtime_change_stream_members_delayed (\d+)$/m.exec(text)?.[1]);
@@ -78,12 +82,13 @@ test('a user whose policy is slow gets every change in order and once, and other
   expect(await idsOf(ada, 3)).toEqual([1, 2, 3]);
   expect(slow.all('database_change')).toEqual([]);
   expect(await delayedMembers()).toBeGreaterThan(0);
+  await eventually(() => expect(slowWarnings()).not.toEqual([]));
   await release();
   expect(await idsOf(slow, 3)).toEqual([1, 2, 3]);
   await run(server, `INSERT INTO notes VALUES (4); INSERT INTO open_notes VALUES (5)`);
   for (const client of [slow, ada]) expect(await idsOf(client, 2)).toEqual([4, 5]);
   expect(slow.all('system', 'gap')).toEqual([]);
-  expect(warnings.filter(({ text }) => text === WARNING)).toEqual([
+  expect(slowWarnings()).toEqual([
     {
       table: 'public.notes',
       role: 'realtime_subscriber',

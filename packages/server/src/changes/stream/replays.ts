@@ -11,7 +11,7 @@ import type { Recipients } from '../routing/recipients.js';
 import type { Undecided } from '../visibility/authorizer.js';
 import { Deadline } from '../visibility/deadline.js';
 import { CohortSize } from './cohort-size.js';
-import { Lane } from './lanes.js';
+import { Lane, QUIET_MS } from './lane.js';
 import { ReplayTurns } from './replay-turns.js';
 import { ReplayWorker } from './replay-worker.js';
 import { type BatchPart, routeInParts, tablesOfChanges, undecidedMembers } from './route-in-parts.js';
@@ -91,6 +91,7 @@ export class Replays {
   readonly #turns = new ReplayTurns();
   readonly #cohortSize = new CohortSize();
   readonly #stopping = new AbortController();
+  #quiet: NodeJS.Timeout | undefined;
   readonly #workers: readonly ReplayWorker[];
 
   constructor(parts: ReplaysParts) {
@@ -179,6 +180,7 @@ export class Replays {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
+    clearTimeout(this.#quiet);
     this.#replays.clear();
     await Promise.all(this.#workers.map((worker) => worker.stop()));
   }
@@ -242,6 +244,8 @@ export class Replays {
     } finally {
       for (const { replay } of members) replay.isBusy = false;
     }
+    // Members may have changed the lane.
+    this.#wakeUp();
     return true;
   }
 
@@ -261,8 +265,10 @@ export class Replays {
       else if (replay.pauses > 0 || feeds.isBehind(member)) continue;
       else if (resumeLog.hasAfter(replay.position)) {
         if (replay.lane.kind === kind) ready.push({ member, replay });
-      } else if (!isBehindCurrentBatch(replay.position) && replay.lane.isQuick(now))
-        this.#goLive(member, replay);
+      } else if (!isBehindCurrentBatch(replay.position)) {
+        if (replay.lane.isQuick(now)) this.#goLive(member, replay);
+        else this.#quiet ??= setTimeout(() => this.#afterQuiet(), QUIET_MS).unref();
+      }
     }
     return ready.sort((a, b) => comparePositions(a.replay.position, b.replay.position));
   }
@@ -276,6 +282,12 @@ export class Replays {
       tables.set(channel, shared);
       return resumeLog.covers(position, shared) && resumeLog.covers(position, ownTablesOf(member));
     };
+  }
+
+  /** Members may have been quick for long enough, without another batch. */
+  #afterQuiet(): void {
+    this.#quiet = undefined;
+    this.#wakeUp();
   }
 
   #goLive(member: Subscriber, { channel, isRoutedLive }: Replay): void {

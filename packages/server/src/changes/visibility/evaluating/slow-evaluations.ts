@@ -6,7 +6,7 @@ const SLOW_MS = 50;
 const FIRST_MS = 1_000;
 const LONGEST_MS = 300_000;
 /** How long an item counts as slow after another slow evaluation, in ms. */
-const SLOW_AGAIN_MS = 10_000;
+const SLOW_AGAIN_MS = 2_000;
 /** After this time without a slow evaluation an item has a clean record, in ms. */
 const FORGET_MS = 600_000;
 const MAX_REMEMBERED = 10_000;
