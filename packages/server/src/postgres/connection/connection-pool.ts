@@ -132,6 +132,7 @@ export class ConnectionPool {
   }
 
   async #close(): Promise<void> {
+    this.#slots.close();
     for (const session of this.#sessions) session.close();
     const timeout = setTimeout(() => this.destroySockets(), CLOSE_TIMEOUT_MS);
     await this.#pool.end().catch(() => undefined);

@@ -57,7 +57,7 @@ describe('a pool', () => {
   it.each(POOL_NAMES)(
     '%s has its number of connections, and the others go on when all of them are in use',
     async (name) => {
-      keepBusy(name, POOLS[name].connections + 1);
+      void keepBusy(name, POOLS[name].connections + 1);
       await eventually(async () => {
         const sleeping = (await connections()).filter(({ query }) => query === SLEEP);
         expect(sleeping).toHaveLength(POOLS[name].connections);
@@ -114,6 +114,16 @@ describe('a pool', () => {
       await sql(test.url, `DROP OWNED BY ${login}; DROP ROLE ${login}`);
     }
   });
+});
+
+it('callers that wait for a connection are refused at once when the database stops', async () => {
+  void keepBusy('replays');
+  const waiting = db.pool('replays').openSession('evaluate');
+  const refused = expect(waiting).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE' });
+  const stopped = db.stop();
+  await refused;
+  busy.abort(DROPPED);
+  await stopped;
 });
 
 describe('a session', () => {
