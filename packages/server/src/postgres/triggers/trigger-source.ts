@@ -157,7 +157,7 @@ export class TriggerSource implements ChangeSource {
     const names = this.#options.names();
     await ensureSubscriberRole(database);
     this.#retry.requireNoErrors(triggerFindingsOf(await preflightFacts(database, names), names));
-    const session = await database.openSession('outbox');
+    const session = await database.openReader('outbox');
     this.#session = session;
     session.listen(
       (payload) => this.#queueNotification(payload),

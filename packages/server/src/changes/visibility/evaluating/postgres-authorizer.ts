@@ -35,8 +35,14 @@ import { EvaluationSession } from './evaluation-session.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
 
+interface SessionSource {
+  openSession(purpose: string): Promise<SqlSession>;
+}
+
 export interface PostgresAuthorizerOptions {
-  readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
+  readonly database: Sql & SessionSource;
+  /** Where sessions for evaluations are opened; missing: from `database`. */
+  readonly sessions?: SessionSource;
   /** False: policies are not applied; privileges on tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
@@ -69,7 +75,14 @@ export class PostgresAuthorizer implements Authorizer {
 
   /** `sharesCatalogWith`: an authorizer whose catalog this one uses; it evaluates in a session of its own. */
   constructor(
-    { database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
+    {
+      database,
+      sessions = database,
+      enableRls,
+      clock,
+      errorLog,
+      isStreamed = () => 'false',
+    }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
@@ -77,7 +90,7 @@ export class PostgresAuthorizer implements Authorizer {
       sharesCatalogWith === undefined
         ? new TableCatalog(database, enableRls, isStreamed)
         : sharesCatalogWith.#catalog;
-    this.#session = new EvaluationSession(() => database.openSession('evaluate'));
+    this.#session = new EvaluationSession(() => sessions.openSession('evaluate'));
     this.#calls = new EvaluationCalls(this.#session, clock);
   }
 
