@@ -31,6 +31,20 @@ export interface BatchRouterParts extends TableRouterParts {
   readonly channel: (name: string) => Channel | undefined;
 }
 
+/** The changes to route. */
+export interface RoutingRequest {
+  readonly epoch: string;
+  readonly changes: readonly StreamedChange[];
+  /** The transactions that may have changed the catalog after their changes (see `ChangeBatch`). */
+  readonly catalogXids: readonly number[];
+  /** Asks PostgreSQL whether the catalog has changed: the stream tells only with the next change. */
+  readonly mustAskCatalog: boolean;
+}
+
+interface CatalogCheck extends Pick<RoutingRequest, 'catalogXids' | 'mustAskCatalog'> {
+  readonly deadline: Deadline | undefined;
+}
+
 /** The result of routing a batch. */
 export interface RoutedBatch {
   readonly deliveries: Iterable<GroupDelivery>;
@@ -63,8 +77,7 @@ export class BatchRouter {
    * meanwhile, before the deadline.
    */
   async route(
-    epoch: string,
-    changes: readonly StreamedChange[],
+    { epoch, changes, catalogXids, mustAskCatalog }: RoutingRequest,
     recipients: Recipients,
     deadline?: Deadline,
   ): Promise<RoutedBatch> {
@@ -81,7 +94,7 @@ export class BatchRouter {
       recipients.ofTable(facts.oid).byRole.size > 0;
     const tables = new Set(segments.flatMap((segment) => segment.filter(hasRecipients).map(factsOf)));
     const xids = distinctXids(changes);
-    const unverified = await this.#unverified([...tables], xids, deadline);
+    const unverified = await this.#unverified([...tables], { catalogXids, mustAskCatalog, deadline });
     for (const { oid } of unverified) undecided.addTable(recipients.ofTable(oid));
     const listsByLayout = new Map<TableLayout, MessageListBuilder>();
     for (const segment of segments) {
@@ -124,19 +137,19 @@ export class BatchRouter {
   /** Returns the tables of which it is not known at the deadline whether these facts are current. */
   async #unverified(
     tables: readonly TableFacts[],
-    xids: readonly number[],
-    deadline: Deadline | undefined,
+    check: CatalogCheck,
   ): Promise<ReadonlySet<TableFacts>> {
+    const { catalogXids, mustAskCatalog, deadline } = check;
     const unverified = new Set<TableFacts>();
     try {
-      await this.#parts.authorizer.verify(tables, xids, deadline);
+      await this.#parts.authorizer.verify(tables, catalogXids, mustAskCatalog, deadline);
       return unverified;
     } catch (error) {
       if (deadline?.excuses(error) !== true) throw error;
       if (tables.length === 1) return new Set(tables);
     }
     for (const table of tables)
-      for (const each of await this.#unverified([table], xids, deadline)) unverified.add(each);
+      for (const each of await this.#unverified([table], check)) unverified.add(each);
     return unverified;
   }
 

@@ -53,6 +53,8 @@ interface Replay {
   isRoutedLive: boolean;
   /** Whether it left the live stream because it was not decided in time. */
   isDelayed: boolean;
+  /** Whether the catalog must be checked for it: what it may see can have changed without a change of rows. */
+  isNew: boolean;
   /** Whether a page for it is being routed. */
   isBusy: boolean;
 }
@@ -76,6 +78,9 @@ interface Cohort {
 const SHARED_PAGE_MS = 250;
 /** How long a page of one slow user is tried again while PostgreSQL is not ready for it, in ms: others take their turns. */
 const OWN_PAGE_MS = 5_000;
+/** More transactions than are committed at any time without being visible to others yet. */
+const MAX_CATALOG_XIDS = 1_000;
+const NONE: readonly number[] = [];
 /** Replayed messages retain no batch: pages are read one by one from the resume log. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
@@ -92,6 +97,8 @@ export class Replays {
   readonly #cohortSize = new CohortSize();
   readonly #stopping = new AbortController();
   #quiet: NodeJS.Timeout | undefined;
+  /** Transactions of live batches that may have changed the catalog. Pages can have their rows. */
+  #catalogXids = NONE;
   readonly #workers: readonly ReplayWorker[];
 
   constructor(parts: ReplaysParts) {
@@ -166,8 +173,16 @@ export class Replays {
     this.#wakeUp();
   }
 
+  /** Called for live batches: transactions that may have changed the catalog after their rows. */
+  catalogChanged(xids: readonly number[]): void {
+    if (xids.length === 0) return;
+    const before = this.#replays.size === 0 ? NONE : this.#catalogXids;
+    this.#catalogXids = [...new Set([...before, ...xids])].slice(-MAX_CATALOG_XIDS);
+  }
+
   /** Lets all members go live: a new change epoch has begun, which they get from its start. */
   clear(): void {
+    this.#catalogXids = NONE;
     for (const [member, replay] of this.#replays) this.#goLive(member, replay);
   }
 
@@ -311,6 +326,7 @@ export class Replays {
     const hasAsked = cohort.deadline?.hasBegun !== false;
     for (const { replay } of decided) {
       replay.position = cohort.page.end;
+      replay.isNew = false;
       replay.lane.decided(hasAsked ? now - started : 0, now);
     }
     for (const { member, replay } of cohort.members) {
@@ -325,10 +341,12 @@ export class Replays {
     const recipients = this.#parts.newRecipients();
     for (const { member, replay } of members) recipients.join(member, replay.channel);
     const { signal } = this.#stopping;
+    const catalogXids = this.#catalogXids;
+    const mustAskCatalog = members.some(({ replay }) => replay.isNew);
     const timeout = deadline === undefined ? AbortSignal.timeout(OWN_PAGE_MS) : undefined;
     const parts = await routeInParts(
       page.changes,
-      (some) => router.route(epoch, some, recipients, deadline),
+      (some) => router.route({ epoch, changes: some, catalogXids, mustAskCatalog }, recipients, deadline),
       timeout === undefined ? signal : AbortSignal.any([signal, timeout]),
       (error) => {
         this.#parts.log.error({ err: error }, 'Missed row changes could not be evaluated');
@@ -375,6 +393,7 @@ function replayOf(channel: Channel, position: Position): Replay {
     pauses: 0,
     isRoutedLive: false,
     isDelayed: false,
+    isNew: true,
     isBusy: false,
   };
 }

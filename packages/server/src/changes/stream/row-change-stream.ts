@@ -396,7 +396,7 @@ export class RowChangeStream {
   async #deliver(batch: ChangeBatch): Promise<void> {
     const { router, recipients, delivery, resumeLog, replays, subscriptions, counts, log, counters } =
       this.#parts;
-    const { changes: packed } = batch;
+    const { changes: packed, epoch, catalogXids } = batch;
     const { first, last } = packed;
     const changes = packed.read();
     this.#currentBatch = batch;
@@ -417,7 +417,11 @@ export class RowChangeStream {
           // Attempts at the same changes share a deadline. Parts of a batch that failed get time of their own.
           if (some !== routed) deadline = this.#newDeadline();
           routed = some;
-          return router.route(batch.epoch, some, recipients, deadline);
+          return router.route(
+            { epoch, changes: some, catalogXids, mustAskCatalog: false },
+            recipients,
+            deadline,
+          );
         },
         this.#stopping.signal,
         (error) => {
@@ -430,6 +434,7 @@ export class RowChangeStream {
       this.#currentBatch = undefined;
       if (this.#stopping.signal.aborted) return;
       this.#leaveUndecided(parts, positionBeforeChange(first));
+      replays.catalogChanged(catalogXids);
       const positionOf = (member: Subscriber) =>
         replays.willReplay(member, last) ? 'skip' : this.#positions.of(member, first);
       for (const part of parts) {

@@ -43,11 +43,11 @@ export class EvaluationSessions {
     for (const session of this.#all) session.close();
   }
 
-  /** Takes the session that was used last among those that have the function, or of all that are idle. */
+  /** Takes an idle session: best one that has the function, else one that need not connect. */
   #takeIdle({ key }: EvaluationFunction): EvaluationSession | undefined {
-    const at = this.#idle.findLastIndex((session) => session.has(key));
-    if (at >= 0) return this.#idle.splice(at, 1)[0];
-    return this.#idle.pop();
+    const withFunction = this.#idle.findLastIndex((session) => session.has(key));
+    const at = withFunction >= 0 ? withFunction : this.#idle.findLastIndex(({ isOpen }) => isOpen);
+    return at >= 0 ? this.#idle.splice(at, 1)[0] : this.#idle.pop();
   }
 
   async #nextFree(): Promise<EvaluationSession> {

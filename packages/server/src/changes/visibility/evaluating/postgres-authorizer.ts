@@ -41,7 +41,6 @@ import type { SlowEvaluation, SlowEvaluationLog } from './slow-evaluation-log.js
 import { SlowEvaluations } from './slow-evaluations.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
-import { areVisibleSql } from './visible-transactions.js';
 
 interface SessionSource {
   openSession(purpose: string): Promise<SqlSession>;
@@ -85,7 +84,6 @@ const VIEWERS_AT_ONCE = 500;
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #sessions: EvaluationSessions;
-  readonly #database: Sql;
   readonly #slow: SlowEvaluations;
   readonly #calls: EvaluationCalls;
   /** Parameters that depend on the viewer alone. */
@@ -112,7 +110,6 @@ export class PostgresAuthorizer implements Authorizer {
   ) {
     this.#errorLog = errorLog;
     this.#slowLog = slowLog;
-    this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
         ? new TableCatalog(database, enableRls, isStreamed)
@@ -164,20 +161,20 @@ export class PostgresAuthorizer implements Authorizer {
     this.#catalog.described(relation);
   }
 
-  async verify(tables: readonly TableFacts[], xids: readonly number[], deadline?: Deadline): Promise<void> {
-    if (tables.length === 0) return;
-    await withinTime(this.#verify(tables, xids), deadline);
-  }
-
-  async #verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
-    const [row] = await this.#database.query<{ visible: boolean }>(
-      `SELECT ${areVisibleSql('$1::numeric[]')} AS visible`,
-      [xids],
-    );
-    if (row?.visible !== true) throw new NotVisibleYet();
-    if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
-    // The catalog may have been read again since, in a later state than these facts.
-    for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
+  async verify(
+    tables: readonly TableFacts[],
+    xids: readonly number[],
+    mustAsk: boolean,
+    deadline?: Deadline,
+  ): Promise<void> {
+    const catalog = this.#catalog;
+    const asked = mustAsk ? tables : tables.filter((table) => !catalog.isCertain(table, xids));
+    if (asked.length > 0) {
+      const checking = catalog.check(asked.map(({ oid }) => oid));
+      const snapshot = await withinTime(checking, deadline);
+      if (!xids.every((xid) => snapshot?.sees(xid) === true)) throw new NotVisibleYet();
+    }
+    if (!tables.every((table) => catalog.isCurrent(table))) throw new StaleFacts();
   }
 
   async evaluateParameters(
