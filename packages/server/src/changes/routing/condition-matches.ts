@@ -1,5 +1,6 @@
 import { TickBudget } from '../../lib/tick-budget.js';
-import type { Authorizer, EvaluationResult } from '../visibility/authorizer.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
+import type { Authorizer, ConditionResult } from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
@@ -8,12 +9,20 @@ import type { TableBatch } from './table-batch.js';
 export interface SeenCondition {
   readonly group: ConditionGroup;
   readonly rows: readonly number[];
+  /** The entries with a recipient that sees one of the rows, by who is charged for them. */
+  readonly payers: ReadonlyMap<string, readonly SubscriptionEntry[]>;
 }
 
 /** A condition that raised an error, or took too long, on some rows. */
 export interface FailedCondition {
   readonly group: ConditionGroup;
   readonly rows: ReadonlySet<number>;
+}
+
+/** What PostgreSQL found out about conditions. */
+interface SeenResult {
+  readonly failed: readonly FailedCondition[];
+  readonly costs: readonly ConditionCost<SubscriptionEntry>[];
 }
 
 type Evaluator = Pick<Authorizer, 'evaluateConditions'>;
@@ -69,12 +78,12 @@ export class ConditionMatches {
     return required !== null && this.#tableBatch.hasColumns(row, required);
   }
 
-  /** Has PostgreSQL evaluate open conditions on rows that somebody sees. Returns where they failed. */
-  async evaluateSeen(authorizer: Evaluator, seen: readonly SeenCondition[]): Promise<FailedCondition[]> {
+  /** Has PostgreSQL evaluate open conditions on rows that somebody sees. */
+  async evaluateSeen(authorizer: Evaluator, seen: readonly SeenCondition[]): Promise<SeenResult> {
     const { layout, rows: images } = this.#tableBatch;
     // PostgreSQL gets no other row.
     const rows = [...new Set(seen.flatMap((condition) => condition.rows))];
-    if (rows.length === 0) return [];
+    if (rows.length === 0) return { failed: [], costs: [] };
     const indexes = new Map(rows.map((row, index) => [row, index]));
     const results = await authorizer.evaluateConditions(
       layout.facts,
@@ -82,16 +91,20 @@ export class ConditionMatches {
       seen.map((asked) => ({
         condition: asked.group.condition,
         rows: asked.rows.map((row) => indexes.get(row) ?? 0),
+        payers: [...asked.payers.keys()],
       })),
     );
     const failed: FailedCondition[] = [];
-    for (const [n, { group, rows: asked }] of seen.entries()) {
+    const costs: ConditionCost<SubscriptionEntry>[] = [];
+    for (const [n, condition] of seen.entries()) {
+      const { group, rows: asked } = condition;
       const result = results[n];
       if (result === undefined) throw new Error('The authorizer returned no result for a condition');
       const failedRows = this.#record(group, asked, result, indexes);
       if (failedRows.size > 0) failed.push({ group, rows: failedRows });
+      costs.push(...costsOf(condition, result));
     }
-    return failed;
+    return { failed, costs };
   }
 
   /**
@@ -125,7 +138,7 @@ export class ConditionMatches {
   #record(
     group: ConditionGroup,
     asked: readonly number[],
-    { visible, failed }: EvaluationResult,
+    { visible, failed }: ConditionResult,
     indexes: ReadonlyMap<number, number>,
   ): Set<number> {
     const failedRows = new Set<number>();
@@ -135,6 +148,17 @@ export class ConditionMatches {
       if (failed.has(index)) failedRows.add(row);
     }
     return failedRows;
+  }
+}
+
+/** Charges the payers of a condition in equal parts. */
+function* costsOf(
+  { payers }: SeenCondition,
+  { tookMs, medianMs }: ConditionResult,
+): Iterable<ConditionCost<SubscriptionEntry>> {
+  for (const [payer, entries] of payers) {
+    const ms = tookMs / payers.size / entries.length;
+    for (const subscription of entries) yield { payer, subscription, ms, medianMs };
   }
 }
 

@@ -1,4 +1,5 @@
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Authorizer } from '../visibility/authorizer.js';
@@ -34,6 +35,8 @@ export interface TableRouterParts {
 interface BatchResult {
   readonly deliveries: GroupDeliveries;
   readonly outcomes: BatchOutcomes;
+  /** What the conditions cost that PostgreSQL evaluated. */
+  readonly costs: ConditionCost<SubscriptionEntry>[];
 }
 
 /**
@@ -116,7 +119,8 @@ export class TableRouter {
     if (conditions.open.size === 0) return possible;
     const { authorizer } = this.#parts;
     const seen = new SeenConditions(tableBatch, views);
-    const failed = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
+    const { failed, costs } = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
+    result.costs.push(...costs);
     this.#recordConditionFailures(tableBatch, failed, seen, result);
     return new RoleMatches(tableBatch.layout.facts, subscriptions, conditions);
   }
