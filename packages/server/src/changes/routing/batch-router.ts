@@ -5,6 +5,7 @@ import type { SqlMessages } from '../log/sql-messages.js';
 import type { RecipientGroup } from '../model/recipient-group.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import type { Undecided } from '../visibility/authorizer.js';
 import type { Deadline } from '../visibility/deadline.js';
@@ -16,6 +17,7 @@ import { GroupDeliveries, type GroupDelivery } from './group-deliveries.js';
 import { type DeliveredChanges, MessageListBuilder } from './message-list-builder.js';
 import type { Recipients } from './recipients.js';
 import type { EvaluateParameters } from './role-recipients.js';
+import type { SubscriptionEntry } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
 import type { TableLayout } from './table-layout.js';
 import type { TableLayouts } from './table-layouts.js';
@@ -52,6 +54,8 @@ export interface RoutedBatch {
   readonly outcomes: ChangeOutcomes;
   /** The groups for which the batch was not decided at its deadline. There is no delivery to them. */
   readonly undecided: ReadonlyMap<RecipientGroup, Undecided>;
+  /** What the conditions cost that PostgreSQL evaluated. */
+  readonly costs: readonly ConditionCost<SubscriptionEntry>[];
 }
 
 /** How many viewers are prepared in one step: few enough that a batch hardly waits for them. */
@@ -86,7 +90,8 @@ export class BatchRouter {
     const delivered: DeliveredChanges = new Map();
     const outcomes = new BatchOutcomes();
     const undecided = new UndecidedGroups();
-    const result = { deliveries, outcomes, undecided };
+    const costs: ConditionCost<SubscriptionEntry>[] = [];
+    const result = { deliveries, outcomes, undecided, costs };
     const segments = await segmentsOf(changes, recipients, { layouts, formats, deadline }, (oid) =>
       undecided.addTable(recipients.ofTable(oid)),
     );
@@ -131,14 +136,12 @@ export class BatchRouter {
       delivered,
       outcomes: outcomes.finish(delivered),
       undecided: undecided.all,
+      costs,
     };
   }
 
   /** Returns the tables of which it is not known at the deadline whether these facts are current. */
-  async #unverified(
-    tables: readonly TableFacts[],
-    check: CatalogCheck,
-  ): Promise<ReadonlySet<TableFacts>> {
+  async #unverified(tables: readonly TableFacts[], check: CatalogCheck): Promise<ReadonlySet<TableFacts>> {
     const { catalogXids, mustAskCatalog, deadline } = check;
     const unverified = new Set<TableFacts>();
     try {

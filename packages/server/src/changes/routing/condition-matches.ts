@@ -1,5 +1,6 @@
 import { TickBudget } from '../../lib/tick-budget.js';
-import type { Authorizer, EvaluationResult, Undecided } from '../visibility/authorizer.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
+import type { Authorizer, ConditionResult, Undecided } from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
 import type { Deadline } from '../visibility/deadline.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
@@ -9,6 +10,8 @@ import type { TableBatch } from './table-batch.js';
 export interface SeenCondition {
   readonly group: ConditionGroup;
   readonly rows: readonly number[];
+  /** The entries with a recipient that sees one of the rows, by who is charged for them. */
+  readonly payers: ReadonlyMap<string, readonly SubscriptionEntry[]>;
 }
 
 /** A condition that raised an error, or took too long, on some rows. */
@@ -17,9 +20,10 @@ export interface FailedCondition {
   readonly rows: ReadonlySet<number>;
 }
 
-/** What PostgreSQL says of the conditions that it is asked about, beside where they are true. */
-export interface SeenAnswers {
+/** What PostgreSQL found out about conditions. */
+interface SeenResult {
   readonly failed: readonly FailedCondition[];
+  readonly costs: readonly ConditionCost<SubscriptionEntry>[];
   /** The conditions that are not evaluated before the deadline. */
   readonly undecided: ReadonlyMap<ConditionGroup, Undecided>;
 }
@@ -82,13 +86,14 @@ export class ConditionMatches {
     authorizer: Evaluator,
     seen: readonly SeenCondition[],
     deadline?: Deadline,
-  ): Promise<SeenAnswers> {
+  ): Promise<SeenResult> {
     const { layout, rows: images } = this.#tableBatch;
     // PostgreSQL gets no other row.
     const rows = [...new Set(seen.flatMap((condition) => condition.rows))];
     const failed: FailedCondition[] = [];
+    const costs: ConditionCost<SubscriptionEntry>[] = [];
     const undecided = new Map<ConditionGroup, Undecided>();
-    if (rows.length === 0) return { failed, undecided };
+    if (rows.length === 0) return { failed, costs, undecided };
     const indexes = new Map(rows.map((row, index) => [row, index]));
     const results = await authorizer.evaluateConditions(
       layout.facts,
@@ -96,17 +101,20 @@ export class ConditionMatches {
       seen.map((asked) => ({
         condition: asked.group.condition,
         rows: asked.rows.map((row) => indexes.get(row) ?? 0),
+        payers: [...asked.payers.keys()],
       })),
       deadline,
     );
-    for (const [n, { group, rows: asked }] of seen.entries()) {
+    for (const [n, condition] of seen.entries()) {
+      const { group, rows: asked } = condition;
       const result = results[n];
       if (result === undefined) throw new Error('The authorizer returned no result for a condition');
       if (result.undecided !== undefined) undecided.set(group, result.undecided);
       const failedRows = this.#record(group, asked, result, indexes);
       if (failedRows.size > 0) failed.push({ group, rows: failedRows });
+      costs.push(...costsOf(condition, result));
     }
-    return { failed, undecided };
+    return { failed, costs, undecided };
   }
 
   /**
@@ -140,7 +148,7 @@ export class ConditionMatches {
   #record(
     group: ConditionGroup,
     asked: readonly number[],
-    { visible, failed }: EvaluationResult,
+    { visible, failed }: ConditionResult,
     indexes: ReadonlyMap<number, number>,
   ): Set<number> {
     const failedRows = new Set<number>();
@@ -150,6 +158,17 @@ export class ConditionMatches {
       if (failed.has(index)) failedRows.add(row);
     }
     return failedRows;
+  }
+}
+
+/** Charges the payers of a condition in equal parts. */
+function* costsOf(
+  { payers }: SeenCondition,
+  { tookMs, medianMs }: ConditionResult,
+): Iterable<ConditionCost<SubscriptionEntry>> {
+  for (const [payer, entries] of payers) {
+    const ms = tookMs / payers.size / entries.length;
+    for (const subscription of entries) yield { payer, subscription, ms, medianMs };
   }
 }
 

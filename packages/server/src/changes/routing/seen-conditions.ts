@@ -41,12 +41,15 @@ export class SeenConditions {
     const seen: SeenCondition[] = [];
     for (const [group, rows] of open) {
       const readers = this.#readersOf(group);
-      const isSeen = (row: number) =>
-        [...this.#subscribed(group, row)].some(({ target }) =>
-          readers.some((role) => this.#reaches(role, target, row)),
-        );
-      const seenRows = [...rows].filter(isSeen);
-      if (seenRows.length > 0) seen.push({ group, rows: seenRows });
+      const seenRows = new Set<number>();
+      const seenBy = new Set<SubscriptionEntry>();
+      for (const row of rows)
+        for (const entry of this.#subscribed(group, row)) {
+          if (!readers.some((role) => this.#reaches(role, entry.target, row))) continue;
+          seenRows.add(row);
+          seenBy.add(entry);
+        }
+      if (seenRows.size > 0) seen.push({ group, rows: [...seenRows], payers: byPayer(seenBy) });
     }
     return seen;
   }
@@ -97,6 +100,20 @@ export class SeenConditions {
     }
     return targets;
   }
+}
+
+/** Groups entries by who is charged for their conditions: a user, or a channel's subscription itself. */
+function byPayer(entries: Iterable<SubscriptionEntry>): ReadonlyMap<string, SubscriptionEntry[]> {
+  const found = new Map<string, SubscriptionEntry[]>();
+  for (const entry of entries) {
+    const { target, subscription } = entry;
+    const payer =
+      typeof target === 'string' ? `subscription ${subscription.id}` : `user ${target.identity.limitedAs}`;
+    const others = found.get(payer);
+    if (others === undefined) found.set(payer, [entry]);
+    else others.push(entry);
+  }
+  return found;
 }
 
 function targetsOf(visibility: RowVisibility, row: number): ReadonlySet<SubscriptionTarget> {

@@ -7,6 +7,7 @@ import type { FilterEvent } from '../model/change-filter.js';
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import { ValueFormats } from '../values/value-formats.js';
 import type { Authorizer, ConditionRequest, EvaluationRequest } from '../visibility/authorizer.js';
@@ -16,6 +17,7 @@ import type { ChangeFrames } from './change-frames.js';
 import { GroupDeliveries } from './group-deliveries.js';
 import { MessageListBuilder } from './message-list-builder.js';
 import { TableRecipients } from './recipients.js';
+import type { SubscriptionEntry } from './subscription-index.js';
 import { type DecodedChange, NO_ROW, TableBatch } from './table-batch.js';
 import { TableLayout } from './table-layout.js';
 import { TableRouter } from './table-router.js';
@@ -136,7 +138,7 @@ class RecordingAuthorizer {
     return requests.map(({ condition: { sql }, rows: own }) => {
       const of = (truth: Truth) =>
         new Set(own.filter((row) => this.#world.truths[Number(sql)]?.[Number(idOf(row))] === truth));
-      return { visible: of('true'), failed: of('error') };
+      return { visible: of('true'), failed: of('error'), tookMs: 12, medianMs: 1 };
     });
   }
 }
@@ -155,7 +157,10 @@ function subscriptionsOf({ subscriptions }: World, owners: readonly Subscriber[]
 }
 
 async function route(world: World) {
-  const owners = Array.from({ length: USERS }, (_, n) => ({ id: `c${n}` }) as Subscriber);
+  const owners = Array.from(
+    { length: USERS },
+    (_, n) => ({ id: `c${n}`, identity: { limitedAs: `u${n}` } }) as Subscriber,
+  );
   const channel = { name: 'lobby' } as Channel;
   const groups = owners.map((owner, n): RecipientGroup => {
     const viewer = { key: String(n), role: roleOf(n), userId: String(n), claims: '{}', settings: [] };
@@ -192,11 +197,12 @@ async function route(world: World) {
   const deliveries = new GroupDeliveries();
   const outcomes = new BatchOutcomes();
   const undecided = new UndecidedGroups();
+  const costs: ConditionCost<SubscriptionEntry>[] = [];
   await router.route(
     batch,
     recipients,
     { lists, xids: [], deadline: undefined },
-    { deliveries, outcomes, undecided },
+    { deliveries, outcomes, undecided, costs },
   );
   lists.finish(deliveries);
   const received = groups.map((group): Received => {
@@ -206,7 +212,7 @@ async function route(world: World) {
       failed: [...failed.keys()].map(({ id }) => id).sort(),
     };
   });
-  return { received, calls: authorizer.calls, counters, outcomes: outcomes.finish(delivered) };
+  return { received, calls: authorizer.calls, counters, outcomes: outcomes.finish(delivered), costs };
 }
 
 const isSeen = ({ sees }: World, user: number, row: number) =>
@@ -311,5 +317,31 @@ describe('the conditions that PostgreSQL evaluates', () => {
       { delivered: 1, error: 1, policy: 1, privilege: 0, unheard: 0 },
     ]);
     expect(counters.changeErrors).toBe(1);
+  });
+
+  it('are charged in equal parts to the users who see a row on which they ran, and to a channel’s subscription', async () => {
+    const all = EVENTS;
+    const world: World = {
+      changes: ['insert', 'insert'],
+      sees: [[true, true, true, true], [], [], [false, true, false, false]],
+      truths: [[], [], [], []],
+      subscriptions: [
+        { user: 0, condition: 0, events: all },
+        { user: 0, condition: 0, events: all },
+        { user: 1, condition: 0, events: all },
+        { user: 3, condition: 0, events: all },
+        { user: undefined, condition: 0, events: all },
+        { user: 0, condition: 2, events: ['DELETE'] },
+      ],
+    };
+    const { costs } = await route(world);
+    expect(
+      costs.map(({ payer, subscription: { subscription }, ms }) => [payer, subscription.id, ms]),
+    ).toEqual([
+      ['subscription s4', 's4', 4],
+      ['user u0', 's0', 2],
+      ['user u0', 's1', 2],
+      ['user u3', 's3', 4],
+    ]);
   });
 });

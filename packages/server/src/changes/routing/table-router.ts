@@ -1,5 +1,6 @@
 import { settleAll } from '../../lib/settle-all.js';
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Authorizer } from '../visibility/authorizer.js';
@@ -37,6 +38,8 @@ export interface TableRouterParts {
 interface BatchResult {
   readonly deliveries: GroupDeliveries;
   readonly outcomes: BatchOutcomes;
+  /** What the conditions cost that PostgreSQL evaluated. */
+  readonly costs: ConditionCost<SubscriptionEntry>[];
   readonly undecided: UndecidedGroups;
 }
 
@@ -128,7 +131,12 @@ export class TableRouter {
     if (conditions.open.size === 0) return possible;
     const seen = new SeenConditions(tableBatch, views);
     const asked = seen.of(conditions.open);
-    const { failed, undecided } = await conditions.evaluateSeen(this.#parts.authorizer, asked, deadline);
+    const { failed, costs, undecided } = await conditions.evaluateSeen(
+      this.#parts.authorizer,
+      asked,
+      deadline,
+    );
+    result.costs.push(...costs);
     this.#recordConditionFailures(tableBatch, failed, seen, result);
     for (const { group, rows } of asked) {
       const why = undecided.get(group);

@@ -43,7 +43,8 @@ beforeEach(() => {
       covers: () => true,
       hasAfter: ({ index }: Position) => index < LAST,
     },
-    router: { route: async () => ({ deliveries: [], undecided: new Map() }) },
+    router: { route: async () => ({ deliveries: [], costs: [], undecided: new Map() }) },
+    conditionLimits: { charge: () => undefined },
     newRecipients: () => {
       members.length = 0;
       return { join: (member: Subscriber) => members.push(member) };

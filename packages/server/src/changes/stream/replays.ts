@@ -11,6 +11,7 @@ import type { Recipients } from '../routing/recipients.js';
 import type { Undecided } from '../visibility/authorizer.js';
 import { Deadline } from '../visibility/deadline.js';
 import { CohortSize } from './cohort-size.js';
+import type { ConditionLimits } from './condition-limits.js';
 import { Lane, QUIET_MS } from './lane.js';
 import { ReplayTurns } from './replay-turns.js';
 import { ReplayWorker } from './replay-worker.js';
@@ -25,6 +26,7 @@ export interface ReplaysParts {
   readonly newRecipients: () => Recipients;
   readonly delivery: Delivery;
   readonly feeds: MemberFeeds;
+  readonly conditionLimits: Pick<ConditionLimits, 'charge'>;
   /** The current change epoch. */
   readonly epoch: () => string;
   /** Whether the batch that is being routed now goes past a member at `position`. */
@@ -358,7 +360,7 @@ export class Replays {
   }
 
   #deliverPart({ changes, routed }: BatchPart<RoutedBatch>, members: readonly ReadyMember[]): void {
-    const { delivery, tablesOf, ownTablesOf } = this.#parts;
+    const { delivery, conditionLimits, tablesOf, ownTablesOf } = this.#parts;
     if (routed !== undefined) {
       const replays = new Map(members.map(({ member, replay }) => [member, replay]));
       const positionOf = (member: Subscriber) => {
@@ -366,6 +368,7 @@ export class Replays {
         return replay !== undefined && this.#replays.get(member) === replay ? replay.position : 'skip';
       };
       delivery.deliver(routed.deliveries, changes, positionOf, NOT_RETAINED);
+      conditionLimits.charge(routed.costs);
       return;
     }
     const lost = new Set(tablesOfChanges(changes));

@@ -24,6 +24,8 @@ export interface EvaluationResult {
   readonly undecided?: Undecided;
   /** The first error; missing where nothing failed. Never for clients: its text may hold values of the row. */
   readonly error?: EvaluationError;
+  /** How long it took, in ms; missing where that is not measured. */
+  readonly tookMs?: number;
 }
 
 /** Why something is not decided before a deadline: it is `slow` itself, or it waited for something else. */
@@ -49,6 +51,15 @@ export interface ConditionRequest {
   readonly condition: Condition;
   /** Indexes into the rows of the batch. */
   readonly rows: readonly number[];
+  /** Who is charged for it. Their conditions take turns. */
+  readonly payers: readonly string[];
+}
+
+/** The result of a condition, and what it cost. */
+export interface ConditionResult extends EvaluationResult {
+  readonly tookMs: number;
+  /** The median time of the conditions in the same call, in ms. */
+  readonly medianMs: number;
 }
 
 /** The parameters of compiled policies for one viewer. */
@@ -109,7 +120,7 @@ export interface Authorizer {
     rows: readonly RowImage[],
     requests: readonly ConditionRequest[],
     deadline?: Deadline,
-  ): Promise<EvaluationResult[]>;
+  ): Promise<ConditionResult[]>;
   /**
    * Evaluates policies in PostgreSQL: one result for each request. Only for roles whose rows are `filtered`. Throws
    * StaleFacts also while the effects of the transactions `xids` are not visible to others yet.

@@ -34,7 +34,12 @@ export function createVisibility(options: VisibilityOptions) {
   const errorLog = new EvaluationErrorLog(log, clock);
   const slowLog = new SlowEvaluationLog(log, clock, (table) => counters.evaluatedSlowly(table));
   const evaluation = { database, enableRls, clock, errorLog, slowLog };
-  const live = new PostgresAuthorizer({ ...evaluation, sessions: database.pool('evaluation'), isStreamed });
+  const live = new PostgresAuthorizer({
+    ...evaluation,
+    sessions: database.pool('evaluation'),
+    conditionSessions: database.pool('conditions'),
+    isStreamed,
+  });
   const replaced = new ReplacedClaims(log, counters);
   const viewers = new Viewers(dbRoles, settings.claimSettings, (claims) => replaced.report(claims));
   const texts = new DatabaseTextReader();

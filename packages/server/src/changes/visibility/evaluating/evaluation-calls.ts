@@ -26,8 +26,8 @@ export interface Call {
 export interface Question<T extends Item, Row> {
   readonly callFor: (items: readonly T[]) => Call;
   readonly onRow: (item: T, row: Row) => void;
-  /** Called for an item that cannot be evaluated, instead of `onRow`. */
-  readonly onError: (item: T, error: EvaluationError) => void;
+  /** Called for an item that cannot be evaluated, instead of `onRow`. `tookMs`: how long that was tried. */
+  readonly onError: (item: T, error: EvaluationError, tookMs: number) => void;
   /** Called for an item that is not evaluated before the deadline. */
   readonly onUndecided: (item: T, why: Undecided) => void;
   /** Called when an item has taken long, or was evaluated in vain until the deadline; `ms`: for how long. */
@@ -85,7 +85,7 @@ export class EvaluationCalls {
     const asked: T[] = [];
     for (const item of items) {
       const error = item.error ?? this.#suspended(item);
-      if (error !== undefined) question.onError(item, error);
+      if (error !== undefined) question.onError(item, error, 0);
       else if (deadline !== undefined && this.#slow.isSlow(item.key)) question.onUndecided(item, 'slow');
       else asked.push(item);
     }
@@ -125,12 +125,12 @@ export class EvaluationCalls {
     } catch (thrown) {
       // The call says nothing of which item it was at, and each further one could take a connection for good.
       if (thrown instanceof StatementTimeout) {
-        for (const item of asked) this.#fail(item, question, TOO_SLOW);
+        for (const item of asked) this.#fail(item, question, TOO_SLOW, timeoutMs / asked.length);
         return;
       }
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#ask(asked, question, timeoutMs);
-      if (asked.length === 1) return this.#fail(first, question, error);
+      if (asked.length === 1) return this.#fail(first, question, error, 0);
       const middle = asked.length >> 1;
       await this.#ask(asked.slice(0, middle), question, timeoutMs);
       return this.#ask(asked.slice(middle), question, timeoutMs);
@@ -138,12 +138,12 @@ export class EvaluationCalls {
     const last = answered(asked, question, rows);
     if (last === asked.length) return;
     if (last === 0) {
-      for (const item of asked) this.#fail(item, question, TOO_SLOW);
+      for (const item of asked) this.#fail(item, question, TOO_SLOW, 0);
       return;
     }
     const slow = asked.slice(-last - 1, -last);
     const [slowItem] = slow;
-    if (slowItem !== undefined && asked.length === 1) this.#fail(slowItem, question, TOO_SLOW);
+    if (slowItem !== undefined && asked.length === 1) this.#fail(slowItem, question, TOO_SLOW, timeoutMs);
     else await this.#ask(slow, question, SINGLE_TIMEOUT_MS);
     await this.#ask(asked.slice(-last), question, GROUP_TIMEOUT_MS);
   }
@@ -167,7 +167,7 @@ export class EvaluationCalls {
         return asked.forEach((item) => question.onUndecided(item, 'behind'));
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#askUntil(deadline, asked, question);
-      if (asked.length === 1) return this.#fail(first, question, error);
+      if (asked.length === 1) return this.#fail(first, question, error, 0);
       const middle = asked.length >> 1;
       await this.#askUntil(deadline, asked.slice(0, middle), question);
       return this.#askUntil(deadline, asked.slice(middle), question);
@@ -204,11 +204,16 @@ export class EvaluationCalls {
     return suspended !== undefined && suspended.until > this.#clock() ? suspended.error : undefined;
   }
 
-  #fail<T extends Item, Row>(item: T, { onError }: Question<T, Row>, error: EvaluationError): void {
+  #fail<T extends Item, Row>(
+    item: T,
+    { onError }: Question<T, Row>,
+    error: EvaluationError,
+    tookMs: number,
+  ): void {
     const now = this.#clock();
     for (const [other, { until }] of this.#errors) if (until <= now) this.#errors.delete(other);
     this.#errors.set(item.key, { until: now + SUSPENDED_MS, error });
-    onError(item, error);
+    onError(item, error, tookMs);
   }
 }
 

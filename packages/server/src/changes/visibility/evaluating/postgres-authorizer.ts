@@ -11,6 +11,7 @@ import {
   type Authorizer,
   type Condition,
   type ConditionRequest,
+  type ConditionResult,
   type EvaluationError,
   type EvaluationRequest,
   type EvaluationResult,
@@ -23,6 +24,7 @@ import { lookupKeys } from '../compiling/lookup-keys.js';
 import type { Deadline } from '../deadline.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
+import { callsByTurns, medianOfCall } from './condition-turns.js';
 import {
   type AnswerRow,
   failedResult,
@@ -50,6 +52,8 @@ export interface PostgresAuthorizerOptions {
   readonly database: Sql & SessionSource;
   /** Where sessions for evaluations are opened; missing: from `database`. */
   readonly sessions?: SessionSource;
+  /** Where the session for conditions is opened, so that policies do not wait for them; missing: from `sessions`. */
+  readonly conditionSessions?: SessionSource;
   /** False: policies are not applied; privileges on tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
@@ -59,6 +63,12 @@ export interface PostgresAuthorizerOptions {
   readonly slowLog?: SlowEvaluationLog;
   /** SQL for whether the stream has all changes of the table `c`; missing: of no table. */
   readonly isStreamed?: () => string;
+}
+
+/** How items are evaluated on rows, and how they are logged. */
+interface RowEvaluation extends Pick<SlowEvaluation, 'role' | 'policies'> {
+  readonly calls: EvaluationCalls;
+  readonly deadline: Deadline | undefined;
 }
 
 /** What is evaluated of compiled policies, and how they are logged. */
@@ -76,6 +86,8 @@ const CATALOG_CHECK_MS = 500;
 const SESSIONS = 2;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
+/** A condition that costs nothing, to tell a slow condition from a slow database. */
+const YARDSTICK = 'true';
 
 /**
  * Has PostgreSQL evaluate policies and conditions on row images, many viewers and rows at once: correct for
@@ -86,6 +98,8 @@ export class PostgresAuthorizer implements Authorizer {
   readonly #sessions: EvaluationSessions;
   readonly #slow: SlowEvaluations;
   readonly #calls: EvaluationCalls;
+  readonly #conditionSessions: EvaluationSessions;
+  readonly #conditionCalls: EvaluationCalls;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #errorLog: EvaluationErrorLog | undefined;
@@ -100,6 +114,7 @@ export class PostgresAuthorizer implements Authorizer {
     {
       database,
       sessions = database,
+      conditionSessions,
       enableRls,
       clock,
       errorLog,
@@ -117,6 +132,11 @@ export class PostgresAuthorizer implements Authorizer {
     this.#slow = sharesCatalogWith === undefined ? new SlowEvaluations(clock) : sharesCatalogWith.#slow;
     this.#sessions = new EvaluationSessions(() => sessions.openSession('evaluate'), SESSIONS);
     this.#calls = new EvaluationCalls(this.#sessions, this.#slow, clock);
+    this.#conditionSessions =
+      conditionSessions === undefined
+        ? this.#sessions
+        : new EvaluationSessions(() => conditionSessions.openSession('evaluate conditions'), 1);
+    this.#conditionCalls = new EvaluationCalls(this.#conditionSessions, this.#slow, clock);
   }
 
   start(): void {
@@ -127,6 +147,7 @@ export class PostgresAuthorizer implements Authorizer {
   stop(): void {
     clearInterval(this.#timer);
     this.#sessions.close();
+    this.#conditionSessions.close();
   }
 
   async facts(oid: number, deadline?: Deadline): Promise<TableFacts | undefined> {
@@ -242,7 +263,7 @@ export class PostgresAuthorizer implements Authorizer {
         onUndecided: ({ viewer }, why) => evaluated.set(viewer, why),
         onSlow: (ms) => this.#slowLog?.report({ table, role, tier, policies, ms }),
       };
-      await this.#ask(table, some, question, deadline);
+      await this.#ask(this.#calls, table, some, question, deadline);
     }
     // A viewer whose parameters cannot be evaluated has none: PostgreSQL evaluates its policies.
     return viewers.map((viewer) => evaluated.get(viewer));
@@ -253,30 +274,40 @@ export class PostgresAuthorizer implements Authorizer {
     rows: readonly RowImage[],
     requests: readonly ConditionRequest[],
     deadline?: Deadline,
-  ): Promise<EvaluationResult[]> {
+  ): Promise<ConditionResult[]> {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
-    const results: EvaluationResult[] = [];
-    for (let n = 0; n < requests.length; n += CONDITIONS_AT_ONCE) {
-      const some = requests.slice(n, n + CONDITIONS_AT_ONCE);
-      const items = some.map(({ condition: { sql }, rows: own }) => ({
-        key: JSON.stringify([table.oid, sql]),
-        rows: own,
-        sql,
-      }));
-      const callFor = (asked: typeof items, literal: string) => ({
+    const itemOf = (sql: string, own: readonly number[]) => ({
+      key: JSON.stringify([table.oid, sql]),
+      rows: own,
+      sql,
+    });
+    const yardstick = itemOf(YARDSTICK, [...rows.keys()]);
+    const scope = { calls: this.#conditionCalls, role: DEFAULT_DB_ROLE, policies: [], deadline };
+    const results = new Map<ConditionRequest, ConditionResult>();
+    for (const call of callsByTurns(requests, CONDITIONS_AT_ONCE)) {
+      const items = call.map(({ condition: { sql }, rows: own }) => itemOf(sql, own));
+      const callFor = (asked: (typeof yardstick)[], literal: string) => ({
         evaluation: conditionsFunction(
           subject,
           asked.map(({ sql }) => sql),
         ),
         values: [literal, asked.map((item) => subsetOf(item, rows))],
       });
-      const scope = { role: DEFAULT_DB_ROLE, policies: [] };
-      const evaluated = await this.#evaluate(table, rows, items, callFor, scope, deadline);
-      results.push(...evaluated);
+      const evaluated = await this.#evaluate(table, rows, [yardstick, ...items], callFor, scope);
+      const [yardstickMs = 0, ...times] = evaluated.map(({ tookMs = 0 }) => tookMs);
+      const medianMs = medianOfCall(call, times, yardstickMs);
+      for (const [n, request] of call.entries()) {
+        const result = evaluated[n + 1];
+        if (result !== undefined) results.set(request, { ...result, tookMs: times[n] ?? 0, medianMs });
+      }
     }
-    this.#report(table, DEFAULT_DB_ROLE, results, []);
-    return results;
+    this.#report(table, DEFAULT_DB_ROLE, [...results.values()], []);
+    return requests.map((request) => {
+      const result = results.get(request);
+      if (result === undefined) throw new Error('PostgreSQL returned no result for a condition');
+      return result;
+    });
   }
 
   async evaluatePolicies(
@@ -314,7 +345,8 @@ export class PostgresAuthorizer implements Authorizer {
       ],
     });
     const names = policies.map(({ name }) => name);
-    const results = await this.#evaluate(table, rows, items, callFor, { role, policies: names }, deadline);
+    const scope = { calls: this.#calls, role, policies: names, deadline };
+    const results = await this.#evaluate(table, rows, items, callFor, scope);
     this.#report(table, role, results, names);
     return results;
   }
@@ -343,8 +375,7 @@ export class PostgresAuthorizer implements Authorizer {
     rows: readonly RowImage[],
     items: readonly T[],
     callFor: (asked: T[], rows: string) => Call,
-    scope: Pick<SlowEvaluation, 'role' | 'policies'>,
-    deadline: Deadline | undefined,
+    { calls, role, policies, deadline }: RowEvaluation,
   ): Promise<EvaluationResult[]> {
     const answers = new Map<T, EvaluationResult>();
     let literal = rowArrayLiteral(rows);
@@ -352,18 +383,18 @@ export class PostgresAuthorizer implements Authorizer {
     const question: Question<T, AnswerRow> = {
       callFor: (asked) => callFor([...asked], literal),
       onRow: (item, row) => answers.set(item, resultOf(row)),
-      onError: (item, error) => answers.set(item, failedResult(item, error)),
+      onError: (item, error, tookMs) => answers.set(item, failedResult(item, error, tookMs)),
       onUndecided: (item, why) => answers.set(item, undecidedResult(why)),
-      onSlow: (ms) => this.#slowLog?.report({ table, ...scope, tier: 'POSTGRES', ms }),
+      onSlow: (ms) => this.#slowLog?.report({ table, role, policies, tier: 'POSTGRES', ms }),
       onFailure: async () => {
         if (unreadable !== undefined) return false;
-        const found = await unreadableRows(rows, (some) => this.#calls.errorOf(callFor([], some), deadline));
+        const found = await unreadableRows(rows, (some) => calls.errorOf(callFor([], some), deadline));
         literal = rowArrayLiteral(rows.map((row, n) => (found.has(n) ? null : row)));
         unreadable = found;
         return found.size > 0;
       },
     };
-    await this.#ask(table, items, question, deadline);
+    await this.#ask(calls, table, items, question, deadline);
     return items.map((item) => {
       const result = answers.get(item);
       if (result === undefined) throw new Error('PostgreSQL returned no result for an item');
@@ -372,13 +403,14 @@ export class PostgresAuthorizer implements Authorizer {
   }
 
   async #ask<T extends Item, Row extends { readonly item: number }>(
+    calls: EvaluationCalls,
     table: TableFacts,
     items: readonly T[],
     question: Question<T, Row>,
     deadline: Deadline | undefined,
   ): Promise<void> {
     try {
-      await this.#calls.ask(items, question, deadline);
+      await calls.ask(items, question, deadline);
     } catch (error) {
       if (error instanceof StaleFacts && !(error instanceof NotVisibleYet)) this.#catalog.forget(table.oid);
       throw error;
