@@ -1,6 +1,8 @@
+import { tmpdir } from 'node:os';
 import type { Log } from '@goforward/realtime';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { runCli } from '../support/cli.js';
 import { eventually } from '../support/eventually.js';
 import { ADA, BOB, nextChange, run, subscribe } from '../support/row-changes.js';
 import { join, type TestClient } from '../support/test-client.js';
@@ -118,4 +120,16 @@ test('a policy that is slow for everybody delays nobody on another table, and ro
   const { body } = await server.call('GET', '/readyz');
   expect(body).toMatchObject({ status: 'ready', parts: { row_changes: { status: 'streaming' } } });
   await release();
+});
+
+test('doctor names a policy that takes longer than 50 ms for one row, and no other', async () => {
+  await run(
+    server,
+    `CREATE POLICY quick ON notes USING (id = 1);
+     CREATE FUNCTION take_time() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(0.06); RETURN true; END $$;
+     CREATE POLICY slow ON notes USING (take_time())`,
+  );
+  await subscribe(server, 'lobby', { table: 'notes' });
+  const { stdout } = await runCli(['doctor'], { cwd: tmpdir(), env: { DATABASE_URL: server.databaseUrl } });
+  expect(stdout).toMatch(/GF130 warning: 1 policy is slow\n.+ Policy slow of public\.notes: \d+ ms\./);
 });

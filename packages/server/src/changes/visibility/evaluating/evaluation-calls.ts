@@ -163,8 +163,10 @@ export class EvaluationCalls {
         this.#sessions.call<Row>(evaluation, values, deadline.statementMs, deadline),
       );
     } catch (thrown) {
-      if (thrown instanceof NotDecided || thrown instanceof StatementTimeout || isCancelled(thrown))
-        return asked.forEach((item) => question.onUndecided(item, 'behind'));
+      if (thrown instanceof NotDecided || thrown instanceof StatementTimeout || isCancelled(thrown)) {
+        for (const item of asked) question.onUndecided(item, 'behind');
+        return;
+      }
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#askUntil(deadline, asked, question);
       if (asked.length === 1) return this.#fail(first, question, error, 0);
