@@ -244,9 +244,9 @@ const SLOW_POLICY = `
 /** Changes both tables in one transaction, and in one each. The rows of the quick table are gone after that. */
 async function writeBoth(run: FaultRun, n: number): Promise<void> {
   for (const [index, user] of run.users.entries()) {
-    const row = `(300, ${run.users.length * n + index}, '${user}', 'both')`;
+    const row = `${run.users.length * n + index}, '${user}', 'both'`;
     await run.sql(`
-      BEGIN; INSERT INTO quick_ledger VALUES ${row}; INSERT INTO ledger VALUES ${row}; COMMIT;
+      BEGIN; INSERT INTO quick_ledger VALUES (301, ${row}); INSERT INTO ledger VALUES (300, ${row}); COMMIT;
       DELETE FROM quick_ledger`);
   }
 }

@@ -135,7 +135,7 @@ it('a member that was not decided in time gets every page once and in order, and
   const [eve, ann] = [memberOf('eve', 'eve'), memberOf('ann', 'ann')];
   slow.add(eve);
   let isHeld = true;
-  let release = () => undefined as void;
+  let release: () => void = () => undefined;
   const held = new Promise<void>((resolve) => {
     release = resolve;
   });
