@@ -39,10 +39,17 @@ function isEscape({ funcname }: Node): boolean {
 }
 
 /** Returns a literal as text. The parser writes an empty object for zero and for the empty text. */
-export function literalText({ sval, fval, ival }: Node): string {
-  if (sval !== undefined) return String(asNode(sval).sval ?? '');
-  if (fval !== undefined) return String(asNode(fval).fval ?? '');
-  return ival === undefined ? '' : String(asNode(ival).ival ?? 0);
+export function literalText(node: Node): string {
+  for (const [key, empty] of [
+    ['sval', ''],
+    ['fval', ''],
+    ['ival', '0'],
+  ] as const) {
+    const value = asNode(node[key])[key];
+    if (typeof value === 'string' || typeof value === 'number') return String(value);
+    if (node[key] !== undefined) return empty;
+  }
+  return '';
 }
 
 /** Whether a node is a literal, with or without a cast; a pattern of literals, or an ARRAY of such. */

@@ -27,8 +27,16 @@ export interface MembershipTable extends Pick<TableFacts, 'oid' | 'columns'> {
 const SETTING = /^[a-z_][a-z0-9_$]*(?:\.[a-z_][a-z0-9_$]*)+$/i;
 /** Functions of their arguments alone that policies may call and conditions may not. */
 const MORE_FUNCTIONS: ReadonlySet<string> = new Set([
-  ...['string_to_array', 'array_remove', 'json_extract_path_text', 'jsonb_extract_path_text'],
-  ...['gcd', 'initcap', 'lcm', 'replace', 'translate', 'upper'],
+  'string_to_array',
+  'array_remove',
+  'json_extract_path_text',
+  'jsonb_extract_path_text',
+  'gcd',
+  'initcap',
+  'lcm',
+  'replace',
+  'translate',
+  'upper',
 ]);
 const MORE_TYPES: ReadonlySet<string> = new Set(['bit', 'varbit', 'timetz']);
 const CURRENT_ROLE_OPS: ReadonlySet<unknown> = new Set([
