@@ -154,7 +154,11 @@ async function matchedByAuthorizer({ rows, conditions }: World, oid: number): Pr
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
   const all = [...rows.keys()];
-  const requests = conditions.map((text) => ({ condition: parseCondition(text, facts.columns), rows: all }));
+  const requests = conditions.map((text) => ({
+    condition: parseCondition(text, facts.columns),
+    rows: all,
+    payers: [],
+  }));
   const evaluated = await authorizer.evaluateConditions(facts, rows, requests);
   return evaluated.map(({ visible }) => [...visible].sort((a, b) => a - b));
 }

@@ -219,7 +219,7 @@ export class Explainer {
     const [verdict] =
       condition === undefined
         ? []
-        : await authorizer.evaluateConditions(facts, [image], [{ condition, rows: [0] }]);
+        : await authorizer.evaluateConditions(facts, [image], [{ condition, rows: [0], payers: [] }]);
     const holds = verdict?.visible.has(0);
     const error = verdict?.error;
     return {

@@ -3,6 +3,7 @@ import type { StreamedChange, StreamedMessage } from '../log/packed-changes.js';
 import type { SqlMessages } from '../log/sql-messages.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import { BatchOutcomes } from './batch-outcomes.js';
 import { segmentsOf } from './batch-segments.js';
@@ -12,6 +13,7 @@ import { GroupDeliveries, type GroupDelivery } from './group-deliveries.js';
 import { type DeliveredChanges, MessageListBuilder } from './message-list-builder.js';
 import type { Recipients } from './recipients.js';
 import type { EvaluateParameters } from './role-recipients.js';
+import type { SubscriptionEntry } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
 import type { TableLayout } from './table-layout.js';
 import type { TableLayouts } from './table-layouts.js';
@@ -31,6 +33,8 @@ export interface RoutedBatch {
   readonly deliveries: Iterable<GroupDelivery>;
   readonly delivered: DeliveredChanges;
   readonly outcomes: ChangeOutcomes;
+  /** What the conditions cost that PostgreSQL evaluated. */
+  readonly costs: readonly ConditionCost<SubscriptionEntry>[];
 }
 
 /** How many viewers are prepared in one step: few enough that a batch hardly waits for them. */
@@ -60,7 +64,8 @@ export class BatchRouter {
     const deliveries = new GroupDeliveries();
     const delivered: DeliveredChanges = new Map();
     const outcomes = new BatchOutcomes();
-    const result = { deliveries, outcomes };
+    const costs: ConditionCost<SubscriptionEntry>[] = [];
+    const result = { deliveries, outcomes, costs };
     const segments = await segmentsOf(changes, recipients, layouts, formats);
     const hasRecipients = ({ layout: { facts } }: TableBatch) =>
       recipients.ofTable(facts.oid).byRole.size > 0;
@@ -83,7 +88,7 @@ export class BatchRouter {
     for (const lists of listsByLayout.values()) lists.finish(deliveries);
     for (const [batchIndex, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, batchIndex, recipients, deliveries);
-    return { deliveries: deliveries.all(), delivered, outcomes: outcomes.finish(delivered) };
+    return { deliveries: deliveries.all(), delivered, outcomes: outcomes.finish(delivered), costs };
   }
 
   /**

@@ -4,7 +4,7 @@ import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import { ValueFormats } from '../values/value-formats.js';
-import type { Condition, ConditionRequest, EvaluationResult } from '../visibility/authorizer.js';
+import type { Condition, ConditionRequest, ConditionResult } from '../visibility/authorizer.js';
 import type { Compilation } from '../visibility/compiling/compiled-expression.js';
 import { LikePattern } from '../visibility/compiling/like-pattern.js';
 import { familyOf } from '../visibility/compiling/type-families.js';
@@ -49,13 +49,13 @@ class Postgres {
     _: TableFacts,
     rows: readonly RowImage[],
     requests: readonly ConditionRequest[],
-  ): Promise<EvaluationResult[]> {
+  ): Promise<ConditionResult[]> {
     this.asked.push([rows.map(([body]) => body?.length ?? 0), requests.map(({ condition: { sql } }) => sql)]);
     const none = new Set<number>();
     return requests.map(({ condition: { sql }, rows: own }) =>
       sql === this.failing
-        ? { visible: none, failed: new Set(own) }
-        : { visible: new Set(own), failed: none },
+        ? { visible: none, failed: new Set(own), tookMs: 1, medianMs: 1 }
+        : { visible: new Set(own), failed: none, tookMs: 1, medianMs: 1 },
     );
   }
 }
@@ -77,8 +77,12 @@ async function evaluate(
   const batch = new TableBatch(new TableLayout(RELATION, FACTS, formats));
   batch.rows.push(...rows);
   const matches = await ConditionMatches.inProcess(batch, index);
-  const seen = [...matches.open].map(([group, open]) => ({ group, rows: [...open].filter(isSeen) }));
-  const failures = await matches.evaluateSeen(
+  const seen = [...matches.open].map(([group, open]) => ({
+    group,
+    rows: [...open].filter(isSeen),
+    payers: new Map(),
+  }));
+  const { failed: failures } = await matches.evaluateSeen(
     postgres,
     seen.filter((condition) => condition.rows.length > 0),
   );

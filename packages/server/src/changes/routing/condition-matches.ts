@@ -1,5 +1,6 @@
 import { TickBudget } from '../../lib/tick-budget.js';
-import type { Authorizer, EvaluationResult } from '../visibility/authorizer.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
+import { type Authorizer, type ConditionResult, isTooSlow } from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
@@ -8,12 +9,24 @@ import type { TableBatch } from './table-batch.js';
 export interface SeenCondition {
   readonly group: ConditionGroup;
   readonly rows: readonly number[];
+  /** The entries with a recipient that sees one of the rows, by who is charged for them. */
+  readonly payers: ReadonlyMap<string, readonly SubscriptionEntry[]>;
+  /** Set where all rows are seen by the same recipients, who alone learn that the condition is too slow on them. */
+  readonly audience?: string;
 }
 
 /** A condition that raised an error, or took too long, on some rows. */
 export interface FailedCondition {
   readonly group: ConditionGroup;
   readonly rows: ReadonlySet<number>;
+}
+
+/** What PostgreSQL found out about conditions. */
+interface SeenResult {
+  /** Conditions that are too slow, on rows that not all the same recipients may see. They are still open. */
+  readonly tooSlow: readonly SeenCondition[];
+  readonly failed: readonly FailedCondition[];
+  readonly costs: readonly ConditionCost<SubscriptionEntry>[];
 }
 
 type Evaluator = Pick<Authorizer, 'evaluateConditions'>;
@@ -69,12 +82,12 @@ export class ConditionMatches {
     return required !== null && this.#tableBatch.hasColumns(row, required);
   }
 
-  /** Has PostgreSQL evaluate open conditions on rows that somebody sees. Returns where they failed. */
-  async evaluateSeen(authorizer: Evaluator, seen: readonly SeenCondition[]): Promise<FailedCondition[]> {
+  /** Has PostgreSQL evaluate open conditions on rows that somebody sees. */
+  async evaluateSeen(authorizer: Evaluator, seen: readonly SeenCondition[]): Promise<SeenResult> {
     const { layout, rows: images } = this.#tableBatch;
     // PostgreSQL gets no other row.
     const rows = [...new Set(seen.flatMap((condition) => condition.rows))];
-    if (rows.length === 0) return [];
+    if (rows.length === 0) return { failed: [], costs: [], tooSlow: [] };
     const indexes = new Map(rows.map((row, index) => [row, index]));
     const results = await authorizer.evaluateConditions(
       layout.facts,
@@ -82,16 +95,26 @@ export class ConditionMatches {
       seen.map((asked) => ({
         condition: asked.group.condition,
         rows: asked.rows.map((row) => indexes.get(row) ?? 0),
+        payers: [...asked.payers.keys()],
+        audience: asked.audience,
       })),
     );
     const failed: FailedCondition[] = [];
-    for (const [n, { group, rows: asked }] of seen.entries()) {
+    const costs: ConditionCost<SubscriptionEntry>[] = [];
+    const tooSlow: SeenCondition[] = [];
+    for (const [n, condition] of seen.entries()) {
+      const { group, rows: asked } = condition;
       const result = results[n];
       if (result === undefined) throw new Error('The authorizer returned no result for a condition');
+      costs.push(...costsOf(condition, result));
+      if (asked.length > 1 && condition.audience === undefined && isTooSlow(result)) {
+        tooSlow.push(condition);
+        continue;
+      }
       const failedRows = this.#record(group, asked, result, indexes);
       if (failedRows.size > 0) failed.push({ group, rows: failedRows });
     }
-    return failed;
+    return { failed, costs, tooSlow };
   }
 
   /**
@@ -125,7 +148,7 @@ export class ConditionMatches {
   #record(
     group: ConditionGroup,
     asked: readonly number[],
-    { visible, failed }: EvaluationResult,
+    { visible, failed }: ConditionResult,
     indexes: ReadonlyMap<number, number>,
   ): Set<number> {
     const failedRows = new Set<number>();
@@ -135,6 +158,17 @@ export class ConditionMatches {
       if (failed.has(index)) failedRows.add(row);
     }
     return failedRows;
+  }
+}
+
+/** Charges the payers of a condition in equal parts. */
+function* costsOf(
+  { payers }: SeenCondition,
+  { tookMs, medianMs }: ConditionResult,
+): Iterable<ConditionCost<SubscriptionEntry>> {
+  for (const [payer, entries] of payers) {
+    const ms = tookMs / payers.size / entries.length;
+    for (const subscription of entries) yield { payer, subscription, ms, medianMs };
   }
 }
 

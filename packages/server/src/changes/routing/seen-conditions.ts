@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { SeenCondition } from './condition-matches.js';
@@ -14,6 +15,11 @@ export interface RoleView {
   /** Which viewers the policies show a row to. */
   readonly visibility: 'none' | 'all' | RowVisibility;
 }
+
+/** By how many audiences a condition is evaluated that is too slow for all of them together. */
+const MAX_AUDIENCES = 8;
+/** The audience of a condition that is not evaluated by audiences. */
+const TOGETHER = '';
 
 /** Whether the role may read these columns of the table. */
 export function canRead({ canSelect, columns }: RolePrivileges, names: readonly string[]): boolean {
@@ -41,14 +47,45 @@ export class SeenConditions {
     const seen: SeenCondition[] = [];
     for (const [group, rows] of open) {
       const readers = this.#readersOf(group);
-      const isSeen = (row: number) =>
-        [...this.#subscribed(group, row)].some(({ target }) =>
-          readers.some((role) => this.#reaches(role, target, row)),
-        );
-      const seenRows = [...rows].filter(isSeen);
-      if (seenRows.length > 0) seen.push({ group, rows: seenRows });
+      const seenRows = new Set<number>();
+      const seenBy = new Set<SubscriptionEntry>();
+      for (const row of rows)
+        for (const entry of this.#subscribed(group, row)) {
+          if (!readers.some((role) => this.#reaches(role, entry.target, row))) continue;
+          seenRows.add(row);
+          seenBy.add(entry);
+        }
+      if (seenRows.size > 0) seen.push({ group, rows: [...seenRows], payers: byPayer(seenBy) });
     }
     return seen;
+  }
+
+  /**
+   * Splits a condition by who sees its rows, since one that is too slow on a row fails on others too: those who do not see
+   * the row must not learn that. Rows over the limit of audiences stay together.
+   */
+  byAudience({ group, rows, payers }: SeenCondition): SeenCondition[] {
+    const audiences = new Map<
+      string,
+      { readonly rows: number[]; readonly entries: Set<SubscriptionEntry> }
+    >();
+    for (const row of rows) {
+      const seers = [...this.recipientsOf(group, row)];
+      const names = seers.map(([{ viewer }, { subscription }]) => `${subscription.id} ${viewer.key}`);
+      const key = JSON.stringify([...new Set(names)].sort());
+      const name = audiences.has(key) || audiences.size < MAX_AUDIENCES ? key : TOGETHER;
+      const audience = audiences.get(name) ?? { rows: [], entries: new Set() };
+      audiences.set(name, audience);
+      audience.rows.push(row);
+      for (const [, entry] of seers) audience.entries.add(entry);
+    }
+    if (audiences.size === 1) return [{ group, rows, payers, audience: TOGETHER }];
+    return [...audiences].map(([key, { rows: own, entries }]) => ({
+      group,
+      rows: own,
+      payers: byPayer(entries),
+      audience: key === TOGETHER ? key : createHash('sha256').update(key).digest('base64url'),
+    }));
   }
 
   /** Yields the recipient groups that have the condition and see the row, each with its subscription. */
@@ -97,6 +134,20 @@ export class SeenConditions {
     }
     return targets;
   }
+}
+
+/** Groups entries by who is charged for their conditions: a user, or a channel's subscription itself. */
+function byPayer(entries: Iterable<SubscriptionEntry>): ReadonlyMap<string, SubscriptionEntry[]> {
+  const found = new Map<string, SubscriptionEntry[]>();
+  for (const entry of entries) {
+    const { target, subscription } = entry;
+    const payer =
+      typeof target === 'string' ? `subscription ${subscription.id}` : `user ${target.identity.limitedAs}`;
+    const others = found.get(payer);
+    if (others === undefined) found.set(payer, [entry]);
+    else others.push(entry);
+  }
+  return found;
 }
 
 function targetsOf(visibility: RowVisibility, row: number): ReadonlySet<SubscriptionTarget> {

@@ -1,4 +1,5 @@
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Authorizer } from '../visibility/authorizer.js';
@@ -34,6 +35,8 @@ export interface TableRouterParts {
 interface BatchResult {
   readonly deliveries: GroupDeliveries;
   readonly outcomes: BatchOutcomes;
+  /** What the conditions cost that PostgreSQL evaluated. */
+  readonly costs: ConditionCost<SubscriptionEntry>[];
 }
 
 /**
@@ -116,8 +119,11 @@ export class TableRouter {
     if (conditions.open.size === 0) return possible;
     const { authorizer } = this.#parts;
     const seen = new SeenConditions(tableBatch, views);
-    const failed = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
-    this.#recordConditionFailures(tableBatch, failed, seen, result);
+    const first = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
+    const slow = first.tooSlow.flatMap((condition) => seen.byAudience(condition));
+    const second = await conditions.evaluateSeen(authorizer, slow);
+    result.costs.push(...first.costs, ...second.costs);
+    this.#recordConditionFailures(tableBatch, [...first.failed, ...second.failed], seen, result);
     return new RoleMatches(tableBatch.layout.facts, subscriptions, conditions);
   }
 

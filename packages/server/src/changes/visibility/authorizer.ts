@@ -21,7 +21,20 @@ export interface EvaluationResult {
   readonly failed: ReadonlySet<number>;
   /** The first error; missing where nothing failed. Never for clients: its text may hold values of the row. */
   readonly error?: EvaluationError;
+  /** How long it took, in ms; missing where that is not measured. */
+  readonly tookMs?: number;
 }
+
+/** Whether the evaluation took too long. It then says nothing of single rows: it failed on all of them. */
+export function isTooSlow({ error }: EvaluationResult): boolean {
+  return error?.sqlstate === TOO_SLOW.sqlstate;
+}
+
+/** PostgreSQL's error for a statement that it cancelled. */
+export const TOO_SLOW: EvaluationError = {
+  sqlstate: '57014',
+  message: 'canceling statement due to statement timeout',
+};
 
 /** What PostgreSQL says of an expression that it could not evaluate. */
 export interface EvaluationError {
@@ -43,6 +56,17 @@ export interface ConditionRequest {
   readonly condition: Condition;
   /** Indexes into the rows of the batch. */
   readonly rows: readonly number[];
+  /** Who is charged for it. Their conditions take turns. */
+  readonly payers: readonly string[];
+  /** Who sees the rows: a condition that is too slow is not evaluated for them again for a while; missing: for anybody. */
+  readonly audience?: string | undefined;
+}
+
+/** The result of a condition, and what it cost. */
+export interface ConditionResult extends EvaluationResult {
+  readonly tookMs: number;
+  /** The median time of the conditions in the same call, in ms. */
+  readonly medianMs: number;
 }
 
 /** The parameters of compiled policies for one viewer. */
@@ -95,7 +119,7 @@ export interface Authorizer {
     table: TableFacts,
     rows: readonly RowImage[],
     requests: readonly ConditionRequest[],
-  ): Promise<EvaluationResult[]>;
+  ): Promise<ConditionResult[]>;
   /**
    * Evaluates policies in PostgreSQL: one result for each request. Only for roles whose rows are `filtered`. Throws
    * StaleFacts also while the effects of the transactions `xids` are not visible to others yet.

@@ -1,6 +1,6 @@
 import type { Clock } from '../../../lib/clock.js';
 import { StatementTimeout } from '../../../postgres/connection/statement-options.js';
-import { type EvaluationError, StaleFacts } from '../authorizer.js';
+import { type EvaluationError, StaleFacts, TOO_SLOW } from '../authorizer.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 import type { EvaluationSession } from './evaluation-session.js';
 
@@ -24,8 +24,8 @@ export interface Call {
 export interface Question<T extends Item, Row> {
   readonly callFor: (items: readonly T[]) => Call;
   readonly onRow: (item: T, row: Row) => void;
-  /** Called for an item that cannot be evaluated, instead of `onRow`. */
-  readonly onError: (item: T, error: EvaluationError) => void;
+  /** Called for an item that cannot be evaluated, instead of `onRow`. `tookMs`: how long that was tried. */
+  readonly onError: (item: T, error: EvaluationError, tookMs: number) => void;
   /** Called after a call has failed: whether `callFor` now returns another one, without what made it fail. */
   readonly onFailure?: () => Promise<boolean>;
 }
@@ -44,11 +44,6 @@ const GROUP_TIMEOUT_MS = 2_000;
 const SINGLE_TIMEOUT_MS = 1_000;
 /** How long an item that failed alone is not evaluated again, in ms. */
 const SUSPENDED_MS = 30_000;
-/** PostgreSQL's error for a statement that it cancelled, which the functions do not return. */
-const TOO_SLOW: EvaluationError = {
-  sqlstate: '57014',
-  message: 'canceling statement due to statement timeout',
-};
 
 /**
  * Evaluates many items in one call. An item that is too slow, or that makes the call fail, fails alone, and is
@@ -74,7 +69,7 @@ export class EvaluationCalls {
     for (const item of items) {
       const error = item.error ?? this.#suspended(item);
       if (error === undefined) asked.push(item);
-      else question.onError(item, error);
+      else question.onError(item, error, 0);
     }
     await this.#ask(asked, question, GROUP_TIMEOUT_MS);
   }
@@ -107,12 +102,12 @@ export class EvaluationCalls {
     } catch (thrown) {
       // The call says nothing of which item it was at, and each further one could take a connection for good.
       if (thrown instanceof StatementTimeout) {
-        for (const item of asked) this.#fail(item, question, TOO_SLOW);
+        for (const item of asked) this.#fail(item, question, TOO_SLOW, timeoutMs / asked.length);
         return;
       }
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#ask(asked, question, timeoutMs);
-      if (asked.length === 1) return this.#fail(first, question, error);
+      if (asked.length === 1) return this.#fail(first, question, error, 0);
       const middle = asked.length >> 1;
       await this.#ask(asked.slice(0, middle), question, timeoutMs);
       return this.#ask(asked.slice(middle), question, timeoutMs);
@@ -126,12 +121,12 @@ export class EvaluationCalls {
     if (last === null) throw new NotVisibleYet();
     if (last === undefined || last > 0) throw new StaleFacts();
     if (last === 0) {
-      for (const item of asked) this.#fail(item, question, TOO_SLOW);
+      for (const item of asked) this.#fail(item, question, TOO_SLOW, 0);
       return;
     }
     const slow = asked.slice(-last - 1, -last);
     const [slowItem] = slow;
-    if (slowItem !== undefined && asked.length === 1) this.#fail(slowItem, question, TOO_SLOW);
+    if (slowItem !== undefined && asked.length === 1) this.#fail(slowItem, question, TOO_SLOW, timeoutMs);
     else await this.#ask(slow, question, SINGLE_TIMEOUT_MS);
     await this.#ask(asked.slice(-last), question, GROUP_TIMEOUT_MS);
   }
@@ -142,11 +137,16 @@ export class EvaluationCalls {
     return suspended !== undefined && suspended.until > this.#clock() ? suspended.error : undefined;
   }
 
-  #fail<T extends Item, Row>(item: T, { onError }: Question<T, Row>, error: EvaluationError): void {
+  #fail<T extends Item, Row>(
+    item: T,
+    { onError }: Question<T, Row>,
+    error: EvaluationError,
+    tookMs: number,
+  ): void {
     const now = this.#clock();
     for (const [other, { until }] of this.#errors) if (until <= now) this.#errors.delete(other);
     this.#errors.set(item.key, { until: now + SUSPENDED_MS, error });
-    onError(item, error);
+    onError(item, error, tookMs);
   }
 }
 

@@ -62,7 +62,7 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
 
 /**
  * Evaluates conditions, which do not depend on the viewer, on rows of a table. Parameters: the rows, and for each condition
- * those to evaluate, as above. Returns as above, by the condition's number from 1.
+ * those to evaluate, as above. Returns as above, by the condition's number from 1, and how long each took.
  */
 export function conditionsFunction(
   scope: EvaluationScope,
@@ -73,7 +73,9 @@ export function conditionsFunction(
   "gf$i" := ${n + 1};
   "gf$some" := '{}';
   ${SELECT_SUBSET}
+  "gf$begun" := pg_catalog.clock_timestamp();
   ${evaluationSql(condition, scope.facts)}
+  took_ms := 1000 * extract(epoch FROM pg_catalog.clock_timestamp() - "gf$begun");
   item := "gf$i";
   visible := "gf$seen";
   failed := "gf$bad";
@@ -169,6 +171,7 @@ DECLARE
   "gf$state" text;
   "gf$text" text;
   "gf$i" int;
+  "gf$begun" timestamptz;
 BEGIN
   IF ${fingerprintSql(String(facts.oid))} IS DISTINCT FROM ${literal(fingerprint)} THEN RETURN; END IF;
   ${withGeneratedColumns(facts, type)}
@@ -176,9 +179,9 @@ BEGIN
 END`;
   return {
     key: JSON.stringify([kind, facts.oid, fingerprint, role, settingNames, ...predicates]),
-    columns: 'item, visible, failed, error_state, error_text',
+    columns: 'item, visible, failed, error_state, error_text, took_ms',
     definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}(${parameters})
-      RETURNS TABLE (item int, visible int[], failed int[], error_state text, error_text text) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
+      RETURNS TABLE (item int, visible int[], failed int[], error_state text, error_text text, took_ms float8) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
   };
 }
 

@@ -172,7 +172,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
           return counting.evaluateConditions(
             facts,
             [['1', 'y']],
-            conditions.map((condition) => ({ condition, rows: [0] })),
+            conditions.map((condition) => ({ condition, rows: [0], payers: [] })),
           );
         });
         expect(results.every(({ visible }) => visible.has(0))).toBe(true);
@@ -184,7 +184,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
         return counting.evaluateConditions(
           facts,
           [['1', 'y']],
-          [{ condition: { sql: 'true', columns: [] }, rows: [0] }],
+          [{ condition: { sql: 'true', columns: [] }, rows: [0], payers: [] }],
         );
       });
       expect(sessions).toBe(before + 1);
@@ -333,7 +333,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       authorizer.evaluateConditions(
         await facts(),
         rows,
-        conditions.map((condition, n) => ({ condition, rows: asked[n] ?? [] })),
+        conditions.map((condition, n) => ({ condition, rows: asked[n] ?? [], payers: [] })),
       ),
     );
     expect(verdicts.map(({ visible, failed }) => [[...visible], [...failed]])).toEqual([
@@ -343,6 +343,21 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       // Division by zero is on row 1, which is not asked for.
       [[0], []],
     ]);
+  });
+
+  it('measures how long each condition takes, and how long most of the call do', async () => {
+    const { facts } = await table('id int PRIMARY KEY, n int');
+    const slow = `(pg_sleep(0.05)::text = '')`;
+    const requests = [slow, slow, '("n" > 1)'].map((text, n) => ({
+      condition: { sql: text, columns: ['n'] },
+      rows: [0],
+      payers: [n < 2 ? 'eve' : 'ada'],
+    }));
+    const results = await steadily(async () =>
+      authorizer.evaluateConditions(await facts(), [['1', '2']], requests),
+    );
+    expect(results.map(({ tookMs }) => tookMs >= 50)).toEqual([true, true, false]);
+    expect(new Set(results.map(({ medianMs }) => medianMs < 10))).toEqual(new Set([true]));
   });
 
   it('evaluates all other viewers if one makes the call fail, which is not asked again for a while', async () => {
@@ -405,10 +420,10 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     ]);
     const results = await steadily(async () =>
       authorizer.evaluateConditions(await facts(), rows, [
-        { condition: { sql: '("id" < 2)', columns: ['id'] }, rows: [...rows.keys()] },
+        { condition: { sql: '("id" < 2)', columns: ['id'] }, rows: [...rows.keys()], payers: [] },
       ]),
     );
-    expect(results).toEqual([
+    expect(results).toMatchObject([
       {
         visible: new Set([0]),
         failed: new Set([1, 3]),
