@@ -15,12 +15,12 @@ const ROW_INTERVAL_MS = 1_000;
 function patternOf(n: number): string {
   const last = `b${n}`;
   const hostile = [
-    `%${'a'.repeat(150)}${last}%`,
+    `%${'a'.repeat(85)}${last}%`,
     `${'%a'.repeat(480)}%${last}%`,
     `%${'_'.repeat(20)}${last}%`,
     `%_a_${last}%a%`,
-    `%${'ab'.repeat(75)}${last}%`,
-    `%${'a_'.repeat(60)}${last}%`,
+    `%${'ab'.repeat(42)}${last}%`,
+    `%${'a_'.repeat(42)}${last}%`,
   ];
   return hostile[n % hostile.length] ?? '';
 }
@@ -28,7 +28,7 @@ function patternOf(n: number): string {
 const TOO_LONG = [
   `body LIKE '%${'a'.repeat(4_000)}b'`,
   `body LIKE '%' || '${'a'.repeat(100)}' || '${'b'.repeat(100)}'`,
-  `body LIKE '%${'a'.repeat(200)}b%'`,
+  `body LIKE '%${'a'.repeat(100)}b%'`,
   `body LIKE ANY (ARRAY['x', '${'_'.repeat(2_000)}'])`,
 ];
 

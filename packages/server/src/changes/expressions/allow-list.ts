@@ -5,6 +5,8 @@
  */
 export interface Rule {
   readonly cost: number;
+  /** The cost where all its arguments read columns, and none is short. */
+  readonly costOfColumns?: number;
   /** What its literal arguments add to the cost: they are searched for everywhere in the others. */
   readonly costOfLiterals?: (literals: readonly string[]) => number;
   /** The number of the first argument, from 0, that must be a literal, and so must all after it. */
@@ -38,9 +40,9 @@ const CONTAINS: Rule = {
 export const FUNCTIONS: ReadonlyMap<string, Rule> = rules(
   // text
   ['ascii bit_length md5 octet_length', { cost: 3 }],
-  ['char_length character_length length left right reverse', { cost: 6 }],
+  ['char_length character_length length left right reverse', { cost: 10 }],
   ['lower starts_with', { cost: 20 }],
-  ['substr substring', { cost: 6, literalsFrom: 1 }],
+  ['substr substring', { cost: 10, literalsFrom: 1 }],
   ['position split_part strpos', SEARCH],
   ['btrim ltrim rtrim', TRIM],
   ['like_escape', { cost: 0, literalsFrom: 0 }],
@@ -61,7 +63,7 @@ export const FUNCTIONS: ReadonlyMap<string, Rule> = rules(
 export const WITH_STABLE_VARIANTS: ReadonlySet<string> = words('date_part date_trunc extract length');
 
 export const OPERATORS: ReadonlyMap<string, Rule> = rules(
-  ['= <>', { cost: 3 }],
+  ['= <>', { cost: 3, costOfColumns: 20 }],
   ['< <= > >=', { cost: 20 }],
   ['+ | & # << >> &< &> -|-', { cost: 3 }],
   ['-', { cost: 8 }],

@@ -35,7 +35,7 @@ export interface TypeRequirement {
  * The most that the parts of a condition may cost together, in nanoseconds for each byte of a row: PostgreSQL interrupts
  * a statement between two rows, but hardly within one.
  */
-export const MAX_COST = 500;
+export const MAX_COST = 300;
 const MAX_LITERAL_BYTES = 1_024;
 /** Of types: a `char(n)` or a `numeric(n)` has as many characters or digits. */
 const MAX_MODIFIER = 1_000;
@@ -126,7 +126,7 @@ export class ConditionRules {
     // BETWEEN compares at most four times, and IN with each element. An operator without a left side is a sign.
     if (isBetween(node)) this.#charge(operands, 4 * costOf('<'));
     else if (node.kind === 'AEXPR_IN')
-      this.#charge(operands, costOf('=') * (1 + columnsIn(node.rexpr).length));
+      this.#charge(operands, costOf('=') + costOf('<') * columnsIn(node.rexpr).length);
     else if (rule !== undefined && operands.length === 2)
       this.#apply(rule, operands, `the operator ${operator}`);
     if (operator === '-' && operands.length === 2 && operands.every(readsColumns))
@@ -163,7 +163,8 @@ export class ConditionRules {
         details: `A condition can use ${what} on arrays and JSON only with a literal on one side`,
       });
     const searched = operands.filter((operand) => !readsColumns(operand));
-    this.#charge(operands, cost + (costOfLiterals?.(literalsIn(searched)) ?? 0));
+    const own = operands.every(readsColumns) ? (rule.costOfColumns ?? cost) : cost;
+    this.#charge(operands, own + (costOfLiterals?.(literalsIn(searched)) ?? 0));
   }
 
   /** Refuses columns and casts that can be numbers of any length. */
