@@ -40,7 +40,7 @@ import { Random } from './random.js';
 import { FOUNDATION, makeWorld, type World } from './world.js';
 
 /** Change these with `npm run test:fuzz -- --cases N --seed S`. A case is one row version, viewer and subscription. */
-const CASES = Number(process.env.FUZZ_CASES ?? 2_000);
+const CASES = Number(process.env.FUZZ_CASES ?? 1_500);
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_201);
 const CONDITIONS = 4;
 const CHANNEL = 'lobby';

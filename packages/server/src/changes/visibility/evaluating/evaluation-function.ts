@@ -234,7 +234,7 @@ function evaluationSql(predicate: string, { columns, name }: TableFacts): string
       FOR "gf$n" IN 1 .. cardinality("gf$some") LOOP
         BEGIN
           "gf$one" := "gf$some"["gf$n":"gf$n"];
-          SELECT (${predicate}) INTO "gf$holds" FROM pg_catalog.unnest("gf$one") AS ${alias};
+          SELECT true INTO "gf$holds" FROM pg_catalog.unnest("gf$one") AS ${alias} WHERE (${predicate});
           IF "gf$holds" THEN "gf$seen" := "gf$seen" || coalesce("gf$numbers"["gf$n"], "gf$n"); END IF;
         EXCEPTION WHEN query_canceled THEN
           item := -"gf$i";
