@@ -34,7 +34,6 @@ import { conditionsFunction, parametersFunction, policiesFunction } from './eval
 import { EvaluationSession } from './evaluation-session.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
-import { areVisibleSql } from './visible-transactions.js';
 
 interface SessionSource {
   openSession(purpose: string): Promise<SqlSession>;
@@ -68,7 +67,6 @@ const VIEWERS_AT_ONCE = 500;
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
-  readonly #database: Sql;
   readonly #calls: EvaluationCalls;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
@@ -88,7 +86,6 @@ export class PostgresAuthorizer implements Authorizer {
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
-    this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
         ? new TableCatalog(database, enableRls, isStreamed)
@@ -137,16 +134,14 @@ export class PostgresAuthorizer implements Authorizer {
     this.#catalog.described(relation);
   }
 
-  async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
-    if (tables.length === 0) return;
-    const [row] = await this.#database.query<{ visible: boolean }>(
-      `SELECT ${areVisibleSql('$1::numeric[]')} AS visible`,
-      [xids],
-    );
-    if (row?.visible !== true) throw new NotVisibleYet();
-    if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
-    // The catalog may have been read again since, in a later state than these facts.
-    for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
+  async verify(tables: readonly TableFacts[], xids: readonly number[], mustAsk: boolean): Promise<void> {
+    const catalog = this.#catalog;
+    const asked = mustAsk ? tables : tables.filter((table) => !catalog.isCertain(table, xids));
+    if (asked.length > 0) {
+      const snapshot = await catalog.check(asked.map(({ oid }) => oid));
+      if (!xids.every((xid) => snapshot?.sees(xid) === true)) throw new NotVisibleYet();
+    }
+    if (!tables.every((table) => catalog.isCurrent(table))) throw new StaleFacts();
   }
 
   async evaluateParameters(
