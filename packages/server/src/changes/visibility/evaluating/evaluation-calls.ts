@@ -112,7 +112,7 @@ export class EvaluationCalls {
       }
       // Waiting for one of the abandoned calls to end would hold up all other changes.
       if (thrown instanceof Error && thrown.cause instanceof TooManyAbandoned) {
-        for (const item of asked) question.onError(item, TOO_SLOW);
+        for (const item of asked) question.onError(item, TOO_SLOW, 0);
         return;
       }
       const error = valueErrorOf(thrown);
