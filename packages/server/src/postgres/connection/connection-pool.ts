@@ -38,6 +38,7 @@ export class ConnectionPool {
   readonly #slots: ConnectionSlots;
   readonly #events: PoolEvents;
   readonly #clients = new Set<pg.PoolClient>();
+  readonly #sessions = new Set<SqlSession>();
   #abandoned = 0;
   #closing: Promise<void> | undefined;
 
@@ -113,10 +114,14 @@ export class ConnectionPool {
     const { client, session } = await this.#acquire(signal === undefined ? {} : { signal }, {
       limitMs: SESSION_LIMIT_MS,
     });
-    return SqlSession.open(client, session, applicationName, translate);
+    const opened = await SqlSession.open(client, session, applicationName, translate);
+    this.#sessions.add(opened);
+    client.once('end', () => this.#sessions.delete(opened));
+    if (this.#closing !== undefined) opened.close();
+    return opened;
   }
 
-  /** Waits a short time for running statements to end, then closes every connection. */
+  /** Closes sessions, waits a short time for running statements to end, then closes every connection. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -127,6 +132,8 @@ export class ConnectionPool {
   }
 
   async #close(): Promise<void> {
+    this.#slots.close();
+    for (const session of this.#sessions) session.close();
     const timeout = setTimeout(() => this.destroySockets(), CLOSE_TIMEOUT_MS);
     await this.#pool.end().catch(() => undefined);
     clearTimeout(timeout);
