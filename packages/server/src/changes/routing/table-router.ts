@@ -119,9 +119,11 @@ export class TableRouter {
     if (conditions.open.size === 0) return possible;
     const { authorizer } = this.#parts;
     const seen = new SeenConditions(tableBatch, views);
-    const { failed, costs } = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
-    result.costs.push(...costs);
-    this.#recordConditionFailures(tableBatch, failed, seen, result);
+    const first = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
+    const slow = first.tooSlow.flatMap((condition) => seen.byAudience(condition));
+    const second = await conditions.evaluateSeen(authorizer, slow);
+    result.costs.push(...first.costs, ...second.costs);
+    this.#recordConditionFailures(tableBatch, [...first.failed, ...second.failed], seen, result);
     return new RoleMatches(tableBatch.layout.facts, subscriptions, conditions);
   }
 
