@@ -28,6 +28,8 @@ export interface SnapshotReaderParts {
    * Whether a transaction has been read from the stream already. `xid`: the 32-bit xid, as the WAL has it.
    */
   readonly isRead: (xid: number) => boolean;
+  /** How long a transaction may take from its first statement, in ms. */
+  readonly transactionMs: number;
 }
 
 export interface SnapshotQuery {
@@ -55,8 +57,6 @@ export interface SnapshotCaller {
 
 /** Snapshots up to this many bytes stay in memory. */
 const MEMORY_BYTES = 256 * 1024;
-/** How long a transaction may take from its first statement, in ms. */
-const TRANSACTION_MS = 10_000;
 /** After this a statement is cancelled from here, in ms. */
 const STATEMENT_LIMIT_MS = 15_000;
 /** SQLSTATE classes of errors of PostgreSQL itself: connections, serialization, resources, a shutdown. */
@@ -147,13 +147,14 @@ export class SnapshotReader {
     pages: SnapshotPages,
     signal: AbortSignal,
   ): Promise<RowSnapshot | undefined> {
-    const { database, isRead } = this.#parts;
+    const { database, isRead, transactionMs } = this.#parts;
     const deadline = new AbortController();
     let timer: NodeJS.Timeout | undefined;
     const read = async (sql: Sql) => {
-      timer = setTimeout(() => deadline.abort(new StatementTimeout()), TRANSACTION_MS);
-      await sql.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      await sql.query(`SET LOCAL statement_timeout = ${TRANSACTION_MS}`);
+      timer = setTimeout(() => deadline.abort(new StatementTimeout()), transactionMs);
+      await sql.query(
+        `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = ${transactionMs}`,
+      );
       const [row] = await sql.query<{ seen: string }>('SELECT pg_current_snapshot()::text AS seen');
       const seen = new RowSnapshot(row?.seen ?? '');
       if (seen.running.some(isRead)) return undefined;

@@ -77,12 +77,11 @@ async function* rowsOf(
   let bytes = 0;
   for (let wanted = FIRST_ROWS; ; wanted = rowsWithin(FETCH_BYTES, bytes / rows)) {
     const fetched = await sql.query<{ row: string | null }>(`FETCH ${wanted} FROM "gf$rows"`);
-    const images = fetched.map(({ row }) => {
-      if (row === null) throw snapshotTooLarge();
-      rows += 1;
-      bytes += row.length;
-      return recordFields(row);
-    });
+    const texts = fetched.flatMap(({ row }) => (row === null ? [] : [row]));
+    if (texts.length < fetched.length) throw snapshotTooLarge();
+    rows += texts.length;
+    for (const text of texts) bytes += text.length;
+    const images = texts.map(recordFields);
     formats.beginRows();
     await formats.convert(relation, images);
     yield images;

@@ -13,6 +13,8 @@ export interface SnapshotOptions
   readonly ids: IdSource;
 }
 
+const TRANSACTION_MS = 10_000;
+
 /** The snapshots of personal subscriptions: reading them to files, and sending them from there. */
 export type Snapshots = ReturnType<typeof createSnapshots>;
 
@@ -22,7 +24,13 @@ export function createSnapshots(options: SnapshotOptions) {
   const { enableRls } = settings;
   return {
     files,
-    reader: new SnapshotReader({ ...options, enableRls, files, budget: new SnapshotBudget() }),
+    reader: new SnapshotReader({
+      ...options,
+      enableRls,
+      files,
+      budget: new SnapshotBudget(),
+      transactionMs: TRANSACTION_MS,
+    }),
     sender: new SnapshotSender(options),
   };
 }
