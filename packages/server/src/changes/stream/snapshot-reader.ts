@@ -67,8 +67,11 @@ const NOT_OF_EVALUATION = /^(?:08|40|53|57P|58|XX)/;
  */
 const MAX_ATTEMPTS = 50;
 
-/** More concurrent snapshots would only slow each other down, and take the pool's connections. */
-const CONCURRENT = { atOnce: 3, perUser: 2 };
+/**
+ * More concurrent snapshots would only slow each other down, and take the pool's connections. One of a user at a time: two
+ * users who ask for many do not delay a third.
+ */
+const CONCURRENT = { atOnce: 3, perUser: 1 };
 
 /**
  * Reads the rows of a table that a viewer sees now, with the snapshot that separates them from later changes. The rows go
