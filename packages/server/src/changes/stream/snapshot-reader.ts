@@ -68,10 +68,10 @@ const NOT_OF_EVALUATION = /^(?:08|40|53|57P|58|XX)/;
 const MAX_ATTEMPTS = 50;
 
 /**
- * More concurrent snapshots would only slow each other down, and take the pool's connections. One of a user at a time: two
- * users who ask for many do not delay a third.
+ * More concurrent snapshots would only slow each other down, and leave no connection to replays. One of a user at a time:
+ * a user who asks for many does not delay another.
  */
-const CONCURRENT = { atOnce: 3, perUser: 1 };
+const CONCURRENT = { atOnce: 2, perUser: 1 };
 
 /**
  * Reads the rows of a table that a viewer sees now, with the snapshot that separates them from later changes. The rows go
