@@ -76,6 +76,7 @@ export const ErrorBody = Type.Object({
   limit: Type.Optional(Type.Integer()),
   reason: Type.Optional(Type.String()),
   subscription_id: Type.Optional(Type.String()),
+  cause: Type.Optional(Type.Literal('condition')),
 });
 
 export const Connected = Type.Object({
@@ -168,7 +169,13 @@ export const SERVER_MESSAGES = {
   'system/gap': serverMessage(
     'system',
     'gap',
-    Type.Object({ scope: Type.Literal('changes'), reason: Type.String() }),
+    Type.Object({
+      scope: Type.Literal('changes'),
+      reason: Type.String(),
+      subscription_ids: Type.Optional(
+        Type.Array(Type.String(), { description: 'only their changes were lost; missing: those of all' }),
+      ),
+    }),
   ),
   'system/snapshot': serverMessage(
     'system',

@@ -2,6 +2,7 @@ import { Delivery } from '../../changes/delivery/delivery.js';
 import { MemberFeeds } from '../../changes/delivery/member-feeds.js';
 import { ChangeLog } from '../../changes/log/change-log.js';
 import type { ResumeLog } from '../../changes/log/resume-log.js';
+import { ConditionLimits } from '../../changes/stream/condition-limits.js';
 import { PersonalChanges } from '../../changes/stream/personal-changes.js';
 import { Replays } from '../../changes/stream/replays.js';
 import { RowChangeStream } from '../../changes/stream/row-change-stream.js';
@@ -51,7 +52,16 @@ export function createStream(options: StreamOptions) {
   const delivery = new Delivery({ feeds, encoder, counters, clock });
   const recipients = routing.newRecipients();
   personal.onChange((owner) => recipients.update(owner));
+  const conditionLimits = new ConditionLimits({
+    clock,
+    personal,
+    subscriptions: shared,
+    channel,
+    delivery,
+    log,
+  });
   const replays = new Replays({
+    conditionLimits,
     resumeLog,
     router: routing.replay,
     newRecipients: routing.newRecipients,
@@ -76,6 +86,7 @@ export function createStream(options: StreamOptions) {
     personal,
     subscriptions: shared,
     counts,
+    conditionLimits,
     channel,
     counters,
     log,
