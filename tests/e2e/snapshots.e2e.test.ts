@@ -1,3 +1,6 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join as joinPath } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { eventually } from '../support/eventually.js';
 import { run } from '../support/row-changes.js';
@@ -13,8 +16,14 @@ const LARGE = `
   INSERT INTO small VALUES (1);`;
 
 let server: TestServer;
+let dataDir: string;
 beforeAll(async () => {
+  dataDir = mkdtempSync(joinPath(tmpdir(), 'goforward-test-'));
+  // Left by a server that was killed.
+  mkdirSync(joinPath(dataDir, 'snapshots'));
+  writeFileSync(joinPath(dataDir, 'snapshots', 'left'), 'rows');
   server = await startRowChangeServer({
+    REALTIME_DATA_DIR: dataDir,
     REALTIME_DB_ROLES: 'test_snapshots',
     REALTIME_CONNECTION_TIMEOUT: '10m',
   });
@@ -27,7 +36,10 @@ beforeAll(async () => {
     expect((await server.call('POST', `/realtime/triggers/${table}`, { token, body: {} })).status).toBe(200);
   await run(server, 'REVOKE SELECT ON large FROM test_snapshots');
 });
-afterAll(() => server.stop());
+afterAll(async () => {
+  await server.stop();
+  rmSync(dataDir, { recursive: true });
+});
 
 let refs = 0;
 
@@ -64,6 +76,10 @@ function idsOf(client: TestClient, id: string): unknown[] {
   const pages = client.all('system', 'snapshot').filter(({ payload }) => payload.subscription_id === id);
   return pages.flatMap(({ payload }) => payload.rows.map((row) => row.id));
 }
+
+test('the file of a snapshot that a crash has left is deleted at start', async () => {
+  await eventually(() => expect(readdirSync(joinPath(dataDir, 'snapshots'))).toEqual([]));
+});
 
 test('a snapshot waits in a file while its member does not read it; rows come first, then every change since', async () => {
   const { client, id } = await subscribeUnread('ada');
