@@ -133,23 +133,36 @@ test('a condition whose check waits is cancelled when the connection is cut', as
   await eventually(async () => expect(await waiting()).toEqual([]), 900);
 });
 
+/** HTTP requests that make statements wait for the lock: path, body, and a part of the statement. */
+const HTTP_REQUESTS = [
+  ['/realtime/channels/lobby2/subscribe', () => ({ condition: `id = ${refs++}` }), 'EXPLAIN'],
+  ['/realtime/explain', () => ({ user: { sub: 'ada' }, key: { id: 1 } }), 'AS record'],
+  [
+    '/realtime/explain',
+    () => ({ user: { sub: 'ada' }, row: { id: 1 }, condition: `id = ${refs++}` }),
+    'EXPLAIN',
+  ],
+] as const;
+
 test('the statement of an HTTP request is cancelled when its client goes', async () => {
   const token = await server.token('root', 'admin');
   await server.call('POST', '/realtime/channels', { token, body: { name: 'lobby2' } });
-  const gone = new AbortController();
-  const ask = () =>
-    fetch(`${server.url}/realtime/channels/lobby2/subscribe`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ table: 'locked', condition: `id = ${refs++}` }),
-      signal: gone.signal,
-    }).catch(() => undefined);
-  await eventually(async () => {
-    void ask();
-    await eventually(async () => expect(JSON.stringify(await waiting())).toContain('EXPLAIN'), 500);
-  }, 10_000);
-  gone.abort();
-  await eventually(async () => expect(await waiting()).toEqual([]), 900);
+  for (const [path, body, statement] of HTTP_REQUESTS) {
+    const gone = new AbortController();
+    const ask = () =>
+      fetch(`${server.url}${path}`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ table: 'locked', ...body() }),
+        signal: gone.signal,
+      }).catch(() => undefined);
+    await eventually(async () => {
+      void ask();
+      await eventually(async () => expect(JSON.stringify(await waiting())).toContain(statement), 500);
+    }, 10_000);
+    gone.abort();
+    await eventually(async () => expect(await waiting()).toEqual([]), 900);
+  }
 });
 
 test('64 HTTP requests of a user wait for PostgreSQL; more get 429, and those whose client has gone are dropped', async () => {

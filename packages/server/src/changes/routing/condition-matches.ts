@@ -44,9 +44,9 @@ export class ConditionMatches {
   /** The indexes, in catalog order, of the columns that conditions read. */
   readonly #requiredIndexes = new Map<readonly string[], readonly number[] | null>();
 
-  private constructor(tableBatch: TableBatch) {
+  private constructor(tableBatch: TableBatch, subscriptions: SubscriptionIndex) {
     this.#tableBatch = tableBatch;
-    this.#entries = tableBatch.rows.map(() => new Set());
+    this.#entries = subscriptions.hasConditions ? tableBatch.rows.map(() => new Set()) : [];
   }
 
   /** Evaluates the compiled conditions on all rows, once for all subscriptions with the same one. */
@@ -54,7 +54,7 @@ export class ConditionMatches {
     tableBatch: TableBatch,
     subscriptions: SubscriptionIndex,
   ): Promise<ConditionMatches> {
-    const matches = new ConditionMatches(tableBatch);
+    const matches = new ConditionMatches(tableBatch, subscriptions);
     await matches.#evaluateInProcess(subscriptions);
     return matches;
   }

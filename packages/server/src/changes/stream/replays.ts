@@ -44,6 +44,7 @@ interface ReadyMember {
   readonly replay: Replay;
 }
 
+const NONE: readonly number[] = [];
 /** Replayed messages retain no batch: pages are read one by one from the resume log. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
@@ -59,6 +60,8 @@ export class Replays {
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
+  /** Whether members were added since the catalog was checked: what they may see can have changed without a change of rows. */
+  #hasNew = false;
   /** Set when `#wakeUp` was called since the last page. */
   #isWoken = false;
 
@@ -86,6 +89,7 @@ export class Replays {
   /** Replays all changes after `position` to a member. */
   add(member: Subscriber, channel: Channel, position: Position): void {
     this.#replays.set(member, { channel, position, pauses: 0 });
+    this.#hasNew = true;
     this.#running ??= this.#run();
     this.#wakeUp();
   }
@@ -114,9 +118,12 @@ export class Replays {
     this.#wakeUp();
   }
 
-  /** Forgets all members: a new change epoch has begun, which they get from its start. */
-  clear(): void {
-    this.#replays.clear();
+  /** A new change epoch has begun: all members get it from `start`, those that are paused when they resume. */
+  restart(start: Position): void {
+    for (const [member, replay] of this.#replays) {
+      if (replay.pauses > 0) replay.position = start;
+      else this.#replays.delete(member);
+    }
   }
 
   /**
@@ -198,9 +205,10 @@ export class Replays {
     const ready: ReadyMember[] = [];
     for (const [member, replay] of this.#replays) {
       if (!replay.channel.audience.has(member)) this.#replays.delete(member);
+      else if (replay.pauses > 0) continue;
       else if (!isCovered(member, replay))
         this.#sendGap(member, replay, 'this connection reads too slowly to catch up');
-      else if (replay.pauses > 0 || feeds.isBehind(member)) continue;
+      else if (feeds.isBehind(member)) continue;
       else if (resumeLog.hasAfter(replay.position)) ready.push({ member, replay });
       else if (!isBehindCurrentBatch(replay.position)) this.#replays.delete(member);
     }
@@ -210,10 +218,13 @@ export class Replays {
   async #deliver(page: Page, cohort: readonly ReadyMember[], epochBefore: string): Promise<void> {
     const { router, epoch, log } = this.#parts;
     const recipients = this.#parts.newRecipients();
+    const mustAskCatalog = this.#hasNew;
+    this.#hasNew = false;
     for (const { member, replay } of cohort) recipients.join(member, replay.channel);
     const parts = await routeInParts(
       page.changes,
-      (some) => router.route(epochBefore, some, recipients),
+      (some) =>
+        router.route({ epoch: epochBefore, changes: some, catalogXids: NONE, mustAskCatalog }, recipients),
       this.#stopping.signal,
       (error) => {
         log.error({ err: error }, 'Missed row changes could not be evaluated');

@@ -346,7 +346,7 @@ export class RowChangeStream {
     this.#positions.clear();
     this.#parts.recipients.invalidateMemberships();
     this.#invalidatedBy = undefined;
-    replays.clear();
+    replays.restart(BEFORE_ALL_CHANGES);
     resumeLog.reset(forgottenOf(memo));
     for (const [member, requested] of this.#pendingJoins) {
       const position =
@@ -374,7 +374,7 @@ export class RowChangeStream {
   async #deliver(batch: ChangeBatch): Promise<void> {
     const { router, recipients, delivery, resumeLog, replays, subscriptions, counts, log, counters } =
       this.#parts;
-    const { changes: packed } = batch;
+    const { changes: packed, epoch, catalogXids } = batch;
     const { first, last } = packed;
     const changes = packed.read();
     this.#currentBatch = batch;
@@ -389,7 +389,7 @@ export class RowChangeStream {
     const deliver = async () => {
       const parts = await routeInParts(
         changes,
-        (some) => router.route(batch.epoch, some, recipients),
+        (some) => router.route({ epoch, changes: some, catalogXids, mustAskCatalog: false }, recipients),
         this.#stopping.signal,
         (error) => {
           counters.changeErrors += 1;

@@ -5,7 +5,7 @@ import { POOLS, type PoolName } from './pool-sizes.js';
 import { PooledSession } from './pooled-session.js';
 import { PIN_SESSION } from './session-settings.js';
 import { SESSION_LIMIT_MS, SqlSession, type TranslateError } from './sql-session.js';
-import { PoolExhausted, RolledBack, type StatementOptions } from './statement-options.js';
+import { RolledBack, type StatementOptions, TooManyAbandoned } from './statement-options.js';
 
 /** With this many statements that could not be cancelled, a pool starts no more of them. */
 const MAX_ABANDONED = 2;
@@ -38,6 +38,7 @@ export class ConnectionPool {
   readonly #slots: ConnectionSlots;
   readonly #events: PoolEvents;
   readonly #clients = new Set<pg.PoolClient>();
+  readonly #sessions = new Set<SqlSession>();
   #abandoned = 0;
   #closing: Promise<void> | undefined;
 
@@ -113,10 +114,14 @@ export class ConnectionPool {
     const { client, session } = await this.#acquire(signal === undefined ? {} : { signal }, {
       limitMs: SESSION_LIMIT_MS,
     });
-    return SqlSession.open(client, session, applicationName, translate);
+    const opened = await SqlSession.open(client, session, applicationName, translate);
+    this.#sessions.add(opened);
+    client.once('end', () => this.#sessions.delete(opened));
+    if (this.#closing !== undefined) opened.close();
+    return opened;
   }
 
-  /** Waits a short time for running statements to end, then closes every connection. */
+  /** Closes sessions, waits a short time for running statements to end, then closes every connection. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -127,6 +132,8 @@ export class ConnectionPool {
   }
 
   async #close(): Promise<void> {
+    this.#slots.close();
+    for (const session of this.#sessions) session.close();
     const timeout = setTimeout(() => this.destroySockets(), CLOSE_TIMEOUT_MS);
     await this.#pool.end().catch(() => undefined);
     clearTimeout(timeout);
@@ -160,7 +167,7 @@ export class ConnectionPool {
 
   #requireFewAbandoned(): void {
     if (POOLS[this.#name].refusesWhenAbandoned && this.#abandoned >= MAX_ABANDONED)
-      throw new PoolExhausted(`${this.#abandoned} statements could not be cancelled`);
+      throw new TooManyAbandoned(this.#abandoned);
   }
 
   /** A caller that has waited must not start what the pool refuses by now. */

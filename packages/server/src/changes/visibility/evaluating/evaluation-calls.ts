@@ -1,5 +1,5 @@
 import type { Clock } from '../../../lib/clock.js';
-import { StatementTimeout } from '../../../postgres/connection/statement-options.js';
+import { StatementTimeout, TooManyAbandoned } from '../../../postgres/connection/statement-options.js';
 import { type EvaluationError, StaleFacts, TOO_SLOW } from '../authorizer.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 import type { EvaluationSession } from './evaluation-session.js';
@@ -103,6 +103,11 @@ export class EvaluationCalls {
       // The call says nothing of which item it was at, and each further one could take a connection for good.
       if (thrown instanceof StatementTimeout) {
         for (const item of asked) this.#fail(item, question, TOO_SLOW, timeoutMs / asked.length);
+        return;
+      }
+      // Waiting for one of the abandoned calls to end would hold up all other changes.
+      if (thrown instanceof Error && thrown.cause instanceof TooManyAbandoned) {
+        for (const item of asked) question.onError(item, TOO_SLOW, 0);
         return;
       }
       const error = valueErrorOf(thrown);

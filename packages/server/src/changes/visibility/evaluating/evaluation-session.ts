@@ -8,7 +8,7 @@ const MAX_CHARACTERS = 2_000_000;
  * How long after its statement_timeout a call is cancelled from here, in ms. The timeout does not end what PostgreSQL
  * cannot interrupt.
  */
-const CANCEL_AFTER_MS = 3_000;
+const CANCEL_AFTER_MS = 2_000;
 /** A session without calls for this long is closed, in ms, so that others can use its connection. */
 const IDLE_MS = 10_000;
 /** The functions' statements are planned once: arrays of rows have no statistics by which values could matter. */

@@ -37,7 +37,6 @@ import { conditionsFunction, parametersFunction, policiesFunction } from './eval
 import { EvaluationSession } from './evaluation-session.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
-import { areVisibleSql } from './visible-transactions.js';
 
 interface SessionSource {
   openSession(purpose: string): Promise<SqlSession>;
@@ -75,7 +74,6 @@ const YARDSTICK = 'true';
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
-  readonly #database: Sql;
   readonly #calls: EvaluationCalls;
   readonly #conditionSession: EvaluationSession;
   readonly #conditionCalls: EvaluationCalls;
@@ -98,7 +96,6 @@ export class PostgresAuthorizer implements Authorizer {
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
-    this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
         ? new TableCatalog(database, enableRls, isStreamed)
@@ -153,16 +150,14 @@ export class PostgresAuthorizer implements Authorizer {
     this.#catalog.described(relation);
   }
 
-  async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
-    if (tables.length === 0) return;
-    const [row] = await this.#database.query<{ visible: boolean }>(
-      `SELECT ${areVisibleSql('$1::numeric[]')} AS visible`,
-      [xids],
-    );
-    if (row?.visible !== true) throw new NotVisibleYet();
-    if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
-    // The catalog may have been read again since, in a later state than these facts.
-    for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
+  async verify(tables: readonly TableFacts[], xids: readonly number[], mustAsk: boolean): Promise<void> {
+    const catalog = this.#catalog;
+    const asked = mustAsk ? tables : tables.filter((table) => !catalog.isCertain(table, xids));
+    if (asked.length > 0) {
+      const snapshot = await catalog.check(asked.map(({ oid }) => oid));
+      if (!xids.every((xid) => snapshot?.sees(xid) === true)) throw new NotVisibleYet();
+    }
+    if (!tables.every((table) => catalog.isCurrent(table))) throw new StaleFacts();
   }
 
   async evaluateParameters(
