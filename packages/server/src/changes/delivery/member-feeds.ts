@@ -41,6 +41,8 @@ export interface Backpressure {
 export class MemberFeeds {
   readonly #clock: Clock;
   readonly #feeds = new Map<Subscriber, Feed>();
+  /** Resolve `whenRoom`: with false for a member that has left. */
+  readonly #roomSeekers = new Map<Subscriber, (hasRoom: boolean) => void>();
   #onCaughtUp: (member: Subscriber) => void = () => undefined;
 
   constructor(clock: Clock) {
@@ -81,13 +83,24 @@ export class MemberFeeds {
       return;
     }
     batch.retain();
-    const newFeed: Feed = { queue: [{ chunks, next, batch }], progressAt: this.#clock() };
-    this.#feeds.set(member, newFeed);
-    member.whenDrained(() => this.#drained(member, newFeed));
+    this.#await(member, [{ chunks, next, batch }]);
+  }
+
+  /**
+   * Waits until the member has received everything and its outbox has room, for content that is read only then. False: the
+   * member has left. One caller per member at a time.
+   */
+  async whenRoom(member: Subscriber): Promise<boolean> {
+    const feed = this.#feeds.get(member);
+    if (feed === undefined && member.bufferedBytes < OUTBOX_TARGET_BYTES) return true;
+    const hasRoom = new Promise<boolean>((resolve) => this.#roomSeekers.set(member, resolve));
+    if (feed === undefined) this.#await(member, []);
+    return hasRoom;
   }
 
   /** Discards what waits for a member that has left. */
   remove(member: Subscriber): void {
+    this.#foundRoom(member, false);
     const feed = this.#feeds.get(member);
     if (feed === undefined) return;
     this.#feeds.delete(member);
@@ -109,6 +122,18 @@ export class MemberFeeds {
     }
   }
 
+  #await(member: Subscriber, queue: Feed['queue']): void {
+    const feed = { queue, progressAt: this.#clock() };
+    this.#feeds.set(member, feed);
+    member.whenDrained(() => this.#drained(member, feed));
+  }
+
+  #foundRoom(member: Subscriber, hasRoom: boolean): void {
+    const found = this.#roomSeekers.get(member);
+    this.#roomSeekers.delete(member);
+    found?.(hasRoom);
+  }
+
   #drained(member: Subscriber, feed: Feed): void {
     if (this.#feeds.get(member) !== feed) return;
     feed.progressAt = this.#clock();
@@ -126,6 +151,7 @@ export class MemberFeeds {
       item.batch.release();
     }
     this.#feeds.delete(member);
+    this.#foundRoom(member, true);
     this.#onCaughtUp(member);
   }
 }
