@@ -136,8 +136,9 @@ export class ChangeLog implements ChangeSink {
     const last = this.#batches.at(-1)?.changes;
     const isOpen =
       last !== undefined && last.count > 0 && last.last.commitLsn === this.#transaction?.commitLsn;
-    // Earlier transactions do not wait while many changes without subscriptions are read.
-    return !isOpen || this.#unsubscribedChanges >= BATCH_CHANGES;
+    // Earlier transactions do not wait while many changes without subscriptions are read. One change can fill the log: the
+    // rest of its transaction is read only after it has been delivered.
+    return !isOpen || this.#paused || this.#unsubscribedChanges >= BATCH_CHANGES;
   }
 
   /** Ends delivery: `next` returns undefined from now on. */
@@ -231,6 +232,7 @@ export class ChangeLog implements ChangeSink {
     if (!this.#paused && this.#bytes >= this.#options.maxBytes) {
       this.#paused = true;
       this.#source?.pause();
+      this.#wakeUp();
     }
   }
 
