@@ -157,6 +157,22 @@ function publishedMessage(type: 'message' | 'broadcast') {
   return Type.Object({ ...properties, cursor: Type.Optional(Type.String()) });
 }
 
+/** Builds the schema of `gap`. One that stands in place of a single change has the cursor of that change. */
+function gapMessage() {
+  const { properties } = serverMessage(
+    'system',
+    'gap',
+    Type.Object({
+      scope: Type.Literal('changes'),
+      reason: Type.String(),
+      subscription_ids: Type.Optional(
+        Type.Array(Type.String(), { description: 'the subscriptions that it concerns; missing: all' }),
+      ),
+    }),
+  );
+  return Type.Object({ ...properties, cursor: Type.Optional(Type.String()) });
+}
+
 const Member = Type.Object({ user_id: Type.String(), state: PresenceState });
 
 /** All messages that the server sends, by `type/event`. */
@@ -165,11 +181,7 @@ export const SERVER_MESSAGES = {
   'system/channel_closed': serverMessage('system', 'channel_closed', Type.Object({ reason: Type.String() })),
   'system/error': serverMessage('system', 'error', ErrorBody),
   'system/token_expiring': serverMessage('system', 'token_expiring', Type.Object({ expires_at: Timestamp })),
-  'system/gap': serverMessage(
-    'system',
-    'gap',
-    Type.Object({ scope: Type.Literal('changes'), reason: Type.String() }),
-  ),
+  'system/gap': gapMessage(),
   'system/snapshot': serverMessage(
     'system',
     'snapshot',

@@ -31,6 +31,7 @@ interface RoutingCounters {
   rowsEvaluated: number;
   changesFiltered: number;
   changeErrors: number;
+  changesTooLarge: number;
 }
 
 export interface BatchRouterParts {
@@ -44,6 +45,8 @@ export interface BatchRouterParts {
   /** Returns the channel; undefined if it no longer exists. */
   readonly channel: (name: string) => Channel | undefined;
   readonly counters: RoutingCounters;
+  /** The size of the largest message of a change. */
+  readonly maxChangeBytes: number;
 }
 
 /** The result of routing a batch. */
@@ -83,7 +86,7 @@ export class BatchRouter {
     changes: readonly StreamedChange[],
     recipients: Recipients,
   ): Promise<RoutedBatch> {
-    const { authorizer, encoder, layouts, formats } = this.#parts;
+    const { authorizer, encoder, layouts, formats, maxChangeBytes, counters } = this.#parts;
     const result: BatchResult = {
       deliveries: new GroupDeliveries(),
       delivered: new Map(),
@@ -104,12 +107,19 @@ export class BatchRouter {
         const { layout } = tableBatch;
         const lists =
           listsByLayout.get(layout) ??
-          new MessageListBuilder(new ChangeFrames(epoch, layout, encoder), delivered);
+          new MessageListBuilder(
+            new ChangeFrames(epoch, layout, encoder, maxChangeBytes),
+            delivered,
+            (subscription, change) => outcomes.tooLarge(subscription, change),
+          );
         listsByLayout.set(layout, lists);
         await this.#routeTable(tableBatch, recipients.ofTable(layout.facts.oid), lists, xids, result);
       }
     }
-    for (const lists of listsByLayout.values()) lists.finish(deliveries);
+    for (const lists of listsByLayout.values()) {
+      lists.finish(deliveries);
+      counters.changesTooLarge += lists.tooLargeCount;
+    }
     for (const [batchIndex, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, batchIndex, recipients, deliveries);
     return { deliveries: deliveries.all(), delivered, outcomes: outcomes.finish(delivered) };

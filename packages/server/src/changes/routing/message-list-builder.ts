@@ -12,17 +12,27 @@ export type DeliveredChanges = Map<Subscription, Set<DecodedChange>>;
 
 type OpenMessageList = { batchIndex: number; frame: Buffer }[];
 
+/** Called for a change that is too large to send, and a subscription that it matches. */
+type OnTooLarge = (subscription: Subscription, change: DecodedChange) => void;
+
 /** Builds the message lists of recipient groups for one table. Changes must be added in order. */
 export class MessageListBuilder {
   readonly #frames: ChangeFrames;
   readonly #delivered: DeliveredChanges;
+  readonly #onTooLarge: OnTooLarge;
   readonly #lists = new Map<RecipientGroup, OpenMessageList>();
   /** Lists that all shared groups of a channel have in common. */
   readonly #shared = new Map<Iterable<RecipientGroup>, OpenMessageList>();
 
-  constructor(frames: ChangeFrames, delivered: DeliveredChanges) {
+  constructor(frames: ChangeFrames, delivered: DeliveredChanges, onTooLarge: OnTooLarge) {
     this.#frames = frames;
     this.#delivered = delivered;
+    this.#onTooLarge = onTooLarge;
+  }
+
+  /** How many changes were too large to send, counted once for each different message. */
+  get tooLargeCount(): number {
+    return this.#frames.gapCount;
   }
 
   /** Adds the visible part of a change to the list of a group; false: nothing is visible. */
@@ -62,7 +72,12 @@ export class MessageListBuilder {
     const list = lists.get(key);
     if (list === undefined) lists.set(key, [message]);
     else list.push(message);
+    const isGap = this.#frames.isGap(message.frame);
     for (const subscription of visibleChange.subscriptions) {
+      if (isGap) {
+        this.#onTooLarge(subscription, change);
+        continue;
+      }
       const changes = this.#delivered.get(subscription);
       if (changes === undefined) this.#delivered.set(subscription, new Set([change]));
       else changes.add(change);

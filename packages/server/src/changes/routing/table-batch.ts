@@ -1,4 +1,4 @@
-import { readChange } from '../../postgres/replication/pgoutput.js';
+import { type ChangeRows, readChange } from '../../postgres/replication/pgoutput.js';
 import type { TableChange } from '../log/packed-changes.js';
 import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
@@ -19,6 +19,8 @@ export interface DecodedChange {
   /** The indexes of both versions in `TableBatch.rows`, or NO_ROW. */
   readonly oldRow: number;
   readonly newRow: number;
+  /** The columns, by index, whose value was too large to decode, if any. */
+  readonly tooLarge?: ChangeRows['tooLarge'];
 }
 
 const EVENTS = { insert: 'INSERT', update: 'UPDATE', delete: 'DELETE', truncate: undefined } as const;
@@ -62,6 +64,7 @@ export class TableBatch {
       new: images.new,
       oldRow: this.#addRow(images.old),
       newRow: this.#addRow(images.new),
+      ...(images.tooLarge === undefined ? {} : { tooLarge: images.tooLarge }),
     });
   }
 

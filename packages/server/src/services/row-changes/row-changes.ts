@@ -71,7 +71,15 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
   const { windowFile, resumeLog } = createResumeWindow(settings, ids, log);
   const messages = sqlMessages(options);
   const channel = (name: string) => channels.find(name);
-  const routing = createRouting({ database, visibility, subscriptions, messages, channel, counters });
+  const routing = createRouting({
+    settings,
+    database,
+    visibility,
+    subscriptions,
+    messages,
+    channel,
+    counters,
+  });
   const parts = { ...options, source, resumeLog, routing, visibility, subscriptions, channel };
   const stream = createStream(parts);
   const tierCounts = new TierCounts({ authorizer: visibility.live, tables: () => tables.list() });
