@@ -160,7 +160,7 @@ export class BatchRouter {
     const { commitLsn, commitTime } = transaction;
     const frame = messages.encode(message, { epoch, position: { commitLsn, index }, commitTime });
     for (const group of recipients.groupsOfChannel(channel))
-      deliveries.of(group).lists.push([{ batchIndex, frame }]);
+      deliveries.of(group).lists.push([{ batchIndex, frame, subscriptions: [] }]);
   }
 
   async #routeTable(

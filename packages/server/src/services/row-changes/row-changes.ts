@@ -1,3 +1,4 @@
+import type { ReceivedCounts } from '../../changes/delivery/received-counts.js';
 import type { ExplainRequest, Explanation } from '../../changes/explaining/explainer.js';
 import { SubscriptionReports } from '../../changes/explaining/subscription-reports.js';
 import { TierCounts } from '../../changes/explaining/tier-counts.js';
@@ -45,6 +46,8 @@ export interface RowChanges {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly reports: SubscriptionReports;
+  /** What each user's own connections have received. */
+  readonly received: ReceivedCounts;
   readonly viewers: Viewers;
   readonly stream: RowChangeStream;
   readonly personal: PersonalChanges;
@@ -89,6 +92,7 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
     tables,
     subscriptions: shared,
     reports: new SubscriptionReports({ shared, personal, counts }),
+    received: stream.received,
     viewers: visibility.viewers,
     stream: stream.stream,
     personal: createPersonalChanges({ ...parts, stream }),
