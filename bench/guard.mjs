@@ -26,7 +26,7 @@ const CPU = { warmUp: 0.2, measured: 0.4 };
 
 /**
  * @typedef {{ ours: number, baseline: number }} Round
- * @type {Record<'rows' | 'deliveries', { title: string, better: 'higher' | 'lower', advice: string, measure(): Promise<Round[]> }>}
+ * @type {Record<'rows' | 'deliveries', { title: string, better: 'higher' | 'lower', advice: string, measure: () => Promise<Round[]> }>}
  */
 const MEASURES = {
   rows: {
