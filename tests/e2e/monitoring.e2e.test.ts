@@ -24,6 +24,10 @@ describe('health', () => {
         server: { status: 'running' },
         channels: { status: 'loaded' },
         database: { status: 'up' },
+        database_connections: {
+          status: 'available',
+          reason: 'in use: own 0 of 4; evaluation 0 of 2; replays 0 of 3; conditions 0 of 2',
+        },
       },
     });
   });

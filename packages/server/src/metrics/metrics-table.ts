@@ -151,6 +151,16 @@ export const METRICS = {
     help: 'Subscriptions of channels to tables, without those of single connections.',
   },
   realtime_tables: { kind: 'gauge', help: 'Tables enabled for row changes.' },
+  realtime_database_connections_in_use: {
+    kind: 'gauge',
+    help: "Connections to PostgreSQL in use, by pool: the server's own statements (own, 4 connections), policies and conditions of live changes (evaluation, 2), replays, snapshots and explanations (replays, 3), checks of conditions (conditions, 2).",
+    labels: ['pool'],
+  },
+  realtime_database_connections_abandoned: {
+    kind: 'gauge',
+    help: 'Connections in use whose statement was cancelled and has not ended within two seconds, by pool. With two of them a pool other than own refuses its callers with DATABASE_UNAVAILABLE.',
+    labels: ['pool'],
+  },
   realtime_database_up: { kind: 'gauge', help: '1 while PostgreSQL can be reached, 0 otherwise.' },
 } as const satisfies Readonly<Record<string, Metric>>;
 

@@ -26,6 +26,10 @@ function setUp(streams = true) {
     channels: () => now.channels,
     presenceUsers: () => now.presenceUsers,
     databaseUp: () => now.databaseUp,
+    databasePools: () => [
+      ['own', { inUse: 3, abandoned: 0 }],
+      ['conditions', { inUse: 2, abandoned: 1 }],
+    ],
     build: () => ({ version: '1.2.3', node: '22.0.0', postgres: now.postgres }),
     rowChanges: streams ? () => rowChanges : undefined,
   });
@@ -74,6 +78,16 @@ describe('a scrape', () => {
     expect(await metrics.text()).toContain(`\n${name} 7\n`);
     counters[field] += 2;
     expect(await metrics.text()).toContain(`\n${name} 9\n`);
+  });
+
+  test('counts the connections in use and abandoned by pool', async () => {
+    const text = await setUp().metrics.text();
+    expect(text.match(/^realtime_database_connections_.*/gm)).toEqual([
+      'realtime_database_connections_in_use{pool="own"} 3',
+      'realtime_database_connections_in_use{pool="conditions"} 2',
+      'realtime_database_connections_abandoned{pool="own"} 0',
+      'realtime_database_connections_abandoned{pool="conditions"} 1',
+    ]);
   });
 
   test('counts tables by visibility tier', async () => {

@@ -8,9 +8,16 @@ export interface MetricSources {
   readonly channels: () => number;
   readonly presenceUsers: () => number;
   readonly databaseUp: () => boolean;
+  readonly databasePools: () => Iterable<readonly [pool: string, use: PoolUse]>;
   readonly build: () => BuildInfo;
   /** Undefined when row changes are off: their gauges are then 0. */
   readonly rowChanges: (() => RowChangeNumbers) | undefined;
+}
+
+/** The connections of a pool. */
+interface PoolUse {
+  readonly inUse: number;
+  readonly abandoned: number;
 }
 
 /** The versions that run; empty when unknown. */
@@ -51,6 +58,18 @@ export class Metrics {
     this.#gauge('realtime_channels', sources.channels);
     this.#gauge('realtime_presence_users', sources.presenceUsers);
     this.#gauge('realtime_database_up', () => Number(sources.databaseUp()));
+    const pools = (read: (use: PoolUse) => number) => () =>
+      Array.from(sources.databasePools(), ([pool, use]) => [pool, read(use)] as const);
+    this.#gauges(
+      'realtime_database_connections_in_use',
+      'pool',
+      pools(({ inUse }) => inUse),
+    );
+    this.#gauges(
+      'realtime_database_connections_abandoned',
+      'pool',
+      pools(({ abandoned }) => abandoned),
+    );
     this.#buildInfo(sources.build);
     const rowChanges = sources.rowChanges;
     const ofRowChanges = (name: MetricName, read: (numbers: RowChangeNumbers) => number) =>
@@ -67,7 +86,7 @@ export class Metrics {
     ofRowChanges('realtime_resume_window_file_bytes', ({ windowFileBytes }) => windowFileBytes);
     ofRowChanges('realtime_subscriptions', ({ subscriptions }) => subscriptions);
     ofRowChanges('realtime_tables', ({ tables }) => tables);
-    this.#tiers(() => rowChanges?.().tiers ?? []);
+    this.#gauges('realtime_visibility_tier_tables', 'tier', () => rowChanges?.().tiers ?? []);
     this.#counter('realtime_changes_read_total', () => counters.changesRead);
     this.#counter('realtime_row_evaluations_total', () => counters.rowsEvaluated);
     this.#counter('realtime_changes_delivered_total', () => counters.changesDelivered);
@@ -134,12 +153,12 @@ export class Metrics {
     });
   }
 
-  #tiers(read: () => Iterable<readonly [string, number]>): void {
+  #gauges(name: MetricName, label: string, read: () => Iterable<readonly [string, number]>): void {
     new Gauge({
-      ...this.#row('realtime_visibility_tier_tables'),
-      labelNames: ['tier'],
+      ...this.#row(name),
+      labelNames: [label],
       collect() {
-        for (const [tier, count] of read()) this.set({ tier }, count);
+        for (const [value, number] of read()) this.set({ [label]: value }, number);
       },
     });
   }

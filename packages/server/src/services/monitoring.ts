@@ -4,6 +4,7 @@ import type { DatabaseStats } from '../http/schemas.js';
 import type { Counters } from '../metrics/counters.js';
 import { Metrics } from '../metrics/metrics.js';
 import type { Database } from '../postgres/connection/database.js';
+import { POOLS } from '../postgres/connection/pool-sizes.js';
 import { serverVersion } from '../version.js';
 import type { Messaging } from './messaging.js';
 import type { RowChanges } from './row-changes/row-changes.js';
@@ -49,6 +50,7 @@ export function createMetrics(options: MonitoringOptions): Metrics | undefined {
     channels: () => channels.size,
     presenceUsers: () => loaded().reduce((sum, channel) => sum + presence.count(channel), 0),
     databaseUp: () => database.state.status === 'up',
+    databasePools: () => database.poolUses(),
     build: () => ({
       version: serverVersion(),
       node: process.versions.node,
@@ -67,9 +69,22 @@ export function readiness({ lifecycle, messaging, database, rowChanges }: Monito
       server: { status: lifecycle.stopping ? 'stopping' : 'running' },
       channels: { status: loaded ? 'loaded' : 'loading' },
       database: database.state,
+      ...(database.state.status === 'up'
+        ? { database_connections: connectionState(database.poolUses()) }
+        : {}),
       ...(rowChanges === undefined ? {} : { row_changes: rowChanges.status.readiness() }),
     },
   };
+}
+
+/** Returns how the pools are used: `busy` while one of them has no free connection. */
+function connectionState(uses: ReturnType<Database['poolUses']>): { status: string; reason: string } {
+  const isBusy = uses.some(([name, { inUse }]) => inUse >= POOLS[name].connections);
+  const texts = uses.map(
+    ([name, { inUse, abandoned }]) =>
+      `${name} ${inUse} of ${POOLS[name].connections}${abandoned === 0 ? '' : `, ${abandoned} abandoned`}`,
+  );
+  return { status: isBusy ? 'busy' : 'available', reason: `in use: ${texts.join('; ')}` };
 }
 
 /** Returns the `database` part of `GET /realtime/stats`. */

@@ -1,6 +1,7 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { memberTexts } from '../../lib/json-members.js';
 import type { JsonText } from '../../lib/json-text.js';
+import type { StatementOptions } from '../../postgres/connection/statement-options.js';
 import { qualified, quoted } from '../../postgres/sql/identifier.js';
 import { recordFields } from '../../postgres/sql/record-text.js';
 import type { Sql } from '../../postgres/sql/sql.js';
@@ -10,14 +11,25 @@ import type { Viewer } from '../model/viewer.js';
 import type { Policy } from '../visibility/role-privileges.js';
 import { evaluateEach, type PolicyResult } from './policy-evaluation.js';
 
-type Database = Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
+/** Runs statements, which are cancelled when the signal of their options aborts. */
+export interface ExplainerDatabase {
+  query<Row extends object>(
+    sql: string,
+    values: readonly unknown[],
+    options: StatementOptions,
+  ): Promise<Row[]>;
+  transaction<T>(work: (sql: Sql) => Promise<T>, options: StatementOptions): Promise<T>;
+}
 
 /** Reads the rows that an explanation is about, and evaluates policies on them one by one. */
 export class ExplainedRows {
-  readonly #database: Database;
+  readonly #database: ExplainerDatabase;
+  readonly #options: StatementOptions;
 
-  constructor(database: Database) {
+  /** `options`: those of all statements. */
+  constructor(database: ExplainerDatabase, options: StatementOptions) {
     this.#database = database;
+    this.#options = options;
   }
 
   /**
@@ -47,7 +59,10 @@ export class ExplainedRows {
     image: RowImage,
   ): Promise<PolicyResult[]> {
     if (policies.length === 0) return [];
-    return this.#database.transaction((sql) => evaluateEach(sql, facts, policies, viewer, image));
+    return this.#database.transaction(
+      (sql) => evaluateEach(sql, facts, policies, viewer, image),
+      this.#options,
+    );
   }
 
   async #withKey(
@@ -69,9 +84,9 @@ export class ExplainedRows {
 
   async #record(facts: TableFacts, text: string, values: string[]): Promise<{ record: string }[]> {
     try {
-      return await this.#database.query<{ record: string }>(text, values);
+      return await this.#database.query<{ record: string }>(text, values, this.#options);
     } catch (error) {
-      if (error instanceof ProtocolError) throw error;
+      if (error instanceof ProtocolError || this.#options.signal?.aborted) throw error;
       throw failed(`The values are not a row of '${facts.name}'`);
     }
   }

@@ -3,7 +3,6 @@ import { type Identity, identityOf } from '../../auth/identity.js';
 import type { JsonText } from '../../lib/json-text.js';
 import { roleObstacles } from '../../postgres/preflight/reachability-advice.js';
 import type { TableReachability } from '../../postgres/preflight/table-reachability.js';
-import type { Sql } from '../../postgres/sql/sql.js';
 import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
@@ -15,19 +14,24 @@ import {
   StaleFacts,
 } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
-import { ExplainedRows } from './explained-rows.js';
+import { ExplainedRows, type ExplainerDatabase } from './explained-rows.js';
 import type { PastChange, PastChanges } from './past-changes.js';
 import type { PolicyResult } from './policy-evaluation.js';
 import { tierOf } from './tiers.js';
 
 export interface ExplainerParts {
-  readonly database: Sql & { transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> };
+  readonly database: ExplainerDatabase;
   readonly authorizer: Authorizer;
   readonly viewers: Viewers;
   readonly past: PastChanges;
   readonly inspect: (schema: string, table: string) => Promise<{ readonly oid: number }>;
   readonly reachability: (oid: number) => Promise<TableReachability | undefined>;
-  readonly checkCondition: (table: TableFacts, role: string, text: string) => Promise<Condition>;
+  readonly checkCondition: (
+    table: TableFacts,
+    role: string,
+    text: string,
+    signal: AbortSignal,
+  ) => Promise<Condition>;
 }
 
 /** The user and the row, change or subscription to explain. */
@@ -87,27 +91,28 @@ interface Case {
   readonly condition: Condition | undefined;
   /** The condition as it was given. */
   readonly text: string | undefined;
+  readonly rows: ExplainedRows;
+  /** Aborts when nobody waits for the explanation. */
+  readonly signal: AbortSignal;
 }
 
 /** Explains why a user gets a row version, or does not. */
 export class Explainer {
   readonly #parts: ExplainerParts;
-  readonly #rows: ExplainedRows;
 
   constructor(parts: ExplainerParts) {
     this.#parts = parts;
-    this.#rows = new ExplainedRows(parts.database);
   }
 
   /**
    * Explains by the present privileges, policies and memberships. Throws TABLE_NOT_FOUND, VALIDATION_FAILED
    * for claims without a user or a cursor without a change, and DB_SUBSCRIPTION_FAILED for values that are
-   * not a row.
+   * not a row. When `signal` aborts, statements are cancelled and its reason is thrown.
    */
-  async explain(request: ExplainRequest): Promise<Explanation> {
+  async explain(request: ExplainRequest, signal: AbortSignal): Promise<Explanation> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#explain(request);
+        return await this.#explain(request, signal);
       } catch (error) {
         if (!(error instanceof StaleFacts) || attempt === MAX_ATTEMPTS) throw error;
       }
@@ -115,7 +120,7 @@ export class Explainer {
   }
 
   /** Throws StaleFacts if the catalog changes meanwhile. */
-  async #explain(request: ExplainRequest): Promise<Explanation> {
+  async #explain(request: ExplainRequest, signal: AbortSignal): Promise<Explanation> {
     const { authorizer, viewers, past, inspect, checkCondition } = this.#parts;
     const identity = userOf(request.user);
     const viewer = viewers.of(identity);
@@ -136,11 +141,12 @@ export class Explainer {
       tier_reason: reason,
       columns_left_out: facts.columns.flatMap(({ name }) => (privileges.columns.has(name) ? [] : [name])),
     };
-    const condition = text === undefined ? undefined : await checkCondition(facts, viewer.role, text);
+    const condition = text === undefined ? undefined : await checkCondition(facts, viewer.role, text, signal);
     const obstacles = await this.#obstacles(facts, privileges, viewer, reason);
-    const own = { facts, privileges, viewer, obstacles, tierReason: reason, condition, text };
+    const rows = new ExplainedRows(this.#parts.database, { signal });
+    const own = { facts, privileges, viewer, obstacles, tierReason: reason, condition, text, rows, signal };
     if (change !== undefined) return { ...(await this.#change(own, change, request.events)), ...about };
-    const image = await this.#rows.find(facts, request);
+    const image = await rows.find(facts, request);
     if (image === undefined)
       return { visible: false, reasons: ['There is no row with this key.'], policies: [], ...about };
     return { ...(await this.#version(own, image)), ...about };
@@ -192,7 +198,7 @@ export class Explainer {
 
   async #version(own: Case, image: RowImage): Promise<Version> {
     const { authorizer } = this.#parts;
-    const { facts, privileges, viewer, obstacles, condition, text } = own;
+    const { facts, privileges, viewer, obstacles, condition, text, rows, signal } = own;
     if (obstacles.length > 0) return { visible: false, reasons: obstacles, policies: [] };
     const reads = [...privileges.reads, ...(condition?.columns ?? [])];
     const unknown = facts.columns.filter(
@@ -206,8 +212,10 @@ export class Explainer {
         policies: [],
       };
     }
-    const policies = await this.#rows.policies(facts, privileges.policies, viewer, image);
+    const policies = await rows.policies(facts, privileges.policies, viewer, image);
+    // An evaluation in the stream's functions ends by its own time limit, which is short.
     const passes = await this.#passes(own, image);
+    signal.throwIfAborted();
     const [verdict] =
       condition === undefined ? [] : await authorizer.evaluateConditions(facts, [image], [condition]);
     const holds = verdict?.visible.has(0);

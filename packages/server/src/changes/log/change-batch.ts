@@ -31,6 +31,11 @@ export class ChangeBatch {
   readonly changes = new PackedChanges();
   /** The LSN to acknowledge once this batch and all before it are done: the end of the last whole transaction. */
   endLsn: bigint | undefined;
+  /**
+   * The transactions in it that may have changed the catalog after their rows in it were written. The stream tells of
+   * such a change before the table's next row only, which can be much later.
+   */
+  readonly catalogXids: number[] = [];
   /** How many members have received all of it. */
   received = 0;
   readonly #onDone: () => void;
@@ -50,6 +55,11 @@ export class ChangeBatch {
 
   get isDone(): boolean {
     return this.#references === 0;
+  }
+
+  /** Whether its last change is of the transaction that commits at `commitLsn`. */
+  endsWith(commitLsn: bigint): boolean {
+    return this.changes.count > 0 && this.changes.last.commitLsn === commitLsn;
   }
 
   retain(): void {

@@ -33,7 +33,7 @@ beforeEach(async () => {
 function transaction(lsn: number, sizes: readonly number[], relation = messages, isWhole = true): void {
   changes.begin({ commitLsn: BigInt(lsn), commitTime: 0n, xid: lsn });
   for (const size of sizes) changes.change('insert', relation, Buffer.alloc(size));
-  if (isWhole) changes.commit(BigInt(lsn + 1));
+  if (isWhole) changes.commit(BigInt(lsn + 1), false);
 }
 
 async function next(): Promise<ChangeBatch> {
@@ -70,7 +70,7 @@ describe('the next batch', () => {
     first.release();
     const rest = next();
     changes.change('insert', messages, Buffer.alloc(5));
-    changes.commit(11n);
+    changes.commit(11n, false);
     expect(positionsOf(await rest)).toEqual(['10/512', '10/513']);
     expect(source.acknowledged).toEqual([]);
   });
@@ -99,7 +99,7 @@ describe('the next batch', () => {
     expect([await continues(), await continues()]).toEqual([true, false]);
     transaction(20, [...many, 1], messages, false);
     expect(changes.continuesTransaction((await next()).changes.last, () => false)).toBe(true);
-    changes.commit(21n);
+    changes.commit(21n, false);
     expect(await continues()).toBe(false);
   });
 
@@ -118,7 +118,7 @@ describe('the next batch', () => {
     changes.begin({ commitLsn: 10n, commitTime: 0n, xid: 1 });
     changes.change('insert', unsubscribed, Buffer.alloc(1));
     changes.change('insert', messages, Buffer.alloc(1));
-    changes.commit(11n);
+    changes.commit(11n, false);
     expect(positionsOf(await next())).toEqual(['10/1']);
     expect(counters.changesRead).toBe(2);
   });
@@ -233,5 +233,31 @@ describe('a full log', () => {
   it('is not blocked by members while its changes still wait for delivery', () => {
     transaction(10, [200_000, 210_000]);
     expect(changes.isBlocked).toBe(false);
+  });
+});
+
+describe('transactions that may have changed the catalog', () => {
+  it('are noted in the waiting batches with changes of them', async () => {
+    transaction(10, [5]);
+    changes.begin({ commitLsn: 20n, commitTime: 0n, xid: 20 });
+    for (let n = 0; n < 600; n++) changes.change('insert', messages, Buffer.alloc(5));
+    changes.commit(21n, true);
+    transaction(30, [5]);
+    expect((await next()).catalogXids).toEqual([20]);
+    expect((await next()).catalogXids).toEqual([20]);
+  });
+
+  it('are not looked for in batches whose last change is of another one', async () => {
+    transaction(10, [5]);
+    changes.begin({ commitLsn: 20n, commitTime: 0n, xid: 20 });
+    changes.change('insert', unsubscribed, Buffer.alloc(5));
+    changes.commit(21n, true);
+    expect((await next()).catalogXids).toEqual([]);
+  });
+
+  it('are those that have not ended when a batch is taken, too', async () => {
+    changes.begin({ commitLsn: 10n, commitTime: 0n, xid: 10 });
+    for (let n = 0; n < 600; n++) changes.change('insert', messages, Buffer.alloc(5));
+    expect((await next()).catalogXids).toEqual([10]);
   });
 });

@@ -124,6 +124,8 @@ export class ChangeLog implements ChangeSink {
     }
     if (this.#hasEnded) return undefined;
     const batch = this.#batches[this.#routed];
+    const open = this.#transaction;
+    if (open !== undefined && batch?.endsWith(open.commitLsn) === true) batch.catalogXids.push(open.xid);
     this.#routed += 1;
     this.#routedBytes += batch?.changes.length ?? 0;
     return batch;
@@ -133,9 +135,8 @@ export class ChangeLog implements ChangeSink {
   get #isReady(): boolean {
     const waiting = this.#batches.length - this.#routed;
     if (waiting !== 1) return waiting > 1;
-    const last = this.#batches.at(-1)?.changes;
-    const isOpen =
-      last !== undefined && last.count > 0 && last.last.commitLsn === this.#transaction?.commitLsn;
+    const open = this.#transaction;
+    const isOpen = open !== undefined && this.#batches.at(-1)?.endsWith(open.commitLsn) === true;
     // Earlier transactions do not wait while many changes without subscriptions are read. One change can fill the log: the
     // rest of its transaction is read only after it has been delivered.
     return !isOpen || this.#paused || this.#unsubscribedChanges >= BATCH_CHANGES;
@@ -203,7 +204,8 @@ export class ChangeLog implements ChangeSink {
     this.#addChange('message', undefined, content);
   }
 
-  commit(endLsn: bigint): void {
+  commit(endLsn: bigint, mayHaveChangedCatalog: boolean): void {
+    if (mayHaveChangedCatalog) this.#markCatalogChange();
     this.#transaction = undefined;
     const last = this.#batches.at(-1);
     if (last === undefined) this.#source?.acknowledge(endLsn);
@@ -211,10 +213,24 @@ export class ChangeLog implements ChangeSink {
     this.#wakeUp();
   }
 
+  /** Notes the open transaction in the waiting batches that have changes of it. */
+  #markCatalogChange(): void {
+    const { commitLsn, xid } = this.#openTransaction;
+    for (let n = this.#batches.length - 1; n >= this.#routed; n--) {
+      const batch = this.#batches[n];
+      if (batch?.endsWith(commitLsn) === true) batch.catalogXids.push(xid);
+      else if (batch !== undefined && batch.changes.count > 0) return;
+    }
+  }
+
+  get #openTransaction(): WalBegin {
+    if (this.#transaction === undefined) throw new Error('no transaction is open');
+    return this.#transaction;
+  }
+
   /** Adds a change, unless it was read before or its table has no subscriptions. */
   #addChange(kind: StreamedChange['kind'], relation: WalRelation | undefined, message?: Buffer): void {
-    const transaction = this.#transaction;
-    if (transaction === undefined) throw new Error('a change outside of a transaction');
+    const transaction = this.#openTransaction;
     const position = { commitLsn: transaction.commitLsn, index: this.#index++ };
     this.#options.counters.changesRead += 1;
     if (this.#last !== undefined && comparePositions(position, this.#last) <= 0) return;

@@ -1,12 +1,13 @@
 /** Says which transactions a SELECT saw. Parses the text of pg_snapshot: `xmin:xmax:xip,xip`. */
 export class RowSnapshot {
-  readonly #xmin: bigint;
+  /** All transactions before this xid have ended. */
+  readonly xmin: bigint;
   readonly #xmax: bigint;
   readonly #running: ReadonlySet<bigint>;
 
   constructor(text: string) {
     const [xmin = '', xmax = '', running = ''] = text.split(':');
-    this.#xmin = BigInt(xmin);
+    this.xmin = BigInt(xmin);
     this.#xmax = BigInt(xmax);
     this.#running = new Set(running === '' ? [] : running.split(',').map(BigInt));
   }
@@ -19,7 +20,7 @@ export class RowSnapshot {
   /** Whether the SELECT saw what this transaction did. `xid`: the 32-bit xid, as the WAL has it. */
   sees(xid: number): boolean {
     const full = this.#fullXid(xid);
-    return full < this.#xmin || (full < this.#xmax && !this.#running.has(full));
+    return full < this.xmin || (full < this.#xmax && !this.#running.has(full));
   }
 
   /**

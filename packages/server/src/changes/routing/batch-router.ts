@@ -49,6 +49,16 @@ export interface BatchRouterParts {
   readonly maxChangeBytes: number;
 }
 
+/** The changes to route. */
+export interface RoutingRequest {
+  readonly epoch: string;
+  readonly changes: readonly StreamedChange[];
+  /** The transactions that may have changed the catalog after their changes (see `ChangeBatch`). */
+  readonly catalogXids: readonly number[];
+  /** Asks PostgreSQL whether the catalog has changed: the stream tells only with the next change. */
+  readonly mustAskCatalog: boolean;
+}
+
 /** The result of routing a batch. */
 export interface RoutedBatch {
   readonly deliveries: Iterable<GroupDelivery>;
@@ -82,8 +92,7 @@ export class BatchRouter {
 
   /** Returns the messages of each recipient group. Throws StaleFacts if the catalog has changed meanwhile. */
   async route(
-    epoch: string,
-    changes: readonly StreamedChange[],
+    { epoch, changes, catalogXids, mustAskCatalog }: RoutingRequest,
     recipients: Recipients,
   ): Promise<RoutedBatch> {
     const { authorizer, encoder, layouts, formats, maxChangeBytes, counters } = this.#parts;
@@ -98,7 +107,7 @@ export class BatchRouter {
       recipients.ofTable(facts.oid).byRole.size > 0;
     const tables = new Set(segments.flatMap((segment) => segment.filter(hasRecipients).map(factsOf)));
     const xids = distinctXids(changes);
-    await authorizer.verify([...tables], xids);
+    await authorizer.verify([...tables], catalogXids, mustAskCatalog);
     const listsByLayout = new Map<TableLayout, MessageListBuilder>();
     for (const segment of segments) {
       // The rows of a transaction are visible by its own membership changes.

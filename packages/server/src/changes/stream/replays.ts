@@ -42,6 +42,7 @@ interface ReadyMember {
   readonly replay: Replay;
 }
 
+const NONE: readonly number[] = [];
 /** Replayed messages retain no batch: pages are read one by one from the resume log. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
@@ -57,6 +58,8 @@ export class Replays {
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
+  /** Whether members were added since the catalog was checked: what they may see can have changed without a change of rows. */
+  #hasNew = false;
   /** Set when `#wakeUp` was called since the last page. */
   #isWoken = false;
 
@@ -84,6 +87,7 @@ export class Replays {
   /** Replays all changes after `position` to a member. */
   add(member: Subscriber, channel: Channel, position: Position): void {
     this.#replays.set(member, { channel, position, pauses: 0 });
+    this.#hasNew = true;
     this.#running ??= this.#run();
     this.#wakeUp();
   }
@@ -208,10 +212,13 @@ export class Replays {
   async #deliver(page: Page, cohort: readonly ReadyMember[], epochBefore: string): Promise<void> {
     const { router, epoch, log } = this.#parts;
     const recipients = this.#parts.newRecipients();
+    const mustAskCatalog = this.#hasNew;
+    this.#hasNew = false;
     for (const { member, replay } of cohort) recipients.join(member, replay.channel);
     const parts = await routeInParts(
       page.changes,
-      (some) => router.route(epochBefore, some, recipients),
+      (some) =>
+        router.route({ epoch: epochBefore, changes: some, catalogXids: NONE, mustAskCatalog }, recipients),
       this.#stopping.signal,
       (error) => {
         log.error({ err: error }, 'Missed row changes could not be evaluated');

@@ -376,7 +376,7 @@ export class RowChangeStream {
   async #deliver(batch: ChangeBatch): Promise<void> {
     const { router, recipients, delivery, resumeLog, replays, subscriptions, counts, log, counters } =
       this.#parts;
-    const { changes: packed } = batch;
+    const { changes: packed, epoch, catalogXids } = batch;
     const { first, last } = packed;
     const changes = packed.read();
     this.#currentBatch = batch;
@@ -391,7 +391,7 @@ export class RowChangeStream {
     const deliver = async () => {
       const parts = await routeInParts(
         changes,
-        (some) => router.route(batch.epoch, some, recipients),
+        (some) => router.route({ epoch, changes: some, catalogXids, mustAskCatalog: false }, recipients),
         this.#stopping.signal,
         (error) => {
           counters.changeErrors += 1;

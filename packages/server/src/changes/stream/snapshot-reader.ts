@@ -56,8 +56,8 @@ const NOT_OF_EVALUATION = /^(?:08|40|53|57P|58|XX)/;
  */
 const MAX_ATTEMPTS = 50;
 
-/** More concurrent snapshots would only slow each other down, fill the memory and take the pool's connections. */
-const CONCURRENT = { atOnce: 3, perUser: 2 };
+/** More concurrent snapshots would only slow each other down, fill the memory and leave no connection to replays. */
+const CONCURRENT = { atOnce: 2, perUser: 1 };
 
 /**
  * Reads the rows of a table that a viewer sees now, with the snapshot that separates them from later changes.

@@ -43,8 +43,11 @@ export interface CheckedSubscriber {
   readonly signal: AbortSignal;
 }
 
-/** How many filters of users are checked at once, so that connections are left for everything else. */
-const CONCURRENT = { atOnce: 3, perUser: 2 };
+/**
+ * How many filters of users are checked at once: fewer than there are connections for the server's own statements, of
+ * which each takes one, and one per user, so that a slow condition delays only its author.
+ */
+const CONCURRENT = { atOnce: 3, perUser: 1 };
 
 /** Checks filters against the tables that they name: whether they can be served, and with which restrictions. */
 export class SubscriptionCheck {

@@ -75,11 +75,11 @@ export interface Authorizer {
     xids: readonly number[],
   ): Promise<readonly (ViewerParameters | undefined)[]>;
   /**
-   * Throws StaleFacts if the catalog has changed in anything that these facts, or privileges on the tables, depend on: a
-   * transaction can change them after it has written a row. Also throws it while the effects of the transactions `xids`
-   * are not visible to others yet.
+   * Throws StaleFacts if these facts, or privileges on the tables, have changed, as far as the stream tells (`described`).
+   * Where it cannot tell, and for `mustAsk`, asks PostgreSQL about all that they depend on. `xids`: transactions that may
+   * have changed them after they had written a row; throws StaleFacts also while others do not see these yet.
    */
-  verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void>;
+  verify(tables: readonly TableFacts[], xids: readonly number[], mustAsk: boolean): Promise<void>;
   /** Evaluates each condition over all rows, regardless of the viewer. Returns one result for each condition. */
   evaluateConditions(
     table: TableFacts,

@@ -1,4 +1,5 @@
 import { bodyText } from '../json-body.js';
+import { signalOf } from '../pending-requests.js';
 import { type App, route } from '../route.js';
 import { ExplainRequestBody, ExplanationBody } from '../row-change-schemas.js';
 import { type ChangeRouteParts, requireRowChanges } from './row-change-parts.js';
@@ -21,13 +22,14 @@ export function explainRoute(app: App, { channels, rowChanges }: ChangeRoutePart
       const { subscription_id: id, key: _key, row: _row, ...asked } = request.body;
       const [key, row] = [bodyText(request, 'key'), bodyText(request, 'row')];
       const report = id === undefined ? undefined : changes.reports.report(id);
-      const explanation = await changes.explain({
+      const question = {
         schema: 'public',
         ...asked,
         ...(key === undefined ? {} : { key }),
         ...(row === undefined ? {} : { row }),
         ...report?.subscription.filter,
-      });
+      };
+      const explanation = await changes.explain(question, signalOf(request));
       if (report === undefined) return explanation;
       const { subscription, owner } = report;
       const userId = explanation.user_id;

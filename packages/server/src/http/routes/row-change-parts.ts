@@ -19,7 +19,7 @@ export interface RowChangeParts {
   readonly viewers: Viewers;
   /** Returns how the policies of a table are evaluated, for each role. */
   tiers(oid: number): Promise<readonly RoleTier[]>;
-  explain(request: ExplainRequest): Promise<Explanation>;
+  explain(request: ExplainRequest, signal: AbortSignal): Promise<Explanation>;
   /** The change source in use. */
   readonly sourceKind: 'logical' | 'trigger';
 }

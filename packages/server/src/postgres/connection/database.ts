@@ -6,10 +6,14 @@ import type { SchemaName } from '../migrations/schema.js';
 import type { Sql } from '../sql/sql.js';
 import { backoffDelay } from './backoff.js';
 import { type ConnectionFault, connectionFault, preparationFault } from './connection-fault.js';
-import { ConnectionPool } from './connection-pool.js';
+import type { ConnectionPool, PoolUse } from './connection-pool.js';
+import { ConnectionPools } from './connection-pools.js';
 import { type ConnectionTarget, connectionOptions, targetOf } from './connection-target.js';
 import { DatabasePreparation } from './database-preparation.js';
-import { SqlSession } from './sql-session.js';
+import { POOL_NAMES, type PoolName } from './pool-sizes.js';
+import { openReaderSession } from './reader-session.js';
+import type { SqlPool } from './sql-pool.js';
+import type { SqlSession } from './sql-session.js';
 import { PoolExhausted, RolledBack, type StatementOptions, StatementTimeout } from './statement-options.js';
 
 export interface DatabaseOptions {
@@ -32,17 +36,19 @@ export type DatabaseState = { readonly status: 'up' } | { readonly status: 'down
 
 /** The `application_name` of the server's connections, shown in `pg_stat_activity`. */
 const APPLICATION_NAME = 'goforward-realtime';
-/** The pool bounds its statements itself: the driver's timeout would leave them running unseen. */
+/** The pools bound their statements themselves: the driver's timeout would leave them running unseen. */
 const NO_QUERY_TIMEOUT = 0;
+/** SQLSTATE of a connection that PostgreSQL refuses because too many are open. */
+const TOO_MANY_CONNECTIONS = '53300';
 /** How often the log repeats that the database is unavailable for the same reason, in ms. */
 const REPEAT_WARNING_MS = 60_000;
 
 /**
  * Runs queries and reports whether PostgreSQL can be reached. The database may be unavailable at the start
  * and at any later time: the server then reconnects in the background, with exponential backoff, until
- * `stop`.
+ * `stop`. Its own methods use the pool of the server's own statements; work for others uses `pool`.
  */
-export class Database implements Sql {
+export class Database implements SqlPool {
   readonly #options: DatabaseOptions;
   readonly #random: () => number;
   readonly #clock: Clock;
@@ -51,7 +57,7 @@ export class Database implements Sql {
   #target: ConnectionTarget = { address: '', host: '', database: '', user: '' };
   #stopped = false;
   /** Set from the end of the schema set-up until the connection is lost. */
-  #pool: ConnectionPool | undefined;
+  #pools: ConnectionPools | undefined;
   #attempt: { preparation: DatabasePreparation; done: Promise<void> } | undefined;
   #failures = 0;
   #retry: { timer: NodeJS.Timeout; at: number } | undefined;
@@ -97,49 +103,84 @@ export class Database implements Sql {
     }
   }
 
-  /**
-   * Returns the rows of one statement. Throws DATABASE_UNAVAILABLE, the statement's own error unchanged, or the reason of
-   * the signal in `options`.
-   */
+  /** Returns the connections for one purpose. */
+  pool(name: PoolName): SqlPool {
+    return {
+      query: (sql, values = [], options) =>
+        this.#use(name, (pool) => pool.query(sql, values, options), options),
+      transaction: (work, options) => this.#use(name, (pool) => pool.transaction(work, options), options),
+      openSession: (purpose, options) => {
+        const applicationName = this.#applicationName(purpose);
+        return this.#use(name, (pool) => pool.openSession(applicationName, this.#translate, options));
+      },
+    };
+  }
+
   query<Row extends object>(
     sql: string,
-    values: readonly unknown[] = [],
+    values?: readonly unknown[],
     options?: StatementOptions,
   ): Promise<Row[]> {
-    return this.#use((pool) => pool.query<Row>(sql, values, options), options);
+    return this.pool('own').query<Row>(sql, values, options);
   }
 
-  /** Runs `work` in a transaction; any error rolls it back. Throws as `query` does. */
   transaction<T>(work: (sql: Sql) => Promise<T>, options?: StatementOptions): Promise<T> {
-    return this.#use((pool) => pool.transaction(work, options), options);
+    return this.pool('own').transaction(work, options);
   }
 
-  /**
-   * Opens a connection outside the pool, with the search path that the database sets for our login. Throws as
-   * `query` does.
-   */
-  openSession(purpose: string): Promise<SqlSession> {
-    const { url, applicationName = APPLICATION_NAME } = this.#options;
-    const translate = (error: unknown) =>
-      connectionFault(error, this.#target) === undefined ? error : this.#unavailable(error);
-    return this.#use(() => SqlSession.open(url, `${applicationName} ${purpose}`, translate));
+  openSession(purpose: string, options?: Pick<StatementOptions, 'signal'>): Promise<SqlSession> {
+    return this.pool('own').openSession(purpose, options);
   }
 
-  async #use<T>(work: (pool: ConnectionPool) => Promise<T>, options?: StatementOptions): Promise<T> {
-    const pool = this.#pool;
-    if (pool === undefined) throw this.#unavailable();
+  /** Opens a session outside the pools, for the reader of row changes. Throws as `query` does. */
+  openReader(purpose: string): Promise<SqlSession> {
+    const applicationName = this.#applicationName(purpose);
+    return this.#use('own', () => openReaderSession(this.#options.url, applicationName, this.#translate));
+  }
+
+  /** How the pools are used now; nothing while the database is unavailable. */
+  poolUses(): readonly (readonly [PoolName, PoolUse])[] {
+    return this.#pools?.uses() ?? POOL_NAMES.map((name) => [name, { inUse: 0, abandoned: 0 }]);
+  }
+
+  async #use<T>(
+    name: PoolName,
+    work: (pool: ConnectionPool) => Promise<T>,
+    options?: StatementOptions,
+  ): Promise<T> {
+    const pools = this.#pools;
+    if (pools === undefined) throw this.#unavailable();
     try {
-      return await work(pool);
+      return await work(pools.get(name));
     } catch (thrown) {
       const error = thrown instanceof RolledBack ? thrown.cause : thrown;
-      if (error instanceof PoolExhausted) throw this.#unavailable(error);
-      // A caller that set a limit handles it. For any other caller, PostgreSQL does not answer in time.
-      if (error instanceof StatementTimeout) throw options?.limitMs ? error : this.#unavailable(error);
+      const ours = this.#bounded(error, options);
+      if (ours !== undefined) throw ours;
       const fault = thrown === error ? connectionFault(error, this.#target) : undefined;
       if (fault === undefined) throw error;
-      this.#discardPool(pool, fault);
+      this.#discardPools(pools, fault);
       throw this.#unavailable(error);
     }
+  }
+
+  /** Returns what to throw for an error of limits, which say nothing about the database; undefined for any other. */
+  #bounded(error: unknown, options: StatementOptions | undefined): unknown {
+    // A caller that set a limit handles it. For any other caller, PostgreSQL does not answer in time.
+    if (error instanceof StatementTimeout) return options?.limitMs ? error : this.#unavailable(error);
+    if (error instanceof PoolExhausted) return this.#unavailable(error);
+    // The connections that are open still work.
+    const isRefused = error instanceof Error && 'code' in error && error.code === TOO_MANY_CONNECTIONS;
+    return isRefused && this.#state.status === 'up' ? this.#unavailable(error) : undefined;
+  }
+
+  /** Converts an error of a session. */
+  readonly #translate = (error: unknown, options?: StatementOptions): unknown => {
+    const isFault = connectionFault(error, this.#target) !== undefined;
+    return this.#bounded(error, options) ?? (isFault ? this.#unavailable(error) : error);
+  };
+
+  #applicationName(purpose: string): string {
+    return `${this.#options.applicationName ?? APPLICATION_NAME} ${purpose}`;
   }
 
   /** Closes all connections and stops reconnecting. May be called at any time, also repeatedly. */
@@ -148,10 +189,10 @@ export class Database implements Sql {
     clearTimeout(this.#retry?.timer);
     this.#retry = undefined;
     this.#state = { status: 'down', reason: 'stopped' };
-    const pool = this.#pool;
-    this.#pool = undefined;
+    const pools = this.#pools;
+    this.#pools = undefined;
     this.#attempt?.preparation.cancel();
-    await Promise.all([pool?.close(), this.#attempt?.done.catch(() => undefined)]);
+    await Promise.all([pools?.close(), this.#attempt?.done.catch(() => undefined)]);
   }
 
   /** Makes one attempt, from connecting to the state `up`. */
@@ -182,25 +223,25 @@ export class Database implements Sql {
     this.#schema = await preparation.run();
     if (this.#stopped) return;
     const { url, applicationName = APPLICATION_NAME, onReady, log } = this.#options;
-    const pool = new ConnectionPool(connectionOptions(url, applicationName, NO_QUERY_TIMEOUT), {
+    const pools = new ConnectionPools(connectionOptions(url, applicationName, NO_QUERY_TIMEOUT), {
       lost: (error) => {
         const fault = connectionFault(error, this.#target);
-        this.#discardPool(
-          pool,
+        this.#discardPools(
+          pools,
           fault ?? { kind: 'unreachable', reason: `connection to ${this.#target.address} lost` },
         );
       },
-      abandoned: (pid) => {
+      abandoned: (pool, pid) => {
         log.warn(
-          { pid },
-          'A cancelled statement has not ended; with two of them, users get DATABASE_UNAVAILABLE',
+          { pool, pid },
+          'A cancelled statement has not ended; with two of them, its pool refuses the work of users',
         );
       },
     });
-    this.#pool = pool;
+    this.#pools = pools;
     await this.query('SELECT 1');
     await onReady();
-    if (this.#pool !== pool) throw this.#unavailable();
+    if (this.#pools !== pools) throw this.#unavailable();
     this.#markUp();
   }
 
@@ -217,13 +258,13 @@ export class Database implements Sql {
   }
 
   /**
-   * Discards a pool after a connection of it failed. Only the first failure acts; during an attempt, the
+   * Discards the pools after a connection failed. Only the first failure acts; during an attempt, the
    * attempt retries.
    */
-  #discardPool(pool: ConnectionPool, fault: ConnectionFault): void {
-    if (this.#pool !== pool) return;
-    this.#pool = undefined;
-    void pool.close();
+  #discardPools(pools: ConnectionPools, fault: ConnectionFault): void {
+    if (this.#pools !== pools) return;
+    this.#pools = undefined;
+    void pools.close();
     this.#state = { status: 'down', reason: fault.reason };
     if (this.#attempt === undefined) this.#scheduleRetry(fault);
   }

@@ -19,26 +19,46 @@ const SILENCE_MS = 7_000;
 const CANCEL_MS = 2_000;
 
 /**
- * One connection of the pool while a single caller uses it. Cancels its statement when the caller's signal aborts or the
- * statement takes too long. A connection with a cancelled statement is never used again: a cancel request that arrives
- * late must not hit the statement of somebody else.
+ * One connection while a single caller uses it. Cancels its statement when the caller's signal aborts, the statement
+ * takes too long, or the session is released. A connection with a cancelled statement is never used again: a cancel
+ * request that arrives late must not hit the statement of somebody else.
  */
 export class PooledSession implements Sql {
-  readonly #client: pg.PoolClient;
+  readonly #client: pg.ClientBase;
+  readonly #giveBack: (broken: boolean) => void;
   readonly #observer: StatementObserver;
   readonly #options: StatementOptions;
+  /** Stops the running statement. */
+  #stop: ((reason: unknown) => void) | undefined;
   /** Resolves when the cancelled statement has ended; undefined: none was cancelled. */
   #cancelled: Promise<void> | undefined;
+  #isReleased = false;
 
-  constructor(client: pg.PoolClient, options: StatementOptions, observer: StatementObserver) {
+  /** `options` are those of statements without options of their own. `giveBack` is called once. */
+  constructor(
+    client: pg.ClientBase,
+    giveBack: (broken: boolean) => void,
+    options: StatementOptions,
+    observer: StatementObserver,
+  ) {
     this.#client = client;
+    this.#giveBack = giveBack;
     this.#options = options;
     this.#observer = observer;
   }
 
+  /** Whether a statement was cancelled, so that no other one can run. */
+  get isCancelled(): boolean {
+    return this.#cancelled !== undefined;
+  }
+
   /** Runs one statement. Rejects only when it has ended or was abandoned, so that its cost stays counted. */
-  query<Row extends object>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
-    return this.#run<Row>(sql, values, this.#options);
+  query<Row extends object>(
+    sql: string,
+    values: readonly unknown[] = [],
+    options: StatementOptions = this.#options,
+  ): Promise<Row[]> {
+    return this.#run<Row>(sql, values, options);
   }
 
   /** Ends the transaction, if there is one left. Rejects if the connection is lost. */
@@ -48,11 +68,14 @@ export class PooledSession implements Sql {
 
   /**
    * Gives the connection back. It is closed instead if it is `broken`, or if a statement was cancelled: then when that
-   * statement has ended.
+   * statement has ended. A statement that runs is cancelled.
    */
-  release(broken?: Error): void {
-    if (this.#cancelled === undefined) this.#client.release(broken);
-    else void this.#cancelled.then(() => this.#client.release(true));
+  release(broken = false): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    this.#stop?.(new StatementTimeout());
+    if (this.#cancelled === undefined) this.#giveBack(broken);
+    else void this.#cancelled.then(() => this.#giveBack(true));
   }
 
   async #run<Row extends object>(
@@ -61,21 +84,34 @@ export class PooledSession implements Sql {
     { signal, limitMs = DEFAULT_LIMIT_MS }: StatementOptions,
   ): Promise<Row[]> {
     signal?.throwIfAborted();
-    if (this.#cancelled !== undefined) throw new StatementTimeout();
+    if (this.#cancelled !== undefined || this.#isReleased) throw new StatementTimeout();
     const silence = setTimeout(() => this.#observer.silent(), SILENCE_MS);
     const running = this.#client.query<Row>(sql, [...values]);
-    const stop = stopping(signal, limitMs);
+    let cancelling: Promise<void> | undefined;
+    const stopped = new Promise<never>((_, reject) => {
+      this.#stop = (reason) => {
+        cancelling ??= this.#cancel(running);
+        reject(reason);
+      };
+    });
+    const stop = this.#stop;
+    const onAbort = () => stop?.(signal?.reason);
+    const timer = setTimeout(() => stop?.(new StatementTimeout()), limitMs);
+    signal?.addEventListener('abort', onAbort);
     try {
-      return (await Promise.race([running, stop.stopped])).rows;
+      return (await Promise.race([running, stopped])).rows;
     } catch (error) {
-      if (stop.hasStopped()) await this.#cancel(running);
+      await cancelling;
       throw error;
     } finally {
+      this.#stop = undefined;
       clearTimeout(silence);
-      stop.clear();
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
     }
   }
 
+  /** Cancels the statement; resolves when it has ended or was abandoned. */
   async #cancel(running: Promise<unknown>): Promise<void> {
     const ended = running.then(ignore, ignore);
     this.#cancelled = ended;
@@ -88,26 +124,6 @@ export class PooledSession implements Sql {
       this.#observer.abandoned(ended, (this.#client as unknown as { readonly processID: number }).processID);
     clearTimeout(timer);
   }
-}
-
-/** Rejects when the signal aborts or the time is over. */
-function stopping(signal: AbortSignal | undefined, limitMs: number) {
-  let hasStopped = false;
-  let clear = ignore;
-  const stopped = new Promise<never>((_, reject) => {
-    const stop = (reason: unknown) => {
-      hasStopped = true;
-      reject(reason);
-    };
-    const onAbort = () => stop(signal?.reason);
-    const timer = setTimeout(() => stop(new StatementTimeout()), limitMs);
-    signal?.addEventListener('abort', onAbort);
-    clear = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-    };
-  });
-  return { stopped, hasStopped: () => hasStopped, clear: () => clear() };
 }
 
 function ignore(): void {

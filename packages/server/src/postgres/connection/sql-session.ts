@@ -1,10 +1,13 @@
-import pg from 'pg';
+import type pg from 'pg';
 import type { Sql } from '../sql/sql.js';
-import { connectionOptions } from './connection-target.js';
-import { PIN_SESSION } from './session-settings.js';
+import type { PooledSession } from './pooled-session.js';
+import type { StatementOptions } from './statement-options.js';
 
-/** Guards against a dead network, in ms. Statements set their own `statement_timeout` where they need one. */
-const QUERY_TIMEOUT_MS = 60_000;
+/** How long a statement of a session may take without `limitMs`, in ms: a guard against a dead network. */
+export const SESSION_LIMIT_MS = 60_000;
+
+/** Maps an error of the driver to the error to throw. */
+export type TranslateError = (error: unknown, options?: StatementOptions) => unknown;
 
 /**
  * Holds one unshared connection, for callers that depend on its prepared functions, temporary objects and
@@ -12,22 +15,24 @@ const QUERY_TIMEOUT_MS = 60_000;
  * all other settings are pinned. A lost session is not reopened: the caller opens a new one.
  */
 export class SqlSession implements Sql {
-  readonly #client: pg.Client;
-  #lost = false;
+  readonly #client: pg.ClientBase;
+  readonly #connection: PooledSession;
+  readonly #translate: TranslateError;
+  #isClosed = false;
 
-  /** Connects and pins the settings. `translate` maps an error of the driver to the error to throw. */
+  /** Names the session in `pg_stat_activity`, and sets its search path. Closes the connection if that fails. */
   static async open(
-    url: string,
+    client: pg.ClientBase,
+    connection: PooledSession,
     applicationName: string,
-    translate: (error: unknown) => unknown,
+    translate: TranslateError,
   ): Promise<SqlSession> {
-    const session = new SqlSession(
-      new pg.Client(connectionOptions(url, applicationName, QUERY_TIMEOUT_MS)),
-      translate,
-    );
+    const session = new SqlSession(client, connection, translate);
     try {
-      await session.#client.connect();
-      await session.#client.query(`${PIN_SESSION}; SET search_path TO DEFAULT`);
+      await connection.query('SET search_path TO DEFAULT');
+      await connection.query(`SELECT pg_catalog.set_config('application_name', $1, false)`, [
+        applicationName,
+      ]);
     } catch (error) {
       session.close();
       throw translate(error);
@@ -35,22 +40,17 @@ export class SqlSession implements Sql {
     return session;
   }
 
-  private constructor(
-    client: pg.Client,
-    private readonly translate: (error: unknown) => unknown,
-  ) {
+  private constructor(client: pg.ClientBase, connection: PooledSession, translate: TranslateError) {
     this.#client = client;
-    client.on('error', () => {
-      this.#lost = true;
-    });
-    client.on('end', () => {
-      this.#lost = true;
-    });
+    this.#connection = connection;
+    this.#translate = translate;
+    client.on('error', () => this.close());
+    client.on('end', () => this.close());
   }
 
-  /** Whether the connection has ended, so that the caller needs a new session. */
+  /** Whether the caller needs a new session: the connection has ended, or a statement was cancelled. */
   get isLost(): boolean {
-    return this.#lost;
+    return this.#isClosed || this.#connection.isCancelled;
   }
 
   /** Registers callbacks for NOTIFY and for the end of the session. */
@@ -60,18 +60,34 @@ export class SqlSession implements Sql {
     this.#client.on('error', onEnd);
   }
 
-  async query<Row extends object>(sql: string, values: readonly unknown[] = []): Promise<Row[]> {
+  /**
+   * Returns the rows of one statement. A statement over its `limitMs` fails with StatementTimeout, and the session is
+   * lost.
+   */
+  async query<Row extends object>(
+    sql: string,
+    values: readonly unknown[] = [],
+    options?: StatementOptions,
+  ): Promise<Row[]> {
     try {
-      return (await this.#client.query<Row>(sql, [...values])).rows;
+      return await this.#connection.query<Row>(sql, values, options);
     } catch (error) {
-      throw this.translate(error);
+      throw this.#translate(this.#isClosed ? new SessionClosed(error) : error, options);
     }
   }
 
-  /** Closes the connection at once, even in the middle of a statement. */
+  /** Closes the connection at once. In the middle of a statement it cancels that, and closes when it has ended. */
   close(): void {
-    this.#lost = true;
-    this.#client.end().catch(() => undefined);
-    this.#client.connection.stream.destroy();
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#connection.release(true);
+  }
+}
+
+/** The session was closed, by its owner or by PostgreSQL. The message is one that the driver uses. */
+class SessionClosed extends Error {
+  constructor(cause: unknown) {
+    super('Connection terminated', { cause });
+    this.name = 'SessionClosed';
   }
 }

@@ -8,6 +8,7 @@ import {
 import { collectingLog } from '../../../../../tests/support/postgres-log-lines.js';
 import { TlsPostgresProxy } from '../../../../../tests/support/tls-postgres-proxy.js';
 import { Database } from './database.js';
+import { POOLS, type PoolName } from './pool-sizes.js';
 
 const DROPPED = new Error('nobody waits for this');
 
@@ -65,9 +66,13 @@ function resume(pid: number): void {
 }
 
 /** Starts a transaction and stops its backend in the middle of a statement, so that it cannot be cancelled. */
-async function stuckStatement(text: string, options: { signal?: AbortSignal; limitMs?: number }) {
+async function stuckStatement(
+  text: string,
+  options: { signal?: AbortSignal; limitMs?: number },
+  pool: PoolName = 'own',
+) {
   let pid = 0;
-  const result = db.transaction(async (own) => {
+  const result = db.pool(pool).transaction(async (own) => {
     const [row] = await own.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
     pid = row?.pid ?? 0;
     await own.query(`SELECT pg_sleep(60) AS ${text}`);
@@ -115,11 +120,11 @@ describe('a statement whose signal aborts', () => {
 
   it('never starts if it waits for a connection, and rejects at once', async () => {
     const others = new AbortController();
-    const busy = Array.from({ length: 10 }, () =>
+    const busy = Array.from({ length: POOLS.own.connections }, () =>
       db.query('SELECT pg_sleep(60) AS busy', [], { signal: others.signal }),
     );
     const refused = Promise.all(busy.map((each) => expect(each).rejects.toBe(DROPPED)));
-    await hasStarted('busy', 10);
+    await hasStarted('busy', POOLS.own.connections);
     await sql(test.url, 'CREATE TABLE started (n int)');
     const dropped = new AbortController();
     const waiting = db.query('INSERT INTO started VALUES (1)', [], { signal: dropped.signal });
@@ -164,18 +169,20 @@ describe('a statement whose signal aborts', () => {
 });
 
 describe('a statement that PostgreSQL cannot interrupt', () => {
-  it('is abandoned two seconds after it was cancelled, and the second one stops statements of users until one ends', async () => {
+  it('is abandoned two seconds after it was cancelled, and the second one stops its pool, and no other, until one ends', async () => {
     const [one, other] = [new AbortController(), new AbortController()];
-    const first = await stuckStatement('first', { signal: one.signal });
-    const second = await stuckStatement('second', { signal: other.signal });
-    const user = () => db.query('SELECT 1 AS one', [], { signal: new AbortController().signal });
+    const first = await stuckStatement('first', { signal: one.signal }, 'replays');
+    const second = await stuckStatement('second', { signal: other.signal }, 'replays');
+    const user = (pool: PoolName = 'replays') => db.pool(pool).query('SELECT 1 AS one');
     one.abort(DROPPED);
     await expect(first.result).rejects.toBe(DROPPED);
     expect(await user()).toEqual([{ one: 1 }]);
     other.abort(DROPPED);
     await expect(second.result).rejects.toBe(DROPPED);
     await expect(user()).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE', body: { retry_after: 1 } });
-    expect(await db.query('SELECT 1 AS own')).toEqual([{ own: 1 }]);
+    for (const pool of ['own', 'evaluation', 'conditions'] as const)
+      expect(await user(pool)).toEqual([{ one: 1 }]);
+    expect(new Map(db.poolUses()).get('replays')).toEqual({ inUse: 2, abandoned: 2 });
     const warned = log.lines.filter(({ level }) => level === 'warn').map(({ fields }) => fields.pid);
     expect(warned).toEqual([first.pid, second.pid]);
     expect(db.state).toEqual({ status: 'up' });
@@ -194,8 +201,8 @@ describe('a statement that PostgreSQL cannot interrupt', () => {
 
 describe('the database stays up', () => {
   it('while all connections are in use for longer than a caller waits for one', async () => {
-    const busy = Array.from({ length: 10 }, () => db.query('SELECT pg_sleep(6) AS busy'));
-    await hasStarted('busy', 10);
+    const busy = Array.from({ length: POOLS.own.connections }, () => db.query('SELECT pg_sleep(6) AS busy'));
+    await hasStarted('busy', POOLS.own.connections);
     await expect(db.query('SELECT 1')).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE' });
     expect(db.state).toEqual({ status: 'up' });
     await Promise.all(busy);

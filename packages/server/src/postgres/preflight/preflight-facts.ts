@@ -18,6 +18,11 @@ export interface PreflightFacts {
   readonly canCreateTemporary: boolean;
   /** Whether policies do not apply to the default subscriber role. */
   readonly subscriberBypassesRls: boolean;
+  /**
+   * How many connections PostgreSQL leaves to our login: without those that it reserves, and at most the limits of the
+   * role and of the database.
+   */
+  readonly connections: number;
   readonly slots: { readonly used: number; readonly max: number };
   readonly senders: { readonly used: number; readonly max: number };
   readonly slot: SlotRow | null;
@@ -108,6 +113,11 @@ const FACTS = (schema: string) => `
     'canCreate', has_database_privilege(current_database(), 'CREATE'),
     'canCreateTemporary', has_database_privilege(current_database(), 'TEMPORARY'),
     'subscriberBypassesRls', EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $3 AND (r.rolbypassrls OR r.rolsuper)),
+    'connections', (
+      SELECT CASE WHEN me.rolsuper THEN free.n ELSE least(free.n, nullif(me.rolconnlimit, -1), nullif(d.datconnlimit, -1)) END
+      FROM pg_database d, (SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0)) AS free(n)
+      WHERE d.datname = current_database()),
     'slots', json_build_object(
       'used', (SELECT count(*) FROM pg_replication_slots),
       'max', current_setting('max_replication_slots')::int),

@@ -40,6 +40,7 @@ const READY: PreflightFacts = {
   canCreate: true,
   canCreateTemporary: true,
   subscriberBypassesRls: false,
+  connections: 97,
   slots: { used: 1, max: 10 },
   senders: { used: 1, max: 10 },
   slot: SLOT,
@@ -96,6 +97,7 @@ describe('preflight findings', () => {
     ],
     ['GF120', 'warning', { subscriberBypassesRls: true }, 'NOSUPERUSER NOBYPASSRLS'],
     ['GF121', 'warning', { slot: { ...SLOT, retained: 3 * 1024 ** 3 } }, 'slot reset'],
+    ['GF129', 'warning', { connections: 11, user: 'we"ird' }, 'ALTER ROLE "we""ird" CONNECTION LIMIT'],
     ['GF124', 'warning', { unusableRoles: ['ghost does not exist'] }, 'ghost does not exist'],
     ['GF125', 'warning', { owned: ['app on public.notes'] }, 'app on public.notes. ALTER TABLE … FORCE'],
     [

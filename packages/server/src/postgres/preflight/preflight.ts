@@ -1,4 +1,5 @@
 import { programName } from '../../lib/program-name.js';
+import { POOLED_CONNECTIONS } from '../connection/pool-sizes.js';
 import { SUBSCRIBER_ROLE } from '../migrations/subscriber-role.js';
 import type { Finding } from '../source/change-source.js';
 import { quoted } from '../sql/identifier.js';
@@ -8,6 +9,9 @@ import { isUsable } from './table-reachability.js';
 
 /** The WAL budget of a slot where max_slot_wal_keep_size sets no limit, in bytes. */
 export const WAL_BUDGET_BYTES = 4 * 1024 ** 3;
+
+/** The connections of all pools, and the one that reads row changes. */
+const CONNECTIONS_NEEDED = POOLED_CONNECTIONS + 1;
 
 type Check = (facts: PreflightFacts, names: PreflightNames) => Omit<Finding, 'code'> | undefined;
 
@@ -270,6 +274,16 @@ const CHECKS: readonly (readonly [code: string, check: Check])[] = [
           );
     },
   ],
+  [
+    'GF129',
+    ({ connections, user }) =>
+      connections >= CONNECTIONS_NEEDED
+        ? undefined
+        : warning(
+            `PostgreSQL leaves ${connections} connections, and the server needs up to ${CONNECTIONS_NEEDED}`,
+            `Other programs use them too. Raise max_connections and restart PostgreSQL; or, where the role or the database has a limit, ALTER ROLE ${quoted(user)} CONNECTION LIMIT -1; ALTER DATABASE … CONNECTION LIMIT -1;`,
+          ),
+  ],
 ];
 
 /**
@@ -310,6 +324,7 @@ const TRIGGER_CODES: ReadonlySet<string> = new Set([
   'GF125',
   'GF126',
   'GF127',
+  'GF129',
   ...TRIGGER_ONLY_CODES,
 ]);
 /** Findings that make logical decoding impossible and that the operator may not be able to fix. */

@@ -39,7 +39,8 @@ class Recorder implements ChangeSink {
     this.notes.push(`truncate ${relations.map(({ name }) => name).join()}`);
   }
 
-  commit(endLsn: bigint): void {
+  commit(endLsn: bigint, mayHaveChangedCatalog: boolean): void {
+    if (mayHaveChangedCatalog) this.notes.push('the catalog may have changed');
     if (this.#begin === undefined) throw new Error('a commit without a begin');
     this.#begin = undefined;
     this.lastEnd = endLsn;
@@ -135,6 +136,37 @@ describe.each(VERSIONS)('a replication source on the %s PostgreSQL', (version) =
         'update notes [["1","a"],["1","b"]]',
         'delete notes [["2",null],null]',
         'truncate notes',
+        'the catalog may have changed',
+      ]),
+    );
+  });
+
+  it.each([
+    'CREATE POLICY p ON notes USING (true)',
+    'ALTER TABLE notes ENABLE ROW LEVEL SECURITY',
+    'GRANT SELECT ON notes TO realtime_subscriber',
+    'GRANT SELECT (id) ON notes TO realtime_subscriber',
+    'CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$',
+    'COMMENT ON TABLE notes IS $$the shortest change of the catalog$$',
+  ])('tells of a transaction that has changed the catalog after its rows: %s', async (statement) => {
+    const { source, sink } = await start();
+    await streaming(source);
+    await sql(
+      database.url,
+      'CREATE TABLE notes (id int PRIMARY KEY); ALTER PUBLICATION test_publication ADD TABLE notes',
+    );
+    // The commit record after a switch of WAL files lies within a page.
+    await sql(database.url, 'SELECT pg_switch_wal()');
+    await sql(database.url, 'INSERT INTO notes VALUES (1)');
+    await sql(database.url, `BEGIN; INSERT INTO notes VALUES (2); ${statement}; COMMIT`);
+    await sql(database.url, 'INSERT INTO notes VALUES (3)');
+    await eventually(() =>
+      expect(sink.notes).toEqual([
+        'opened',
+        'insert notes [null,["1"]]',
+        'insert notes [null,["2"]]',
+        'the catalog may have changed',
+        'insert notes [null,["3"]]',
       ]),
     );
   });

@@ -5,6 +5,12 @@ import type { StreamHandler } from './replication-connection.js';
 
 /** The prefix of messages that `realtime.send` writes. */
 const MESSAGE_PREFIX = 'goforward.message';
+/**
+ * The largest commit record without an invalidation of caches, in bytes. PostgreSQL writes one of 16 bytes into it for every
+ * change of a catalog entry: records without are of 48 bytes, and longer with savepoints (4 bytes each), which are therefore
+ * sometimes taken for changes of the catalog, and so is a record that a page border of the WAL divides.
+ */
+const MAX_PLAIN_COMMIT_BYTES = 64n;
 /** The prefix of heartbeats in the WAL. */
 export const HEARTBEAT_PREFIX = 'goforward.heartbeat';
 
@@ -76,7 +82,7 @@ export class WalReceiver implements StreamHandler {
         this.#begin = message.begin;
         return;
       case 'commit':
-        this.#commit(message.endLsn);
+        this.#commit(message.commitLsn, message.endLsn);
         return;
       case 'relation':
         this.#relations.set(message.relation.oid, message.relation);
@@ -113,7 +119,7 @@ export class WalReceiver implements StreamHandler {
     this.#sink.begin(this.#begin);
   }
 
-  #commit(endLsn: Lsn): void {
+  #commit(commitLsn: Lsn, endLsn: Lsn): void {
     this.#begin = undefined;
     if (!this.#isBeginSent) {
       this.#skipTo(endLsn);
@@ -121,7 +127,7 @@ export class WalReceiver implements StreamHandler {
     }
     this.#isBeginSent = false;
     this.#lastCommitEnd = endLsn;
-    this.#sink.commit(endLsn);
+    this.#sink.commit(endLsn, endLsn - commitLsn > MAX_PLAIN_COMMIT_BYTES);
   }
 
   /** Advances the safe position over WAL without changes for the sink, unless a delivery is pending. */

@@ -42,8 +42,11 @@ export interface ChangeSink {
   truncate(relations: readonly WalRelation[]): void;
   /** A message of `realtime.send`. `content` is valid only during the call. */
   message(content: Buffer): void;
-  /** `endLsn`: the position to acknowledge once every member has the transaction. */
-  commit(endLsn: bigint): void;
+  /**
+   * `endLsn`: the position to acknowledge once every member has the transaction. `mayHaveChangedCatalog`: privileges or
+   * policies of tables can differ from when the transaction wrote its first rows.
+   */
+  commit(endLsn: bigint, mayHaveChangedCatalog: boolean): void;
   /**
    * Called when the stream broke; the source will reopen it. `reason`: a few words without roles and secrets.
    */

@@ -1,4 +1,5 @@
 import type { WalRelation } from '../source/change-source.js';
+import { fingerprintSql } from '../sql/catalog-fingerprint.js';
 import type { Sql } from '../sql/sql.js';
 import type { RowShape } from './row-shape.js';
 
@@ -16,7 +17,7 @@ export interface OutboxBatch {
 
 /** A table at the time when a batch was read. A partition has the names and the oid of its root table. */
 export interface TableShape extends Pick<WalRelation, 'oid' | 'schema' | 'name'> {
-  /** Changes whenever something changes that privileges and policies of the table depend on. */
+  /** The fingerprint of all that the privileges and policies of the table depend on. */
   readonly version: string;
   readonly before: RowShape | null;
   readonly now: RowShape;
@@ -202,8 +203,6 @@ const SHAPES = (schema: string) => `
       'columns', (SELECT coalesce(json_agg(json_build_object('number', a.attnum, 'name', a.attname,
           'typeOid', a.atttypid::int8, 'typeModifier', a.atttypmod, 'isGenerated', a.attgenerated <> '') ORDER BY a.attnum), '[]')
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)) AS shape
-    , concat_ws(' ', c.xmin, (SELECT string_agg(a.xmin::text, ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid),
-      (SELECT string_agg(p.oid || '=' || p.xmin, ',' ORDER BY p.oid) FROM pg_policy p WHERE p.polrelid = c.oid)) AS version
     FROM pg_class c WHERE c.oid = ANY ($1::oid[])
   ), kept AS (
     SELECT table_oid, shape FROM ${schema}.outbox_shapes WHERE table_oid = ANY ($1::oid[])
@@ -212,6 +211,6 @@ const SHAPES = (schema: string) => `
     ON CONFLICT (table_oid) DO UPDATE SET shape = excluded.shape WHERE outbox_shapes.shape::text <> excluded.shape::text
   )
   SELECT s.oid::int8::float8 AS table, s.root::int8::float8 AS oid, n.nspname::text AS schema, r.relname::text AS name,
-         s.version, k.shape AS before, s.shape AS now
+         ${fingerprintSql('s.root')} AS version, k.shape AS before, s.shape AS now
   FROM seen s JOIN pg_class r ON r.oid = s.root JOIN pg_namespace n ON n.oid = r.relnamespace
   LEFT JOIN kept k ON k.table_oid = s.oid`;

@@ -157,7 +157,7 @@ export class TriggerSource implements ChangeSource {
     const names = this.#options.names();
     await ensureSubscriberRole(database);
     this.#retry.requireNoErrors(triggerFindingsOf(await preflightFacts(database, names), names));
-    const session = await database.openSession('outbox');
+    const session = await database.openReader('outbox');
     this.#session = session;
     session.listen(
       (payload) => this.#queueNotification(payload),
@@ -247,7 +247,8 @@ export class TriggerSource implements ChangeSource {
   async #deliver(sink: ChangeSink, outbox: Outbox, batch: OutboxBatch): Promise<void> {
     let position: bigint | undefined;
     const commit = () => {
-      if (position !== undefined) sink.commit(position + 1n);
+      // The relations of a batch are described as they are after it.
+      if (position !== undefined) sink.commit(position + 1n, false);
     };
     for await (const rows of outbox.rows(batch)) {
       for (const row of rows) {

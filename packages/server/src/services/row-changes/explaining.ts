@@ -15,7 +15,7 @@ export interface ExplainingOptions {
   readonly epoch: () => string;
 }
 
-/** Constructs the explainer. It shares the session of replays, so that live changes do not wait for it. */
+/** Constructs the explainer. It shares the pool and the session of replays, so that live changes do not wait for it. */
 export function createExplainer({
   database,
   visibility,
@@ -26,7 +26,7 @@ export function createExplainer({
   const authorizer = visibility.replay;
   const layouts = new TableLayouts(authorizer, new ValueFormats(database));
   return new Explainer({
-    database,
+    database: database.pool('replays'),
     authorizer,
     viewers: visibility.viewers,
     past: new PastChanges({ resumeLog, authorizer, layouts, epoch }),

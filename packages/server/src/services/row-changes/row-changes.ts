@@ -55,7 +55,7 @@ export interface RowChanges {
   readonly sourceKind: SourceKind;
   /** Returns how the policies of a table are evaluated, for each role of subscribers. */
   tiers(oid: number): Promise<readonly RoleTier[]>;
-  explain(request: ExplainRequest): Promise<Explanation>;
+  explain(request: ExplainRequest, signal: AbortSignal): Promise<Explanation>;
   readonly lifecycle: RowChangeLifecycle;
   readonly status: RowChangeStatus;
 }
@@ -100,7 +100,7 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
       return sourceKind();
     },
     tiers: (oid) => tiersOf(visibility.live, oid, settings.dbRoles),
-    explain: (request) => explainer.explain(request),
+    explain: (request, signal) => explainer.explain(request, signal),
     lifecycle: new RowChangeLifecycle({
       ...parts,
       stream: stream.stream,

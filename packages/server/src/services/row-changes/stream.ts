@@ -106,7 +106,7 @@ export function createPersonalChanges(options: PersonalChangesOptions): Personal
     authorizer: visibility.live,
     viewers: visibility.viewers,
     reader: new SnapshotReader({
-      database,
+      database: database.pool('replays'),
       enableRls: settings.enableRls,
       errorLog: visibility.errorLog,
       isRead,

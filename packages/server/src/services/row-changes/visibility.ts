@@ -32,7 +32,7 @@ export function createVisibility(options: VisibilityOptions) {
     sourceKind() === 'trigger' ? hasOurTriggers(database.schema) : isPublishedCondition(publicationName);
   const errorLog = new EvaluationErrorLog(log, clock);
   const evaluation = { database, enableRls, clock, errorLog };
-  const live = new PostgresAuthorizer({ ...evaluation, isStreamed });
+  const live = new PostgresAuthorizer({ ...evaluation, sessions: database.pool('evaluation'), isStreamed });
   const replaced = new ReplacedClaims(log, counters);
   const viewers = new Viewers(dbRoles, settings.claimSettings, (claims) => replaced.report(claims));
   const texts = new DatabaseTextReader();
@@ -42,8 +42,8 @@ export function createVisibility(options: VisibilityOptions) {
     loadText: async () => viewers.use(await texts.read(database)),
     live,
     /** For replays and explanations, with a session of its own, so that live changes do not wait for them. */
-    replay: new PostgresAuthorizer(evaluation, live),
+    replay: new PostgresAuthorizer({ ...evaluation, sessions: database.pool('replays') }, live),
     errorLog,
-    checkCondition: checkCondition.bind(undefined, database),
+    checkCondition: checkCondition.bind(undefined, database.pool('conditions')),
   };
 }

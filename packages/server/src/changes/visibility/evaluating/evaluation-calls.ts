@@ -1,4 +1,5 @@
 import type { Clock } from '../../../lib/clock.js';
+import { StatementTimeout } from '../../../postgres/connection/statement-options.js';
 import { type EvaluationError, StaleFacts } from '../authorizer.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 import type { EvaluationSession } from './evaluation-session.js';
@@ -104,6 +105,11 @@ export class EvaluationCalls {
     try {
       rows = await this.#session.call<Row>(evaluation, values, timeoutMs);
     } catch (thrown) {
+      // The call says nothing of which item it was at, and each further one could take a connection for good.
+      if (thrown instanceof StatementTimeout) {
+        for (const item of asked) this.#fail(item, question, TOO_SLOW);
+        return;
+      }
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#ask(asked, question, timeoutMs);
       if (asked.length === 1) return this.#fail(first, question, error);

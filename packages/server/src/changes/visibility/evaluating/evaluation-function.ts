@@ -1,6 +1,6 @@
+import { fingerprintSql } from '../../../postgres/sql/catalog-fingerprint.js';
 import { literal, quoted } from '../../../postgres/sql/identifier.js';
 import type { TableFacts } from '../../model/table-facts.js';
-import { fingerprintSql } from './catalog-fingerprint.js';
 import { areVisibleSql } from './visible-transactions.js';
 
 /** How much of an error's message is returned, in characters: it can hold values of the row. */

@@ -4,6 +4,13 @@ import type { EvaluationFunction } from './evaluation-function.js';
 /** A session with this many functions, or characters that name them, is replaced by a new one, without any. */
 const MAX_FUNCTIONS = 500;
 const MAX_CHARACTERS = 2_000_000;
+/**
+ * How long after its statement_timeout a call is cancelled from here, in ms. The timeout does not end what PostgreSQL
+ * cannot interrupt.
+ */
+const CANCEL_AFTER_MS = 2_000;
+/** A session without calls for this long is closed, in ms, so that others can use its connection. */
+const IDLE_MS = 10_000;
 /** The functions' statements are planned once: arrays of rows have no statistics by which values could matter. */
 const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
 
@@ -21,25 +28,39 @@ export class EvaluationSession {
   #timeoutMs = 0;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
+  #pending = 0;
+  #idle: NodeJS.Timeout | undefined;
 
   constructor(open: () => Promise<SqlSession>) {
     this.#open = open;
   }
 
-  /** Calls a function once earlier calls are done, with a statement_timeout in ms; returns its rows. */
+  /**
+   * Calls a function once earlier calls are done, with a statement_timeout in ms; returns its rows. Throws
+   * StatementTimeout if PostgreSQL does not end the call in time: the next one then uses another connection.
+   */
   call<Row extends object>(
     evaluation: EvaluationFunction,
     values: readonly unknown[],
     timeoutMs: number,
   ): Promise<Row[]> {
+    clearTimeout(this.#idle);
+    this.#pending += 1;
     const queued = this.#last.then(() => this.#call<Row>(evaluation, values, timeoutMs));
-    this.#last = queued.catch(() => undefined);
+    const ended = () => this.#ended();
+    this.#last = queued.then(ended, ended);
     return queued;
   }
 
   close(): void {
     this.#isClosed = true;
+    clearTimeout(this.#idle);
     this.#session?.close();
+  }
+
+  #ended(): void {
+    this.#pending -= 1;
+    if (this.#pending === 0) this.#idle = setTimeout(() => this.#session?.close(), IDLE_MS).unref();
   }
 
   async #call<Row extends object>(
@@ -48,19 +69,24 @@ export class EvaluationSession {
     timeoutMs: number,
   ): Promise<Row[]> {
     const session = await this.#ready();
+    const options = { limitMs: timeoutMs + CANCEL_AFTER_MS };
     if (this.#timeoutMs !== timeoutMs) {
-      await session.query(`SET statement_timeout = ${timeoutMs}`);
+      await session.query(`SET statement_timeout = ${timeoutMs}`, [], options);
       this.#timeoutMs = timeoutMs;
     }
     let name = this.#names.get(evaluation.key);
     if (name === undefined) {
       name = `evaluate_${this.#created++}`;
-      await session.query(evaluation.definition(name));
+      await session.query(evaluation.definition(name), [], options);
       this.#names.set(evaluation.key, name);
       this.#characters += evaluation.key.length;
     }
     const placeholders = values.map((_, n) => `$${n + 1}`).join(', ');
-    return session.query<Row>(`SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`, values);
+    return session.query<Row>(
+      `SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`,
+      values,
+      options,
+    );
   }
 
   async #ready(): Promise<SqlSession> {

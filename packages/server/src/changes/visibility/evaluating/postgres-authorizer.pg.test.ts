@@ -95,6 +95,78 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
   const OWN = (name: string) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON ${name} FOR SELECT USING (user_id = current_setting('app.current_user_id')::uuid)`;
 
+  describe('verifying facts', () => {
+    /** Calls `verify` until it no longer throws because of roles that other tests create; returns its statements. */
+    async function statements(oid: number, xids: readonly number[] = [], mustAsk = false): Promise<number> {
+      const query = vi.spyOn(database, 'query');
+      try {
+        return await steadily(async () => {
+          const facts = await factsOf(oid);
+          query.mockClear();
+          await authorizer.verify([facts], xids, mustAsk);
+          return query.mock.calls.length;
+        });
+      } finally {
+        query.mockRestore();
+      }
+    }
+
+    /** Begins a transaction that has written something. */
+    async function running(): Promise<{ readonly xid: number; readonly session: SqlSession }> {
+      const session = await SqlSession.open(test.url, 'test', (error) => error);
+      await session.query('BEGIN');
+      const [row] = await session.query<{ xid: number }>('SELECT pg_current_xact_id()::text::float8 AS xid');
+      return { xid: row?.xid ?? 0, session };
+    }
+
+    it('takes no statement once the transactions that were running when they were read are seen', async () => {
+      const { oid } = await table('id int');
+      const { session } = await running();
+      try {
+        expect(await statements(oid)).toBe(1);
+        expect(await statements(oid)).toBe(1);
+        await session.query('COMMIT');
+        expect(await statements(oid)).toBe(1);
+        expect(await statements(oid)).toBe(0);
+        expect(await statements(oid, [], true)).toBe(1);
+      } finally {
+        session.close();
+      }
+    });
+
+    it('takes a statement for a transaction that may have changed the catalog, and waits until it is seen', async () => {
+      const { oid, name } = await table('id int');
+      await statements(oid);
+      const { xid, session } = await running();
+      try {
+        await session.query(`REVOKE SELECT ON ${name} FROM ${DEFAULT_DB_ROLE}`);
+        const facts = await factsOf(oid);
+        await expect(authorizer.verify([facts], [xid], false)).rejects.toThrow(StaleFacts);
+        expect(await factsOf(oid)).toBe(facts);
+        await session.query('COMMIT');
+        await expect(authorizer.verify([facts], [xid], false)).rejects.toThrow(StaleFacts);
+        expect(await statements(oid, [xid])).toBe(1);
+        expect(await statements(oid, [xid])).toBe(0);
+        expect(
+          await steadily(async () => authorizer.privileges(await factsOf(oid), DEFAULT_DB_ROLE)),
+        ).toMatchObject({
+          canSelect: false,
+        });
+      } finally {
+        session.close();
+      }
+    });
+
+    it('takes a statement for each batch of a partitioned table, whose policies the stream does not tell of', async () => {
+      const { name } = await table('id int');
+      await sql(test.url, `CREATE TABLE ${name}_p (id int) PARTITION BY RANGE (id)`);
+      const [row] = await sql<{ oid: number }>(test.url, `SELECT '${name}_p'::regclass::oid::int AS oid`);
+      const oid = row?.oid ?? 0;
+      await statements(oid);
+      expect(await statements(oid)).toBe(1);
+    });
+  });
+
   it('keeps a compiled condition for the next subscription, but no more than a thousand of a table', async () => {
     const { facts } = await table('id int');
     const known = await facts();

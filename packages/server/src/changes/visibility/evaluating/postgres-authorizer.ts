@@ -34,10 +34,15 @@ import { conditionsFunction, parametersFunction, policiesFunction } from './eval
 import { EvaluationSession } from './evaluation-session.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
-import { areVisibleSql } from './visible-transactions.js';
+
+interface SessionSource {
+  openSession(purpose: string): Promise<SqlSession>;
+}
 
 export interface PostgresAuthorizerOptions {
-  readonly database: Sql & { openSession(purpose: string): Promise<SqlSession> };
+  readonly database: Sql & SessionSource;
+  /** Where sessions for evaluations are opened; missing: from `database`. */
+  readonly sessions?: SessionSource;
   /** False: policies are not applied; privileges on tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
@@ -62,7 +67,6 @@ const VIEWERS_AT_ONCE = 500;
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
-  readonly #database: Sql;
   readonly #calls: EvaluationCalls;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
@@ -71,16 +75,22 @@ export class PostgresAuthorizer implements Authorizer {
 
   /** `sharesCatalogWith`: an authorizer whose catalog this one uses; it evaluates in a session of its own. */
   constructor(
-    { database, enableRls, clock, errorLog, isStreamed = () => 'false' }: PostgresAuthorizerOptions,
+    {
+      database,
+      sessions = database,
+      enableRls,
+      clock,
+      errorLog,
+      isStreamed = () => 'false',
+    }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
-    this.#database = database;
     this.#catalog =
       sharesCatalogWith === undefined
         ? new TableCatalog(database, enableRls, isStreamed)
         : sharesCatalogWith.#catalog;
-    this.#session = new EvaluationSession(() => database.openSession('evaluate'));
+    this.#session = new EvaluationSession(() => sessions.openSession('evaluate'));
     this.#calls = new EvaluationCalls(this.#session, clock);
   }
 
@@ -124,16 +134,14 @@ export class PostgresAuthorizer implements Authorizer {
     this.#catalog.described(relation);
   }
 
-  async verify(tables: readonly TableFacts[], xids: readonly number[]): Promise<void> {
-    if (tables.length === 0) return;
-    const [row] = await this.#database.query<{ visible: boolean }>(
-      `SELECT ${areVisibleSql('$1::numeric[]')} AS visible`,
-      [xids],
-    );
-    if (row?.visible !== true) throw new NotVisibleYet();
-    if (!(await this.#catalog.check(tables.map(({ oid }) => oid)))) throw new StaleFacts();
-    // The catalog may have been read again since, in a later state than these facts.
-    for (const table of tables) if ((await this.facts(table.oid)) !== table) throw new StaleFacts();
+  async verify(tables: readonly TableFacts[], xids: readonly number[], mustAsk: boolean): Promise<void> {
+    const catalog = this.#catalog;
+    const asked = mustAsk ? tables : tables.filter((table) => !catalog.isCertain(table, xids));
+    if (asked.length > 0) {
+      const snapshot = await catalog.check(asked.map(({ oid }) => oid));
+      if (!xids.every((xid) => snapshot?.sees(xid) === true)) throw new NotVisibleYet();
+    }
+    if (!tables.every((table) => catalog.isCurrent(table))) throw new StaleFacts();
   }
 
   async evaluateParameters(

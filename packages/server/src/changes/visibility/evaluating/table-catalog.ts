@@ -1,9 +1,10 @@
 import type { WalRelation } from '../../../postgres/source/change-source.js';
+import { fingerprintSql } from '../../../postgres/sql/catalog-fingerprint.js';
 import type { Sql } from '../../../postgres/sql/sql.js';
+import { RowSnapshot } from '../../model/row-snapshot.js';
 import type { ColumnFacts, TableFacts } from '../../model/table-facts.js';
 import type { Compilation } from '../compiling/compiled-expression.js';
 import { familySql } from '../compiling/type-families.js';
-import { fingerprintSql } from './catalog-fingerprint.js';
 import { compileExpression, type MembershipTables } from './compile-expression.js';
 import { CompiledConditions } from './compiled-conditions.js';
 import { type CompiledPrivileges, readPrivileges } from './privilege-reader.js';
@@ -19,11 +20,20 @@ export interface KnownTable {
   readonly conditions: CompiledConditions;
   /** The fingerprints of the tables that compiled policies read, by oid. */
   readonly memberships: Map<number, string>;
+  /** The last snapshot in which the catalog is known to have been in this state. */
+  asOf: RowSnapshot;
+  /**
+   * Transactions below this xid may have been running when the state was read. They can be in the WAL already, and the
+   * stream does not describe the table again because of them. Undefined once they have all ended and the state is the same.
+   */
+  runningBelow: bigint | undefined;
 }
 
 /** A row of FACTS. */
 interface TableRow extends TableFacts {
   readonly fingerprint: string;
+  readonly snapshot: string;
+  readonly xid: string;
 }
 
 /**
@@ -34,6 +44,8 @@ export class TableCatalog {
   readonly #sql: Sql;
   readonly #applyPolicies: boolean;
   readonly #tables = new Map<number, Promise<KnownTable | undefined>>();
+  /** The tables that were read and not forgotten since. */
+  readonly #current = new Map<number, KnownTable>();
   readonly #known = new WeakMap<TableFacts, KnownTable>();
   readonly #membershipTables = new Set<number>();
   readonly #isStreamed: () => string;
@@ -57,9 +69,13 @@ export class TableCatalog {
   table(oid: number): Promise<KnownTable | undefined> {
     let table = this.#tables.get(oid);
     if (table === undefined) {
-      table = this.#read(oid);
+      const reading = this.#read(oid).then((known) => {
+        if (known !== undefined && this.#tables.get(oid) === reading) this.#current.set(oid, known);
+        return known;
+      });
+      table = reading;
       this.#tables.set(oid, table);
-      table.catch(() => this.#tables.delete(oid));
+      table.catch(() => this.forget(oid));
     }
     return table;
   }
@@ -68,7 +84,21 @@ export class TableCatalog {
   described(relation: WalRelation): void {
     if (this.#described.has(relation)) return;
     this.#described.add(relation);
-    this.#tables.delete(relation.oid);
+    this.forget(relation.oid);
+  }
+
+  /** Whether these facts have not been forgotten. */
+  isCurrent(facts: TableFacts): boolean {
+    return this.#current.get(facts.oid)?.facts === facts;
+  }
+
+  /**
+   * Whether the stream would have told if the facts or privileges had changed, and the transactions `xids` have not changed
+   * them either. It does not tell of the policies of a partitioned table.
+   */
+  isCertain(facts: TableFacts, xids: readonly number[]): boolean {
+    const { asOf, runningBelow } = this.known(facts);
+    return facts.kind !== 'partitioned' && runningBelow === undefined && xids.every((xid) => asOf.sees(xid));
   }
 
   /** The table that these facts belong to. */
@@ -96,6 +126,7 @@ export class TableCatalog {
 
   forget(oid: number): void {
     this.#tables.delete(oid);
+    this.#current.delete(oid);
   }
 
   /**
@@ -103,13 +134,14 @@ export class TableCatalog {
    */
   forgetAll(): void {
     this.#tables.clear();
+    this.#current.clear();
   }
 
   /**
-   * Forgets those of these tables (missing: of all) whose catalog entries have changed. Returns false if some
-   * have.
+   * Forgets those of these tables (missing: of all) whose catalog entries have changed. Returns the snapshot in which the
+   * others are current; undefined if there are no tables.
    */
-  async check(oids: readonly number[] = [...this.#tables.keys()]): Promise<boolean> {
+  async check(oids: readonly number[] = [...this.#tables.keys()]): Promise<RowSnapshot | undefined> {
     const dependents = new Map<number, KnownTable[]>();
     for (const oid of oids) {
       const known = await this.#tables.get(oid);
@@ -120,24 +152,26 @@ export class TableCatalog {
         ]);
     }
     const asked = [...new Set([...oids, ...dependents.keys()])];
-    if (asked.length === 0) return true;
-    const rows = await this.#sql.query<{ oid: number; fingerprint: string }>(
-      `SELECT given.oid::int8::float8 AS oid, ${fingerprintSql('given.oid')} AS fingerprint FROM unnest($1::oid[]) AS given(oid)`,
+    const rows = await this.#sql.query<{ oid: number; fingerprint: string; snapshot: string }>(
+      `SELECT given.oid::int8::float8 AS oid, ${fingerprintSql('given.oid')} AS fingerprint, now.snapshot
+       FROM unnest($1::oid[]) AS given(oid), (SELECT pg_catalog.pg_current_snapshot()::text AS snapshot) now`,
       [asked],
     );
-    let isSame = true;
+    const [first] = rows;
+    if (first === undefined) return undefined;
+    const snapshot = new RowSnapshot(first.snapshot);
+    const checked = new Set(oids);
     for (const { oid, fingerprint } of rows) {
-      for (const { facts, memberships } of dependents.get(oid) ?? []) {
-        if (memberships.get(oid) === fingerprint) continue;
-        this.#tables.delete(facts.oid);
-        isSame = false;
-      }
-      const known = await this.#tables.get(oid);
-      if (known?.fingerprint === fingerprint || !oids.includes(oid)) continue;
-      this.#tables.delete(oid);
-      isSame = false;
+      for (const { facts, memberships } of dependents.get(oid) ?? [])
+        if (memberships.get(oid) !== fingerprint) this.forget(facts.oid);
+      const known = checked.has(oid) ? this.#current.get(oid) : undefined;
+      if (known === undefined) continue;
+      if (known.fingerprint !== fingerprint) this.forget(oid);
+      known.asOf = snapshot;
+      if (known.runningBelow !== undefined && snapshot.xmin >= known.runningBelow)
+        known.runningBelow = undefined;
     }
-    return isSame;
+    return snapshot;
   }
 
   async #readPrivileges(facts: TableFacts, role: string): Promise<CompiledPrivileges> {
@@ -188,13 +222,15 @@ export class TableCatalog {
   async #read(oid: number): Promise<KnownTable | undefined> {
     const [row] = await this.#sql.query<TableRow>(FACTS, [oid]);
     if (row === undefined) return undefined;
-    const { fingerprint, ...facts } = row;
+    const { fingerprint, snapshot, xid, ...facts } = row;
     const known: KnownTable = {
       facts,
       fingerprint,
       privileges: new Map(),
       conditions: new CompiledConditions(),
       memberships: new Map(),
+      asOf: new RowSnapshot(snapshot),
+      runningBelow: BigInt(xid),
     };
     this.#known.set(facts, known);
     return known;
@@ -242,5 +278,6 @@ const FACTS = `
        UNION ALL SELECT name, attnum FROM keys
        WHERE t.relreplident = 'd' AND indisprimary OR t.relreplident = 'i' AND indisreplident
      ) identity) AS "identityColumns",
-    ${fingerprintSql('t.oid')} AS fingerprint
+    ${fingerprintSql('t.oid')} AS fingerprint,
+    pg_catalog.pg_current_snapshot()::text AS snapshot, pg_catalog.pg_current_xact_id()::text AS xid
   FROM t`;
