@@ -47,7 +47,8 @@ test('each change of a subscription is counted once, by its outcome', async () =
   expect(await counts(all)).toEqual({ delivered: 2, policy: 2 });
   expect(await counts(some)).toEqual({ condition: 3, policy: 1 });
   expect(await counts(empty)).toEqual({ unheard: 4 });
-  expect(await counts(odd)).toEqual({ condition: 2, error: 1, policy: 1 });
+  // PostgreSQL evaluates this condition, and only on rows that somebody sees.
+  expect(await counts(odd)).toEqual({ condition: 1, error: 1, policy: 2 });
   await change(
     client,
     `UPDATE notes SET body = 'y' WHERE id > 10; ${insert(12, ADA, 0)}; ${insert(13, ADA)}`,

@@ -153,8 +153,13 @@ async function visibleInPostgres(world: World): Promise<number[][]> {
 async function matchedByAuthorizer({ rows, conditions }: World, oid: number): Promise<number[][]> {
   const facts = await authorizer.facts(oid);
   if (facts === undefined) throw new Error('no table');
-  const parsed = conditions.map((text) => parseCondition(text, facts.columns));
-  const evaluated = await authorizer.evaluateConditions(facts, rows, parsed);
+  const all = [...rows.keys()];
+  const requests = conditions.map((text) => ({
+    condition: parseCondition(text, facts.columns),
+    rows: all,
+    payers: [],
+  }));
+  const evaluated = await authorizer.evaluateConditions(facts, rows, requests);
   return evaluated.map(({ visible }) => [...visible].sort((a, b) => a - b));
 }
 

@@ -28,6 +28,7 @@ const TABLE: [ErrorCode, number | null, number | null][] = [
   ['STALE_CONNECTION', null, 4408],
   ['SLOW_CONSUMER', null, 4409],
   ['POLICY_ERROR', null, null],
+  ['CONDITION_TOO_SLOW', null, null],
   ['CHANNEL_CLOSED', null, 4510],
   ['DATABASE_UNAVAILABLE', 503, null],
   ['INTERNAL', 500, 1011],

@@ -259,6 +259,16 @@ export const ERRORS = {
       'A row level security policy of the table, or the condition of the subscription, raised an error or took too long for this user. It is reported once until the table or its policies change.',
     fix: 'The author of the policy or condition corrects it. `POST /realtime/explain` shows the result of each policy for a user and a row. Common causes are a cast of a missing claim and a division by zero.',
   },
+  CONDITION_TOO_SLOW: {
+    http: null,
+    close: null,
+    retry: 'change-request',
+    text: 'the condition takes too much time',
+    doc: 'The subscription `subscription_id` has ended, because its condition takes too much time in PostgreSQL.',
+    cause:
+      "PostgreSQL evaluates the condition, and the conditions of this user (of a channel's subscription: this one alone) took more than 100 ms of each second, averaged over ten seconds, while the conditions of others were fast. Of a user's subscriptions, the one that took the most time ended. `cause` is `condition`. A `gap` with `subscription_ids` follows.",
+    fix: 'Subscribe again with another condition: equality, `IN`, comparisons of numbers and times, and `LIKE` are evaluated in the server and have no such budget. Regular expressions over long texts, JSON and arithmetic take time in PostgreSQL for each change.',
+  },
   CHANNEL_CLOSED: {
     http: null,
     close: 4510,
@@ -317,6 +327,8 @@ export interface ErrorFields {
   readonly limit?: number;
   readonly reason?: string;
   readonly subscription_id?: string;
+  /** What about the subscription failed. */
+  readonly cause?: 'condition';
 }
 
 /** An error as clients receive it, over HTTP, in `system`/`error` and in `reply`/`error`. */

@@ -76,6 +76,7 @@ export const ErrorBody = Type.Object({
   limit: Type.Optional(Type.Integer()),
   reason: Type.Optional(Type.String()),
   subscription_id: Type.Optional(Type.String()),
+  cause: Type.Optional(Type.Literal('condition')),
 });
 
 export const Connected = Type.Object({
@@ -166,7 +167,7 @@ function gapMessage() {
       scope: Type.Literal('changes'),
       reason: Type.String(),
       subscription_ids: Type.Optional(
-        Type.Array(Type.String(), { description: 'the subscriptions that it concerns; missing: all' }),
+        Type.Array(Type.String(), { description: 'only their changes were lost; missing: those of all' }),
       ),
     }),
   );

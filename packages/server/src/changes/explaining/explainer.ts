@@ -217,7 +217,9 @@ export class Explainer {
     const passes = await this.#passes(own, image);
     signal.throwIfAborted();
     const [verdict] =
-      condition === undefined ? [] : await authorizer.evaluateConditions(facts, [image], [condition]);
+      condition === undefined
+        ? []
+        : await authorizer.evaluateConditions(facts, [image], [{ condition, rows: [0], payers: [] }]);
     const holds = verdict?.visible.has(0);
     const error = verdict?.error;
     return {

@@ -4,7 +4,7 @@ import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import { ValueFormats } from '../values/value-formats.js';
-import type { Condition, EvaluationResult } from '../visibility/authorizer.js';
+import type { Condition, ConditionRequest, ConditionResult } from '../visibility/authorizer.js';
 import type { Compilation } from '../visibility/compiling/compiled-expression.js';
 import { LikePattern } from '../visibility/compiling/like-pattern.js';
 import { familyOf } from '../visibility/compiling/type-families.js';
@@ -48,18 +48,25 @@ class Postgres {
   async evaluateConditions(
     _: TableFacts,
     rows: readonly RowImage[],
-    conditions: readonly Condition[],
-  ): Promise<EvaluationResult[]> {
-    this.asked.push([rows.map(([body]) => body?.length ?? 0), conditions.map(({ sql }) => sql)]);
-    const all = new Set(rows.keys());
+    requests: readonly ConditionRequest[],
+  ): Promise<ConditionResult[]> {
+    this.asked.push([rows.map(([body]) => body?.length ?? 0), requests.map(({ condition: { sql } }) => sql)]);
     const none = new Set<number>();
-    return conditions.map(({ sql }) =>
-      sql === this.failing ? { visible: none, failed: all } : { visible: all, failed: none },
+    return requests.map(({ condition: { sql }, rows: own }) =>
+      sql === this.failing
+        ? { visible: none, failed: new Set(own), tookMs: 1, medianMs: 1 }
+        : { visible: new Set(own), failed: none, tookMs: 1, medianMs: 1 },
     );
   }
 }
 
-async function evaluate(postgres: Postgres, rows: readonly RowImage[], conditions: readonly string[]) {
+/** `isSeen`: whether somebody sees the row. */
+async function evaluate(
+  postgres: Postgres,
+  rows: readonly RowImage[],
+  conditions: readonly string[],
+  isSeen = (_row: number) => true,
+) {
   const index = new SubscriptionIndex({ compileCondition }, FACTS);
   const subscriptions = conditions.map((sql, n) => {
     const condition = { sql, columns: ['body'] };
@@ -69,10 +76,19 @@ async function evaluate(postgres: Postgres, rows: readonly RowImage[], condition
   const formats = new ValueFormats({ query: async () => [] });
   const batch = new TableBatch(new TableLayout(RELATION, FACTS, formats));
   batch.rows.push(...rows);
-  const matches = await ConditionMatches.of(postgres, batch, index);
+  const matches = await ConditionMatches.inProcess(batch, index);
+  const seen = [...matches.open].map(([group, open]) => ({
+    group,
+    rows: [...open].filter(isSeen),
+    payers: new Map(),
+  }));
+  const { failed: failures } = await matches.evaluateSeen(
+    postgres,
+    seen.filter((condition) => condition.rows.length > 0),
+  );
   return {
-    matching: rows.map((_, row) => [...matches.of(row)].map(({ subscription }) => subscription.id)),
-    failed: matches.failed.map(({ group, rows: failed }) => [group.condition.sql, [...failed]]),
+    matching: rows.map((_, row) => [...matches.of(row)].map(({ subscription }) => subscription.id).sort()),
+    failed: failures.map(({ group, rows: failed }) => [group.condition.sql, [...failed]]),
   };
 }
 
@@ -105,7 +121,7 @@ describe('the conditions on a row', () => {
     const { matching, failed } = await evaluate(postgres, [['abc'], [LARGE]], conditions);
     expect(matching).toEqual([
       ['%c 0', '%c% 2'],
-      ['%c 0', '%c% 2', `${TOO_COSTLY} 1`],
+      [`${TOO_COSTLY} 1`, '%c 0', '%c% 2'],
     ]);
     expect(postgres.asked).toEqual([[[LARGE.length], [TOO_COSTLY]]]);
     expect(failed).toEqual([]);
@@ -128,10 +144,26 @@ describe('the conditions on a row', () => {
     expect(failed).toEqual([[`${TOO_COSTLY}%`, [1]]]);
   });
 
-  it('that are not compiled are evaluated by PostgreSQL on all rows', async () => {
+  it('that are not compiled are evaluated by PostgreSQL, on rows that have the columns', async () => {
     const postgres = new Postgres();
     const { matching } = await evaluate(postgres, [['abc'], ['xyz'], [undefined]], ['~a', '%b%']);
-    expect(matching).toEqual([['~a 0', '%b% 1'], ['~a 0'], []]);
-    expect(postgres.asked).toEqual([[[3, 3, 0], ['~a']]]);
+    expect(matching).toEqual([['%b% 1', '~a 0'], ['~a 0'], []]);
+    expect(postgres.asked).toEqual([[[3, 3], ['~a']]]);
+  });
+
+  it('are not evaluated by PostgreSQL on rows that nobody sees, and PostgreSQL does not get these', async () => {
+    const postgres = new Postgres();
+    postgres.failing = '~c';
+    const rows = [['a'], ['hidden'], ['abc'], ['hidden']];
+    const { failed } = await evaluate(postgres, rows, ['~a', '~c'], (row) => row % 2 === 0);
+    expect(postgres.asked).toEqual([
+      [
+        [1, 3],
+        ['~a', '~c'],
+      ],
+    ]);
+    expect(failed).toEqual([['~c', [0, 2]]]);
+    await evaluate(postgres, rows, ['~a'], () => false);
+    expect(postgres.asked).toHaveLength(1);
   });
 });

@@ -1,8 +1,17 @@
 import { TickBudget } from '../../lib/tick-budget.js';
-import type { Authorizer, EvaluationResult } from '../visibility/authorizer.js';
+import type { ConditionCost } from '../subscriptions/condition-budget.js';
+import type { Authorizer, ConditionResult } from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
+
+/** A condition that PostgreSQL evaluates, with the rows that recipients who have it see. */
+export interface SeenCondition {
+  readonly group: ConditionGroup;
+  readonly rows: readonly number[];
+  /** The entries with a recipient that sees one of the rows, by who is charged for them. */
+  readonly payers: ReadonlyMap<string, readonly SubscriptionEntry[]>;
+}
 
 /** A condition that raised an error, or took too long, on some rows. */
 export interface FailedCondition {
@@ -10,17 +19,24 @@ export interface FailedCondition {
   readonly rows: ReadonlySet<number>;
 }
 
+/** What PostgreSQL found out about conditions. */
+interface SeenResult {
+  readonly failed: readonly FailedCondition[];
+  readonly costs: readonly ConditionCost<SubscriptionEntry>[];
+}
+
 type Evaluator = Pick<Authorizer, 'evaluateConditions'>;
 
 /**
- * Evaluates the conditions of all subscriptions to a table on the rows of a table batch, once: in process where they are
- * compiled, in PostgreSQL the others, and also a compiled one on a row that has no steps left to decide it.
+ * Which conditions of all subscriptions to a table are true of the rows of a table batch. `inProcess` decides those that
+ * are compiled; the others stay open, and so does a compiled one on a row that has no steps left to decide it.
+ * PostgreSQL then evaluates an open condition only on the rows that somebody who has it sees: `evaluateSeen`.
  */
 export class ConditionMatches {
-  /** For each row, the entries with a condition that is true of it. */
+  /** For each row, the entries with a condition that is true of it, or open. */
   readonly #entries: readonly Set<SubscriptionEntry>[];
   readonly #tableBatch: TableBatch;
-  readonly #failed: FailedCondition[] = [];
+  readonly #open = new Map<ConditionGroup, Set<number>>();
   /** The indexes, in catalog order, of the columns that conditions read. */
   readonly #requiredIndexes = new Map<readonly string[], readonly number[] | null>();
 
@@ -29,26 +45,25 @@ export class ConditionMatches {
     this.#entries = tableBatch.rows.map(() => new Set());
   }
 
-  static async of(
-    authorizer: Evaluator,
+  /** Evaluates the compiled conditions on all rows, once for all subscriptions with the same one. */
+  static async inProcess(
     tableBatch: TableBatch,
     subscriptions: SubscriptionIndex,
   ): Promise<ConditionMatches> {
     const matches = new ConditionMatches(tableBatch);
-    const all = new Set(tableBatch.rows.keys());
-    const inPostgres = new Map(subscriptions.groupsInPostgres.map((group) => [group, all]));
-    await matches.#evaluateInPostgres(authorizer, inPostgres);
-    const undecided = await matches.#evaluateInProcess(subscriptions);
-    await matches.#evaluateInPostgres(authorizer, undecided);
+    await matches.#evaluateInProcess(subscriptions);
     return matches;
   }
 
-  /** The conditions that failed on rows that have the columns they read. */
-  get failed(): readonly FailedCondition[] {
-    return this.#failed;
+  /** The conditions that are not decided in process, with the rows on which they are not. */
+  get open(): ReadonlyMap<ConditionGroup, ReadonlySet<number>> {
+    return this.#open;
   }
 
-  /** The entries with a condition that is true of the row. */
+  /**
+   * The entries with a condition that is true of the row, or open. One that is still open after `evaluateSeen` is so on
+   * rows that nobody sees who has it: row visibility decides.
+   */
   of(row: number): ReadonlySet<SubscriptionEntry> {
     return this.#entries[row] ?? NONE;
   }
@@ -63,12 +78,40 @@ export class ConditionMatches {
     return required !== null && this.#tableBatch.hasColumns(row, required);
   }
 
+  /** Has PostgreSQL evaluate open conditions on rows that somebody sees. */
+  async evaluateSeen(authorizer: Evaluator, seen: readonly SeenCondition[]): Promise<SeenResult> {
+    const { layout, rows: images } = this.#tableBatch;
+    // PostgreSQL gets no other row.
+    const rows = [...new Set(seen.flatMap((condition) => condition.rows))];
+    if (rows.length === 0) return { failed: [], costs: [] };
+    const indexes = new Map(rows.map((row, index) => [row, index]));
+    const results = await authorizer.evaluateConditions(
+      layout.facts,
+      rows.map((row) => images[row] ?? []),
+      seen.map((asked) => ({
+        condition: asked.group.condition,
+        rows: asked.rows.map((row) => indexes.get(row) ?? 0),
+        payers: [...asked.payers.keys()],
+      })),
+    );
+    const failed: FailedCondition[] = [];
+    const costs: ConditionCost<SubscriptionEntry>[] = [];
+    for (const [n, condition] of seen.entries()) {
+      const { group, rows: asked } = condition;
+      const result = results[n];
+      if (result === undefined) throw new Error('The authorizer returned no result for a condition');
+      const failedRows = this.#record(group, asked, result, indexes);
+      if (failedRows.size > 0) failed.push({ group, rows: failedRows });
+      costs.push(...costsOf(condition, result));
+    }
+    return { failed, costs };
+  }
+
   /**
-   * Returns the conditions that are not decided, with the rows on which they are not. A row gets the steps of further ticks
-   * before that, since PostgreSQL needs some hundred times as long for the same patterns, and all later changes wait for it.
+   * A row gets the steps of further ticks before a condition stays open, since PostgreSQL needs some hundred times as
+   * long for the same patterns, and all later changes wait for it.
    */
-  async #evaluateInProcess(subscriptions: SubscriptionIndex): Promise<Map<ConditionGroup, Set<number>>> {
-    const undecided = new Map<ConditionGroup, Set<number>>();
+  async #evaluateInProcess(subscriptions: SubscriptionIndex): Promise<void> {
     const ticks = new TickBudget();
     for (const [row, entries] of this.#entries.entries()) {
       if (ticks.isUsedUp) await ticks.nextTick();
@@ -76,57 +119,46 @@ export class ConditionMatches {
       let ticksLeft = MAX_TICKS_PER_ROW;
       const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
       for (const group of subscriptions.candidates(typedRow, isKnown)) {
-        if (group.test === undefined || !this.hasColumns(row, group.condition.columns)) continue;
+        if (!this.hasColumns(row, group.condition.columns)) continue;
         const before = typedRow.steps;
-        let truth = group.test(typedRow, NO_PARAMETERS);
-        if (truth === undefined && ticksLeft > 0) {
+        let truth = group.test?.(typedRow, NO_PARAMETERS);
+        if (group.test !== undefined && truth === undefined && ticksLeft > 0) {
           await ticks.nextTick();
           typedRow.refill();
           ticksLeft -= 1;
           truth = group.test(typedRow, NO_PARAMETERS);
         } else if (before - typedRow.steps > COSTLY_STEPS && ticks.isUsedUp) await ticks.nextTick();
-        if (truth === true) addAll(entries, group);
-        else if (truth === undefined) undecided.set(group, (undecided.get(group) ?? new Set()).add(row));
+        if (truth === true || truth === undefined) for (const entry of group.entries) entries.add(entry);
+        if (truth === undefined) this.#open.set(group, (this.#open.get(group) ?? new Set()).add(row));
       }
     }
-    return undecided;
   }
 
-  /** Evaluates conditions, each on some of the rows. */
-  async #evaluateInPostgres(
-    authorizer: Evaluator,
-    asked: ReadonlyMap<ConditionGroup, ReadonlySet<number>>,
-  ): Promise<void> {
-    const { layout, rows: images } = this.#tableBatch;
-    const rows = [...new Set([...asked.values()].flatMap((some) => [...some]))];
-    if (rows.length === 0) return;
-    const groups = [...asked.keys()];
-    const results = await authorizer.evaluateConditions(
-      layout.facts,
-      rows.map((row) => images[row] ?? []),
-      groups.map(({ condition }) => condition),
-    );
-    for (const [n, group] of groups.entries()) {
-      const result = results[n];
-      if (result === undefined) throw new Error('The authorizer returned no result for a condition');
-      this.#record(group, result, rows, asked.get(group) ?? new Set());
-    }
-  }
-
-  /** `evaluated`: the rows that the result is about; `asked`: those for which the condition is not decided in process. */
+  /** Records where a condition is true. Returns the rows on which it failed. */
   #record(
     group: ConditionGroup,
-    { visible, failed }: EvaluationResult,
-    evaluated: readonly number[],
-    asked: ReadonlySet<number>,
-  ): void {
+    asked: readonly number[],
+    { visible, failed }: ConditionResult,
+    indexes: ReadonlyMap<number, number>,
+  ): Set<number> {
     const failedRows = new Set<number>();
-    for (const [n, row] of evaluated.entries()) {
-      if (!asked.has(row) || !this.hasColumns(row, group.condition.columns)) continue;
-      if (visible.has(n)) addAll(this.#entries[row], group);
-      if (failed.has(n)) failedRows.add(row);
+    for (const row of asked) {
+      const index = indexes.get(row) ?? -1;
+      if (!visible.has(index)) for (const entry of group.entries) this.#entries[row]?.delete(entry);
+      if (failed.has(index)) failedRows.add(row);
     }
-    if (failedRows.size > 0) this.#failed.push({ group, rows: failedRows });
+    return failedRows;
+  }
+}
+
+/** Charges the payers of a condition in equal parts. */
+function* costsOf(
+  { payers }: SeenCondition,
+  { tookMs, medianMs }: ConditionResult,
+): Iterable<ConditionCost<SubscriptionEntry>> {
+  for (const [payer, entries] of payers) {
+    const ms = tookMs / payers.size / entries.length;
+    for (const subscription of entries) yield { payer, subscription, ms, medianMs };
   }
 }
 
@@ -136,7 +168,3 @@ const MAX_TICKS_PER_ROW = 50;
 const COSTLY_STEPS = 1_000;
 const NONE: ReadonlySet<SubscriptionEntry> = new Set();
 const NO_PARAMETERS: readonly ParameterValue[] = [];
-
-function addAll(to: Set<SubscriptionEntry> | undefined, { entries }: ConditionGroup): void {
-  for (const entry of entries) to?.add(entry);
-}

@@ -1,5 +1,7 @@
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
+import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
+import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { ConditionMatches } from './condition-matches.js';
 import type { SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import { type DecodedChange, eventOf, NO_ROW } from './table-batch.js';
@@ -7,7 +9,7 @@ import { type DecodedChange, eventOf, NO_ROW } from './table-batch.js';
 /** A change that some subscription of a recipient group matches. Row visibility is not considered yet. */
 export interface ChangeMatch {
   readonly change: DecodedChange;
-  /** The subscriptions whose condition is true of the old version, and of the new one. */
+  /** The subscriptions whose condition is true of the old version, and of the new one, or open there. */
   readonly oldSubscriptions: readonly Subscription[];
   readonly newSubscriptions: readonly Subscription[];
   /**
@@ -153,6 +155,37 @@ export class FilterMatches {
     found = byTarget;
     this.#matching.set(change, found);
     return found;
+  }
+}
+
+/** The filter matches of a table batch, by what a role is allowed to read. */
+export class RoleMatches {
+  /** For roles that are allowed to read all columns. */
+  readonly ofAllColumns: FilterMatches;
+  readonly #facts: TableFacts;
+  readonly #subscriptions: SubscriptionIndex;
+  readonly #conditions: ConditionMatches;
+  readonly #ofPrivileges = new Map<RolePrivileges, FilterMatches>();
+
+  constructor(facts: TableFacts, subscriptions: SubscriptionIndex, conditions: ConditionMatches) {
+    this.#facts = facts;
+    this.#subscriptions = subscriptions;
+    this.#conditions = conditions;
+    this.ofAllColumns = new FilterMatches(
+      subscriptions,
+      conditions,
+      new Set(facts.columns.map(({ name }) => name)),
+    );
+  }
+
+  of({ privileges }: { readonly privileges: RolePrivileges }): FilterMatches {
+    const { columns } = privileges;
+    if (this.#facts.columns.every(({ name }) => columns.has(name))) return this.ofAllColumns;
+    const known = this.#ofPrivileges.get(privileges);
+    if (known !== undefined) return known;
+    const matches = new FilterMatches(this.#subscriptions, this.#conditions, columns);
+    this.#ofPrivileges.set(privileges, matches);
+    return matches;
   }
 }
 

@@ -79,6 +79,11 @@ export class RowVisibility {
     return now.size === 0 ? old : new Set([...old, ...now]);
   }
 
+  /** The viewers that see a row. */
+  seersOf(row: number): ReadonlySet<TableViewer> {
+    return this.#visibleTo.get(row) ?? NO_VIEWERS;
+  }
+
   /**
    * Whether the viewer sees a row; undefined: unknown, since the WAL lacks columns that the policies read.
    */

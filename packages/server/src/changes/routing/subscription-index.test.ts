@@ -54,11 +54,6 @@ function answers(subscriptions: SubscriptionIndex, targets: readonly string[]) {
     targetsWithUnconditional: sorted([...subscriptions.targetsWithUnconditional].map(String)),
     unconditional: ids(subscriptions.unconditional()),
     of: targets.map((target) => [ids(subscriptions.of(target)), ids(subscriptions.unconditionalOf(target))]),
-    groupsInPostgres: sorted(
-      subscriptions.groupsInPostgres.map(
-        ({ condition, entries }) => `${condition.sql}: ${ids(entries).join()}`,
-      ),
-    ),
     candidates: ['0', '1', '2', '3', null].map((room) => {
       const found = [...subscriptions.candidates(new TypedRow([room]), () => true)];
       return sorted(

@@ -77,11 +77,6 @@ export class SubscriptionIndex {
       this.#add(target, subscription, groups.get(subscription.condition?.sql ?? '') ?? null);
   }
 
-  /** The conditions that PostgreSQL evaluates. */
-  get groupsInPostgres(): readonly ConditionGroup[] {
-    return [...this.#unindexed].filter(({ test }) => test === undefined);
-  }
-
   get isEmpty(): boolean {
     return this.#byTarget.size === 0;
   }

@@ -43,7 +43,8 @@ beforeEach(() => {
       covers: () => true,
       hasAfter: ({ index }: Position) => index < LAST,
     },
-    router: { route: async () => ({ deliveries: [] }) },
+    router: { route: async () => ({ deliveries: [], costs: [] }) },
+    conditionLimits: { charge: () => undefined },
     newRecipients: () => {
       members.length = 0;
       return { join: (member: Subscriber) => members.push(member) };

@@ -8,6 +8,7 @@ import type { Page, ResumeLog } from '../log/resume-log.js';
 import { comparePositions, type Position } from '../model/position.js';
 import type { BatchRouter, RoutedBatch } from '../routing/batch-router.js';
 import type { Recipients } from '../routing/recipients.js';
+import type { ConditionLimits } from './condition-limits.js';
 import { ReplayTurns } from './replay-turns.js';
 import { type BatchPart, routeInParts, tablesOfChanges } from './route-in-parts.js';
 
@@ -17,6 +18,7 @@ export interface ReplaysParts {
   readonly newRecipients: () => Recipients;
   readonly delivery: Delivery;
   readonly feeds: MemberFeeds;
+  readonly conditionLimits: Pick<ConditionLimits, 'charge'>;
   /** The current change epoch. */
   readonly epoch: () => string;
   /** Whether the batch that is being routed now goes past a member at `position`. */
@@ -231,10 +233,11 @@ export class Replays {
   }
 
   #deliverPart({ changes, routed }: BatchPart<RoutedBatch>, cohort: readonly ReadyMember[]): void {
-    const { delivery, tablesOf, ownTablesOf } = this.#parts;
+    const { delivery, conditionLimits, tablesOf, ownTablesOf } = this.#parts;
     if (routed !== undefined) {
       const positionOf = (member: Subscriber) => this.#replays.get(member)?.position;
       delivery.deliver(routed.deliveries, changes, positionOf, NOT_RETAINED);
+      conditionLimits.charge(routed.costs);
       return;
     }
     const lost = new Set(tablesOfChanges(changes));

@@ -28,6 +28,7 @@ import { ViewerPreparation } from '../routing/viewer-preparation.js';
 import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
+import type { ConditionLimits } from './condition-limits.js';
 import { EventAnnouncer } from './event-announcer.js';
 import type { Replays } from './replays.js';
 import { routeInParts, tablesOfChanges } from './route-in-parts.js';
@@ -53,6 +54,7 @@ export interface RowChangeStreamParts {
   };
   /** Counts the outcomes of changes by subscription. */
   readonly counts: Pick<ChangeCounts, 'add'>;
+  readonly conditionLimits: Pick<ConditionLimits, 'charge'>;
   readonly channel: (name: string) => Channel | undefined;
   readonly counters: { changeErrors: number };
   readonly log: Log;
@@ -412,10 +414,11 @@ export class RowChangeStream {
           });
           continue;
         }
-        const { deliveries, delivered, outcomes } = part.routed;
+        const { deliveries, delivered, outcomes, costs } = part.routed;
         delivery.deliver(deliveries, part.changes, positionOf, batch);
         for (const [subscription, all] of delivered) subscriptions.countDelivered(subscription, all.size);
         counts.add(outcomes);
+        this.#parts.conditionLimits.charge(costs);
       }
       resumeLog.append(packed);
       this.#lastDelivered = last;

@@ -157,6 +157,16 @@ export class SubscriptionRegistry {
     this.#index();
   }
 
+  /** Ends a subscription at once; it is back after a restart if the store cannot remove it now. False: there is none. */
+  end(id: string): boolean {
+    if (!this.#all.delete(id)) return false;
+    this.#index();
+    this.#parts.store.remove(id).catch((error: unknown) => {
+      this.#parts.log.warn({ err: error, subscription: id }, 'An ended subscription could not be removed');
+    });
+    return true;
+  }
+
   /** Ends the subscriptions of a channel that was deleted. */
   async removeChannel(channelName: string): Promise<void> {
     const ended = this.ofChannel(channelName);

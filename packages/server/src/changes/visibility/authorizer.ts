@@ -21,6 +21,8 @@ export interface EvaluationResult {
   readonly failed: ReadonlySet<number>;
   /** The first error; missing where nothing failed. Never for clients: its text may hold values of the row. */
   readonly error?: EvaluationError;
+  /** How long it took, in ms; missing where that is not measured. */
+  readonly tookMs?: number;
 }
 
 /** What PostgreSQL says of an expression that it could not evaluate. */
@@ -36,6 +38,22 @@ export interface Condition {
   readonly sql: string;
   /** The names of the columns that it reads. */
   readonly columns: readonly string[];
+}
+
+/** A condition to evaluate on some rows of a batch. */
+export interface ConditionRequest {
+  readonly condition: Condition;
+  /** Indexes into the rows of the batch. */
+  readonly rows: readonly number[];
+  /** Who is charged for it. Their conditions take turns. */
+  readonly payers: readonly string[];
+}
+
+/** The result of a condition, and what it cost. */
+export interface ConditionResult extends EvaluationResult {
+  readonly tookMs: number;
+  /** The median time of the conditions in the same call, in ms. */
+  readonly medianMs: number;
 }
 
 /** The parameters of compiled policies for one viewer. */
@@ -80,12 +98,15 @@ export interface Authorizer {
    * have changed them after they had written a row; throws StaleFacts also while others do not see these yet.
    */
   verify(tables: readonly TableFacts[], xids: readonly number[], mustAsk: boolean): Promise<void>;
-  /** Evaluates each condition over all rows, regardless of the viewer. Returns one result for each condition. */
+  /**
+   * Evaluates conditions in PostgreSQL, each on its rows alone: one result for each request. The viewer does not matter, so
+   * a caller asks only for rows that somebody sees who has the condition.
+   */
   evaluateConditions(
     table: TableFacts,
     rows: readonly RowImage[],
-    conditions: readonly Condition[],
-  ): Promise<EvaluationResult[]>;
+    requests: readonly ConditionRequest[],
+  ): Promise<ConditionResult[]>;
   /**
    * Evaluates policies in PostgreSQL: one result for each request. Only for roles whose rows are `filtered`. Throws
    * StaleFacts also while the effects of the transactions `xids` are not visible to others yet.

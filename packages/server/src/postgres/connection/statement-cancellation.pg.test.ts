@@ -142,16 +142,16 @@ describe('a statement whose signal aborts', () => {
   });
 
   it('never cancels a statement of somebody else on the same connections', async () => {
-    const until = performance.now() + 2_000;
     const counts = { answered: 0, cancelled: 0 };
+    const isDone = () => counts.answered > 50 && counts.cancelled > 20;
     const honest = async () => {
-      while (performance.now() < until) {
+      while (!isDone()) {
         await db.transaction((own) => own.query('SELECT pg_sleep(random() * 0.004)'));
         counts.answered += 1;
       }
     };
     const hostile = async () => {
-      while (performance.now() < until) {
+      while (!isDone()) {
         const dropped = new AbortController();
         const query = db.query('SELECT pg_sleep(random() * 0.008)', [], { signal: dropped.signal });
         setTimeout(() => dropped.abort(DROPPED), Math.random() * 8);
@@ -162,8 +162,6 @@ describe('a statement whose signal aborts', () => {
       }
     };
     await Promise.all([honest(), honest(), honest(), hostile(), hostile(), hostile(), hostile()]);
-    expect(counts.answered).toBeGreaterThan(50);
-    expect(counts.cancelled).toBeGreaterThan(20);
     expect(db.state).toEqual({ status: 'up' });
   });
 });

@@ -3,6 +3,7 @@ import { MemberFeeds } from '../../changes/delivery/member-feeds.js';
 import { ReceivedCounts } from '../../changes/delivery/received-counts.js';
 import { ChangeLog } from '../../changes/log/change-log.js';
 import type { ResumeLog } from '../../changes/log/resume-log.js';
+import { ConditionLimits } from '../../changes/stream/condition-limits.js';
 import { PersonalChanges } from '../../changes/stream/personal-changes.js';
 import { Replays } from '../../changes/stream/replays.js';
 import { RowChangeStream } from '../../changes/stream/row-change-stream.js';
@@ -55,7 +56,16 @@ export function createStream(options: StreamOptions) {
   const delivery = new Delivery({ feeds, encoder, counters, received, clock });
   const recipients = routing.newRecipients();
   personal.onChange((owner) => recipients.update(owner));
+  const conditionLimits = new ConditionLimits({
+    clock,
+    personal,
+    subscriptions: shared,
+    channel,
+    delivery,
+    log,
+  });
   const replays = new Replays({
+    conditionLimits,
     resumeLog,
     router: routing.replay,
     newRecipients: routing.newRecipients,
@@ -81,6 +91,7 @@ export function createStream(options: StreamOptions) {
     personal,
     subscriptions: shared,
     counts,
+    conditionLimits,
     channel,
     counters,
     log,

@@ -32,7 +32,12 @@ export function createVisibility(options: VisibilityOptions) {
     sourceKind() === 'trigger' ? hasOurTriggers(database.schema) : isPublishedCondition(publicationName);
   const errorLog = new EvaluationErrorLog(log, clock);
   const evaluation = { database, enableRls, clock, errorLog };
-  const live = new PostgresAuthorizer({ ...evaluation, sessions: database.pool('evaluation'), isStreamed });
+  const live = new PostgresAuthorizer({
+    ...evaluation,
+    sessions: database.pool('evaluation'),
+    conditionSessions: database.pool('conditions'),
+    isStreamed,
+  });
   const replaced = new ReplacedClaims(log, counters);
   const viewers = new Viewers(dbRoles, settings.claimSettings, (claims) => replaced.report(claims));
   const texts = new DatabaseTextReader();

@@ -12,6 +12,8 @@ export interface AnswerRow {
   /** Of the first row that failed; of an earlier item where none did. */
   readonly error_state: string | null;
   readonly error_text: string | null;
+  /** Of a condition; null for a viewer. */
+  readonly took_ms: number | null;
 }
 
 /** What the parameters function returns for a viewer. */
@@ -48,19 +50,20 @@ export function parametersOf(
 }
 
 /** Returns the result of an item that cannot be evaluated. */
-export function failedResult({ rows }: RowItem, error: EvaluationError): EvaluationResult {
-  return { visible: new Set(), failed: new Set(rows), error };
+export function failedResult({ rows }: RowItem, error: EvaluationError, tookMs: number): EvaluationResult {
+  return { visible: new Set(), failed: new Set(rows), error, tookMs };
 }
 
 /** Returns the result with those of the item's rows as failed that PostgreSQL cannot read. */
 export function withFailedRows(
-  { visible, failed, error }: EvaluationResult,
+  { visible, failed, error, ...rest }: EvaluationResult,
   { rows }: RowItem,
   unreadable: ReadonlyMap<number, EvaluationError>,
 ): EvaluationResult {
   const more = rows.filter((row) => unreadable.has(row));
   const raised = error ?? unreadable.get(more[0] ?? -1);
   return {
+    ...rest,
     visible: new Set([...visible].filter((row) => !unreadable.has(row))),
     failed: new Set([...failed, ...more]),
     ...(raised === undefined ? {} : { error: raised }),
@@ -73,8 +76,10 @@ export function resultOf({
   failed,
   error_state: sqlstate,
   error_text: message,
+  took_ms: tookMs,
 }: AnswerRow): EvaluationResult {
-  const result = { visible: numbers(visible), failed: numbers(failed) };
+  const took = tookMs === null ? {} : { tookMs };
+  const result = { visible: numbers(visible), failed: numbers(failed), ...took };
   if (result.failed.size === 0 || sqlstate === null) return result;
   return { ...result, error: { sqlstate, message: message ?? '' } };
 }

@@ -24,8 +24,8 @@ export interface Call {
 export interface Question<T extends Item, Row> {
   readonly callFor: (items: readonly T[]) => Call;
   readonly onRow: (item: T, row: Row) => void;
-  /** Called for an item that cannot be evaluated, instead of `onRow`. */
-  readonly onError: (item: T, error: EvaluationError) => void;
+  /** Called for an item that cannot be evaluated, instead of `onRow`. `tookMs`: how long that was tried. */
+  readonly onError: (item: T, error: EvaluationError, tookMs: number) => void;
   /** Called after a call has failed: whether `callFor` now returns another one, without what made it fail. */
   readonly onFailure?: () => Promise<boolean>;
 }
@@ -74,7 +74,7 @@ export class EvaluationCalls {
     for (const item of items) {
       const error = item.error ?? this.#suspended(item);
       if (error === undefined) asked.push(item);
-      else question.onError(item, error);
+      else question.onError(item, error, 0);
     }
     await this.#ask(asked, question, GROUP_TIMEOUT_MS);
   }
@@ -107,12 +107,12 @@ export class EvaluationCalls {
     } catch (thrown) {
       // The call says nothing of which item it was at, and each further one could take a connection for good.
       if (thrown instanceof StatementTimeout) {
-        for (const item of asked) this.#fail(item, question, TOO_SLOW);
+        for (const item of asked) this.#fail(item, question, TOO_SLOW, timeoutMs / asked.length);
         return;
       }
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#ask(asked, question, timeoutMs);
-      if (asked.length === 1) return this.#fail(first, question, error);
+      if (asked.length === 1) return this.#fail(first, question, error, 0);
       const middle = asked.length >> 1;
       await this.#ask(asked.slice(0, middle), question, timeoutMs);
       return this.#ask(asked.slice(middle), question, timeoutMs);
@@ -126,12 +126,12 @@ export class EvaluationCalls {
     if (last === null) throw new NotVisibleYet();
     if (last === undefined || last > 0) throw new StaleFacts();
     if (last === 0) {
-      for (const item of asked) this.#fail(item, question, TOO_SLOW);
+      for (const item of asked) this.#fail(item, question, TOO_SLOW, 0);
       return;
     }
     const slow = asked.slice(-last - 1, -last);
     const [slowItem] = slow;
-    if (slowItem !== undefined && asked.length === 1) this.#fail(slowItem, question, TOO_SLOW);
+    if (slowItem !== undefined && asked.length === 1) this.#fail(slowItem, question, TOO_SLOW, timeoutMs);
     else await this.#ask(slow, question, SINGLE_TIMEOUT_MS);
     await this.#ask(asked.slice(-last), question, GROUP_TIMEOUT_MS);
   }
@@ -142,11 +142,16 @@ export class EvaluationCalls {
     return suspended !== undefined && suspended.until > this.#clock() ? suspended.error : undefined;
   }
 
-  #fail<T extends Item, Row>(item: T, { onError }: Question<T, Row>, error: EvaluationError): void {
+  #fail<T extends Item, Row>(
+    item: T,
+    { onError }: Question<T, Row>,
+    error: EvaluationError,
+    tookMs: number,
+  ): void {
     const now = this.#clock();
     for (const [other, { until }] of this.#errors) if (until <= now) this.#errors.delete(other);
     this.#errors.set(item.key, { until: now + SUSPENDED_MS, error });
-    onError(item, error);
+    onError(item, error, tookMs);
   }
 }
 

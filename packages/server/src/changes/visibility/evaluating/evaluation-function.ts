@@ -45,13 +45,7 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
     IF "gf$i" > 0 THEN
       ${setRoleSql(scope.role, '"gf$i" = 1')}
       ${setting(scope.settingNames)}
-      "gf$numbers" := "gf$subsets"["gf$i"]::int[];
-      IF "gf$numbers" IS NULL THEN "gf$some" := "gf$all";
-      ELSE
-        FOR "gf$n" IN 1 .. cardinality("gf$numbers") LOOP
-          "gf$some"["gf$n"] := "gf$all"["gf$numbers"["gf$n"]];
-        END LOOP;
-      END IF;
+      ${SELECT_SUBSET}
     END IF;
     ${evaluationSql(predicate, scope.facts)}
     CONTINUE WHEN "gf$i" = 0;
@@ -67,8 +61,8 @@ export function policiesFunction(scope: EvaluationScope, predicate: string): Eva
 }
 
 /**
- * Evaluates conditions, which do not depend on the viewer, on rows of a table. Returns as above, by the
- * condition's number from 1.
+ * Evaluates conditions, which do not depend on the viewer, on rows of a table. Parameters: the rows, and for each condition
+ * those to evaluate, as above. Returns as above, by the condition's number from 1, and how long each took.
  */
 export function conditionsFunction(
   scope: EvaluationScope,
@@ -77,7 +71,11 @@ export function conditionsFunction(
   const each = conditions.map(
     (condition, n) => `
   "gf$i" := ${n + 1};
+  "gf$some" := '{}';
+  ${SELECT_SUBSET}
+  "gf$begun" := pg_catalog.clock_timestamp();
   ${evaluationSql(condition, scope.facts)}
+  took_ms := 1000 * extract(epoch FROM pg_catalog.clock_timestamp() - "gf$begun");
   item := "gf$i";
   visible := "gf$seen";
   failed := "gf$bad";
@@ -87,9 +85,8 @@ export function conditionsFunction(
   );
   const work = `
   ${setRoleSql(scope.role, 'true')}
-  "gf$some" := "gf$all";
   ${each.join('\n')}`;
-  return functionOf('conditions', scope, conditions, '"gf$rows" text', work);
+  return functionOf('conditions', scope, conditions, '"gf$rows" text, "gf$subsets" text[]', work);
 }
 
 /**
@@ -144,6 +141,15 @@ END`;
 /** What is read from tables must have the effects of the transactions that were read from the WAL. */
 const RETURN_UNLESS_VISIBLE = `IF NOT ${areVisibleSql('"gf$xids"')} THEN RETURN NEXT; RETURN; END IF;`;
 
+/** Has item "gf$i" evaluated on its rows alone. "gf$some" is empty before. */
+const SELECT_SUBSET = `"gf$numbers" := "gf$subsets"["gf$i"]::int[];
+      IF "gf$numbers" IS NULL THEN "gf$some" := "gf$all";
+      ELSE
+        FOR "gf$n" IN 1 .. cardinality("gf$numbers") LOOP
+          "gf$some"["gf$n"] := "gf$all"["gf$numbers"["gf$n"]];
+        END LOOP;
+      END IF;`;
+
 function functionOf(
   kind: string,
   { facts, fingerprint, role, settingNames }: EvaluationScope,
@@ -165,6 +171,7 @@ DECLARE
   "gf$state" text;
   "gf$text" text;
   "gf$i" int;
+  "gf$begun" timestamptz;
 BEGIN
   IF ${fingerprintSql(String(facts.oid))} IS DISTINCT FROM ${literal(fingerprint)} THEN RETURN; END IF;
   ${withGeneratedColumns(facts, type)}
@@ -172,9 +179,9 @@ BEGIN
 END`;
   return {
     key: JSON.stringify([kind, facts.oid, fingerprint, role, settingNames, ...predicates]),
-    columns: 'item, visible, failed, error_state, error_text',
+    columns: 'item, visible, failed, error_state, error_text, took_ms',
     definition: (name) => `CREATE FUNCTION pg_temp.${quoted(name)}(${parameters})
-      RETURNS TABLE (item int, visible int[], failed int[], error_state text, error_text text) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
+      RETURNS TABLE (item int, visible int[], failed int[], error_state text, error_text text, took_ms float8) LANGUAGE plpgsql AS ${dollarQuoted(body)}`,
   };
 }
 

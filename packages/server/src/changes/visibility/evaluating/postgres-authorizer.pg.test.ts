@@ -113,7 +113,7 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
 
     /** Begins a transaction that has written something. */
     async function running(): Promise<{ readonly xid: number; readonly session: SqlSession }> {
-      const session = await SqlSession.open(test.url, 'test', (error) => error);
+      const session = await database.pool('replays').openSession('test');
       await session.query('BEGIN');
       const [row] = await session.query<{ xid: number }>('SELECT pg_current_xact_id()::text::float8 AS xid');
       return { xid: row?.xid ?? 0, session };
@@ -241,7 +241,11 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
         const results = await steadily(async () => {
           const facts = await counting.facts(oid);
           if (facts === undefined) throw new Error('no such table');
-          return counting.evaluateConditions(facts, [['1', 'y']], conditions);
+          return counting.evaluateConditions(
+            facts,
+            [['1', 'y']],
+            conditions.map((condition) => ({ condition, rows: [0], payers: [] })),
+          );
         });
         expect(results.every(({ visible }) => visible.has(0))).toBe(true);
       }
@@ -249,7 +253,11 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       await steadily(async () => {
         const facts = await counting.facts(oid);
         if (facts === undefined) throw new Error('no such table');
-        return counting.evaluateConditions(facts, [['1', 'y']], [{ sql: 'true', columns: [] }]);
+        return counting.evaluateConditions(
+          facts,
+          [['1', 'y']],
+          [{ condition: { sql: 'true', columns: [] }, rows: [0], payers: [] }],
+        );
       });
       expect(sessions).toBe(before + 1);
     } finally {
@@ -376,9 +384,15 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     expect(await seen(oid, rows, [viewer('ada')])).toEqual([[[0], []]]);
   });
 
-  it('evaluates conditions on all rows, and returns the rows on which one raised an error', async () => {
+  it('evaluates each condition on its rows alone, and returns those on which it raised an error', async () => {
     const { facts } = await table('id int PRIMARY KEY, n int');
-    const conditions = ['("n" > 1)', '((10 / "n") = 5)', '("n" IS NULL)'].map((text) => ({
+    const asked = [
+      [0, 1, 2],
+      [1, 0],
+      [2, 1],
+      [0, 2],
+    ];
+    const conditions = ['("n" > 1)', '((10 / "n") = 5)', '("n" IS NULL)', '((10 / "n") = 5)'].map((text) => ({
       sql: text,
       columns: ['n'],
     }));
@@ -388,13 +402,34 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       ['3', null],
     ];
     const verdicts = await steadily(async () =>
-      authorizer.evaluateConditions(await facts(), rows, conditions),
+      authorizer.evaluateConditions(
+        await facts(),
+        rows,
+        conditions.map((condition, n) => ({ condition, rows: asked[n] ?? [], payers: [] })),
+      ),
     );
     expect(verdicts.map(({ visible, failed }) => [[...visible], [...failed]])).toEqual([
       [[0], []],
       [[0], [1]],
       [[2], []],
+      // Division by zero is on row 1, which is not asked for.
+      [[0], []],
     ]);
+  });
+
+  it('measures how long each condition takes, and how long most of the call do', async () => {
+    const { facts } = await table('id int PRIMARY KEY, n int');
+    const slow = `(pg_sleep(0.05)::text = '')`;
+    const requests = [slow, slow, '("n" > 1)'].map((text, n) => ({
+      condition: { sql: text, columns: ['n'] },
+      rows: [0],
+      payers: [n < 2 ? 'eve' : 'ada'],
+    }));
+    const results = await steadily(async () =>
+      authorizer.evaluateConditions(await facts(), [['1', '2']], requests),
+    );
+    expect(results.map(({ tookMs }) => tookMs >= 50)).toEqual([true, true, false]);
+    expect(new Set(results.map(({ medianMs }) => medianMs < 10))).toEqual(new Set([true]));
   });
 
   it('evaluates all other viewers if one makes the call fail, which is not asked again for a while', async () => {
@@ -456,9 +491,11 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
       [[], [1, 3]],
     ]);
     const results = await steadily(async () =>
-      authorizer.evaluateConditions(await facts(), rows, [{ sql: '("id" < 2)', columns: ['id'] }]),
+      authorizer.evaluateConditions(await facts(), rows, [
+        { condition: { sql: '("id" < 2)', columns: ['id'] }, rows: [...rows.keys()], payers: [] },
+      ]),
     );
-    expect(results).toEqual([
+    expect(results).toMatchObject([
       {
         visible: new Set([0]),
         failed: new Set([1, 3]),

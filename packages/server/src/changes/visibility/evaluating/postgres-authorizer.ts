@@ -10,6 +10,8 @@ import { rowArrayLiteral } from '../../values/row-array-literal.js';
 import {
   type Authorizer,
   type Condition,
+  type ConditionRequest,
+  type ConditionResult,
   type EvaluationError,
   type EvaluationRequest,
   type EvaluationResult,
@@ -19,6 +21,7 @@ import {
 import type { Compilation, ParameterLeaf } from '../compiling/compiled-expression.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
+import { callsByTurns, medianOfCall } from './condition-turns.js';
 import {
   type AnswerRow,
   failedResult,
@@ -43,6 +46,8 @@ export interface PostgresAuthorizerOptions {
   readonly database: Sql & SessionSource;
   /** Where sessions for evaluations are opened; missing: from `database`. */
   readonly sessions?: SessionSource;
+  /** Where the session for conditions is opened, so that policies do not wait for them; missing: from `sessions`. */
+  readonly conditionSessions?: SessionSource;
   /** False: policies are not applied; privileges on tables and columns are. */
   readonly enableRls: boolean;
   readonly clock: Clock;
@@ -59,6 +64,8 @@ export interface PostgresAuthorizerOptions {
 const CATALOG_CHECK_MS = 500;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
+/** A condition that costs nothing, to tell a slow condition from a slow database. */
+const YARDSTICK = 'true';
 
 /**
  * Has PostgreSQL evaluate policies and conditions on row images, many viewers and rows at once: correct for
@@ -68,6 +75,8 @@ export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
   readonly #session: EvaluationSession;
   readonly #calls: EvaluationCalls;
+  readonly #conditionSession: EvaluationSession;
+  readonly #conditionCalls: EvaluationCalls;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #errorLog: EvaluationErrorLog | undefined;
@@ -78,6 +87,7 @@ export class PostgresAuthorizer implements Authorizer {
     {
       database,
       sessions = database,
+      conditionSessions,
       enableRls,
       clock,
       errorLog,
@@ -92,6 +102,11 @@ export class PostgresAuthorizer implements Authorizer {
         : sharesCatalogWith.#catalog;
     this.#session = new EvaluationSession(() => sessions.openSession('evaluate'));
     this.#calls = new EvaluationCalls(this.#session, clock);
+    this.#conditionSession =
+      conditionSessions === undefined
+        ? this.#session
+        : new EvaluationSession(() => conditionSessions.openSession('evaluate conditions'));
+    this.#conditionCalls = new EvaluationCalls(this.#conditionSession, clock);
   }
 
   start(): void {
@@ -102,6 +117,7 @@ export class PostgresAuthorizer implements Authorizer {
   stop(): void {
     clearInterval(this.#timer);
     this.#session.close();
+    this.#conditionSession.close();
   }
 
   async facts(oid: number): Promise<TableFacts | undefined> {
@@ -184,20 +200,25 @@ export class PostgresAuthorizer implements Authorizer {
       error: errorOf(viewer),
     }));
     for (let n = 0; n < items.length; n += VIEWERS_AT_ONCE) {
-      await this.#ask<(typeof items)[number], ParametersRow>(table, items.slice(n, n + VIEWERS_AT_ONCE), {
-        callFor: (asked) => ({
-          evaluation,
-          values: [
-            xids,
-            ...settingValuesOf(
-              settingNames,
-              asked.map(({ viewer }) => viewer),
-            ),
-          ],
-        }),
-        onRow: ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
-        onError: () => undefined,
-      });
+      await this.#ask<(typeof items)[number], ParametersRow>(
+        this.#calls,
+        table,
+        items.slice(n, n + VIEWERS_AT_ONCE),
+        {
+          callFor: (asked) => ({
+            evaluation,
+            values: [
+              xids,
+              ...settingValuesOf(
+                settingNames,
+                asked.map(({ viewer }) => viewer),
+              ),
+            ],
+          }),
+          onRow: ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
+          onError: () => undefined,
+        },
+      );
     }
     // A viewer whose parameters cannot be evaluated has none: PostgreSQL evaluates its policies.
     return viewers.map((viewer) => evaluated.get(viewer));
@@ -206,26 +227,46 @@ export class PostgresAuthorizer implements Authorizer {
   async evaluateConditions(
     table: TableFacts,
     rows: readonly RowImage[],
-    conditions: readonly Condition[],
-  ): Promise<EvaluationResult[]> {
+    requests: readonly ConditionRequest[],
+  ): Promise<ConditionResult[]> {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
-    const all = rows.map((_, n) => n);
-    const results: EvaluationResult[] = [];
-    for (let n = 0; n < conditions.length; n += CONDITIONS_AT_ONCE) {
-      const some = conditions.slice(n, n + CONDITIONS_AT_ONCE);
-      const items = some.map(({ sql }) => ({ key: JSON.stringify([table.oid, sql]), rows: all, sql }));
-      const evaluated = await this.#evaluate(table, rows, items, (asked, literal) => ({
+    const itemOf = (sql: string, own: readonly number[]) => ({
+      key: JSON.stringify([table.oid, sql]),
+      rows: own,
+      sql,
+    });
+    const yardstick = itemOf(YARDSTICK, [...rows.keys()]);
+    const results = new Map<ConditionRequest, ConditionResult>();
+    for (const call of callsByTurns(requests, CONDITIONS_AT_ONCE)) {
+      const items = call.map(({ condition: { sql }, rows: own }) => itemOf(sql, own));
+      const callFor = (asked: readonly (typeof yardstick)[], literal: string) => ({
         evaluation: conditionsFunction(
           subject,
           asked.map(({ sql }) => sql),
         ),
-        values: [literal],
-      }));
-      results.push(...evaluated);
+        values: [literal, asked.map((item) => subsetOf(item, rows))],
+      });
+      const evaluated = await this.#evaluate(
+        this.#conditionCalls,
+        table,
+        rows,
+        [yardstick, ...items],
+        callFor,
+      );
+      const [yardstickMs = 0, ...times] = evaluated.map(({ tookMs = 0 }) => tookMs);
+      const medianMs = medianOfCall(call, times, yardstickMs);
+      for (const [n, request] of call.entries()) {
+        const result = evaluated[n + 1];
+        if (result !== undefined) results.set(request, { ...result, tookMs: times[n] ?? 0, medianMs });
+      }
     }
-    this.#report(table, DEFAULT_DB_ROLE, results, []);
-    return results;
+    this.#report(table, DEFAULT_DB_ROLE, [...results.values()], []);
+    return requests.map((request) => {
+      const result = results.get(request);
+      if (result === undefined) throw new Error('PostgreSQL returned no result for a condition');
+      return result;
+    });
   }
 
   async evaluatePolicies(
@@ -249,14 +290,12 @@ export class PostgresAuthorizer implements Authorizer {
       viewer,
       error: errorOf(viewer),
     }));
-    const results = await this.#evaluate(table, rows, items, (asked, literal) => ({
+    const results = await this.#evaluate(this.#calls, table, rows, items, (asked, literal) => ({
       evaluation,
       values: [
         xids,
         literal,
-        asked.map(({ rows: own }) =>
-          own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`,
-        ),
+        asked.map((item) => subsetOf(item, rows)),
         ...settingValuesOf(
           settingNames,
           asked.map(({ viewer }) => viewer),
@@ -292,6 +331,7 @@ export class PostgresAuthorizer implements Authorizer {
    * fail alone.
    */
   async #evaluate<T extends RowItem>(
+    calls: EvaluationCalls,
     table: TableFacts,
     rows: readonly RowImage[],
     items: readonly T[],
@@ -300,13 +340,13 @@ export class PostgresAuthorizer implements Authorizer {
     const answers = new Map<T, EvaluationResult>();
     let literal = rowArrayLiteral(rows);
     let unreadable: ReadonlyMap<number, EvaluationError> | undefined;
-    await this.#ask<T, AnswerRow>(table, items, {
+    await this.#ask<T, AnswerRow>(calls, table, items, {
       callFor: (asked) => callFor(asked, literal),
       onRow: (item, row) => answers.set(item, resultOf(row)),
-      onError: (item, error) => answers.set(item, failedResult(item, error)),
+      onError: (item, error, tookMs) => answers.set(item, failedResult(item, error, tookMs)),
       onFailure: async () => {
         if (unreadable !== undefined) return false;
-        const found = await unreadableRows(rows, (some) => this.#calls.errorOf(callFor([], some)));
+        const found = await unreadableRows(rows, (some) => calls.errorOf(callFor([], some)));
         literal = rowArrayLiteral(rows.map((row, n) => (found.has(n) ? null : row)));
         unreadable = found;
         return found.size > 0;
@@ -320,17 +360,23 @@ export class PostgresAuthorizer implements Authorizer {
   }
 
   async #ask<T extends Item, Row extends { readonly item: number }>(
+    calls: EvaluationCalls,
     table: TableFacts,
     items: readonly T[],
     question: Question<T, Row>,
   ): Promise<void> {
     try {
-      await this.#calls.ask(items, question);
+      await calls.ask(items, question);
     } catch (error) {
       if (error instanceof StaleFacts && !(error instanceof NotVisibleYet)) this.#catalog.forget(table.oid);
       throw error;
     }
   }
+}
+
+/** Returns the numbers of the item's rows from 1, as an array of PostgreSQL; null: all rows. */
+function subsetOf({ rows: own }: RowItem, rows: readonly RowImage[]): string | null {
+  return own.length === rows.length ? null : `{${own.map((row) => row + 1).join()}}`;
 }
 
 /** Returns the names of the settings of viewers, which are the same for all. */
