@@ -141,3 +141,30 @@ test('REALTIME_MAX_CHANGE_SIZE: the largest message that is sent, as it is encod
   const metrics = await server.call('GET', '/metrics', { token: await server.token('root', 'admin') });
   expect(metrics.text).toMatch(/^realtime_changes_too_large_total 5$/m);
 });
+
+test('a row with a value of over 64 MB stops nobody, and is a gap also where a condition would have to read the value', async () => {
+  await run(
+    server,
+    `CREATE TABLE notes (id int PRIMARY KEY, owner text, body text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+     CREATE POLICY own ON notes USING (owner = current_setting('app.current_user_id'))`,
+  );
+  const conditions = { long: 'length(body) > 3', a: `body LIKE 'a%'`, ids: 'id > 0', one: `body = 'abcd'` };
+  const clients: [string, TestClient, TestClient][] = [];
+  for (const [channel, condition] of Object.entries(conditions)) {
+    await subscribe(server, channel, { table: 'notes', columns: ['id'], condition });
+    clients.push([channel, await join(server, channel, 'ada'), await join(server, channel, 'bob')]);
+  }
+  await run(
+    server,
+    `INSERT INTO notes VALUES (1, 'ada', repeat('a', 70000000)), (2, 'ada', 'abcd');
+     ${Object.keys(conditions)
+       .map((channel) => `SELECT realtime.send('${channel}', 'end', '{}')`)
+       .join(';')}`,
+  );
+  const gap = expect.objectContaining({ reason: 'a change is too large to send' });
+  const expected: Record<string, unknown[]> = { long: [gap, 2], a: [gap, 2], ids: [1, 2], one: [2] };
+  for (const [channel, ada, bob] of clients) {
+    expect([channel, await changesAndGaps(ada)]).toEqual([channel, expected[channel]]);
+    expect(await changesAndGaps(bob)).toEqual([]);
+  }
+});

@@ -80,7 +80,7 @@ export class ChangeFrames {
     const oldColumns = visibility === 'lost' ? key : columns;
     const old = showsOld ? change.old : undefined;
     const now = showsNew ? change.new : undefined;
-    if (!this.#isTooLarge(change, old, oldColumns, now, columns)) {
+    if (!isUndecided(change, visibleChange) && !this.#isTooLarge(change, old, oldColumns, now, columns)) {
       const unchanged = now === undefined ? [] : this.#layout.unknownColumns(now, columns);
       const frame = this.#encoder.encode(header, {
         oldRecord: old === undefined ? null : oldColumns.writer.json(old),
@@ -135,6 +135,14 @@ export class ChangeFrames {
     }
     return shape;
   }
+}
+
+/** Whether a condition is taken for true because it reads a value that is too large. */
+function isUndecided({ streamed, tooLarge }: DecodedChange, { subscriptions }: VisibleChange): boolean {
+  if (tooLarge === undefined || streamed.kind === 'truncate') return false;
+  const { columns } = streamed.relation;
+  const names = new Set([...tooLarge.old, ...tooLarge.new].map((index) => columns[index]?.name));
+  return subscriptions.some(({ condition }) => condition?.columns.some((name) => names.has(name)) === true);
 }
 
 /** Returns the number of characters of the selected values. */
