@@ -49,14 +49,14 @@ export class ReceivedCounts {
   /** Adds what is delivered to members from here on, with the present time. Lists are counted once for all members. */
   startDelivery(): (member: Subscriber, lists: readonly MessageList[]) => void {
     const at = this.#wallClock.epochMs();
-    const tallies = new Map<MessageList, ReadonlyMap<Subscription, number>>();
+    const numbersByList = new Map<MessageList, ReadonlyMap<Subscription, number>>();
     return (member, lists) => {
       const counts = this.#byMember.get(member)?.bySubscription;
       if (counts === undefined) return;
       for (const list of lists) {
-        const tally = tallies.get(list) ?? tallyOf(list);
-        tallies.set(list, tally);
-        for (const [subscription, messages] of tally) {
+        const numbers = numbersByList.get(list) ?? numbersOf(list);
+        numbersByList.set(list, numbers);
+        for (const [subscription, messages] of numbers) {
           const known = counts.get(subscription);
           if (known === undefined) counts.set(subscription, { messages, at });
           else {
@@ -76,9 +76,9 @@ export class ReceivedCounts {
 }
 
 /** Returns how many messages of a list are for each subscription. */
-function tallyOf(list: MessageList): ReadonlyMap<Subscription, number> {
-  const tally = new Map<Subscription, number>();
+function numbersOf(list: MessageList): ReadonlyMap<Subscription, number> {
+  const numbers = new Map<Subscription, number>();
   for (const { subscriptions } of list)
-    for (const subscription of subscriptions) tally.set(subscription, (tally.get(subscription) ?? 0) + 1);
-  return tally;
+    for (const subscription of subscriptions) numbers.set(subscription, (numbers.get(subscription) ?? 0) + 1);
+  return numbers;
 }
