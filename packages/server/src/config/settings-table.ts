@@ -37,7 +37,7 @@ export const SETTINGS = {
     env: 'REALTIME_DATA_DIR',
     type: text('the path of a folder', 'path'),
     default: '.goforward',
-    doc: 'Folder of the embedded PostgreSQL, the generated secret and files of the resume window. A relative path starts at the working directory.',
+    doc: 'Folder of the embedded PostgreSQL, the generated secret, files of the resume window and temporary files of snapshots. A relative path starts at the working directory.',
   },
   shutdownTimeout: {
     group: 'Server',

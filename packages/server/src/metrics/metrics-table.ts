@@ -146,6 +146,18 @@ export const METRICS = {
     kind: 'gauge',
     help: 'Bytes of row changes in files for returning connections.',
   },
+  realtime_snapshot_files: {
+    kind: 'gauge',
+    help: 'Snapshots in temporary files: they are being read from PostgreSQL, or sent to connections.',
+  },
+  realtime_snapshot_file_bytes: {
+    kind: 'gauge',
+    help: 'Bytes of snapshots in temporary files.',
+  },
+  realtime_snapshots_waiting: {
+    kind: 'gauge',
+    help: 'Snapshots that wait for the turn of their user, or until connections have read others.',
+  },
   realtime_subscriptions: {
     kind: 'gauge',
     help: 'Subscriptions of channels to tables, without those of single connections.',

@@ -39,6 +39,9 @@ export interface RowChangeNumbers {
   readonly membersResuming: number;
   readonly windowMemoryBytes: number;
   readonly windowFileBytes: number;
+  readonly snapshotFiles: number;
+  readonly snapshotFileBytes: number;
+  readonly snapshotsWaiting: number;
   readonly subscriptions: number;
   readonly tables: number;
   /** Number of tables in each visibility tier. */
@@ -84,6 +87,9 @@ export class Metrics {
     ofRowChanges('realtime_change_stream_members_resuming', ({ membersResuming }) => membersResuming);
     ofRowChanges('realtime_resume_window_memory_bytes', ({ windowMemoryBytes }) => windowMemoryBytes);
     ofRowChanges('realtime_resume_window_file_bytes', ({ windowFileBytes }) => windowFileBytes);
+    ofRowChanges('realtime_snapshot_files', ({ snapshotFiles }) => snapshotFiles);
+    ofRowChanges('realtime_snapshot_file_bytes', ({ snapshotFileBytes }) => snapshotFileBytes);
+    ofRowChanges('realtime_snapshots_waiting', ({ snapshotsWaiting }) => snapshotsWaiting);
     ofRowChanges('realtime_subscriptions', ({ subscriptions }) => subscriptions);
     ofRowChanges('realtime_tables', ({ tables }) => tables);
     this.#gauges('realtime_visibility_tier_tables', 'tier', () => rowChanges?.().tiers ?? []);

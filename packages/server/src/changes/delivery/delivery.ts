@@ -87,18 +87,19 @@ export class Delivery {
   }
 
   /**
-   * Sends a member a page of snapshot rows. The rows are JSON texts, so that values stay exactly as
-   * PostgreSQL wrote them.
+   * Sends a member a page of snapshot rows. The rows are JSON texts separated by commas, so that values stay exactly as
+   * PostgreSQL wrote them. Returns the size of the message in bytes.
    */
   sendRows(
     member: Subscriber,
     { subscription_id, more }: { readonly subscription_id: string; readonly more: boolean },
-    rows: readonly string[],
+    rows: string,
     batch: RetainedBatch,
-  ): void {
-    const { feeds } = this.#parts;
-    const payload = { subscription_id, rows: new JsonText(`[${rows.join()}]`), more };
-    feeds.deliver(member, [this.systemMessage('snapshot', payload)], batch);
+  ): number {
+    const payload = { subscription_id, rows: new JsonText(`[${rows}]`), more };
+    const message = this.systemMessage('snapshot', payload);
+    this.#parts.feeds.deliver(member, [message], batch);
+    return message.length;
   }
 
   /** Encodes a message of the server. */

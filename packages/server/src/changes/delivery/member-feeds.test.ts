@@ -159,3 +159,38 @@ describe('a member is closed as too slow', () => {
     expect(slow.isCutOff).toBe(true);
   });
 });
+
+describe('room for content that is read only then', () => {
+  it('is there at once for a member that keeps up, and else when it has received everything', async () => {
+    const reader = new Reader();
+    expect(await feeds.whenRoom(reader.member)).toBe(true);
+    feeds.deliver(reader.member, [large('a'), large('b'), large('c')], batch());
+    let hasRoom: boolean | undefined;
+    const found = feeds.whenRoom(reader.member).then((found) => {
+      hasRoom = found;
+    });
+    await Promise.resolve();
+    expect([reader.got, hasRoom]).toEqual([['a', 'b'], undefined]);
+    reader.drain();
+    await found;
+    expect([reader.got, hasRoom]).toEqual([['a', 'b', 'c'], true]);
+  });
+
+  it('is awaited before messages that come later', async () => {
+    const reader = new Reader();
+    feeds.deliver(reader.member, [large('a'), large('b')], batch());
+    const found = feeds.whenRoom(reader.member);
+    expect(feeds.behindCount).toBe(1);
+    feeds.deliver(reader.member, [large('c')], batch());
+    reader.drain();
+    expect([await found, reader.got, feeds.behindCount]).toEqual([true, ['a', 'b', 'c'], 0]);
+  });
+
+  it('is never there for a member that leaves', async () => {
+    const reader = new Reader();
+    feeds.deliver(reader.member, [large('a'), large('b')], batch());
+    const found = feeds.whenRoom(reader.member);
+    feeds.remove(reader.member);
+    expect([await found, feeds.behindCount]).toEqual([false, 0]);
+  });
+});

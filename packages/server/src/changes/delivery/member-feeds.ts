@@ -44,6 +44,8 @@ export interface Backpressure {
 export class MemberFeeds {
   readonly #clock: Clock;
   readonly #feeds = new Map<Subscriber, Feed>();
+  /** Resolve `whenRoom`: with false for a member that has left. */
+  readonly #roomSeekers = new Map<Subscriber, (hasRoom: boolean) => void>();
   #onCaughtUp: (member: Subscriber) => void = () => undefined;
 
   constructor(clock: Clock) {
@@ -79,20 +81,30 @@ export class MemberFeeds {
       member.pushPaced(chunk);
       next += 1;
     }
-    const newFeed: Feed = { queue: [], pace: new ReadingPace(this.#clock(), member.drainedBytes) };
-    if (next === chunks.length) {
-      batch.received += 1;
-      if (member.bufferedBytes <= OUTBOX_LIMIT_BYTES) return;
-    } else {
+    if (next < chunks.length) {
       batch.retain();
-      newFeed.queue.push({ chunks, next, batch });
+      this.#await(member, [{ chunks, next, batch }]);
+      return;
     }
-    this.#feeds.set(member, newFeed);
-    member.whenDrained(() => this.#drained(member, newFeed));
+    batch.received += 1;
+    if (member.bufferedBytes > OUTBOX_LIMIT_BYTES) this.#await(member, []);
+  }
+
+  /**
+   * Waits until the member has received everything and its outbox has room, for content that is read only then. False: the
+   * member has left. One caller per member at a time.
+   */
+  async whenRoom(member: Subscriber): Promise<boolean> {
+    const feed = this.#feeds.get(member);
+    if (feed === undefined && member.bufferedBytes < OUTBOX_TARGET_BYTES) return true;
+    const hasRoom = new Promise<boolean>((resolve) => this.#roomSeekers.set(member, resolve));
+    if (feed === undefined) this.#await(member, []);
+    return hasRoom;
   }
 
   /** Discards what waits for a member that has left. */
   remove(member: Subscriber): void {
+    this.#foundRoom(member, false);
     const feed = this.#feeds.get(member);
     if (feed === undefined) return;
     this.#feeds.delete(member);
@@ -112,6 +124,18 @@ export class MemberFeeds {
         isBlocked && hasCaughtUpMember && oldest !== undefined && feed.queue[0]?.batch === oldest;
       if (isTooSlow || isBlocking) member.closeSlowConsumer();
     }
+  }
+
+  #await(member: Subscriber, queue: Feed['queue']): void {
+    const feed = { queue, pace: new ReadingPace(this.#clock(), member.drainedBytes) };
+    this.#feeds.set(member, feed);
+    member.whenDrained(() => this.#drained(member, feed));
+  }
+
+  #foundRoom(member: Subscriber, hasRoom: boolean): void {
+    const found = this.#roomSeekers.get(member);
+    this.#roomSeekers.delete(member);
+    found?.(hasRoom);
   }
 
   #drained(member: Subscriber, feed: Feed): void {
@@ -135,6 +159,7 @@ export class MemberFeeds {
       return;
     }
     this.#feeds.delete(member);
+    this.#foundRoom(member, true);
     this.#onCaughtUp(member);
   }
 }

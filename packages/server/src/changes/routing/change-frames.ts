@@ -26,9 +26,17 @@ interface MessageShape {
 /** Why a `gap` is sent in place of a change. */
 const TOO_LARGE = 'a change is too large to send';
 
+/** The messages of a change. Most changes have one; the others are found by shape and visible part. */
+interface EncodedFrames {
+  readonly shape: MessageShape;
+  readonly visibleChange: VisibleChange;
+  readonly frame: Buffer;
+  others: Map<string, Buffer> | undefined;
+}
+
 /**
- * Encodes the changes of one table in a batch, and a `gap` in place of one that is too large. A message is encoded once for each set of subscriptions and
- * visible columns, however many members get it.
+ * Encodes the changes of one table in a batch, and a `gap` in place of one that is too large. A message is encoded once
+ * for each set of subscriptions and visible columns, however many members get it.
  */
 export class ChangeFrames {
   readonly #epoch: string;
@@ -37,7 +45,7 @@ export class ChangeFrames {
   readonly #maxBytes: number;
   readonly #gaps = new Set<Buffer>();
   readonly #shapes = new Map<RolePrivileges, Map<readonly Subscription[], MessageShape>>();
-  readonly #framesByChange = new Map<DecodedChange, Map<string, Buffer>>();
+  readonly #framesByChange = new Map<DecodedChange, EncodedFrames>();
 
   /** `maxBytes`: the size of the largest message. */
   constructor(epoch: string, layout: TableLayout, encoder: ChangeEncoder, maxBytes: number) {
@@ -59,17 +67,17 @@ export class ChangeFrames {
 
   frame(change: DecodedChange, visibleChange: VisibleChange, privileges: RolePrivileges): Buffer {
     const shape = this.#shapeOf(visibleChange.subscriptions, privileges);
-    const key = `${shape.columns.key}|${shape.ids}|${visibleChange.visibility ?? ''}${visibleChange.showsOld}`;
-    let frames = this.#framesByChange.get(change);
-    if (frames === undefined) {
-      frames = new Map();
-      this.#framesByChange.set(change, frames);
+    const first = this.#framesByChange.get(change);
+    if (first === undefined) {
+      const frame = this.#encode(change, visibleChange, shape);
+      this.#framesByChange.set(change, { shape, visibleChange, frame, others: undefined });
+      return frame;
     }
-    let frame = frames.get(key);
-    if (frame === undefined) {
-      frame = this.#encode(change, visibleChange, shape);
-      frames.set(key, frame);
-    }
+    if (first.shape === shape && isEqual(first.visibleChange, visibleChange)) return first.frame;
+    first.others ??= new Map([[keyOf(first.shape, first.visibleChange), first.frame]]);
+    const key = keyOf(shape, visibleChange);
+    const frame = first.others.get(key) ?? this.#encode(change, visibleChange, shape);
+    first.others.set(key, frame);
     return frame;
   }
 
@@ -135,6 +143,14 @@ export class ChangeFrames {
     }
     return shape;
   }
+}
+
+function keyOf({ columns, ids }: MessageShape, { visibility, showsOld }: VisibleChange): string {
+  return `${columns.key}|${ids}|${visibility ?? ''}${showsOld}`;
+}
+
+function isEqual(a: VisibleChange, b: VisibleChange): boolean {
+  return a.visibility === b.visibility && a.showsOld === b.showsOld;
 }
 
 /** Whether a condition is taken for true because it reads a value that is too large. */

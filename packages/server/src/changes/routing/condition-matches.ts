@@ -1,6 +1,6 @@
 import { TickBudget } from '../../lib/tick-budget.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
-import type { Authorizer, ConditionResult } from '../visibility/authorizer.js';
+import { type Authorizer, type ConditionResult, isTooSlow } from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
@@ -11,6 +11,8 @@ export interface SeenCondition {
   readonly rows: readonly number[];
   /** The entries with a recipient that sees one of the rows, by who is charged for them. */
   readonly payers: ReadonlyMap<string, readonly SubscriptionEntry[]>;
+  /** Set where all rows are seen by the same recipients, who alone learn that the condition is too slow on them. */
+  readonly audience?: string;
 }
 
 /** A condition that raised an error, or took too long, on some rows. */
@@ -21,6 +23,8 @@ export interface FailedCondition {
 
 /** What PostgreSQL found out about conditions. */
 interface SeenResult {
+  /** Conditions that are too slow, on rows that not all the same recipients may see. They are still open. */
+  readonly tooSlow: readonly SeenCondition[];
   readonly failed: readonly FailedCondition[];
   readonly costs: readonly ConditionCost<SubscriptionEntry>[];
 }
@@ -40,9 +44,9 @@ export class ConditionMatches {
   /** The indexes, in catalog order, of the columns that conditions read. */
   readonly #requiredIndexes = new Map<readonly string[], readonly number[] | null>();
 
-  private constructor(tableBatch: TableBatch) {
+  private constructor(tableBatch: TableBatch, subscriptions: SubscriptionIndex) {
     this.#tableBatch = tableBatch;
-    this.#entries = tableBatch.rows.map(() => new Set());
+    this.#entries = subscriptions.hasConditions ? tableBatch.rows.map(() => new Set()) : [];
   }
 
   /** Evaluates the compiled conditions on all rows, once for all subscriptions with the same one. */
@@ -50,7 +54,7 @@ export class ConditionMatches {
     tableBatch: TableBatch,
     subscriptions: SubscriptionIndex,
   ): Promise<ConditionMatches> {
-    const matches = new ConditionMatches(tableBatch);
+    const matches = new ConditionMatches(tableBatch, subscriptions);
     await matches.#evaluateInProcess(subscriptions);
     return matches;
   }
@@ -83,7 +87,7 @@ export class ConditionMatches {
     const { layout, rows: images } = this.#tableBatch;
     // PostgreSQL gets no other row.
     const rows = [...new Set(seen.flatMap((condition) => condition.rows))];
-    if (rows.length === 0) return { failed: [], costs: [] };
+    if (rows.length === 0) return { failed: [], costs: [], tooSlow: [] };
     const indexes = new Map(rows.map((row, index) => [row, index]));
     const results = await authorizer.evaluateConditions(
       layout.facts,
@@ -92,19 +96,25 @@ export class ConditionMatches {
         condition: asked.group.condition,
         rows: asked.rows.map((row) => indexes.get(row) ?? 0),
         payers: [...asked.payers.keys()],
+        audience: asked.audience,
       })),
     );
     const failed: FailedCondition[] = [];
     const costs: ConditionCost<SubscriptionEntry>[] = [];
+    const tooSlow: SeenCondition[] = [];
     for (const [n, condition] of seen.entries()) {
       const { group, rows: asked } = condition;
       const result = results[n];
       if (result === undefined) throw new Error('The authorizer returned no result for a condition');
+      costs.push(...costsOf(condition, result));
+      if (asked.length > 1 && condition.audience === undefined && isTooSlow(result)) {
+        tooSlow.push(condition);
+        continue;
+      }
       const failedRows = this.#record(group, asked, result, indexes);
       if (failedRows.size > 0) failed.push({ group, rows: failedRows });
-      costs.push(...costsOf(condition, result));
     }
-    return { failed, costs };
+    return { failed, costs, tooSlow };
   }
 
   /**

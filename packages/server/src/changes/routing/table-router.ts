@@ -1,4 +1,4 @@
-import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
+import type { RecipientGroup } from '../model/recipient-group.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -70,7 +70,7 @@ export class TableRouter {
     const views = await this.#viewsOf(tableBatch, tableRecipients, possible, xids);
     this.#recordPolicyFailures(tableBatch, possible, views, result);
     const matches = await this.#withSeen(tableBatch, subscriptions, conditions, possible, views, result);
-    for (const view of views) this.#deliver(tableBatch, subscriptions, matches.of(view), view, lists);
+    for (const view of views) this.#deliver(tableBatch, matches.of(view), view, lists);
     result.outcomes.add(tableBatch, subscriptions, matches.ofAllColumns, (entry) =>
       undeliveredReasonOf(entry, views),
     );
@@ -119,27 +119,22 @@ export class TableRouter {
     if (conditions.open.size === 0) return possible;
     const { authorizer } = this.#parts;
     const seen = new SeenConditions(tableBatch, views);
-    const { failed, costs } = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
-    result.costs.push(...costs);
-    this.#recordConditionFailures(tableBatch, failed, seen, result);
+    const first = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
+    const slow = first.tooSlow.flatMap((condition) => seen.byAudience(condition));
+    const second = await conditions.evaluateSeen(authorizer, slow);
+    result.costs.push(...first.costs, ...second.costs);
+    this.#recordConditionFailures(tableBatch, [...first.failed, ...second.failed], seen, result);
     return new RoleMatches(tableBatch.layout.facts, subscriptions, conditions);
   }
 
   /** Delivers matching changes to the viewers of one role that see them. */
-  #deliver(
-    tableBatch: TableBatch,
-    subscriptions: SubscriptionIndex,
-    matches: FilterMatches,
-    view: RoleView,
-    lists: MessageListBuilder,
-  ): void {
+  #deliver(tableBatch: TableBatch, matches: FilterMatches, view: RoleView, lists: MessageListBuilder): void {
     const { recipients, privileges, visibility } = view;
     if (visibility === 'none')
       this.#parts.counters.changesFiltered += tableBatch.changes.filter((change) =>
         matches.hasMatch(change),
       ).length;
-    else if (visibility === 'all')
-      deliverToAll(tableBatch, subscriptions, matches, recipients, privileges, lists);
+    else if (visibility === 'all') deliverToAll(tableBatch, matches, recipients, privileges, lists);
     else this.#deliverByPolicies(tableBatch, matches, visibility, privileges, lists);
   }
 
@@ -232,28 +227,22 @@ function undeliveredReasonOf(
  */
 function deliverToAll(
   tableBatch: TableBatch,
-  subscriptions: SubscriptionIndex,
   matches: FilterMatches,
   recipients: RoleRecipients,
   privileges: RolePrivileges,
   lists: MessageListBuilder,
 ): void {
   for (const change of tableBatch.changes) {
-    const targets = new Set<SubscriptionTarget>(
-      change.streamed.kind === 'truncate' ? subscriptions.targets : subscriptions.targetsWithUnconditional,
-    );
-    for (const target of matches.conditionalTargets(change)) targets.add(target);
-    const separateGroups = new Set<RecipientGroup>();
-    for (const target of targets) {
+    const ownedGroups = new Set<RecipientGroup>();
+    for (const target of matches.targets(change)) {
       const sharedGroups = typeof target === 'string' ? recipients.sharedGroups.get(target) : undefined;
       const [first] = sharedGroups ?? [];
       const match = first === undefined ? undefined : matches.of(change, first);
       if (sharedGroups !== undefined && match !== undefined) lists.addShared(sharedGroups, match, privileges);
-      for (const group of recipients.groupsOf(target))
-        if (group.owner !== undefined) separateGroups.add(group);
+      for (const group of recipients.ownedGroupsOf(target)) ownedGroups.add(group);
     }
     // A change that matches a channel's and a personal subscription makes one message.
-    for (const group of separateGroups) {
+    for (const group of ownedGroups) {
       const match = matches.of(change, group);
       if (match !== undefined) lists.add(group, match, privileges, () => true);
     }

@@ -16,6 +16,8 @@ let pages: number[];
 let delivered: Map<string, number[]>;
 let onPage: () => void;
 let left: Set<Subscriber>;
+let isCovered: boolean;
+let sent: string[];
 const channel = { audience: { has: (member: Subscriber) => !left.has(member) } } as unknown as Channel;
 
 function at(index: number): Position {
@@ -31,6 +33,8 @@ beforeEach(() => {
   pages = [];
   delivered = new Map();
   left = new Set();
+  isCovered = true;
+  sent = [];
   onPage = () => undefined;
   const members: Subscriber[] = [];
   const parts = {
@@ -40,7 +44,7 @@ beforeEach(() => {
         onPage();
         return { changes: [], end: at((Math.floor(index / PAGE) + 1) * PAGE) };
       },
-      covers: () => true,
+      covers: () => isCovered,
       hasAfter: ({ index }: Position) => index < LAST,
     },
     router: { route: async () => ({ deliveries: [], costs: [] }) },
@@ -50,6 +54,7 @@ beforeEach(() => {
       return { join: (member: Subscriber) => members.push(member) };
     },
     delivery: {
+      send: (_member: Subscriber, event: string) => sent.push(event),
       deliver: (_deliveries: unknown, _changes: unknown, positionOf: (member: Subscriber) => Position) => {
         for (const member of members)
           delivered.set(member.id, [...(delivered.get(member.id) ?? []), positionOf(member)?.index]);
@@ -102,4 +107,28 @@ it('a user who resumes from far back again and again does not keep another user 
   await caughtUp();
   expect(delivered.get('ann')).toEqual([50, 60, 70, 80, 90]);
   expect(pages.length).toBeLessThan(20);
+});
+
+it('a member that is paused gets the gap for changes that are no longer kept when it resumes', async () => {
+  const [ann, bob] = [memberOf('ann', 'ann'), memberOf('bob', 'bob')];
+  isCovered = false;
+  replays.pause(ann, channel, at(0));
+  replays.add(bob, channel, at(0));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([sent, replays.willReplay(ann, at(LAST))]).toEqual([['gap'], true]);
+  replays.resume(ann);
+  await caughtUp();
+  expect(sent).toEqual(['gap', 'gap']);
+});
+
+it('a member that is paused when a change epoch begins gets it from its start, when it resumes', async () => {
+  const [ann, bob] = [memberOf('ann', 'ann'), memberOf('bob', 'bob')];
+  replays.pause(ann, channel, at(LAST));
+  replays.pause(bob, channel, at(LAST));
+  replays.resume(bob);
+  replays.restart(at(60));
+  expect([replays.willReplay(ann, at(70)), replays.willReplay(bob, at(70))]).toEqual([true, false]);
+  replays.resume(ann);
+  await caughtUp();
+  expect([delivered.get('ann'), delivered.get('bob')]).toEqual([[60, 70, 80, 90], undefined]);
 });

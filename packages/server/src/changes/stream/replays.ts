@@ -118,9 +118,12 @@ export class Replays {
     this.#wakeUp();
   }
 
-  /** Forgets all members: a new change epoch has begun, which they get from its start. */
-  clear(): void {
-    this.#replays.clear();
+  /** A new change epoch has begun: all members get it from `start`, those that are paused when they resume. */
+  restart(start: Position): void {
+    for (const [member, replay] of this.#replays) {
+      if (replay.pauses > 0) replay.position = start;
+      else this.#replays.delete(member);
+    }
   }
 
   /**
@@ -202,9 +205,10 @@ export class Replays {
     const ready: ReadyMember[] = [];
     for (const [member, replay] of this.#replays) {
       if (!replay.channel.audience.has(member)) this.#replays.delete(member);
+      else if (replay.pauses > 0) continue;
       else if (!isCovered(member, replay))
         this.#sendGap(member, replay, 'this connection reads too slowly to catch up');
-      else if (replay.pauses > 0 || feeds.isBehind(member)) continue;
+      else if (feeds.isBehind(member)) continue;
       else if (resumeLog.hasAfter(replay.position)) ready.push({ member, replay });
       else if (!isBehindCurrentBatch(replay.position)) this.#replays.delete(member);
     }

@@ -350,7 +350,7 @@ export class RowChangeStream {
     this.#positions.clear();
     this.#parts.recipients.invalidateMemberships();
     this.#invalidatedBy = undefined;
-    replays.clear();
+    replays.restart(BEFORE_ALL_CHANGES);
     resumeLog.reset(forgottenOf(memo));
     for (const [member, requested] of this.#pendingJoins) {
       const position =

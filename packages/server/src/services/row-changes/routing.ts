@@ -7,7 +7,7 @@ import { ValueFormats } from '../../changes/values/value-formats.js';
 import type { PostgresAuthorizer } from '../../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Channel } from '../../channels/channel.js';
 import type { Settings } from '../../config/settings-table.js';
-import { textFrame } from '../../connections/frame.js';
+import { TextFrames } from '../../connections/frame.js';
 import type { Counters } from '../../metrics/counters.js';
 import type { Database } from '../../postgres/connection/database.js';
 import type { Subscriptions } from './subscriptions.js';
@@ -32,13 +32,14 @@ export function createRouting(options: RoutingOptions) {
   const { shared, personal } = subscriptions;
   const routerOf = (authorizer: PostgresAuthorizer) => {
     const formats = new ValueFormats(database);
+    const frames = new TextFrames();
     return new BatchRouter({
       authorizer,
       personal,
       messages,
       layouts: new TableLayouts(authorizer, formats),
       formats,
-      encoder: new ChangeEncoder(textFrame),
+      encoder: new ChangeEncoder((text) => frames.encode(text)),
       subscriptions: shared,
       channel,
       counters,

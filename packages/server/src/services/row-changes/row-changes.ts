@@ -23,6 +23,7 @@ import { createExplainer } from './explaining.js';
 import { RowChangeLifecycle } from './lifecycle.js';
 import { createResumeWindow } from './resume.js';
 import { createRouting } from './routing.js';
+import { createSnapshots } from './snapshots.js';
 import { createSource, preflightNames } from './source.js';
 import { RowChangeStatus } from './status.js';
 import { createPersonalChanges, createStream } from './stream.js';
@@ -85,6 +86,14 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
   });
   const parts = { ...options, source, resumeLog, routing, visibility, subscriptions, channel };
   const stream = createStream(parts);
+  const snapshots = createSnapshots({
+    ...parts,
+    ...stream,
+    database: database.pool('replays'),
+    ids,
+    errorLog: visibility.errorLog,
+    isRead: (xid) => stream.changes.hasRead(xid),
+  });
   const tierCounts = new TierCounts({ authorizer: visibility.live, tables: () => tables.list() });
   const epoch = () => stream.stream.epoch;
   const explainer = createExplainer({ database, visibility, tables, resumeLog, epoch });
@@ -95,7 +104,7 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
     received: stream.received,
     viewers: visibility.viewers,
     stream: stream.stream,
-    personal: createPersonalChanges({ ...parts, stream }),
+    personal: createPersonalChanges({ ...parts, stream, snapshots }),
     get sourceKind() {
       return sourceKind();
     },
@@ -108,10 +117,18 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
       cleanup,
       messages,
       windowFile,
+      snapshots,
       tierCounts,
       enableRls: settings.enableRls,
     }),
-    status: new RowChangeStatus({ ...stream, resumeLog, subscriptions: shared, tables, tierCounts }),
+    status: new RowChangeStatus({
+      ...stream,
+      resumeLog,
+      snapshots,
+      subscriptions: shared,
+      tables,
+      tierCounts,
+    }),
   };
 }
 

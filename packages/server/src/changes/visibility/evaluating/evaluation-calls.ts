@@ -1,6 +1,6 @@
 import type { Clock } from '../../../lib/clock.js';
-import { StatementTimeout } from '../../../postgres/connection/statement-options.js';
-import { type EvaluationError, StaleFacts } from '../authorizer.js';
+import { StatementTimeout, TooManyAbandoned } from '../../../postgres/connection/statement-options.js';
+import { type EvaluationError, StaleFacts, TOO_SLOW } from '../authorizer.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 import type { EvaluationSession } from './evaluation-session.js';
 
@@ -44,11 +44,6 @@ const GROUP_TIMEOUT_MS = 2_000;
 const SINGLE_TIMEOUT_MS = 1_000;
 /** How long an item that failed alone is not evaluated again, in ms. */
 const SUSPENDED_MS = 30_000;
-/** PostgreSQL's error for a statement that it cancelled, which the functions do not return. */
-const TOO_SLOW: EvaluationError = {
-  sqlstate: '57014',
-  message: 'canceling statement due to statement timeout',
-};
 
 /**
  * Evaluates many items in one call. An item that is too slow, or that makes the call fail, fails alone, and is
@@ -108,6 +103,11 @@ export class EvaluationCalls {
       // The call says nothing of which item it was at, and each further one could take a connection for good.
       if (thrown instanceof StatementTimeout) {
         for (const item of asked) this.#fail(item, question, TOO_SLOW, timeoutMs / asked.length);
+        return;
+      }
+      // Waiting for one of the abandoned calls to end would hold up all other changes.
+      if (thrown instanceof Error && thrown.cause instanceof TooManyAbandoned) {
+        for (const item of asked) question.onError(item, TOO_SLOW, 0);
         return;
       }
       const error = valueErrorOf(thrown);

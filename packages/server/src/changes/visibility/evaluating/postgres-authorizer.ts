@@ -231,15 +231,15 @@ export class PostgresAuthorizer implements Authorizer {
   ): Promise<ConditionResult[]> {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
-    const itemOf = (sql: string, own: readonly number[]) => ({
-      key: JSON.stringify([table.oid, sql]),
+    const itemOf = (sql: string, own: readonly number[], audience = '') => ({
+      key: JSON.stringify([table.oid, sql, audience]),
       rows: own,
       sql,
     });
     const yardstick = itemOf(YARDSTICK, [...rows.keys()]);
     const results = new Map<ConditionRequest, ConditionResult>();
     for (const call of callsByTurns(requests, CONDITIONS_AT_ONCE)) {
-      const items = call.map(({ condition: { sql }, rows: own }) => itemOf(sql, own));
+      const items = call.map(({ condition: { sql }, rows: own, audience }) => itemOf(sql, own, audience));
       const callFor = (asked: readonly (typeof yardstick)[], literal: string) => ({
         evaluation: conditionsFunction(
           subject,
