@@ -11,23 +11,24 @@ const PER_CONNECTION = 20;
 const LARGE = 'a'.repeat(100_000);
 const ROW_INTERVAL_MS = 1_000;
 
-/** Patterns of up to 1,024 bytes that match no row of `a`, no two of them equal. */
+/** Patterns as long as they may be that match no row of `a`, no two of them equal. */
 function patternOf(n: number): string {
   const last = `b${n}`;
   const hostile = [
-    `%${'a'.repeat(1_000)}${last}%`,
+    `%${'a'.repeat(85)}${last}%`,
     `${'%a'.repeat(480)}%${last}%`,
     `%${'_'.repeat(20)}${last}%`,
     `%_a_${last}%a%`,
-    `%${'ab'.repeat(490)}${last}%`,
-    `%${'a_'.repeat(60)}${last}%`,
+    `%${'ab'.repeat(42)}${last}%`,
+    `%${'a_'.repeat(42)}${last}%`,
   ];
   return hostile[n % hostile.length] ?? '';
 }
 
 const TOO_LONG = [
   `body LIKE '%${'a'.repeat(4_000)}b'`,
-  `body LIKE '%' || '${'a'.repeat(1_000)}' || '${'b'.repeat(100)}'`,
+  `body LIKE '%' || '${'a'.repeat(100)}' || '${'b'.repeat(100)}'`,
+  `body LIKE '%${'a'.repeat(100)}b%'`,
   `body LIKE ANY (ARRAY['x', '${'_'.repeat(2_000)}'])`,
 ];
 

@@ -35,7 +35,7 @@ async function received(members: readonly TestClient[], statements: string): Pro
       await member.next('message', 'end');
       return member.received.slice(before[n]).flatMap(({ type, event, payload }) => {
         if (type === 'system') return [`${event} ${payload.code}`];
-        return type === 'database_change' ? [`${event} ${payload.change.new_record?.id}`] : [];
+        return type === 'database_change' ? [`${event} ${String(payload.change.new_record?.id)}`] : [];
       });
     }),
   );

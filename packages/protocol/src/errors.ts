@@ -157,7 +157,7 @@ export const ERRORS = {
     text: 'failed to subscribe to database changes',
     doc: 'The subscription to row changes is not possible; `details` says why.',
     cause:
-      'The table does not exist, is not enabled or cannot be enabled; a column does not exist or is generated; the database role may not read the table or a column; or the condition is not one that PostgreSQL accepts. The same code is sent for a snapshot over 10,000 rows or 16 MB, and for too many subscriptions (`limit` where a connection has its own).',
+      'The table does not exist, is not enabled or cannot be enabled; a column does not exist or is generated; the database role may not read the table or a column; or the condition is not one that PostgreSQL accepts. The same code is sent for a snapshot over 10,000 rows or 16 MB or that takes PostgreSQL more than ten seconds, for one that the server cannot store in a temporary file, and for too many subscriptions (`limit` where a connection has its own).',
     fix: 'Do what `details` says. A server admin enables a table with `POST /realtime/triggers/:table`. The owner of the table grants SELECT to the database role. A condition or fewer columns make a snapshot smaller; unused subscriptions can be ended with `unsubscribe` or `DELETE /realtime/subscriptions/:id`.',
   },
   METHOD_NOT_ALLOWED: {
@@ -246,7 +246,7 @@ export const ERRORS = {
     text: 'connection reads too slowly',
     doc: 'The client reads more slowly than messages are sent to it.',
     cause:
-      'More than `REALTIME_MAX_OUTBOX` was waiting to be sent to the connection, or it made no progress with row changes for too long. The unsent messages are dropped.',
+      'More than `REALTIME_MAX_OUTBOX` was waiting to be sent to the connection, or it made no progress with row changes for too long, or it read a snapshot at less than 32 kB/s, averaged over ten seconds. The unsent messages are dropped.',
     fix: 'Reconnect, with the last `cursor` to get missed row changes. Handle messages faster, or subscribe to fewer channels and rows. The operator can raise `REALTIME_MAX_OUTBOX`, at the cost of memory per connection.',
   },
   POLICY_ERROR: {

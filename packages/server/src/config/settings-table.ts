@@ -37,7 +37,7 @@ export const SETTINGS = {
     env: 'REALTIME_DATA_DIR',
     type: text('the path of a folder', 'path'),
     default: '.goforward',
-    doc: 'Folder of the embedded PostgreSQL, the generated secret and files of the resume window. A relative path starts at the working directory.',
+    doc: 'Folder of the embedded PostgreSQL, the generated secret, files of the resume window and temporary files of snapshots. A relative path starts at the working directory.',
   },
   shutdownTimeout: {
     group: 'Server',
@@ -129,6 +129,13 @@ export const SETTINGS = {
     type: size({ min: 256, max: 100 * MB }),
     default: '64KB',
     doc: 'Maximum size of a message from a client. A larger one closes its connection.',
+  },
+  maxChangeSize: {
+    group: 'Limits',
+    env: 'REALTIME_MAX_CHANGE_SIZE',
+    type: size({ min: KB, max: 64 * MB }),
+    default: '32MB',
+    doc: 'Maximum size of the message of a row change. A larger one is not sent: those who would get it get a `gap` with its cursor.',
   },
   maxOutbox: {
     group: 'Limits',

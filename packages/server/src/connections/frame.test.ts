@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { closeFrame, pingFrame, pongFrame, textFrame } from './frame.js';
+import { closeFrame, pingFrame, pongFrame, TextFrames, textFrame } from './frame.js';
 
 const OPCODES: Readonly<Record<number, string>> = { 1: 'text', 8: 'close', 9: 'ping', 10: 'pong' };
 
@@ -102,4 +102,27 @@ it('a ping is empty, and a pong has the body of the ping', () => {
     const body = Buffer.alloc(length, 7);
     expect(readFrames(pongFrame(body))).toEqual([{ kind: 'pong', header: 2, body }]);
   }
+});
+
+describe('text frames in large buffers', () => {
+  it('have the same bytes as single ones, and mostly follow each other', () => {
+    const text = fc.string({ unit: 'binary', minLength: 100, maxLength: 3_000 });
+    fc.assert(
+      fc.property(fc.array(text, { minLength: 1, maxLength: 60 }), (texts) => {
+        const frames = new TextFrames();
+        const encoded = texts.map((each) => frames.encode(each));
+        expect(encoded).toEqual(texts.map(textFrame));
+        const buffers = new Set(encoded.filter(({ length }) => length > 200).map(({ buffer }) => buffer));
+        const bytes = encoded.reduce((sum, { length }) => sum + length, 0);
+        expect(buffers.size).toBeLessThanOrEqual(1 + Math.ceil(bytes / 50_000));
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('leave a frame that is large, or small, to itself', () => {
+    const frames = new TextFrames();
+    for (const length of [0, 1, 125, 126, 5_461, 5_462, 70_000])
+      expect(frames.encode('x'.repeat(length))).toEqual(textFrame('x'.repeat(length)));
+  });
 });

@@ -13,6 +13,37 @@ export function textFrame(text: string): Buffer {
   return frame;
 }
 
+const BUFFER_BYTES = 64 * 1024;
+/** The largest number of bytes of a character in UTF-8, for each of its UTF-16 units. */
+const BYTES_PER_UNIT = 3;
+/** The header of a frame of 126 to 65,535 bytes. */
+const HEADER_BYTES = 4;
+
+/**
+ * Encodes text frames one behind the other in large buffers: many small frames cost one allocation, and consecutive ones
+ * can be sent together without a copy.
+ */
+export class TextFrames {
+  #buffer = Buffer.alloc(0);
+  #end = 0;
+
+  /** Encodes one text frame. */
+  encode(text: string): Buffer {
+    const most = BYTES_PER_UNIT * text.length;
+    if (text.length < 126 || most > BUFFER_BYTES / 4) return textFrame(text);
+    if (this.#end + HEADER_BYTES + most > this.#buffer.length) {
+      this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+      this.#end = 0;
+    }
+    const start = this.#end;
+    const length = this.#buffer.write(text, start + HEADER_BYTES, 'utf8');
+    this.#end = start + HEADER_BYTES + length;
+    const frame = this.#buffer.subarray(start, this.#end);
+    writeHeader(frame, OPCODE.text, length);
+    return frame;
+  }
+}
+
 /**
  * Encodes a close frame; 1005 (no status) has no body. Truncates the reason to the 123 bytes of a control
  * frame, between characters.

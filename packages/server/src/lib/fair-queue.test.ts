@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FairQueue } from './fair-queue.js';
+import { FairQueue, type FairQueueLimits } from './fair-queue.js';
 
 /** Runs tasks that end when the test says so, and records the order of their starts. */
-function subject(limits: { atOnce: number; perUser: number }) {
+function subject(limits: FairQueueLimits) {
   const queue = new FairQueue(limits);
   const started: string[] = [];
   const running: { user: string; end: () => void }[] = [];
@@ -45,6 +45,36 @@ describe('a fair queue', () => {
     void ask('bob');
     await settle();
     expect(started).toEqual(['ann', 'ann', 'bob']);
+  });
+
+  it('passes over a user who is not admitted, and starts the task when that has changed', async () => {
+    let isFull = true;
+    const admits = (user: string) => user !== 'ann' || !isFull;
+    const { queue, started, ask } = subject({ atOnce: 2, perUser: 2, admits });
+    void ask('ann');
+    void ask('bob');
+    await settle();
+    expect([started, queue.waitingCount]).toEqual([['bob'], 1]);
+    isFull = false;
+    queue.startWaiting();
+    expect(started).toEqual(['bob', 'ann']);
+  });
+
+  it('asks for each task after the one before has begun, so that what it takes counts', async () => {
+    let room = 1;
+    const queue = new FairQueue({ atOnce: 9, perUser: 9, admits: () => room > 0 });
+    const work = async () => {
+      room -= 1;
+    };
+    room = 0;
+    const tasks = [queue.run('ann', work), queue.run('ann', work), queue.run('bob', work)];
+    room = 1;
+    queue.startWaiting();
+    expect([room, queue.waitingCount]).toEqual([0, 2]);
+    room = 2;
+    queue.startWaiting();
+    await Promise.all(tasks);
+    expect(room).toBe(0);
   });
 
   it('never starts a task whose signal has aborted, and forgets it at once', async () => {

@@ -3,6 +3,11 @@ export interface FairQueueLimits {
   readonly atOnce: number;
   /** How many tasks of one user run at once. */
   readonly perUser: number;
+  /**
+   * Whether the next task of a user may start now; default: yes. What a task does before its first `await` is done before
+   * this is asked again. When an answer has changed, `startWaiting` asks all again.
+   */
+  readonly admits?: (user: string) => boolean;
 }
 
 interface Task {
@@ -34,20 +39,11 @@ export class FairQueue {
   /** Runs `work` when it is the user's turn. Rejects with the reason of `signal`, without a start, if that aborts before. */
   async run<T>(user: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
-    await this.#turn(user, signal);
-    try {
-      return await work();
-    } finally {
-      this.#ended(user);
-    }
-  }
-
-  #turn(user: string, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
+    return new Promise<T>((resolve, reject) => {
       const task = {
         start: () => {
           signal?.removeEventListener('abort', onAbort);
-          resolve();
+          this.#work(user, work).then(resolve, reject);
         },
       };
       const onAbort = () => {
@@ -58,20 +54,36 @@ export class FairQueue {
       const own = this.#waiting.get(user);
       if (own === undefined) this.#waiting.set(user, [task]);
       else own.push(task);
-      this.#startNext();
+      this.startWaiting();
     });
   }
 
-  #startNext(): void {
-    if (this.#running >= this.#limits.atOnce) return;
-    for (const [user, [task]] of this.#waiting) {
-      const running = this.#runningByUser.get(user) ?? 0;
-      if (task === undefined || running >= this.#limits.perUser) continue;
+  /** Starts the tasks that the limits allow. */
+  startWaiting(): void {
+    for (let next = this.#next(); next !== undefined; next = this.#next()) {
+      const { user, task } = next;
       this.#running += 1;
-      this.#runningByUser.set(user, running + 1);
+      this.#runningByUser.set(user, (this.#runningByUser.get(user) ?? 0) + 1);
       this.#remove(user, task);
       task.start();
-      return;
+    }
+  }
+
+  #next(): { readonly user: string; readonly task: Task } | undefined {
+    const { atOnce, perUser, admits = () => true } = this.#limits;
+    if (this.#running >= atOnce) return undefined;
+    for (const [user, [task]] of this.#waiting) {
+      const running = this.#runningByUser.get(user) ?? 0;
+      if (task !== undefined && running < perUser && admits(user)) return { user, task };
+    }
+    return undefined;
+  }
+
+  async #work<T>(user: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } finally {
+      this.#ended(user);
     }
   }
 
@@ -87,6 +99,6 @@ export class FairQueue {
     if (running === 0) this.#runningByUser.delete(user);
     else this.#runningByUser.set(user, running);
     this.#running -= 1;
-    this.#startNext();
+    this.startWaiting();
   }
 }

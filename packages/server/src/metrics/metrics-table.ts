@@ -86,6 +86,10 @@ export const METRICS = {
     kind: 'counter',
     help: 'Row changes that matched a subscription, but that privileges or policies hid from all members of a database role.',
   },
+  realtime_changes_too_large_total: {
+    kind: 'counter',
+    help: 'Row changes that were not sent because their message would be larger than REALTIME_MAX_CHANGE_SIZE, counted once per different message. Those who would have got it got a gap.',
+  },
   realtime_change_errors_total: {
     kind: 'counter',
     help: 'Policies and conditions that raised an error or took too long, and failed attempts to route row changes.',
@@ -150,6 +154,18 @@ export const METRICS = {
   realtime_resume_window_file_bytes: {
     kind: 'gauge',
     help: 'Bytes of row changes in files for returning connections.',
+  },
+  realtime_snapshot_files: {
+    kind: 'gauge',
+    help: 'Snapshots in temporary files: they are being read from PostgreSQL, or sent to connections.',
+  },
+  realtime_snapshot_file_bytes: {
+    kind: 'gauge',
+    help: 'Bytes of snapshots in temporary files.',
+  },
+  realtime_snapshots_waiting: {
+    kind: 'gauge',
+    help: 'Snapshots that wait for the turn of their user, or until connections have read others.',
   },
   realtime_subscriptions: {
     kind: 'gauge',

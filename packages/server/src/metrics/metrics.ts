@@ -40,6 +40,9 @@ export interface RowChangeNumbers {
   readonly membersDelayed: number;
   readonly windowMemoryBytes: number;
   readonly windowFileBytes: number;
+  readonly snapshotFiles: number;
+  readonly snapshotFileBytes: number;
+  readonly snapshotsWaiting: number;
   readonly subscriptions: number;
   readonly tables: number;
   /** Number of tables in each visibility tier. */
@@ -86,12 +89,16 @@ export class Metrics {
     ofRowChanges('realtime_change_stream_members_delayed', ({ membersDelayed }) => membersDelayed);
     ofRowChanges('realtime_resume_window_memory_bytes', ({ windowMemoryBytes }) => windowMemoryBytes);
     ofRowChanges('realtime_resume_window_file_bytes', ({ windowFileBytes }) => windowFileBytes);
+    ofRowChanges('realtime_snapshot_files', ({ snapshotFiles }) => snapshotFiles);
+    ofRowChanges('realtime_snapshot_file_bytes', ({ snapshotFileBytes }) => snapshotFileBytes);
+    ofRowChanges('realtime_snapshots_waiting', ({ snapshotsWaiting }) => snapshotsWaiting);
     ofRowChanges('realtime_subscriptions', ({ subscriptions }) => subscriptions);
     ofRowChanges('realtime_tables', ({ tables }) => tables);
     this.#gauges('realtime_visibility_tier_tables', 'tier', () => rowChanges?.().tiers ?? []);
     this.#counter('realtime_changes_read_total', () => counters.changesRead);
     this.#counter('realtime_row_evaluations_total', () => counters.rowsEvaluated);
     this.#counter('realtime_changes_delivered_total', () => counters.changesDelivered);
+    this.#counter('realtime_changes_too_large_total', () => counters.changesTooLarge);
     this.#counter('realtime_changes_filtered_total', () => counters.changesFiltered);
     this.#counter('realtime_change_errors_total', () => counters.changeErrors);
     this.#counter('realtime_claims_replaced_total', () => counters.claimsReplaced);

@@ -10,6 +10,7 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { GroupDelivery, MessageList } from '../routing/group-deliveries.js';
 import { FrameChunks } from './frame-chunks.js';
 import type { MemberFeeds, RetainedBatch } from './member-feeds.js';
+import type { ReceivedCounts } from './received-counts.js';
 
 /** Counts delivered messages; read when metrics are scraped. */
 interface DeliveryCounters {
@@ -21,6 +22,7 @@ export interface DeliveryParts {
   readonly feeds: MemberFeeds;
   readonly encoder: MessageEncoder;
   readonly counters: DeliveryCounters;
+  readonly received: Pick<ReceivedCounts, 'startDelivery'>;
   readonly clock: Clock;
 }
 
@@ -54,6 +56,7 @@ export class Delivery {
     batch: RetainedBatch,
   ): void {
     const chunks = new FrameChunks();
+    const countReceived = this.#parts.received.startDelivery();
     for (const groupDelivery of groupDeliveries) {
       const { channel, members } = groupDelivery.group;
       for (const member of members) {
@@ -66,6 +69,7 @@ export class Delivery {
         const count = lists.reduce((sum, list) => sum + list.length, 0);
         if (count === 0) continue;
         this.#parts.feeds.deliver(member, chunks.of(lists), batch);
+        countReceived(member, lists);
         this.#parts.counters.deliveries += count;
         this.#parts.counters.changesDelivered += count;
       }
@@ -83,18 +87,19 @@ export class Delivery {
   }
 
   /**
-   * Sends a member a page of snapshot rows. The rows are JSON texts, so that values stay exactly as
-   * PostgreSQL wrote them.
+   * Sends a member a page of snapshot rows. The rows are JSON texts separated by commas, so that values stay exactly as
+   * PostgreSQL wrote them. Returns the size of the message in bytes.
    */
   sendRows(
     member: Subscriber,
     { subscription_id, more }: { readonly subscription_id: string; readonly more: boolean },
-    rows: readonly string[],
+    rows: string,
     batch: RetainedBatch,
-  ): void {
-    const { feeds } = this.#parts;
-    const payload = { subscription_id, rows: new JsonText(`[${rows.join()}]`), more };
-    feeds.deliver(member, [this.systemMessage('snapshot', payload)], batch);
+  ): number {
+    const payload = { subscription_id, rows: new JsonText(`[${rows}]`), more };
+    const message = this.systemMessage('snapshot', payload);
+    this.#parts.feeds.deliver(member, [message], batch);
+    return message.length;
   }
 
   /** Encodes a message of the server. */

@@ -1,5 +1,5 @@
-import { FUNCTIONS, OPERATORS, TIME_TYPES, TYPES } from './allow-list.js';
-import { refusal } from './condition-refusal.js';
+import { FUNCTIONS, INSTEAD, OPERATORS, TIME_TYPES, TYPES } from './allow-list.js';
+import { PRESENT_REFUSED, refusal } from './condition-refusal.js';
 import type { Node } from './parse-expression.js';
 
 const MAX_NODES = 500;
@@ -24,21 +24,18 @@ const BETWEEN: Readonly<Record<string, string>> = {
 const REFUSED: Readonly<Record<string, string>> = {
   SubLink: 'sub-selects',
   ParamRef: 'parameters',
-  SQLValueFunction: 'values that depend on the time or the session, such as CURRENT_DATE',
   RowExpr: 'row values',
   CollateClause: 'COLLATE',
   GroupingFunc: 'aggregates',
   SetToDefault: 'DEFAULT',
 };
-const LIKE_OPERATORS: ReadonlySet<string> = new Set(['~~', '!~~', '~~*', '!~~*']);
-const PRESENT = /^\s*(now|today|tomorrow|yesterday)\b/i;
+/** Words for the present in texts that are read as times. PostgreSQL ignores punctuation around them. */
+export const PRESENT = /(?<![a-z])(?:now|today|tomorrow|yesterday)(?![a-z])/i;
 
 /** Prints an expression if all its parts are allowed. Refuses any other, naming the part. */
 export class ExpressionPrinter {
   readonly #columns: ReadonlyMap<string, { readonly isGenerated: boolean }>;
   readonly #read = new Set<string>();
-  readonly #patterns: string[] = [];
-  #columnCount = 0;
   #nodes = 0;
   #depth = 0;
 
@@ -51,11 +48,6 @@ export class ExpressionPrinter {
   /** The names of the columns that the printed expression reads. */
   get columnsRead(): readonly string[] {
     return [...this.#read];
-  }
-
-  /** SQL for arrays of texts: the LIKE patterns of the printed expression, but for those that a row decides. */
-  get patterns(): readonly string[] {
-    return this.#patterns;
   }
 
   /** Prints a node as SQL: parentheses wherever precedence could matter, every name and literal quoted. */
@@ -107,6 +99,7 @@ export class ExpressionPrinter {
 
   /** Refuses a node that no condition has. A printer that allows more overrides it and returns SQL. */
   protected printOther(kind: string, _node: Node): string {
+    if (kind === 'SQLValueFunction') throw refusal(PRESENT_REFUSED);
     throw refusal(`A condition cannot contain ${REFUSED[kind] ?? 'expressions of this kind'}`);
   }
 
@@ -115,9 +108,14 @@ export class ExpressionPrinter {
     throw refusal(`A condition cannot cast to ${names.join('.')}`);
   }
 
+  /** Refuses an operator that is not on the allow-list. An override returns it in SQL. */
+  protected otherOperator(names: readonly string[]): string {
+    throw refusal(`A condition cannot use the operator ${names.join('.')}${instead(names)}`);
+  }
+
   /** Refuses a call of a function that is not on the allow-list. An override returns the call in SQL. */
   protected otherCall(names: readonly string[], _args: readonly unknown[]): string {
-    throw refusal(`A condition cannot call ${names.join('.')}()`);
+    throw refusal(`A condition cannot call ${names.join('.')}()${instead(names)}`);
   }
 
   #list(nodes: unknown): string {
@@ -134,10 +132,9 @@ export class ExpressionPrinter {
 
   #operation(node: Node): string {
     const { kind, lexpr, rexpr } = node;
-    const operator = operatorOf(node);
+    const operator = this.#operator(node);
     const left = () => this.print(lexpr);
-    const isList = kind === 'AEXPR_OP_ANY' || kind === 'AEXPR_OP_ALL';
-    const right = () => (LIKE_OPERATORS.has(operator) ? this.#pattern(rexpr, isList) : this.print(rexpr));
+    const right = () => this.print(rexpr);
     switch (kind) {
       case 'AEXPR_OP':
         return lexpr === undefined ? `(${operator} ${right()})` : `(${left()} ${operator} ${right()})`;
@@ -167,12 +164,12 @@ export class ExpressionPrinter {
     }
   }
 
-  #pattern(node: unknown, isList: boolean): string {
-    const before = this.#columnCount;
-    const text = this.print(node);
-    const sql = `CAST(${text} AS pg_catalog.text${isList ? '[]' : ''})`;
-    if (this.#columnCount === before) this.#patterns.push(isList ? sql : `ARRAY[${sql}]`);
-    return text;
+  #operator(node: Node): string {
+    if (isBetween(node)) return '';
+    const names = namesOf(node.name);
+    const [operator] = names;
+    if (names.length === 1 && operator !== undefined && OPERATORS.has(operator)) return operator;
+    return this.otherOperator(names);
   }
 
   protected printColumn({ fields }: Node): string {
@@ -187,13 +184,12 @@ export class ExpressionPrinter {
         `Column '${name}' is generated: row changes do not carry it, so a condition cannot read it`,
       );
     this.#read.add(name);
-    this.#columnCount += 1;
     return quotedName(name);
   }
 
   #cast({ arg, typeName }: Node): string {
     const { names, typmods, arrayBounds, ...others } = asNode(typeName);
-    const qualified = asList(names).map((part) => String(asNode(asNode(part).String).sval));
+    const qualified = namesOf(names);
     const name = qualified.at(-1) ?? '';
     const isBuiltIn = qualified.length === 1 || (qualified.length === 2 && qualified[0] === 'pg_catalog');
     const more = unknownKeys(others, ['typemod', 'location']);
@@ -201,7 +197,7 @@ export class ExpressionPrinter {
     if (more.length > 0) throw refusal(`A condition cannot cast to ${qualified.join('.')}`);
     const word = asNode(asNode(asNode(asNode(arg).A_Const).sval)).sval;
     if (TIME_TYPES.has(name) && typeof word === 'string' && PRESENT.test(word))
-      throw refusal(`A condition cannot contain ${REFUSED.SQLValueFunction}`);
+      throw refusal(PRESENT_REFUSED);
     const modifiers = asList(typmods ?? []).map((modifier) => this.print(modifier));
     const dimensions = asList(arrayBounds ?? []).map(() => '[]');
     const type = `${isKnown ? `pg_catalog.${quotedName(name)}` : this.otherType(qualified)}${modifiers.length > 0 ? `(${modifiers.join(', ')})` : ''}`;
@@ -211,7 +207,7 @@ export class ExpressionPrinter {
   #call(node: Node): string {
     const { funcname, args } = node;
     const others = unknownKeys(node, ['funcname', 'args', 'funcformat', 'location']);
-    const names = asList(funcname).map((part) => String(asNode(asNode(part).String).sval));
+    const names = namesOf(funcname);
     const name = names.at(-1) ?? '';
     const isBuiltIn = names.length === 1 || (names.length === 2 && names[0] === 'pg_catalog');
     const isKnown = isBuiltIn && FUNCTIONS.has(name);
@@ -244,13 +240,14 @@ export class ExpressionPrinter {
   }
 }
 
-function operatorOf({ kind, name }: Node): string {
-  if (typeof kind === 'string' && kind in BETWEEN) return '';
-  const parts = asList(name).map((part) => asNode(asNode(part).String).sval);
-  const [operator] = parts;
-  if (parts.length !== 1 || typeof operator !== 'string' || !OPERATORS.has(operator))
-    throw refusal(`A condition cannot use the operator ${parts.join('.')}`);
-  return operator;
+export function isBetween({ kind }: Node): boolean {
+  return typeof kind === 'string' && kind in BETWEEN;
+}
+
+/** Returns what to use instead of a function or operator, as the end of a sentence; empty: nothing is known. */
+function instead(names: readonly string[]): string {
+  const advice = INSTEAD.get(names.at(-1) ?? '');
+  return advice === undefined ? '' : `; ${advice}`;
 }
 
 function constant(node: Node): string {
@@ -285,6 +282,11 @@ function sqlFor(table: Readonly<Record<string, string>>, key: unknown): string {
 /** Returns the keys of a node that its kind is not known to have: a printer would leave them out. */
 export function unknownKeys(node: Node, known: readonly string[]): string[] {
   return Object.keys(node).filter((key) => !known.includes(key));
+}
+
+/** Returns the parts of a name. */
+export function namesOf(parts: unknown): string[] {
+  return asList(parts).map((part) => String(asNode(asNode(part).String).sval));
 }
 
 export function asNode(value: unknown): Node {

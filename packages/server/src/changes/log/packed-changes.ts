@@ -130,11 +130,38 @@ export class PackedChanges {
 
   /** Appends all changes of `other`. */
   addAll(other: PackedChanges): void {
+    if (this.#hasNumbersOf(other)) {
+      this.#copy(other);
+      return;
+    }
     for (const change of other.read()) {
       const { kind, transaction, index } = change;
       const message = kind === 'truncate' ? undefined : change.bytes.subarray(change.start, change.end);
       this.add(kind, kind === 'message' ? undefined : change.relation, transaction, index, message);
     }
+  }
+
+  /** Whether the relations of `other` have, or would get, the same numbers here. */
+  #hasNumbersOf({ relations }: PackedChanges): boolean {
+    const isSame = (relation: WalRelation, n: number) => {
+      const number = this.#numbers.get(relation);
+      return number === undefined ? n >= this.#relations.length : number === n;
+    };
+    return relations.every(isSame);
+  }
+
+  /** Appends the bytes of `other`, whose relations have the same numbers here. */
+  #copy(other: PackedChanges): void {
+    if (other.#count === 0) return;
+    const offset = this.#reserve(other.#length);
+    other.#bytes.copy(this.#bytes, offset, 0, other.#length);
+    for (const [n, relation] of other.#relations.entries())
+      this.#lastByRelation[this.#numberOf(relation)] = required(other.#lastByRelation[n]);
+    this.#lastMessage = other.#lastMessage ?? this.#lastMessage;
+    this.#transaction = other.#transaction;
+    this.#count += other.#count;
+    this.#first ??= other.#first;
+    this.#last = other.#last;
   }
 
   /** Frees unused memory. */

@@ -14,7 +14,7 @@ interface MatchedChanges {
   unconditionalCount: number;
   /** The changes, for a subscription with a condition. */
   readonly matching: Set<DecodedChange>;
-  /** The changes for which a policy or the condition raised an error. */
+  /** The changes for which a policy or the condition raised an error, or that are too large to send. */
   readonly failed: Set<DecodedChange>;
   undeliveredReason: UndeliveredReason;
 }
@@ -34,6 +34,11 @@ export class BatchOutcomes {
     const { matching, failed } = this.#matchedOf(subscription);
     matching.add(change);
     failed.add(change);
+  }
+
+  /** Records that the change matches, and that it is too large to send to some viewer. */
+  tooLarge(subscription: Subscription, change: DecodedChange): void {
+    this.#matchedOf(subscription).failed.add(change);
   }
 
   /** Counts the changes of one table. `matches` must be allowed to read all columns. */
@@ -57,6 +62,7 @@ export class BatchOutcomes {
           : tableBatch.changes.filter((change) => isSubscribedTo(subscription, change)).length;
       matched.undeliveredReason = undeliveredReasonOf(entry);
     }
+    if (!subscriptions.hasConditions) return;
     for (const change of tableBatch.changes)
       for (const entry of matches.matching(change)) {
         const matched = this.#matchedOf(entry.subscription);
@@ -69,10 +75,13 @@ export class BatchOutcomes {
   finish(delivered: DeliveredChanges): ChangeOutcomes {
     const outcomes = new Map<Subscription, Record<Outcome, number>>();
     for (const [subscription, { unconditionalCount, matching, failed, undeliveredReason }] of this.#matched) {
-      const deliveredChanges = new Set([...(delivered.get(subscription) ?? [])].filter(eventOf));
-      const error = [...failed].filter((change) => !deliveredChanges.has(change)).length;
-      const outcomeCounts = { delivered: deliveredChanges.size, error, policy: 0, privilege: 0, unheard: 0 };
-      outcomeCounts[undeliveredReason] = unconditionalCount + matching.size - deliveredChanges.size - error;
+      const changes = delivered.get(subscription) ?? NO_CHANGES;
+      let count = 0;
+      for (const change of changes) if (eventOf(change) !== undefined) count += 1;
+      let error = 0;
+      for (const change of failed) if (!changes.has(change)) error += 1;
+      const outcomeCounts = { delivered: count, error, policy: 0, privilege: 0, unheard: 0 };
+      outcomeCounts[undeliveredReason] = unconditionalCount + matching.size - count - error;
       outcomes.set(subscription, outcomeCounts);
     }
     return { changesByTable: this.#countsByTable, outcomes };
@@ -92,6 +101,8 @@ export class BatchOutcomes {
     return matched;
   }
 }
+
+const NO_CHANGES: ReadonlySet<DecodedChange> = new Set();
 
 function countsOf(changes: readonly DecodedChange[]): EventCounts {
   const counts = { INSERT: 0, UPDATE: 0, DELETE: 0 };

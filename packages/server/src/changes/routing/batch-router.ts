@@ -31,6 +31,9 @@ export interface BatchRouterParts extends TableRouterParts {
   readonly messages: Pick<SqlMessages, 'read' | 'encode'>;
   /** Returns the channel; undefined if it no longer exists. */
   readonly channel: (name: string) => Channel | undefined;
+  readonly counters: TableRouterParts['counters'] & { changesTooLarge: number };
+  /** The size of the largest message of a change. */
+  readonly maxChangeBytes: number;
 }
 
 /** The changes to route. */
@@ -85,7 +88,7 @@ export class BatchRouter {
     recipients: Recipients,
     deadline?: Deadline,
   ): Promise<RoutedBatch> {
-    const { encoder, layouts, formats } = this.#parts;
+    const { encoder, layouts, formats, maxChangeBytes, counters } = this.#parts;
     const deliveries = new GroupDeliveries();
     const delivered: DeliveredChanges = new Map();
     const outcomes = new BatchOutcomes();
@@ -113,7 +116,11 @@ export class BatchRouter {
         if (unverified.has(layout.facts)) continue;
         const lists =
           listsByLayout.get(layout) ??
-          new MessageListBuilder(new ChangeFrames(epoch, layout, encoder), delivered);
+          new MessageListBuilder(
+            new ChangeFrames(epoch, layout, encoder, maxChangeBytes),
+            delivered,
+            (subscription, change) => outcomes.tooLarge(subscription, change),
+          );
         listsByLayout.set(layout, lists);
         const tableRecipients = recipients.ofTable(layout.facts.oid);
         routing.push(
@@ -127,7 +134,10 @@ export class BatchRouter {
       }
       await settleAll(routing);
     }
-    for (const lists of listsByLayout.values()) lists.finish(deliveries);
+    for (const lists of listsByLayout.values()) {
+      lists.finish(deliveries);
+      counters.changesTooLarge += lists.tooLargeCount;
+    }
     for (const [batchIndex, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, batchIndex, recipients, deliveries);
     for (const group of undecided.all.keys()) deliveries.remove(group);
@@ -192,7 +202,7 @@ export class BatchRouter {
     const { commitLsn, commitTime } = transaction;
     const frame = messages.encode(message, { epoch, position: { commitLsn, index }, commitTime });
     for (const group of recipients.groupsOfChannel(channel))
-      deliveries.of(group).lists.push([{ batchIndex, frame }]);
+      deliveries.of(group).lists.push([{ batchIndex, frame, subscriptions: [] }]);
   }
 }
 

@@ -1,6 +1,11 @@
 import { TickBudget } from '../../lib/tick-budget.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
-import type { Authorizer, ConditionResult, Undecided } from '../visibility/authorizer.js';
+import {
+  type Authorizer,
+  type ConditionResult,
+  isTooSlow,
+  type Undecided,
+} from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
 import type { Deadline } from '../visibility/deadline.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
@@ -12,6 +17,8 @@ export interface SeenCondition {
   readonly rows: readonly number[];
   /** The entries with a recipient that sees one of the rows, by who is charged for them. */
   readonly payers: ReadonlyMap<string, readonly SubscriptionEntry[]>;
+  /** Set where all rows are seen by the same recipients, who alone learn that the condition is too slow on them. */
+  readonly audience?: string;
 }
 
 /** A condition that raised an error, or took too long, on some rows. */
@@ -22,6 +29,8 @@ export interface FailedCondition {
 
 /** What PostgreSQL found out about conditions. */
 interface SeenResult {
+  /** Conditions that are too slow, on rows that not all the same recipients may see. They are still open. */
+  readonly tooSlow: readonly SeenCondition[];
   readonly failed: readonly FailedCondition[];
   readonly costs: readonly ConditionCost<SubscriptionEntry>[];
   /** The conditions that are not evaluated before the deadline. */
@@ -36,16 +45,16 @@ type Evaluator = Pick<Authorizer, 'evaluateConditions'>;
  * PostgreSQL then evaluates an open condition only on the rows that somebody who has it sees: `evaluateSeen`.
  */
 export class ConditionMatches {
-  /** For each row, the entries with a condition that is true of it, or open. */
+  /** For each row, the entries with a condition that is true of it, open, or reads a value that is too large. */
   readonly #entries: readonly Set<SubscriptionEntry>[];
   readonly #tableBatch: TableBatch;
   readonly #open = new Map<ConditionGroup, Set<number>>();
   /** The indexes, in catalog order, of the columns that conditions read. */
   readonly #requiredIndexes = new Map<readonly string[], readonly number[] | null>();
 
-  private constructor(tableBatch: TableBatch) {
+  private constructor(tableBatch: TableBatch, subscriptions: SubscriptionIndex) {
     this.#tableBatch = tableBatch;
-    this.#entries = tableBatch.rows.map(() => new Set());
+    this.#entries = subscriptions.hasConditions ? tableBatch.rows.map(() => new Set()) : [];
   }
 
   /** Evaluates the compiled conditions on all rows, once for all subscriptions with the same one. */
@@ -53,7 +62,7 @@ export class ConditionMatches {
     tableBatch: TableBatch,
     subscriptions: SubscriptionIndex,
   ): Promise<ConditionMatches> {
-    const matches = new ConditionMatches(tableBatch);
+    const matches = new ConditionMatches(tableBatch, subscriptions);
     await matches.#evaluateInProcess(subscriptions);
     return matches;
   }
@@ -92,8 +101,9 @@ export class ConditionMatches {
     const rows = [...new Set(seen.flatMap((condition) => condition.rows))];
     const failed: FailedCondition[] = [];
     const costs: ConditionCost<SubscriptionEntry>[] = [];
+    const tooSlow: SeenCondition[] = [];
     const undecided = new Map<ConditionGroup, Undecided>();
-    if (rows.length === 0) return { failed, costs, undecided };
+    if (rows.length === 0) return { failed, costs, tooSlow, undecided };
     const indexes = new Map(rows.map((row, index) => [row, index]));
     const results = await authorizer.evaluateConditions(
       layout.facts,
@@ -102,6 +112,7 @@ export class ConditionMatches {
         condition: asked.group.condition,
         rows: asked.rows.map((row) => indexes.get(row) ?? 0),
         payers: [...asked.payers.keys()],
+        audience: asked.audience,
       })),
       deadline,
     );
@@ -110,11 +121,15 @@ export class ConditionMatches {
       const result = results[n];
       if (result === undefined) throw new Error('The authorizer returned no result for a condition');
       if (result.undecided !== undefined) undecided.set(group, result.undecided);
+      costs.push(...costsOf(condition, result));
+      if (asked.length > 1 && condition.audience === undefined && isTooSlow(result)) {
+        tooSlow.push(condition);
+        continue;
+      }
       const failedRows = this.#record(group, asked, result, indexes);
       if (failedRows.size > 0) failed.push({ group, rows: failedRows });
-      costs.push(...costsOf(condition, result));
     }
-    return { failed, costs, undecided };
+    return { failed, costs, tooSlow, undecided };
   }
 
   /**
@@ -129,7 +144,13 @@ export class ConditionMatches {
       let ticksLeft = MAX_TICKS_PER_ROW;
       const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
       for (const group of subscriptions.candidates(typedRow, isKnown)) {
-        if (!this.hasColumns(row, group.condition.columns)) continue;
+        const { columns } = group.condition;
+        if (!this.hasColumns(row, columns)) {
+          // Whether it is true cannot be known. Who sees the row gets a gap in place of the change.
+          if (this.#tableBatch.readsTooLarge(row, columns))
+            for (const entry of group.entries) entries.add(entry);
+          continue;
+        }
         const before = typedRow.steps;
         let truth = group.test?.(typedRow, NO_PARAMETERS);
         if (group.test !== undefined && truth === undefined && ticksLeft > 0) {

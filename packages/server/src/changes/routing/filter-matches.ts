@@ -1,3 +1,4 @@
+import type { FilterEvent } from '../model/change-filter.js';
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -20,6 +21,7 @@ export interface ChangeMatch {
 }
 
 const NONE: readonly Subscription[] = [];
+const NO_ENTRIES: ReadonlyMap<SubscriptionTarget, readonly SubscriptionEntry[]> = new Map();
 
 /**
  * Whether the subscription selects the event of the change, and the snapshot that it began with did not see
@@ -46,7 +48,10 @@ export class FilterMatches {
     DecodedChange,
     ReadonlyMap<SubscriptionTarget, readonly SubscriptionEntry[]>
   >();
-  readonly #matchByChannel = new Map<DecodedChange, Map<string, ChangeMatch | undefined>>();
+  /** The last match of each channel: the groups of a channel ask for the same one after another. */
+  readonly #lastByChannel = new Map<string, LastMatch>();
+  /** The subscriptions of each channel by event, where they depend on nothing else; null: they do. */
+  readonly #plain = new Map<string, Map<FilterEvent, readonly Subscription[] | null>>();
 
   constructor(subscriptions: SubscriptionIndex, conditions: ConditionMatches, columns: ReadonlySet<string>) {
     this.#subscriptions = subscriptions;
@@ -60,11 +65,13 @@ export class FilterMatches {
     return this.#subscriptions.hasUnconditional || this.#matchingOf(change).size > 0;
   }
 
-  /**
-   * The targets with a matching condition. Targets without one are `subscriptions.targetsWithUnconditional`.
-   */
-  conditionalTargets(change: DecodedChange): Iterable<SubscriptionTarget> {
-    return this.#matchingOf(change).keys();
+  /** The targets that may have a matching subscription. */
+  targets(change: DecodedChange): Iterable<SubscriptionTarget> {
+    const subscriptions = this.#subscriptions;
+    if (change.streamed.kind === 'truncate') return subscriptions.targets;
+    const matching = this.#matchingOf(change);
+    if (matching.size === 0) return subscriptions.targetsWithUnconditional;
+    return new Set([...subscriptions.targetsWithUnconditional, ...matching.keys()]);
   }
 
   /** The subscriptions with a matching condition. */
@@ -77,15 +84,32 @@ export class FilterMatches {
   /** Matches a change against the subscriptions of a recipient group; undefined: none matches. */
   of(change: DecodedChange, { channel, owner }: RecipientGroup): ChangeMatch | undefined {
     if (owner !== undefined) return this.#match(change, [channel.name, owner]);
-    let matches = this.#matchByChannel.get(change);
-    if (matches === undefined) {
-      matches = new Map();
-      this.#matchByChannel.set(change, matches);
+    const last = this.#lastByChannel.get(channel.name);
+    if (last?.change === change) return last.match;
+    const plain = this.#plainOf(change, channel.name);
+    const match = plain === null ? this.#match(change, [channel.name]) : plainMatch(change, plain);
+    if (last === undefined) this.#lastByChannel.set(channel.name, { change, match });
+    else {
+      last.change = change;
+      last.match = match;
     }
-    if (matches.has(channel.name)) return matches.get(channel.name);
-    const match = this.#match(change, [channel.name]);
-    matches.set(channel.name, match);
     return match;
+  }
+
+  /** Returns the subscriptions of a channel that match every change with this event; null: there are others. */
+  #plainOf(change: DecodedChange, channel: string): readonly Subscription[] | null {
+    const event = eventOf(change);
+    if (event === undefined || this.#subscriptions.hasConditions) return null;
+    const byEvent = this.#plain.get(channel) ?? new Map<FilterEvent, readonly Subscription[] | null>();
+    let plain = byEvent.get(event);
+    if (plain === undefined) {
+      const entries = [...this.#subscriptions.unconditionalOf(channel)];
+      plain = entries.some(({ subscription }) => subscription.snapshot !== undefined)
+        ? null
+        : this.#sets.of(entries.filter(({ subscription }) => isSubscribedTo(subscription, change)));
+      this.#plain.set(channel, byEvent.set(event, plain));
+    }
+    return plain;
   }
 
   #match(change: DecodedChange, targets: readonly SubscriptionTarget[]): ChangeMatch | undefined {
@@ -139,6 +163,7 @@ export class FilterMatches {
 
   /** Returns by target the entries with a condition that is true of a version of the row. */
   #matchingOf(change: DecodedChange): ReadonlyMap<SubscriptionTarget, readonly SubscriptionEntry[]> {
+    if (!this.#subscriptions.hasConditions) return NO_ENTRIES;
     let found = this.#matching.get(change);
     if (found !== undefined) return found;
     const entries = new Set<SubscriptionEntry>();
@@ -156,6 +181,23 @@ export class FilterMatches {
     this.#matching.set(change, found);
     return found;
   }
+}
+
+interface LastMatch {
+  change: DecodedChange;
+  match: ChangeMatch | undefined;
+}
+
+/** Returns the match of subscriptions without conditions, which match all versions of a row. */
+function plainMatch(change: DecodedChange, subscriptions: readonly Subscription[]): ChangeMatch | undefined {
+  const { oldRow, newRow } = change;
+  if (subscriptions.length === 0) return undefined;
+  return {
+    change,
+    oldSubscriptions: oldRow === NO_ROW ? NONE : subscriptions,
+    newSubscriptions: newRow === NO_ROW ? NONE : subscriptions,
+    isOldUnknown: oldRow === NO_ROW,
+  };
 }
 
 /** The filter matches of a table batch, by what a role is allowed to read. */

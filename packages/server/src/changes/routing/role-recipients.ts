@@ -62,6 +62,7 @@ interface IndexedViewers {
 
 /** More transactions than are committed at any time without being visible to others yet. */
 const MAX_APPLIED_XIDS = 1_000;
+const NO_GROUPS: readonly RecipientGroup[] = [];
 
 /** The recipients of one table that have one database role. */
 export class RoleRecipients {
@@ -227,6 +228,14 @@ export class RoleRecipients {
   hasAny(target: SubscriptionTarget): boolean {
     if (typeof target === 'string') return this.sharedGroups.has(target) || this.personalGroups.has(target);
     return this.groupByOwner.has(target);
+  }
+
+  /** Returns those recipient groups of a subscription target that have subscriptions of their own. */
+  ownedGroupsOf(target: SubscriptionTarget): Iterable<RecipientGroup> {
+    if (this.groupByOwner.size === 0) return NO_GROUPS;
+    if (typeof target === 'string') return this.personalGroups.get(target) ?? NO_GROUPS;
+    const group = this.groupByOwner.get(target);
+    return group === undefined ? NO_GROUPS : [group];
   }
 
   /** Returns the recipient groups of a subscription target. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { SeenCondition } from './condition-matches.js';
@@ -14,6 +15,11 @@ export interface RoleView {
   /** Which viewers the policies show a row to. */
   readonly visibility: 'none' | 'all' | RowVisibility;
 }
+
+/** By how many audiences a condition is evaluated that is too slow for all of them together. */
+const MAX_AUDIENCES = 8;
+/** The audience of a condition that is not evaluated by audiences. */
+const TOGETHER = '';
 
 /** Whether the role may read these columns of the table. */
 export function canRead({ canSelect, columns }: RolePrivileges, names: readonly string[]): boolean {
@@ -52,6 +58,34 @@ export class SeenConditions {
       if (seenRows.size > 0) seen.push({ group, rows: [...seenRows], payers: byPayer(seenBy) });
     }
     return seen;
+  }
+
+  /**
+   * Splits a condition by who sees its rows, since one that is too slow on a row fails on others too: those who do not see
+   * the row must not learn that. Rows over the limit of audiences stay together.
+   */
+  byAudience({ group, rows, payers }: SeenCondition): SeenCondition[] {
+    const audiences = new Map<
+      string,
+      { readonly rows: number[]; readonly entries: Set<SubscriptionEntry> }
+    >();
+    for (const row of rows) {
+      const seers = [...this.recipientsOf(group, row)];
+      const names = seers.map(([{ viewer }, { subscription }]) => `${subscription.id} ${viewer.key}`);
+      const key = JSON.stringify([...new Set(names)].sort());
+      const name = audiences.has(key) || audiences.size < MAX_AUDIENCES ? key : TOGETHER;
+      const audience = audiences.get(name) ?? { rows: [], entries: new Set() };
+      audiences.set(name, audience);
+      audience.rows.push(row);
+      for (const [, entry] of seers) audience.entries.add(entry);
+    }
+    if (audiences.size === 1) return [{ group, rows, payers, audience: TOGETHER }];
+    return [...audiences].map(([key, { rows: own, entries }]) => ({
+      group,
+      rows: own,
+      payers: byPayer(entries),
+      audience: key === TOGETHER ? key : createHash('sha256').update(key).digest('base64url'),
+    }));
   }
 
   /** Yields the recipient groups that have the condition and see the row, each with its subscription. */

@@ -86,6 +86,11 @@ export class SubscriptionIndex {
     return this.#unconditionalByTarget.size > 0;
   }
 
+  /** Whether there are subscriptions with a condition. */
+  get hasConditions(): boolean {
+    return this.#groups.size > 0;
+  }
+
   /** The targets that have subscriptions. */
   get targets(): Iterable<SubscriptionTarget> {
     return this.#byTarget.keys();

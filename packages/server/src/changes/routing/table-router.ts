@@ -1,5 +1,5 @@
 import { settleAll } from '../../lib/settle-all.js';
-import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
+import type { RecipientGroup } from '../model/recipient-group.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -7,7 +7,7 @@ import type { Authorizer } from '../visibility/authorizer.js';
 import type { Deadline } from '../visibility/deadline.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { BatchOutcomes, UndeliveredReason } from './batch-outcomes.js';
-import { ConditionMatches, type FailedCondition } from './condition-matches.js';
+import { ConditionMatches, type FailedCondition, type SeenCondition } from './condition-matches.js';
 import { type FilterMatches, RoleMatches } from './filter-matches.js';
 import type { GroupDeliveries } from './group-deliveries.js';
 import type { MessageListBuilder } from './message-list-builder.js';
@@ -84,7 +84,7 @@ export class TableRouter {
     this.#recordPolicyFailures(tableBatch, possible, views, result);
     const open = { tableBatch, subscriptions, conditions, possible };
     const matches = await this.#withSeen(open, views, result, deadline);
-    for (const view of views) this.#deliver(tableBatch, subscriptions, matches.of(view), view, lists);
+    for (const view of views) this.#deliver(tableBatch, matches.of(view), view, lists);
     result.outcomes.add(tableBatch, subscriptions, matches.ofAllColumns, (entry) =>
       undeliveredReasonOf(entry, views),
     );
@@ -130,40 +130,33 @@ export class TableRouter {
   ): Promise<RoleMatches> {
     if (conditions.open.size === 0) return possible;
     const seen = new SeenConditions(tableBatch, views);
-    const asked = seen.of(conditions.open);
-    const { failed, costs, undecided } = await conditions.evaluateSeen(
-      this.#parts.authorizer,
-      asked,
-      deadline,
-    );
-    result.costs.push(...costs);
-    this.#recordConditionFailures(tableBatch, failed, seen, result);
-    for (const { group, rows } of asked) {
-      const why = undecided.get(group);
-      if (why === undefined) continue;
-      // Only those wait for the condition who see a row that it is evaluated on.
-      for (const row of rows)
-        for (const [recipientGroup] of seen.recipientsOf(group, row))
-          result.undecided.add(recipientGroup, why);
-    }
+    const ask = async (asked: readonly SeenCondition[]) => {
+      const answers = await conditions.evaluateSeen(this.#parts.authorizer, asked, deadline);
+      this.#recordConditionFailures(tableBatch, answers.failed, seen, result);
+      result.costs.push(...answers.costs);
+      for (const { group, rows } of asked) {
+        const why = answers.undecided.get(group);
+        if (why === undefined) continue;
+        // Only those wait for the condition who see a row that it is evaluated on.
+        for (const row of rows)
+          for (const [recipientGroup] of seen.recipientsOf(group, row))
+            result.undecided.add(recipientGroup, why);
+      }
+      return answers.tooSlow;
+    };
+    const tooSlow = await ask(seen.of(conditions.open));
+    await ask(tooSlow.flatMap((condition) => seen.byAudience(condition)));
     return new RoleMatches(tableBatch.layout.facts, subscriptions, conditions);
   }
 
   /** Delivers matching changes to the viewers of one role that see them. */
-  #deliver(
-    tableBatch: TableBatch,
-    subscriptions: SubscriptionIndex,
-    matches: FilterMatches,
-    view: RoleView,
-    lists: MessageListBuilder,
-  ): void {
+  #deliver(tableBatch: TableBatch, matches: FilterMatches, view: RoleView, lists: MessageListBuilder): void {
     const { recipients, privileges, visibility } = view;
     if (visibility === 'none')
       this.#parts.counters.changesFiltered += tableBatch.changes.filter((change) =>
         matches.hasMatch(change),
       ).length;
-    else if (visibility === 'all')
-      deliverToAll(tableBatch, subscriptions, matches, recipients, privileges, lists);
+    else if (visibility === 'all') deliverToAll(tableBatch, matches, recipients, privileges, lists);
     else this.#deliverByPolicies(tableBatch, matches, visibility, privileges, lists);
   }
 
@@ -266,28 +259,22 @@ function undeliveredReasonOf(
  */
 function deliverToAll(
   tableBatch: TableBatch,
-  subscriptions: SubscriptionIndex,
   matches: FilterMatches,
   recipients: RoleRecipients,
   privileges: RolePrivileges,
   lists: MessageListBuilder,
 ): void {
   for (const change of tableBatch.changes) {
-    const targets = new Set<SubscriptionTarget>(
-      change.streamed.kind === 'truncate' ? subscriptions.targets : subscriptions.targetsWithUnconditional,
-    );
-    for (const target of matches.conditionalTargets(change)) targets.add(target);
-    const separateGroups = new Set<RecipientGroup>();
-    for (const target of targets) {
+    const ownedGroups = new Set<RecipientGroup>();
+    for (const target of matches.targets(change)) {
       const sharedGroups = typeof target === 'string' ? recipients.sharedGroups.get(target) : undefined;
       const [first] = sharedGroups ?? [];
       const match = first === undefined ? undefined : matches.of(change, first);
       if (sharedGroups !== undefined && match !== undefined) lists.addShared(sharedGroups, match, privileges);
-      for (const group of recipients.groupsOf(target))
-        if (group.owner !== undefined) separateGroups.add(group);
+      for (const group of recipients.ownedGroupsOf(target)) ownedGroups.add(group);
     }
     // A change that matches a channel's and a personal subscription makes one message.
-    for (const group of separateGroups) {
+    for (const group of ownedGroups) {
       const match = matches.of(change, group);
       if (match !== undefined) lists.add(group, match, privileges, () => true);
     }

@@ -11,7 +11,9 @@ import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { CheckedSubscriber, SubscriptionCheck } from '../subscriptions/subscription-check.js';
 import type { Authorizer, Condition } from '../visibility/authorizer.js';
-import type { SnapshotReader, TableSnapshot } from './snapshot-reader.js';
+import type { StoredPages } from './snapshot-pages.js';
+import type { SnapshotQuery, SnapshotReader, TableSnapshot } from './snapshot-reader.js';
+import type { SnapshotSender } from './snapshot-sender.js';
 
 export interface PersonalChangesParts {
   readonly subscriptions: PersonalSubscriptions;
@@ -20,6 +22,7 @@ export interface PersonalChangesParts {
   readonly authorizer: Pick<Authorizer, 'facts' | 'privileges'>;
   readonly viewers: Viewers;
   readonly reader: SnapshotReader;
+  readonly sender: SnapshotSender;
   readonly delivery: Delivery;
   readonly encoder: MessageEncoder;
   /** Pauses the changes of a member, and resumes them where it was. */
@@ -34,7 +37,7 @@ export interface PersonalRequest {
   readonly snapshot: boolean;
 }
 
-/** Snapshot pages retain no batch: they are in memory completely. */
+/** Errors retain no batch. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
 /**
@@ -137,56 +140,88 @@ export class PersonalChanges {
       return id;
     };
     if (!snapshot) return begin();
-    const { stream } = this.#parts;
-    // From here on changes of the table are kept, and the member gets none until its rows have been read.
-    const releaseTable = subscriptions.retainTable(tableOid);
+    const { sender } = this.#parts;
+    await sender.whenIdle(member, signal);
+    const waiting = new SnapshotPause(member, channel, this.#parts);
+    const prepare = () => {
+      waiting.begin(tableOid);
+      return this.#query(viewer, tableOid, filter, condition);
+    };
+    let rows: TableSnapshot | undefined;
     let begun: string | undefined;
     try {
-      stream.pause(member, channel);
-      const rows = await this.#readRows(
-        viewer,
-        tableOid,
-        { filter, condition },
-        { user: member.identity.limitedAs, signal },
-      );
+      rows = await this.#parts.reader.read(prepare, { user: member.identity.limitedAs, signal });
       begun = begin(rows.seen);
-      // The rows follow the reply.
-      if (begun !== undefined)
-        setImmediate(() => {
-          if (channel.audience.has(member)) this.#send(member, id, rows);
-          stream.resume(member);
-        });
-      return begun;
     } finally {
-      if (begun === undefined) stream.resume(member);
-      releaseTable();
+      if (begun === undefined) {
+        rows?.pages.close();
+        waiting.end();
+      }
     }
+    if (begun !== undefined) this.#send(member, begun, rows.pages, waiting);
+    return begun;
   }
 
-  /** Reads the rows of a table that the viewer sees and the condition selects. */
-  async #readRows(
+  /** Returns the query of the rows of a table that the viewer sees and the condition selects. */
+  async #query(
     viewer: Viewer,
     tableOid: number,
-    {
-      filter: { columns },
-      condition,
-    }: { readonly filter: ChangeFilter; readonly condition: Condition | null },
-    reading: { readonly user: string; readonly signal: AbortSignal },
-  ): Promise<TableSnapshot> {
-    const { authorizer, reader } = this.#parts;
+    { columns }: ChangeFilter,
+    condition: Condition | null,
+  ): Promise<SnapshotQuery> {
+    const { authorizer } = this.#parts;
     const table = await authorizer.facts(tableOid);
     if (table === undefined)
       throw new ProtocolError('DB_SUBSCRIPTION_FAILED', { details: 'The table does not exist' });
     const privileges = await authorizer.privileges(table, viewer.role);
-    const query = { table, privileges, viewer, condition, ...(columns === undefined ? {} : { columns }) };
-    return reader.read(query, reading);
+    return { table, privileges, viewer, condition, ...(columns === undefined ? {} : { columns }) };
   }
 
-  #send(member: Subscriber, id: string, { pages }: TableSnapshot): void {
-    const { delivery } = this.#parts;
-    for (const [n, rows] of pages.entries()) {
-      delivery.sendRows(member, { subscription_id: id, more: n < pages.length - 1 }, rows, NOT_RETAINED);
-    }
+  /** Sends the rows of a new subscription behind the reply. What the member is not to have any more is not sent. */
+  #send(member: Subscriber, id: string, pages: StoredPages, waiting: SnapshotPause): void {
+    const { subscriptions, delivery, sender } = this.#parts;
+    sender.send(member, {
+      subscriptionId: id,
+      pages,
+      isWanted: () => subscriptions.has(member, id),
+      ended: (error) => {
+        if (error !== undefined && subscriptions.remove(member, id))
+          delivery.send(member, 'error', { ...error.body, subscription_id: id }, NOT_RETAINED);
+        waiting.end();
+      },
+    });
+  }
+}
+
+/** Keeps the changes of a member and of the table that it subscribes to, from before its rows are read until they are sent. */
+class SnapshotPause {
+  readonly #member: Subscriber;
+  readonly #channel: Channel;
+  readonly #parts: Pick<PersonalChangesParts, 'stream' | 'subscriptions'>;
+  #releaseTable: (() => void) | undefined;
+
+  constructor(
+    member: Subscriber,
+    channel: Channel,
+    parts: Pick<PersonalChangesParts, 'stream' | 'subscriptions'>,
+  ) {
+    this.#member = member;
+    this.#channel = channel;
+    this.#parts = parts;
+  }
+
+  /** Throws DATABASE_UNAVAILABLE while no change epoch is known. */
+  begin(tableOid: number): void {
+    const { stream, subscriptions } = this.#parts;
+    stream.pause(this.#member, this.#channel);
+    this.#releaseTable = subscriptions.retainTable(tableOid);
+  }
+
+  end(): void {
+    if (this.#releaseTable === undefined) return;
+    this.#releaseTable();
+    this.#releaseTable = undefined;
+    this.#parts.stream.resume(this.#member);
   }
 }
 

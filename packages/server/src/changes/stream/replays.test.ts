@@ -22,6 +22,8 @@ let live: string[];
 let slow: Set<Subscriber>;
 let members: Subscriber[];
 let beforeSlowPage: () => Promise<void>;
+let isCovered: boolean;
+let sent: string[];
 const channel = { audience: { has: (member: Subscriber) => !left.has(member) } } as unknown as Channel;
 
 function at(index: number): Position {
@@ -54,6 +56,8 @@ beforeEach(() => {
   slow = new Set();
   members = [];
   beforeSlowPage = async () => undefined;
+  isCovered = true;
+  sent = [];
   onPage = () => undefined;
   const parts = {
     resumeLog: {
@@ -62,7 +66,7 @@ beforeEach(() => {
         onPage();
         return { changes: [], end: at((Math.floor(index / PAGE) + 1) * PAGE) };
       },
-      covers: () => true,
+      covers: () => isCovered,
       hasAfter: ({ index }: Position) => index < LAST,
     },
     router: { route: () => routed(false) },
@@ -74,6 +78,7 @@ beforeEach(() => {
       return { join: (member: Subscriber) => joined.push(member) };
     },
     delivery: {
+      send: (_member: Subscriber, event: string) => sent.push(event),
       deliver: (page: Subscriber[], _changes: unknown, positionOf: (member: Subscriber) => Position) => {
         for (const member of page)
           delivered.set(member.id, [...(delivered.get(member.id) ?? []), positionOf(member)?.index]);
@@ -157,6 +162,30 @@ it('all members go live when a new change epoch begins, but for those that never
   const [eve, ann] = [memberOf('eve', 'eve'), memberOf('ann', 'ann')];
   replays.pause(ann, channel, at(LAST));
   replays.addUndecided(eve, channel, at(0), 'slow');
-  replays.clear();
-  expect([live, replays.size]).toEqual([['eve'], 0]);
+  replays.restart(at(LAST));
+  expect([live, replays.size]).toEqual([['eve'], 1]);
+});
+
+it('a member that is paused gets the gap for changes that are no longer kept when it resumes', async () => {
+  const [ann, bob] = [memberOf('ann', 'ann'), memberOf('bob', 'bob')];
+  isCovered = false;
+  replays.pause(ann, channel, at(0));
+  replays.add(bob, channel, at(0));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([sent, replays.willReplay(ann, at(LAST))]).toEqual([['gap'], true]);
+  replays.resume(ann);
+  await caughtUp();
+  expect(sent).toEqual(['gap', 'gap']);
+});
+
+it('a member that is paused when a change epoch begins gets it from its start, when it resumes', async () => {
+  const [ann, bob] = [memberOf('ann', 'ann'), memberOf('bob', 'bob')];
+  replays.pause(ann, channel, at(LAST));
+  replays.pause(bob, channel, at(LAST));
+  replays.resume(bob);
+  replays.restart(at(60));
+  expect([replays.willReplay(ann, at(70)), replays.willReplay(bob, at(70))]).toEqual([true, false]);
+  replays.resume(ann);
+  await caughtUp();
+  expect([delivered.get('ann'), delivered.get('bob')]).toEqual([[60, 70, 80, 90], undefined]);
 });

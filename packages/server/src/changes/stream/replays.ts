@@ -182,10 +182,13 @@ export class Replays {
     this.#catalogXids = [...new Set([...before, ...xids])].slice(-MAX_CATALOG_XIDS);
   }
 
-  /** Lets all members go live: a new change epoch has begun, which they get from its start. */
-  clear(): void {
+  /** A new change epoch has begun: all members get it from `start`, those that are paused when they resume. */
+  restart(start: Position): void {
     this.#catalogXids = NONE;
-    for (const [member, replay] of this.#replays) this.#goLive(member, replay);
+    for (const [member, replay] of this.#replays) {
+      if (replay.pauses > 0) replay.position = start;
+      else this.#goLive(member, replay);
+    }
   }
 
   /**
@@ -278,8 +281,9 @@ export class Replays {
     for (const [member, replay] of this.#replays) {
       if (replay.isBusy) continue;
       if (!replay.channel.audience.has(member)) this.#replays.delete(member);
+      else if (replay.pauses > 0) continue;
       else if (!isCovered(member, replay)) this.#sendGap(member, replay, reasonOf(replay));
-      else if (replay.pauses > 0 || feeds.isBehind(member)) continue;
+      else if (feeds.isBehind(member)) continue;
       else if (resumeLog.hasAfter(replay.position)) {
         if (replay.lane.kind === kind) ready.push({ member, replay });
       } else if (!isBehindCurrentBatch(replay.position)) {

@@ -7,6 +7,7 @@ import type { Log } from '../../lib/log.js';
 import type { ChangeSource, SinkMemo } from '../../postgres/source/change-source.js';
 import type { Delivery } from '../delivery/delivery.js';
 import type { MemberFeeds } from '../delivery/member-feeds.js';
+import type { ReceivedCounts } from '../delivery/received-counts.js';
 import { StartPositions } from '../delivery/start-positions.js';
 import type { ChangeBatch, EpochStart, StreamEvent } from '../log/change-batch.js';
 import type { ChangeLog } from '../log/change-log.js';
@@ -45,6 +46,7 @@ export interface RowChangeStreamParts {
   readonly isMembershipTable: (oid: number) => boolean;
   readonly feeds: MemberFeeds;
   readonly delivery: Delivery;
+  readonly received: Pick<ReceivedCounts, 'joined' | 'left'>;
   readonly resumeLog: ResumeLog;
   readonly replays: Replays;
   readonly personal: PersonalSubscriptions;
@@ -174,6 +176,7 @@ export class RowChangeStream {
 
   /** Adds a member. `cursor`: the last change that the member has; undefined: it does not resume. */
   joined(member: Subscriber, channel: Channel, cursor: string | undefined): JoinResult {
+    this.#parts.received.joined(member);
     const events = this.#downEvents(channel);
     if (this.#epoch === '') {
       this.goLive(member, channel);
@@ -257,6 +260,7 @@ export class RowChangeStream {
 
   left(member: Subscriber): void {
     this.#parts.recipients.leave(member);
+    this.#parts.received.left(member);
     this.#parts.personal.remove(member);
     this.#pendingJoins.delete(member);
     this.#positions.remove(member);
@@ -370,7 +374,7 @@ export class RowChangeStream {
     this.#positions.clear();
     this.#parts.recipients.invalidateMemberships();
     this.#invalidatedBy = undefined;
-    replays.clear();
+    replays.restart(BEFORE_ALL_CHANGES);
     resumeLog.reset(forgottenOf(memo));
     for (const [member, requested] of this.#pendingJoins) {
       const position =

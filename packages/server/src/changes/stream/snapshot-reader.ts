@@ -1,17 +1,19 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { FairQueue } from '../../lib/fair-queue.js';
-import type { StatementOptions } from '../../postgres/connection/statement-options.js';
+import { type StatementOptions, StatementTimeout } from '../../postgres/connection/statement-options.js';
 import { quoted } from '../../postgres/sql/identifier.js';
-import { recordFields } from '../../postgres/sql/record-text.js';
 import type { Sql } from '../../postgres/sql/sql.js';
 import { RowSnapshot } from '../model/row-snapshot.js';
 import type { TableFacts } from '../model/table-facts.js';
 import { settingsStatement, type Viewer } from '../model/viewer.js';
-import { JsonRecordWriter } from '../values/json-record-writer.js';
 import { ValueFormats } from '../values/value-formats.js';
 import type { Condition } from '../visibility/authorizer.js';
 import type { EvaluationErrorLog } from '../visibility/evaluating/evaluation-error-log.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
+import type { SnapshotBudget } from './snapshot-budget.js';
+import type { SnapshotFiles } from './snapshot-files.js';
+import { SnapshotPages, type StoredPages } from './snapshot-pages.js';
+import { writePages } from './snapshot-rows.js';
 
 export interface SnapshotReaderParts {
   readonly database: {
@@ -20,10 +22,14 @@ export interface SnapshotReaderParts {
   /** False: policies are not applied. */
   readonly enableRls: boolean;
   readonly errorLog: EvaluationErrorLog;
+  readonly files: Pick<SnapshotFiles, 'create'>;
+  readonly budget: SnapshotBudget;
   /**
    * Whether a transaction has been read from the stream already. `xid`: the 32-bit xid, as the WAL has it.
    */
   readonly isRead: (xid: number) => boolean;
+  /** How long a transaction may take from its first statement, in ms. */
+  readonly transactionMs: number;
 }
 
 export interface SnapshotQuery {
@@ -35,17 +41,22 @@ export interface SnapshotQuery {
   readonly condition: Condition | null;
 }
 
-/** The visible rows, as pages of JSON objects, and the transactions that the SELECT saw. */
+/** The visible rows, and the transactions that the SELECT saw. Whoever has it closes the pages. */
 export interface TableSnapshot {
   readonly seen: RowSnapshot;
-  readonly pages: readonly (readonly string[])[];
+  readonly pages: StoredPages;
 }
 
-const MAX_ROWS = 10_000;
-const MAX_BYTES = 16 * 1024 * 1024;
-const PAGE_ROWS = 200;
-const PAGE_BYTES = 256 * 1024;
-const STATEMENT_TIMEOUT_MS = 10_000;
+/** Who waits for a snapshot. */
+export interface SnapshotCaller {
+  /** Users take turns by this key, and have a budget of bytes. */
+  readonly user: string;
+  /** Aborts when nobody waits for the rows any more. */
+  readonly signal: AbortSignal;
+}
+
+/** Snapshots up to this many bytes stay in memory. */
+const MEMORY_BYTES = 256 * 1024;
 /** After this a statement is cancelled from here, in ms. */
 const STATEMENT_LIMIT_MS = 15_000;
 /** SQLSTATE classes of errors of PostgreSQL itself: connections, serialization, resources, a shutdown. */
@@ -56,36 +67,59 @@ const NOT_OF_EVALUATION = /^(?:08|40|53|57P|58|XX)/;
  */
 const MAX_ATTEMPTS = 50;
 
-/** More concurrent snapshots would only slow each other down, fill the memory and leave no connection to replays. */
+/**
+ * More concurrent snapshots would only slow each other down, and leave no connection to replays. One of a user at a time:
+ * a user who asks for many does not delay another.
+ */
 const CONCURRENT = { atOnce: 2, perUser: 1 };
 
 /**
- * Reads the rows of a table that a viewer sees now, with the snapshot that separates them from later changes.
+ * Reads the rows of a table that a viewer sees now, with the snapshot that separates them from later changes. The rows go
+ * to a file at full speed: the transaction is over before the first of them is sent.
  */
 export class SnapshotReader {
   readonly #parts: SnapshotReaderParts;
-  readonly #queue = new FairQueue(CONCURRENT);
+  readonly #queue: FairQueue;
 
   constructor(parts: SnapshotReaderParts) {
     this.#parts = parts;
+    const { budget } = parts;
+    this.#queue = new FairQueue({ ...CONCURRENT, admits: (user) => budget.hasRoom(user) });
+    budget.onReturned(() => this.#queue.startWaiting());
+  }
+
+  /** How many snapshots wait for the turn of their user, or until members have read others. */
+  get waitingCount(): number {
+    return this.#queue.waitingCount;
   }
 
   /**
-   * Reads when it is the user's turn. Throws DB_SUBSCRIPTION_FAILED if there are too many rows or PostgreSQL refuses the
-   * query, DATABASE_UNAVAILABLE if no consistent snapshot was found, the reason of `signal` when that aborts.
+   * Reads when it is the user's turn and there is room for the rows; `prepare` is called then. Throws DB_SUBSCRIPTION_FAILED
+   * if there are too many rows, PostgreSQL refuses the query or the rows cannot be stored, DATABASE_UNAVAILABLE if no
+   * consistent snapshot was found, the reason of the caller's signal when that aborts.
    */
-  read(
-    query: SnapshotQuery,
-    { user, signal }: { readonly user: string; readonly signal: AbortSignal },
-  ): Promise<TableSnapshot> {
-    return this.#queue.run(user, () => this.#read(query, signal), signal);
+  read(prepare: () => Promise<SnapshotQuery>, { user, signal }: SnapshotCaller): Promise<TableSnapshot> {
+    const { budget, files } = this.#parts;
+    const work = async () => {
+      const reservation = budget.reserve(user);
+      const pages = new SnapshotPages({ reservation, files, memoryBytes: MEMORY_BYTES });
+      try {
+        const seen = await this.#read(await prepare(), pages, signal);
+        pages.settle();
+        return { seen, pages };
+      } catch (error) {
+        pages.close();
+        throw error;
+      }
+    };
+    return this.#queue.run(user, work, signal);
   }
 
-  async #read(query: SnapshotQuery, signal: AbortSignal): Promise<TableSnapshot> {
+  async #read(query: SnapshotQuery, pages: SnapshotPages, signal: AbortSignal): Promise<RowSnapshot> {
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-        const snapshot = await this.#attempt(query, signal);
-        if (snapshot !== undefined) return snapshot;
+        const seen = await this.#attempt(query, pages, signal);
+        if (seen !== undefined) return seen;
       }
       throw new ProtocolError('DATABASE_UNAVAILABLE', { fields: { retry_after: 1 } });
     } catch (error) {
@@ -108,91 +142,50 @@ export class SnapshotReader {
   }
 
   /**
-   * Returns undefined if the SELECT saw a transaction as running that the stream has brought already: its
-   * changes would be in neither the rows nor the changes after them.
+   * Returns undefined, and has read nothing, if the SELECT would see a transaction as running that the stream has brought
+   * already: its changes would be in neither the rows nor the changes after them.
    */
-  #attempt(
-    { table, privileges, viewer, columns, condition }: SnapshotQuery,
+  async #attempt(
+    query: SnapshotQuery,
+    pages: SnapshotPages,
     signal: AbortSignal,
-  ): Promise<TableSnapshot | undefined> {
-    const { database, enableRls, isRead } = this.#parts;
+  ): Promise<RowSnapshot | undefined> {
+    const { database, isRead, transactionMs } = this.#parts;
+    const deadline = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const read = async (sql: Sql) => {
+      timer = setTimeout(() => deadline.abort(new StatementTimeout()), transactionMs);
+      await sql.query(
+        `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = ${transactionMs}`,
+      );
+      const [row] = await sql.query<{ seen: string }>('SELECT pg_current_snapshot()::text AS seen');
+      const seen = new RowSnapshot(row?.seen ?? '');
+      if (seen.running.some(isRead)) return undefined;
+      await this.#writeRows(sql, query, pages);
+      return seen;
+    };
+    const either = AbortSignal.any([signal, deadline.signal]);
+    try {
+      return await database.transaction(read, { signal: either, limitMs: STATEMENT_LIMIT_MS });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #writeRows(sql: Sql, query: SnapshotQuery, pages: SnapshotPages): Promise<void> {
+    const { table, privileges, viewer, columns, condition } = query;
     const selected = table.columns.filter(
       ({ name, generated }) =>
         generated === null &&
         privileges.columns.has(name) &&
         (columns === undefined || columns.includes(name)),
     );
-    const read = async (sql: Sql) => {
-      await sql.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      await sql.query(`SET LOCAL statement_timeout = ${STATEMENT_TIMEOUT_MS}`);
-      const [row] = await sql.query<{ seen: string }>('SELECT pg_current_snapshot()::text AS seen');
-      const seen = new RowSnapshot(row?.seen ?? '');
-      if (seen.running.some(isRead)) return undefined;
-      const formats = new ValueFormats(sql);
-      await formats.load(selected.map(({ typeOid }) => typeOid));
-      await sql.query(...settingsStatement(viewer));
-      if (enableRls) await sql.query(`SET LOCAL ROLE ${quoted(viewer.role)}`);
-      const name = `${quoted(table.schema)}.${quoted(table.name)}`;
-      const fields = selected.map((column) => quoted(column.name)).join(', ');
-      const where = condition === null ? '' : `WHERE ${condition.sql}`;
-      await sql.query(
-        `DECLARE "gf$rows" NO SCROLL CURSOR FOR SELECT ROW(${fields})::text AS row FROM ${name} AS ${quoted(table.name)} ${where}`,
-      );
-      return { seen, pages: await pagesOf(sql, selected, formats) };
-    };
-    return database.transaction(read, { signal, limitMs: STATEMENT_LIMIT_MS });
+    const formats = new ValueFormats(sql);
+    await formats.load(selected.map(({ typeOid }) => typeOid));
+    await sql.query(...settingsStatement(viewer));
+    if (this.#parts.enableRls) await sql.query(`SET LOCAL ROLE ${quoted(viewer.role)}`);
+    await writePages(sql, { table, columns: selected, condition, formats }, pages);
   }
-}
-
-/** Fetches the rows of the cursor and splits them into pages. */
-async function pagesOf(
-  sql: Sql,
-  columns: readonly { readonly name: string; readonly typeOid: number }[],
-  formats: ValueFormats,
-): Promise<string[][]> {
-  const writer = new JsonRecordWriter(columns, [...columns.keys()], formats);
-  const pages: string[][] = [];
-  let page: string[] = [];
-  let pageBytes = 0;
-  let rows = 0;
-  let bytes = 0;
-  for (;;) {
-    const fetched = await sql.query<{ row: string }>(`FETCH ${PAGE_ROWS} FROM "gf$rows"`);
-    const images = fetched.map(({ row }) => recordFields(row));
-    formats.beginRows();
-    await formats.convert(
-      {
-        oid: 0,
-        schema: '',
-        name: '',
-        identity: 'n',
-        columns: columns.map((column) => ({ ...column, typeModifier: -1, isKey: false })),
-      },
-      images,
-    );
-    for (const image of images) {
-      const json = writer.json(image);
-      rows += 1;
-      bytes += json.length;
-      if (rows > MAX_ROWS || bytes > MAX_BYTES) throw snapshotTooLarge();
-      if (page.length >= PAGE_ROWS || pageBytes + json.length > PAGE_BYTES) {
-        if (page.length > 0) pages.push(page);
-        page = [];
-        pageBytes = 0;
-      }
-      page.push(json);
-      pageBytes += json.length;
-    }
-    if (fetched.length < PAGE_ROWS) break;
-  }
-  pages.push(page);
-  return pages;
-}
-
-function snapshotTooLarge(): ProtocolError {
-  return new ProtocolError('DB_SUBSCRIPTION_FAILED', {
-    details: `A snapshot has at most ${MAX_ROWS} rows and ${MAX_BYTES / 1024 / 1024} MB: add a condition, or select fewer columns.`,
-  });
 }
 
 /** Whether a policy or condition can have raised the error: not for a lost connection or a full disk. */

@@ -18,10 +18,13 @@ const anyBatches = fc.array(
   { maxLength: 20 },
 );
 
-/** What was charged, in the second in which it was. */
-type Charge = ConditionCost<string> & { readonly second: number };
+/** What was charged, in the second in which it was, and whether its subscription has ended since. */
+interface Charge extends ConditionCost<string> {
+  readonly second: number;
+  hasEnded: boolean;
+}
 
-/** Charges the batches; for each, returns what was ended, and everything in the window then. */
+/** Charges the batches; for each, returns what was ended, and everything in the window before that. */
 function run(batches: readonly { afterMs: number; costs: readonly ConditionCost<string>[] }[]) {
   let now = 0;
   const budget = new ConditionBudget<string>(() => now);
@@ -29,27 +32,34 @@ function run(batches: readonly { afterMs: number; costs: readonly ConditionCost<
   return batches.map(({ afterMs, costs }) => {
     now += afterMs;
     const second = Math.floor(now / 1_000);
-    charges.push(...costs.map((cost) => ({ ...cost, second })));
+    charges.push(...costs.map((cost) => ({ ...cost, second, hasEnded: false })));
     charges = charges.filter((charge) => charge.second > second - 10 && charge.medianMs < 10);
-    const counted = [...charges];
+    const counted = charges.map((charge) => ({ ...charge }));
     const ended = budget.charge(costs);
-    charges = charges.filter(({ subscription }) => !ended.includes(subscription));
+    for (const charge of charges) if (ended.includes(charge.subscription)) charge.hasEnded = true;
     return { ended, counted, costs };
   });
 }
 
 const sum = (charges: readonly Charge[]) => charges.reduce((all, { ms }) => all + ms, 0);
+/** What the costliest of the charged subscriptions has cost, of those that have not ended. */
+const mostOf = (charges: readonly Charge[]) => {
+  const going = charges.filter(({ hasEnded }) => !hasEnded);
+  const costOf = (id: string) => sum(going.filter(({ subscription }) => subscription === id));
+  return Math.max(0, ...going.map(({ subscription }) => costOf(subscription)));
+};
 
 describe('the budget of conditions', () => {
   it('ends a subscription exactly when its payer has cost over a second in the last ten, in fast calls', () => {
     fc.assert(
       fc.property(anyBatches, (batches) => {
         for (const { ended, counted, costs } of run(batches)) {
-          const over = PAYERS.filter(
-            (payer) =>
-              costs.some((cost) => cost.payer === payer && cost.medianMs < 10) &&
-              sum(counted.filter((charge) => charge.payer === payer)) > 1_000,
-          );
+          const over = PAYERS.filter((payer) => {
+            const own = counted.filter((charge) => charge.payer === payer);
+            const isCharged = costs.some((cost) => cost.payer === payer && cost.medianMs < 10);
+            const isOver = sum(own.filter(({ hasEnded }) => !hasEnded)) > 1_000;
+            return isCharged && (isOver || (sum(own) > 1_000 && mostOf(own) > 100));
+          });
           expect(ended.map((subscription) => subscription.split(' ')[0]).sort()).toEqual(over);
         }
       }),
@@ -62,14 +72,21 @@ describe('the budget of conditions', () => {
         for (const { ended, counted } of run(batches))
           for (const subscription of ended) {
             const [payer] = subscription.split(' ');
-            const costOf = (one: string) => sum(counted.filter((charge) => charge.subscription === one));
-            const others = counted.filter((charge) => charge.payer === payer);
-            expect(costOf(subscription)).toBe(
-              Math.max(...others.map((charge) => costOf(charge.subscription))),
-            );
+            const going = counted.filter(({ hasEnded }) => !hasEnded);
+            const cost = sum(going.filter((charge) => charge.subscription === subscription));
+            expect(cost).toBe(mostOf(going.filter((charge) => charge.payer === payer)));
           }
       }),
     );
+  });
+
+  it('ends a user’s next slow subscription sooner, and lets the fast ones go on', () => {
+    const budget = new ConditionBudget<string>(() => 0);
+    const cost = (subscription: string, ms: number) => ({ payer: 'ada', subscription, ms, medianMs: 1 });
+    expect(budget.charge([cost('fast', 90), cost('slow', 1_001)])).toEqual(['slow']);
+    expect(budget.charge([cost('fast', 1), cost('again', 99)])).toEqual([]);
+    expect(budget.charge([cost('fast', 1), cost('again', 99)])).toEqual(['again']);
+    expect(budget.charge([cost('fast', 1)])).toEqual([]);
   });
 
   it('never ends a subscription whose payer takes a tenth of the time, however long that goes on', () => {

@@ -40,6 +40,11 @@ export class PersonalSubscriptions {
     return this.#byOwner.has(member);
   }
 
+  /** Returns whether the connection has this subscription. */
+  has(member: Subscriber, id: string): boolean {
+    return this.#byOwner.get(member)?.has(id) === true;
+  }
+
   newId(): string {
     return `sub_${this.#ids.random(12)}`;
   }

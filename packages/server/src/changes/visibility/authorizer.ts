@@ -28,6 +28,17 @@ export interface EvaluationResult {
   readonly tookMs?: number;
 }
 
+/** Whether the evaluation took too long. It then says nothing of single rows: it failed on all of them. */
+export function isTooSlow({ error }: EvaluationResult): boolean {
+  return error?.sqlstate === TOO_SLOW.sqlstate;
+}
+
+/** PostgreSQL's error for a statement that it cancelled. */
+export const TOO_SLOW: EvaluationError = {
+  sqlstate: '57014',
+  message: 'canceling statement due to statement timeout',
+};
+
 /** Why something is not decided before a deadline: it is `slow` itself, or it waited for something else. */
 export type Undecided = 'slow' | 'behind';
 
@@ -53,6 +64,8 @@ export interface ConditionRequest {
   readonly rows: readonly number[];
   /** Who is charged for it. Their conditions take turns. */
   readonly payers: readonly string[];
+  /** Who sees the rows: a condition that is too slow is not evaluated for them again for a while; missing: for anybody. */
+  readonly audience?: string | undefined;
 }
 
 /** The result of a condition, and what it cost. */

@@ -1,5 +1,4 @@
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
-import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Clock } from '../../lib/clock.js';
 import { StaleFacts } from './authorizer.js';
 
@@ -42,14 +41,15 @@ export class Deadline {
     return this.#end !== undefined && this.#clock() >= this.#end;
   }
 
-  /** Whether work failed because PostgreSQL is not ready for it, and the time to try again is over. */
+  /**
+   * Whether work failed because the time was over, or because the catalog has changed, or others do not see transactions
+   * yet, and the time to try again is over.
+   */
   excuses(error: unknown): boolean {
     if (error instanceof NotDecided) return true;
-    const isTransient =
-      error instanceof StaleFacts ||
-      (error instanceof ProtocolError && error.code === 'DATABASE_UNAVAILABLE');
+    if (!(error instanceof StaleFacts)) return false;
     this.#end ??= this.#clock() + this.#waitMs;
-    return isTransient && this.isOver;
+    return this.isOver;
   }
 
   /** Waits for an answer of PostgreSQL. Throws NotDecided when the time is over. */

@@ -5,7 +5,7 @@ import { POOLS, type PoolName } from './pool-sizes.js';
 import { PooledSession } from './pooled-session.js';
 import { PIN_SESSION } from './session-settings.js';
 import { SESSION_LIMIT_MS, SqlSession, type TranslateError } from './sql-session.js';
-import { PoolExhausted, RolledBack, type StatementOptions } from './statement-options.js';
+import { RolledBack, type StatementOptions, TooManyAbandoned } from './statement-options.js';
 
 /** With this many statements that could not be cancelled, a pool starts no more of them. */
 const MAX_ABANDONED = 2;
@@ -167,7 +167,7 @@ export class ConnectionPool {
 
   #requireFewAbandoned(): void {
     if (POOLS[this.#name].refusesWhenAbandoned && this.#abandoned >= MAX_ABANDONED)
-      throw new PoolExhausted(`${this.#abandoned} statements could not be cancelled`);
+      throw new TooManyAbandoned(this.#abandoned);
   }
 
   /** A caller that has waited must not start what the pool refuses by now. */

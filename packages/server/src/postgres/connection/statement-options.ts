@@ -34,6 +34,14 @@ export class PoolExhausted extends Error {
   }
 }
 
+/** A pool starts nothing more until one of its abandoned statements ends. */
+export class TooManyAbandoned extends PoolExhausted {
+  constructor(count: number) {
+    super(`${count} statements could not be cancelled`);
+    this.name = 'TooManyAbandoned';
+  }
+}
+
 /** Work in a transaction failed with `cause` and was rolled back: the connection works, whatever SQLSTATE was raised. */
 export class RolledBack extends Error {
   constructor(cause: unknown) {

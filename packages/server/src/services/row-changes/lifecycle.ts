@@ -6,6 +6,7 @@ import { TableEvents } from '../../changes/stream/table-events.js';
 import type { ChannelRegistry } from '../../channels/channel-registry.js';
 import type { Log } from '../../lib/log.js';
 import type { StaleSourceCleanup } from '../../postgres/choice/stale-source-cleanup.js';
+import type { Snapshots } from './snapshots.js';
 import type { Subscriptions } from './subscriptions.js';
 import type { Visibility } from './visibility.js';
 
@@ -17,6 +18,7 @@ export interface RowChangeLifecycleParts {
   readonly cleanup: Pick<StaleSourceCleanup, 'retry'>;
   readonly messages: Pick<SqlMessages, 'load'>;
   readonly windowFile: Pick<WindowFile, 'close'>;
+  readonly snapshots: Pick<Snapshots, 'files' | 'sender'>;
   readonly tierCounts: TierCounts;
   readonly enableRls: boolean;
   readonly log: Log;
@@ -24,11 +26,14 @@ export interface RowChangeLifecycleParts {
 
 /** Interval between maintenance of partitions, tiers and the stale source, in ms. */
 const MAINTENANCE_MS = 10_000;
+/** How often slow readers of snapshots are looked for, in ms. */
+const SLOW_CHECK_MS = 1_000;
 
 /** Starts and stops row changes, and applies changes of tables and channels to them. */
 export class RowChangeLifecycle {
   readonly #parts: RowChangeLifecycleParts;
   #maintenance: NodeJS.Timeout | undefined;
+  #slowCheck: NodeJS.Timeout | undefined;
 
   constructor(parts: RowChangeLifecycleParts) {
     this.#parts = parts;
@@ -61,22 +66,26 @@ export class RowChangeLifecycle {
   }
 
   start(): void {
-    const { visibility, subscriptions, stream, enableRls, log } = this.#parts;
+    const { visibility, subscriptions, stream, snapshots, enableRls, log } = this.#parts;
     if (!enableRls) log.warn({}, 'REALTIME_ENABLE_RLS is false: row policies are not applied to row changes');
     visibility.live.start();
     subscriptions.shared.start();
     stream.start();
+    void snapshots.files.removeOrphans();
     this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_MS).unref();
+    this.#slowCheck = setInterval(() => snapshots.sender.closeSlowReaders(), SLOW_CHECK_MS).unref();
   }
 
   async stop(): Promise<void> {
-    const { visibility, subscriptions, stream, windowFile } = this.#parts;
+    const { visibility, subscriptions, stream, snapshots, windowFile } = this.#parts;
     clearInterval(this.#maintenance);
+    clearInterval(this.#slowCheck);
     await stream.stop();
     await subscriptions.shared.stop();
     visibility.live.stop();
     visibility.replay.stop();
     windowFile.close();
+    await snapshots.files.close();
   }
 
   #maintain(): void {

@@ -6,13 +6,15 @@ import { TableLayouts } from '../../changes/routing/table-layouts.js';
 import { ValueFormats } from '../../changes/values/value-formats.js';
 import type { PostgresAuthorizer } from '../../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Channel } from '../../channels/channel.js';
-import { textFrame } from '../../connections/frame.js';
+import type { Settings } from '../../config/settings-table.js';
+import { TextFrames } from '../../connections/frame.js';
 import type { Counters } from '../../metrics/counters.js';
 import type { Database } from '../../postgres/connection/database.js';
 import type { Subscriptions } from './subscriptions.js';
 import type { Visibility } from './visibility.js';
 
 export interface RoutingOptions {
+  readonly settings: Pick<Settings, 'maxChangeSize'>;
   readonly database: Database;
   readonly visibility: Visibility;
   readonly subscriptions: Subscriptions;
@@ -26,20 +28,22 @@ export interface RoutingOptions {
 export type Routing = ReturnType<typeof createRouting>;
 
 export function createRouting(options: RoutingOptions) {
-  const { database, visibility, subscriptions, messages, channel, counters } = options;
+  const { settings, database, visibility, subscriptions, messages, channel, counters } = options;
   const { shared, personal } = subscriptions;
   const routerOf = (authorizer: PostgresAuthorizer) => {
     const formats = new ValueFormats(database);
+    const frames = new TextFrames();
     return new BatchRouter({
       authorizer,
       personal,
       messages,
       layouts: new TableLayouts(authorizer, formats),
       formats,
-      encoder: new ChangeEncoder(textFrame),
+      encoder: new ChangeEncoder((text) => frames.encode(text)),
       subscriptions: shared,
       channel,
       counters,
+      maxChangeBytes: settings.maxChangeSize,
     });
   };
   return {

@@ -1,3 +1,4 @@
+import type { ReceivedCounts } from '../../changes/delivery/received-counts.js';
 import type { ExplainRequest, Explanation } from '../../changes/explaining/explainer.js';
 import { SubscriptionReports } from '../../changes/explaining/subscription-reports.js';
 import { TierCounts } from '../../changes/explaining/tier-counts.js';
@@ -22,6 +23,7 @@ import { createExplainer } from './explaining.js';
 import { RowChangeLifecycle } from './lifecycle.js';
 import { createResumeWindow } from './resume.js';
 import { createRouting } from './routing.js';
+import { createSnapshots } from './snapshots.js';
 import { createSource, preflightNames } from './source.js';
 import { RowChangeStatus } from './status.js';
 import { createPersonalChanges, createStream } from './stream.js';
@@ -45,6 +47,8 @@ export interface RowChanges {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly reports: SubscriptionReports;
+  /** What each user's own connections have received. */
+  readonly received: ReceivedCounts;
   readonly viewers: Viewers;
   readonly stream: RowChangeStream;
   readonly personal: PersonalChanges;
@@ -71,9 +75,25 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
   const { windowFile, resumeLog } = createResumeWindow(settings, ids, log);
   const messages = sqlMessages(options);
   const channel = (name: string) => channels.find(name);
-  const routing = createRouting({ database, visibility, subscriptions, messages, channel, counters });
+  const routing = createRouting({
+    settings,
+    database,
+    visibility,
+    subscriptions,
+    messages,
+    channel,
+    counters,
+  });
   const parts = { ...options, source, resumeLog, routing, visibility, subscriptions, channel };
   const stream = createStream(parts);
+  const snapshots = createSnapshots({
+    ...parts,
+    ...stream,
+    database: database.pool('replays'),
+    ids,
+    errorLog: visibility.errorLog,
+    isRead: (xid) => stream.changes.hasRead(xid),
+  });
   const tierCounts = new TierCounts({ authorizer: visibility.live, tables: () => tables.list() });
   const epoch = () => stream.stream.epoch;
   const explainer = createExplainer({ database, visibility, tables, resumeLog, epoch });
@@ -81,9 +101,10 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
     tables,
     subscriptions: shared,
     reports: new SubscriptionReports({ shared, personal, counts }),
+    received: stream.received,
     viewers: visibility.viewers,
     stream: stream.stream,
-    personal: createPersonalChanges({ ...parts, stream }),
+    personal: createPersonalChanges({ ...parts, stream, snapshots }),
     get sourceKind() {
       return sourceKind();
     },
@@ -96,10 +117,18 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
       cleanup,
       messages,
       windowFile,
+      snapshots,
       tierCounts,
       enableRls: settings.enableRls,
     }),
-    status: new RowChangeStatus({ ...stream, resumeLog, subscriptions: shared, tables, tierCounts }),
+    status: new RowChangeStatus({
+      ...stream,
+      resumeLog,
+      snapshots,
+      subscriptions: shared,
+      tables,
+      tierCounts,
+    }),
   };
 }
 

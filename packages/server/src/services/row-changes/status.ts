@@ -5,6 +5,7 @@ import type { ResumeLog } from '../../changes/log/resume-log.js';
 import type { Replays } from '../../changes/stream/replays.js';
 import type { RowChangeStream } from '../../changes/stream/row-change-stream.js';
 import type { RowChangeNumbers } from '../../metrics/metrics.js';
+import type { Snapshots } from './snapshots.js';
 
 export interface RowChangeStatusParts {
   readonly stream: Pick<RowChangeStream, 'source'>;
@@ -12,6 +13,7 @@ export interface RowChangeStatusParts {
   readonly feeds: Pick<MemberFeeds, 'behindCount'>;
   readonly replays: Pick<Replays, 'size' | 'delayedCount'>;
   readonly resumeLog: Pick<ResumeLog, 'bytes'>;
+  readonly snapshots: Pick<Snapshots, 'files' | 'reader'>;
   readonly subscriptions: { readonly size: number };
   readonly tables: { list(): readonly unknown[] };
   readonly tierCounts: Pick<TierCounts, 'list'>;
@@ -26,7 +28,8 @@ export class RowChangeStatus {
   }
 
   numbers(): RowChangeNumbers {
-    const { stream, changes, feeds, replays, resumeLog, subscriptions, tables, tierCounts } = this.#parts;
+    const { stream, changes, feeds, replays, resumeLog, snapshots, subscriptions, tables, tierCounts } =
+      this.#parts;
     const { state, stats } = stream.source;
     return {
       isStreaming: state.status === 'streaming',
@@ -40,6 +43,9 @@ export class RowChangeStatus {
       membersDelayed: replays.delayedCount,
       windowMemoryBytes: resumeLog.bytes.memory,
       windowFileBytes: resumeLog.bytes.file,
+      snapshotFiles: snapshots.files.count,
+      snapshotFileBytes: snapshots.files.bytes,
+      snapshotsWaiting: snapshots.reader.waitingCount,
       subscriptions: subscriptions.size,
       tables: tables.list().length,
       tiers: tierCounts.list(),

@@ -1,21 +1,20 @@
 import { Delivery } from '../../changes/delivery/delivery.js';
 import { MemberFeeds } from '../../changes/delivery/member-feeds.js';
+import { ReceivedCounts } from '../../changes/delivery/received-counts.js';
 import { ChangeLog } from '../../changes/log/change-log.js';
 import type { ResumeLog } from '../../changes/log/resume-log.js';
 import { ConditionLimits } from '../../changes/stream/condition-limits.js';
 import { PersonalChanges } from '../../changes/stream/personal-changes.js';
 import { Replays } from '../../changes/stream/replays.js';
 import { RowChangeStream } from '../../changes/stream/row-change-stream.js';
-import { SnapshotReader } from '../../changes/stream/snapshot-reader.js';
 import type { Channel } from '../../channels/channel.js';
 import type { MessageEncoder } from '../../channels/message-encoder.js';
-import type { Settings } from '../../config/settings-table.js';
 import type { Clock, WallClock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import type { Counters } from '../../metrics/counters.js';
-import type { Database } from '../../postgres/connection/database.js';
 import type { ChangeSource } from '../../postgres/source/change-source.js';
 import type { Routing } from './routing.js';
+import type { Snapshots } from './snapshots.js';
 import type { Subscriptions } from './subscriptions.js';
 import type { Visibility } from './visibility.js';
 
@@ -41,7 +40,7 @@ type Stream = ReturnType<typeof createStream>;
 
 export function createStream(options: StreamOptions) {
   const { source, resumeLog, routing, visibility, subscriptions, channel } = options;
-  const { encoder, counters, clock, log } = options;
+  const { encoder, counters, clock, wallClock, log } = options;
   const { shared, personal, counts } = subscriptions;
   const isMembershipTable = (oid: number) => visibility.live.isMembershipTable(oid);
   const changes = new ChangeLog({
@@ -51,7 +50,8 @@ export function createStream(options: StreamOptions) {
     counters,
   });
   const feeds = new MemberFeeds(clock);
-  const delivery = new Delivery({ feeds, encoder, counters, clock });
+  const received = new ReceivedCounts(wallClock);
+  const delivery = new Delivery({ feeds, encoder, counters, received, clock });
   const recipients = routing.newRecipients();
   personal.onChange((owner) => recipients.update(owner));
   const conditionLimits = new ConditionLimits({
@@ -87,6 +87,7 @@ export function createStream(options: StreamOptions) {
     isMembershipTable,
     feeds,
     delivery,
+    received,
     resumeLog,
     replays,
     personal,
@@ -98,32 +99,26 @@ export function createStream(options: StreamOptions) {
     clock,
     log,
   });
-  return { changes, feeds, delivery, replays, stream };
+  return { changes, feeds, delivery, received, replays, stream };
 }
 
 export interface PersonalChangesOptions extends StreamOptions {
-  readonly settings: Pick<Settings, 'enableRls'>;
-  readonly database: Database;
   readonly stream: Stream;
+  readonly snapshots: Snapshots;
 }
 
 /** Constructs personal subscriptions. Their changes follow their snapshots on the same stream. */
 export function createPersonalChanges(options: PersonalChangesOptions): PersonalChanges {
-  const { settings, database, visibility, subscriptions, stream, encoder, wallClock } = options;
+  const { visibility, subscriptions, stream, snapshots, encoder, wallClock } = options;
   const { personal, preparation, counts } = subscriptions;
-  const isRead = (xid: number) => stream.changes.hasRead(xid);
   return new PersonalChanges({
     subscriptions: personal,
     preparation,
     counts,
     authorizer: visibility.live,
     viewers: visibility.viewers,
-    reader: new SnapshotReader({
-      database: database.pool('replays'),
-      enableRls: settings.enableRls,
-      errorLog: visibility.errorLog,
-      isRead,
-    }),
+    reader: snapshots.reader,
+    sender: snapshots.sender,
     delivery: stream.delivery,
     encoder,
     stream: stream.stream,

@@ -31,7 +31,14 @@ const MORE_FUNCTIONS: ReadonlySet<string> = new Set([
   'array_remove',
   'json_extract_path_text',
   'jsonb_extract_path_text',
+  'gcd',
+  'initcap',
+  'lcm',
+  'replace',
+  'translate',
+  'upper',
 ]);
+const MORE_TYPES: ReadonlySet<string> = new Set(['bit', 'varbit', 'timetz']);
 const CURRENT_ROLE_OPS: ReadonlySet<unknown> = new Set([
   'SVFOP_CURRENT_USER',
   'SVFOP_CURRENT_ROLE',
@@ -69,8 +76,16 @@ export class ViewerExpressionPrinter extends ExpressionPrinter {
   }
 
   protected override otherType(names: readonly string[]): string {
+    const builtIn = names.join('.').replace(/^pg_catalog\./, '');
+    if (MORE_TYPES.has(builtIn)) return `pg_catalog.${quotedName(builtIn)}`;
     if (!this.#known.enums.has(names.join('.'))) throw new NotCompilable(`it casts to ${names.join('.')}`);
     return names.map(quotedName).join('.');
+  }
+
+  protected override otherOperator(names: readonly string[]): string {
+    const operator = names.join('.');
+    if (operator !== '||') throw new NotCompilable(`it has the operator ${operator}`);
+    return operator;
   }
 
   protected override otherCall(names: readonly string[], args: readonly unknown[]): string {

@@ -1,6 +1,6 @@
 import type { Clock } from '../../../lib/clock.js';
-import { StatementTimeout } from '../../../postgres/connection/statement-options.js';
-import { type EvaluationError, StaleFacts, type Undecided } from '../authorizer.js';
+import { StatementTimeout, TooManyAbandoned } from '../../../postgres/connection/statement-options.js';
+import { type EvaluationError, StaleFacts, TOO_SLOW, type Undecided } from '../authorizer.js';
 import { type Deadline, NotDecided } from '../deadline.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 import type { EvaluationSessions } from './evaluation-sessions.js';
@@ -50,11 +50,6 @@ const GROUP_TIMEOUT_MS = 2_000;
 const SINGLE_TIMEOUT_MS = 1_000;
 /** How long an item that failed alone is not evaluated again, in ms. */
 const SUSPENDED_MS = 30_000;
-/** PostgreSQL's error for a statement that it cancelled, which the functions do not return. */
-const TOO_SLOW: EvaluationError = {
-  sqlstate: '57014',
-  message: 'canceling statement due to statement timeout',
-};
 
 /**
  * Evaluates many items in one call. An item that is too slow, or that makes the call fail, fails alone, and is
@@ -128,6 +123,11 @@ export class EvaluationCalls {
         for (const item of asked) this.#fail(item, question, TOO_SLOW, timeoutMs / asked.length);
         return;
       }
+      // Waiting for one of the abandoned calls to end would hold up all other changes.
+      if (thrown instanceof Error && thrown.cause instanceof TooManyAbandoned) {
+        for (const item of asked) question.onError(item, TOO_SLOW, 0);
+        return;
+      }
       const error = valueErrorOf(thrown);
       if (await question.onFailure?.()) return this.#ask(asked, question, timeoutMs);
       if (asked.length === 1) return this.#fail(first, question, error, 0);
@@ -163,7 +163,7 @@ export class EvaluationCalls {
         this.#sessions.call<Row>(evaluation, values, deadline.statementMs, deadline),
       );
     } catch (thrown) {
-      if (thrown instanceof NotDecided || thrown instanceof StatementTimeout || isCancelled(thrown)) {
+      if (isForLackOfTime(thrown)) {
         for (const item of asked) question.onUndecided(item, 'behind');
         return;
       }
@@ -238,8 +238,11 @@ function answered<T extends Item, Row extends AnswerItem>(
   return last;
 }
 
-function isCancelled(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === TOO_SLOW.sqlstate;
+/** Whether PostgreSQL did not answer in time, or had no connection for the call. */
+function isForLackOfTime(error: unknown): boolean {
+  if (error instanceof NotDecided || error instanceof StatementTimeout) return true;
+  if (!(error instanceof Error)) return false;
+  return error.cause instanceof TooManyAbandoned || ('code' in error && error.code === TOO_SLOW.sqlstate);
 }
 
 /**

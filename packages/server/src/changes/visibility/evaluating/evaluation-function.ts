@@ -74,7 +74,7 @@ export function conditionsFunction(
   "gf$some" := '{}';
   ${SELECT_SUBSET}
   "gf$begun" := pg_catalog.clock_timestamp();
-  ${evaluationSql(condition, scope.facts)}
+  ${evaluationSql(inOrder(condition), scope.facts)}
   took_ms := 1000 * extract(epoch FROM pg_catalog.clock_timestamp() - "gf$begun");
   item := "gf$i";
   visible := "gf$seen";
@@ -234,7 +234,7 @@ function evaluationSql(predicate: string, { columns, name }: TableFacts): string
       FOR "gf$n" IN 1 .. cardinality("gf$some") LOOP
         BEGIN
           "gf$one" := "gf$some"["gf$n":"gf$n"];
-          SELECT (${predicate}) INTO "gf$holds" FROM pg_catalog.unnest("gf$one") AS ${alias};
+          SELECT true INTO "gf$holds" FROM pg_catalog.unnest("gf$one") AS ${alias} WHERE (${predicate});
           IF "gf$holds" THEN "gf$seen" := "gf$seen" || coalesce("gf$numbers"["gf$n"], "gf$n"); END IF;
         EXCEPTION WHEN query_canceled THEN
           item := -"gf$i";
@@ -249,6 +249,14 @@ function evaluationSql(predicate: string, { columns, name }: TableFacts): string
         END;
       END LOOP;
     END;`;
+}
+
+/**
+ * PostgreSQL sorts the parts of a top-level AND by their costs, unless something is around it. It would do so where all
+ * rows are evaluated at once, but not for one row: an error on one row would decide whether another raises one too.
+ */
+function inOrder(condition: string): string {
+  return `(${condition}) IS TRUE`;
 }
 
 /** Computes generated columns, which the WAL does not carry, by their own expressions. */

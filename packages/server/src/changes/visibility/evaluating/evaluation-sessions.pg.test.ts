@@ -1,3 +1,4 @@
+import { ProtocolError } from '@goforward/realtime-protocol';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { connectedDatabase } from '../../../../../../tests/support/connected-database.js';
 import { eventually } from '../../../../../../tests/support/eventually.js';
@@ -7,7 +8,7 @@ import {
   type TestDatabase,
 } from '../../../../../../tests/support/postgres-database.js';
 import type { Database } from '../../../postgres/connection/database.js';
-import { StatementTimeout } from '../../../postgres/connection/statement-options.js';
+import { StatementTimeout, TooManyAbandoned } from '../../../postgres/connection/statement-options.js';
 import { EvaluationCalls } from './evaluation-calls.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 import { EvaluationSessions } from './evaluation-sessions.js';
@@ -82,10 +83,11 @@ describe('evaluation sessions', () => {
 });
 
 describe('evaluation calls', () => {
-  it('fail the items of a call that could not be interrupted, and do not ask about them again for a while', async () => {
-    const call = vi.spyOn(sessions, 'call').mockRejectedValue(new StatementTimeout());
+  const items = ['a', 'b', 'c'].map((key) => ({ key }));
+
+  /** Asks twice; returns the errors of the items. */
+  async function askTwice(): Promise<string[]> {
     const calls = new EvaluationCalls(sessions, new SlowEvaluations(() => 0), () => 0);
-    const items = ['a', 'b', 'c'].map((key) => ({ key }));
     const failed: string[] = [];
     const question = {
       callFor: () => ({ evaluation: ONE, values: [] }),
@@ -97,7 +99,24 @@ describe('evaluation calls', () => {
     };
     await calls.ask(items, question);
     await calls.ask(items, question);
-    expect(failed).toEqual(['a 57014', 'b 57014', 'c 57014', 'a 57014', 'b 57014', 'c 57014']);
+    return failed;
+  }
+
+  const FAILED = ['a 57014', 'b 57014', 'c 57014'];
+
+  it('fail the items of a call that could not be interrupted, and do not ask about them again for a while', async () => {
+    const call = vi.spyOn(sessions, 'call').mockRejectedValue(new StatementTimeout());
+    expect(await askTwice()).toEqual([...FAILED, ...FAILED]);
     expect(call).toHaveBeenCalledTimes(1);
+  });
+
+  it('fail the items while the pool refuses, and ask again the next time', async () => {
+    const refusal = new ProtocolError('DATABASE_UNAVAILABLE', { cause: new TooManyAbandoned(2) });
+    const call = vi
+      .spyOn(sessions, 'call')
+      .mockRejectedValueOnce(refusal)
+      .mockResolvedValue([{ item: 3 }]);
+    expect(await askTwice()).toEqual(FAILED);
+    expect(call).toHaveBeenCalledTimes(2);
   });
 });

@@ -421,6 +421,40 @@ describe.each(VERSIONS)('the authorizer on the %s PostgreSQL', (version) => {
     ]);
   });
 
+  it('finds the same errors on a row whatever other rows a condition is evaluated on', async () => {
+    const { facts } = await table('id int PRIMARY KEY, n int, body text');
+    // Of an AND, PostgreSQL evaluates the cheapest part first where it can.
+    const condition = { sql: `((10 / "n" > 1) AND ("body" = 'x'))`, columns: ['n', 'body'] };
+    const [first, raising] = [
+      ['1', '0', 'y'],
+      ['2', '0', 'x'],
+    ];
+    for (const rows of [[first], [first, raising]]) {
+      const [result] = await steadily(async () =>
+        authorizer.evaluateConditions(
+          await facts(),
+          rows.map((row) => row ?? []),
+          [{ condition, rows: [...rows.keys()], payers: [] }],
+        ),
+      );
+      expect(result?.failed.has(0)).toBe(true);
+    }
+  });
+
+  it('evaluates the parts of a policy in the order of a SELECT, also on single rows after an error', async () => {
+    const { oid } = await table(
+      'id int PRIMARY KEY, n int, body text',
+      (name) => `ALTER TABLE ${name} ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON ${name} USING (10 / n > 1 AND body = 'x')`,
+    );
+    const rows = [
+      ['1', '0', 'y'],
+      ['2', '0', 'x'],
+      ['3', '1', 'x'],
+    ];
+    expect(await seen(oid, rows, [viewer(ADA)])).toEqual([[[2], [1]]]);
+  });
+
   it('measures how long each condition takes, and how long most of the call do', async () => {
     const { facts } = await table('id int PRIMARY KEY, n int');
     const slow = `(pg_sleep(0.05)::text = '')`;

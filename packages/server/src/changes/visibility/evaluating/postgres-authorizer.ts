@@ -277,8 +277,8 @@ export class PostgresAuthorizer implements Authorizer {
   ): Promise<ConditionResult[]> {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
-    const itemOf = (sql: string, own: readonly number[]) => ({
-      key: JSON.stringify([table.oid, sql]),
+    const itemOf = (sql: string, own: readonly number[], audience = '') => ({
+      key: JSON.stringify([table.oid, sql, audience]),
       rows: own,
       sql,
     });
@@ -286,7 +286,7 @@ export class PostgresAuthorizer implements Authorizer {
     const scope = { calls: this.#conditionCalls, role: DEFAULT_DB_ROLE, policies: [], deadline };
     const results = new Map<ConditionRequest, ConditionResult>();
     for (const call of callsByTurns(requests, CONDITIONS_AT_ONCE)) {
-      const items = call.map(({ condition: { sql }, rows: own }) => itemOf(sql, own));
+      const items = call.map(({ condition: { sql }, rows: own, audience }) => itemOf(sql, own, audience));
       const callFor = (asked: (typeof yardstick)[], literal: string) => ({
         evaluation: conditionsFunction(
           subject,
