@@ -214,7 +214,7 @@ async function route(world: Case, facts: TableFacts): Promise<{ received: Receiv
     frame: ({ batchIndex }: DecodedChange, { subscriptions: own, showsOld, showsNew }: VisibleChange) =>
       Buffer.from(JSON.stringify([batchIndex, showsOld, showsNew, own.map(({ id }) => id).sort()])),
   };
-  const lists = new MessageListBuilder(frames as unknown as ChangeFrames, new Map());
+  const lists = new MessageListBuilder(frames as unknown as ChangeFrames, new Map(), () => undefined);
   const deliveries = new GroupDeliveries();
   await router.route(
     batch,
