@@ -24,12 +24,10 @@ import { UndecidedGroups } from '../../packages/server/src/changes/routing/undec
 import type { VisibleChange } from '../../packages/server/src/changes/routing/visible-change.js';
 import type { Subscription } from '../../packages/server/src/changes/subscriptions/subscription.js';
 import { ValueFormats } from '../../packages/server/src/changes/values/value-formats.js';
-import {
-  type ConditionRequest,
-  StaleFacts,
-} from '../../packages/server/src/changes/visibility/authorizer.js';
+import type { ConditionRequest } from '../../packages/server/src/changes/visibility/authorizer.js';
 import { PostgresAuthorizer } from '../../packages/server/src/changes/visibility/evaluating/postgres-authorizer.js';
 import { parseCondition } from '../../packages/server/src/changes/visibility/parse-condition.js';
+import { StaleFacts } from '../../packages/server/src/changes/visibility/stale-facts.js';
 import type { Channel } from '../../packages/server/src/channels/channel.js';
 import type { Subscriber } from '../../packages/server/src/channels/subscriber.js';
 import type { Database } from '../../packages/server/src/postgres/connection/database.js';

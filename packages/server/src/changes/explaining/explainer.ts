@@ -7,13 +7,9 @@ import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Viewer, Viewers } from '../model/viewer.js';
-import {
-  type Authorizer,
-  type Condition,
-  type EvaluationError,
-  StaleFacts,
-} from '../visibility/authorizer.js';
+import type { Authorizer, Condition, EvaluationError } from '../visibility/authorizer.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
+import { StaleFacts } from '../visibility/stale-facts.js';
 import { ExplainedRows, type ExplainerDatabase } from './explained-rows.js';
 import type { PastChange, PastChanges } from './past-changes.js';
 import type { PolicyResult } from './policy-evaluation.js';

@@ -168,10 +168,9 @@ export class BatchRouter {
 
   /**
    * Evaluates the policy parameters of some new recipients of a table, so that its next change does not wait
-   * for them. Returns false if there are none left, but for those that are not evaluated before the deadline. Throws
-   * StaleFacts.
+   * for them. Returns false if there are none left. Throws StaleFacts.
    */
-  async prepare(oid: number, recipients: Recipients, deadline: Deadline): Promise<boolean> {
+  async prepare(oid: number, recipients: Recipients): Promise<boolean> {
     const { authorizer } = this.#parts;
     for (const [role, roleRecipients] of recipients.ofTable(oid).byRole) {
       const facts = await authorizer.facts(oid);
@@ -179,7 +178,7 @@ export class BatchRouter {
       const { rows, policyCompilation } = await authorizer.privileges(facts, role);
       if (rows !== 'filtered' || !('compiled' in policyCompilation)) continue;
       const evaluateParameters: EvaluateParameters = (viewers, xids) =>
-        authorizer.evaluateParameters(facts, role, viewers, xids, deadline);
+        authorizer.evaluateParameters(facts, role, viewers, xids);
       if (await roleRecipients.prepare(policyCompilation, evaluateParameters, VIEWERS_PER_PREPARATION))
         return true;
     }

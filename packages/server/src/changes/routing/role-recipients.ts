@@ -256,12 +256,12 @@ export class RoleRecipients {
     return indexed;
   }
 
-  /** Adds up to `count` pending viewers to the index ahead of the next change; false: none was added. */
+  /** Adds up to `count` pending viewers to the index ahead of the next change; false: there are none. */
   async prepare(policies: Compiled, evaluateParameters: EvaluateParameters, count: number): Promise<boolean> {
     const indexed = this.#indexOf(policies);
     const added = [...indexed.pending].slice(0, count);
-    const undecided = await this.#add(indexed, added, evaluateParameters);
-    return added.length > undecided.size;
+    await this.#add(indexed, added, evaluateParameters);
+    return added.length > 0;
   }
 
   #indexOf(policies: Compiled): IndexedViewers {

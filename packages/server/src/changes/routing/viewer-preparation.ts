@@ -1,27 +1,23 @@
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
-import type { Deadline } from '../visibility/deadline.js';
 import type { BatchRouter } from './batch-router.js';
 import type { Recipients } from './recipients.js';
 
 /**
  * Evaluates the policy parameters of new members ahead of the next change, so that it does not wait for
- * thousands of them. Paused while a batch is routed: routing evaluates the parameters of remaining members
+ * thousands of them, for as long as that takes: a batch has another session. Paused while a batch is routed: routing evaluates the parameters of remaining members
  * itself.
  */
 export class ViewerPreparation {
   readonly #router: Pick<BatchRouter, 'prepare'>;
   readonly #recipients: Recipients;
-  readonly #newDeadline: () => Deadline;
   /** The oids of tables with new members. */
   readonly #tables = new Set<number>();
   #isRunning = false;
   #isPaused = false;
 
-  /** `newDeadline`: bounds each step, so that the next batch finds the connection free. */
-  constructor(router: Pick<BatchRouter, 'prepare'>, recipients: Recipients, newDeadline: () => Deadline) {
+  constructor(router: Pick<BatchRouter, 'prepare'>, recipients: Recipients) {
     this.#router = router;
     this.#recipients = recipients;
-    this.#newDeadline = newDeadline;
   }
 
   /** Schedules the preparation of new members that may receive changes of these tables. */
@@ -48,7 +44,7 @@ export class ViewerPreparation {
       // Members that join in the same tick are prepared together.
       await yieldToEventLoop();
       for (const oid of this.#tables) {
-        while (!this.#isPaused && (await this.#router.prepare(oid, this.#recipients, this.#newDeadline())))
+        while (!this.#isPaused && (await this.#router.prepare(oid, this.#recipients)))
           await yieldToEventLoop();
         if (this.#isPaused) return;
         this.#tables.delete(oid);

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ProtocolError } from '@goforward/realtime-protocol';
-import { StaleFacts } from '../visibility/authorizer.js';
+import { StaleFacts } from '../visibility/stale-facts.js';
 
 /** The delay before the first retry, and the longest one: it doubles each time. */
 const FIRST_DELAY_MS = 50;

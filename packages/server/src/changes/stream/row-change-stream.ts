@@ -129,7 +129,7 @@ export class RowChangeStream {
 
   constructor(parts: RowChangeStreamParts) {
     this.#parts = parts;
-    this.#preparation = new ViewerPreparation(parts.router, parts.recipients, () => this.#newDeadline());
+    this.#preparation = new ViewerPreparation(parts.router, parts.recipients);
     this.#announcer = new EventAnnouncer(parts);
   }
 

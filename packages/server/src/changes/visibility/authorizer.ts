@@ -146,11 +146,3 @@ export interface Authorizer {
     deadline?: Deadline,
   ): Promise<EvaluationResult[]>;
 }
-
-/** The catalog has changed: the caller reads facts and privileges again, and repeats the evaluation. */
-export class StaleFacts extends Error {
-  constructor() {
-    super('the catalog has changed');
-    this.name = 'StaleFacts';
-  }
-}

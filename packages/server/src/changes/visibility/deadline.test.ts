@@ -1,8 +1,8 @@
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { ProtocolError } from '@goforward/realtime-protocol';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { StaleFacts } from './authorizer.js';
 import { Deadline, NotDecided } from './deadline.js';
+import { StaleFacts } from './stale-facts.js';
 
 let now: number;
 beforeEach(() => {

@@ -1,6 +1,6 @@
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import type { Clock } from '../../lib/clock.js';
-import { StaleFacts } from './authorizer.js';
+import { StaleFacts } from './stale-facts.js';
 
 /** PostgreSQL has not answered in time. */
 export class NotDecided extends Error {

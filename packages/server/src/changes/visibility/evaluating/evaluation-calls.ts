@@ -1,7 +1,8 @@
 import type { Clock } from '../../../lib/clock.js';
 import { StatementTimeout, TooManyAbandoned } from '../../../postgres/connection/statement-options.js';
-import { type EvaluationError, StaleFacts, TOO_SLOW, type Undecided } from '../authorizer.js';
+import { type EvaluationError, TOO_SLOW, type Undecided } from '../authorizer.js';
 import { type Deadline, NotDecided } from '../deadline.js';
+import { StaleFacts } from '../stale-facts.js';
 import type { EvaluationFunction } from './evaluation-function.js';
 import type { EvaluationSessions } from './evaluation-sessions.js';
 import type { SlowEvaluations } from './slow-evaluations.js';

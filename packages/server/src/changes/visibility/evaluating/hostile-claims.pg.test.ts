@@ -13,7 +13,7 @@ import { isStorableText } from '../../../lib/storable-text.js';
 import type { Database } from '../../../postgres/connection/database.js';
 import { DatabaseTextReader } from '../../../postgres/sql/read-database-text.js';
 import { DEFAULT_DB_ROLE, type Viewer, Viewers } from '../../model/viewer.js';
-import { StaleFacts } from '../authorizer.js';
+import { StaleFacts } from '../stale-facts.js';
 import { PostgresAuthorizer } from './postgres-authorizer.js';
 
 const SUB = `current_setting('request.jwt.claims', true)::jsonb ->> 'sub'`;

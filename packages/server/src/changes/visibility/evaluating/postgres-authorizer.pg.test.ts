@@ -9,7 +9,8 @@ import {
 import type { Database } from '../../../postgres/connection/database.js';
 import { SqlSession } from '../../../postgres/connection/sql-session.js';
 import { DEFAULT_DB_ROLE, type Viewer } from '../../model/viewer.js';
-import { StaleFacts, type Undecided, type ViewerParameters } from '../authorizer.js';
+import type { Undecided, ViewerParameters } from '../authorizer.js';
+import { StaleFacts } from '../stale-facts.js';
 import { PostgresAuthorizer } from './postgres-authorizer.js';
 
 const ADA = '11111111-1111-4111-8111-111111111111';

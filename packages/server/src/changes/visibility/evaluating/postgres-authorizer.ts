@@ -7,22 +7,22 @@ import { RowSnapshot } from '../../model/row-snapshot.js';
 import type { TableFacts } from '../../model/table-facts.js';
 import { DEFAULT_DB_ROLE, settingsOf, type Viewer } from '../../model/viewer.js';
 import { rowArrayLiteral } from '../../values/row-array-literal.js';
-import {
-  type Authorizer,
-  type Condition,
-  type ConditionRequest,
-  type ConditionResult,
-  type EvaluationError,
-  type EvaluationRequest,
-  type EvaluationResult,
-  StaleFacts,
-  type Undecided,
-  type ViewerParameters,
+import type {
+  Authorizer,
+  Condition,
+  ConditionRequest,
+  ConditionResult,
+  EvaluationError,
+  EvaluationRequest,
+  EvaluationResult,
+  Undecided,
+  ViewerParameters,
 } from '../authorizer.js';
 import type { Compilation, ParameterLeaf } from '../compiling/compiled-expression.js';
 import { lookupKeys } from '../compiling/lookup-keys.js';
 import type { Deadline } from '../deadline.js';
 import type { RolePrivileges } from '../role-privileges.js';
+import { StaleFacts } from '../stale-facts.js';
 import { jsonOf } from './compile-expression.js';
 import { callsByTurns, medianOfCall } from './condition-turns.js';
 import {
