@@ -25,12 +25,16 @@ async function attack(target: Target, signal: AbortSignal): Promise<Counts> {
       return reader;
     }),
   );
+  const follower = await RawWebSocket.open(target, CHANNEL, { token });
   let rows = 0;
   do {
-    const megabytes = rows % 2 === 0 ? 70 : 5;
-    await target.sql(`INSERT INTO large (body) VALUES (repeat('a', ${megabytes} * 1000000))`);
-    rows += 1;
+    await target.sql(
+      `INSERT INTO large (body) VALUES (repeat('a', 70000000)), (repeat('b', 5000000)), ('c')`,
+    );
+    // Throws when the stream stands still.
+    await follower.next('system', 'gap');
+    rows += 3;
   } while (!signal.aborted);
-  for (const { socket } of readers) socket.destroy();
+  for (const { socket } of [...readers, follower]) socket.destroy();
   return { rows, readers: READERS };
 }
