@@ -220,6 +220,11 @@ export class FaultRun {
   /** Creates a channel and subscribes it to a table. */
   async subscribe(channel: string, filter: object): Promise<void> {
     await this.#call('POST', '/realtime/channels', { name: channel });
+    await this.follow(channel, filter);
+  }
+
+  /** Subscribes a channel to a table. */
+  async follow(channel: string, filter: object): Promise<void> {
     await this.#call('POST', `/realtime/channels/${channel}/subscribe`, filter);
   }
 
@@ -235,9 +240,17 @@ export class FaultRun {
 
   /** Returns how many connections the server has closed as slow consumers. */
   async slowConsumers(): Promise<number> {
-    const [, count] =
-      /^realtime_slow_consumers_total (\d+)$/m.exec(await this.#call('GET', '/metrics')) ?? [];
-    return Number(count);
+    return this.#metric('realtime_slow_consumers_total');
+  }
+
+  /** Returns how many connections get row changes later than others. */
+  async delayedMembers(): Promise<number> {
+    return this.#metric('realtime_change_stream_members_delayed');
+  }
+
+  async #metric(name: string): Promise<number> {
+    const [, value] = new RegExp(`^${name} (\\d+)$`, 'm').exec(await this.#call('GET', '/metrics')) ?? [];
+    return Number(value);
   }
 
   get serverPid(): number {

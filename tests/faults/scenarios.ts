@@ -177,6 +177,28 @@ const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    id: 'S1',
+    alsoWithTriggers: 'full form',
+    what: 'policies are slow for one user and then for everybody, who follow a quick table in the same channel',
+    faults: async (run) => {
+      await run.sql(SLOW_POLICY);
+      await run.follow('ledger', { table: 'quick_ledger' });
+      let written = 0;
+      await times(1, async () => {
+        for (const slow of [run.users.slice(0, 1), run.users]) {
+          await run.sql(`INSERT INTO slow_users SELECT unnest('{${slow.join()}}'::uuid[])`);
+          await writeBoth(run, written++);
+          await eventually(async () => expect(await run.delayedMembers()).toBeGreaterThan(0), 10_000);
+          await run.commits(10);
+          await run.sql('TRUNCATE slow_users');
+          // The writers go on: members go live again between two batches.
+          await eventually(async () => expect(await run.delayedMembers()).toBe(0), 30_000);
+          await writeBoth(run, written++);
+        }
+      });
+    },
+  },
+  {
     id: 'W1',
     what: 'a long transaction makes the slot reach its WAL limit, with REALTIME_WAL_LIMIT_ACTION=drop',
     mayGap: true,
@@ -207,6 +229,27 @@ const SCENARIOS: readonly Scenario[] = [
     },
   },
 ];
+
+/** An evaluation of the ledger's policy for a slow user takes 150 ms. */
+const SLOW_POLICY = `
+  CREATE TABLE slow_users (id uuid);
+  CREATE FUNCTION take_time() RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$ BEGIN
+    IF EXISTS (SELECT FROM slow_users WHERE id::text = current_setting('app.current_user_id')) THEN PERFORM pg_sleep(0.15); END IF;
+    RETURN true;
+  END $$;
+  ALTER POLICY own_rows ON ledger USING (user_id = current_setting('app.current_user_id')::uuid AND (SELECT take_time()));
+  CREATE TABLE quick_ledger (LIKE ledger INCLUDING ALL); ALTER TABLE quick_ledger ENABLE ROW LEVEL SECURITY;
+  CREATE POLICY own_rows ON quick_ledger USING (user_id = current_setting('app.current_user_id')::uuid);`;
+
+/** Changes both tables in one transaction, and in one each. The rows of the quick table are gone after that. */
+async function writeBoth(run: FaultRun, n: number): Promise<void> {
+  for (const [index, user] of run.users.entries()) {
+    const row = `${run.users.length * n + index}, '${user}', 'both'`;
+    await run.sql(`
+      BEGIN; INSERT INTO quick_ledger VALUES (301, ${row}); INSERT INTO ledger VALUES (300, ${row}); COMMIT;
+      DELETE FROM quick_ledger`);
+  }
+}
 
 /** Waits until row changes are read again and every client has got a gap message, within ten seconds each. */
 async function recoveredWithGap(run: FaultRun): Promise<void> {

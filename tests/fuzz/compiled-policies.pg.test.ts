@@ -124,7 +124,7 @@ async function compareVisibleRows(
     return { key: String(n), role: DEFAULT_DB_ROLE, userId, claims, settings: [] };
   });
   const parameters = await authorizer.evaluateParameters(facts, DEFAULT_DB_ROLE, viewers, []);
-  for (const [n, own] of parameters.entries()) if (own !== undefined) index.add(n, own.parameters);
+  for (const [n, own] of parameters.entries()) if (typeof own === 'object') index.add(n, own.parameters);
   counts.compiled += 1;
   if (index.isIndexed) counts.indexed += 1;
   if (privileges.policyCompilation.compiled.memberships.length > 0) counts.memberships += 1;

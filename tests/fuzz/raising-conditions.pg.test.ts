@@ -20,6 +20,7 @@ import {
 } from '../../packages/server/src/changes/routing/table-batch.js';
 import { TableLayout } from '../../packages/server/src/changes/routing/table-layout.js';
 import { TableRouter } from '../../packages/server/src/changes/routing/table-router.js';
+import { UndecidedGroups } from '../../packages/server/src/changes/routing/undecided-groups.js';
 import type { VisibleChange } from '../../packages/server/src/changes/routing/visible-change.js';
 import type { Subscription } from '../../packages/server/src/changes/subscriptions/subscription.js';
 import { ValueFormats } from '../../packages/server/src/changes/values/value-formats.js';
@@ -213,10 +214,16 @@ async function route(world: Case, facts: TableFacts): Promise<{ received: Receiv
     isGap: () => false,
     frame: ({ batchIndex }: DecodedChange, { subscriptions: own, showsOld, showsNew }: VisibleChange) =>
       Buffer.from(JSON.stringify([batchIndex, showsOld, showsNew, own.map(({ id }) => id).sort()])),
+    isGap: () => false,
   };
   const lists = new MessageListBuilder(frames as unknown as ChangeFrames, new Map(), () => undefined);
   const deliveries = new GroupDeliveries();
-  await router.route(batch, recipients, lists, [], { deliveries, outcomes: new BatchOutcomes(), costs: [] });
+  await router.route(
+    batch,
+    recipients,
+    { lists, xids: [], deadline: undefined },
+    { deliveries, outcomes: new BatchOutcomes(), undecided: new UndecidedGroups(), costs: [] },
+  );
   lists.finish(deliveries);
   const received = groups.map((group): Received => {
     const { lists: own, failed } = deliveries.of(group);

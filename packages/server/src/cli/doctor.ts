@@ -1,4 +1,4 @@
-import { findFailingPolicies } from '../changes/explaining/failing-policies.js';
+import { findPolicyProblems } from '../changes/explaining/policy-problems.js';
 import { type RoleTier, tiersOf } from '../changes/explaining/tiers.js';
 import { PostgresAuthorizer } from '../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Settings } from '../config/settings-table.js';
@@ -9,6 +9,7 @@ import {
   findingsOf,
   logicalDecodingObstacle,
   policyErrorFinding,
+  slowPolicyFinding,
   triggerFindingsOf,
 } from '../postgres/preflight/preflight.js';
 import { preflightFacts } from '../postgres/preflight/preflight-facts.js';
@@ -69,13 +70,16 @@ function inspectDatabase(settings: Settings): Promise<Inspection> {
       clock: monotonicClock,
     });
     const tables = await tablesOf(database, authorizer, settings);
-    const policyErrors = await findFailingPolicies(
+    const { failing, slow } = await findPolicyProblems(
       database,
       authorizer,
       facts.reachability,
       settings.claimSettings.map(({ name }) => name),
     );
-    const found = policyErrors.length === 0 ? [] : [policyErrorFinding(policyErrors)];
+    const found = [
+      ...(failing.length === 0 ? [] : [policyErrorFinding(failing)]),
+      ...(slow.length === 0 ? [] : [slowPolicyFinding(slow)]),
+    ];
     const { changeSource } = settings;
     const reason = changeSource === 'auto' ? logicalDecodingObstacle(facts, names) : undefined;
     return changeSource === 'trigger' || reason !== undefined

@@ -21,6 +21,7 @@ export class Counters {
   readonly published = { websocket: 0, http: 0 };
   readonly refusals = new Map<string, number>();
   readonly destroyedSockets = new Map<string, number>();
+  readonly slowEvaluations = new Map<string, number>();
   #observeFanOut: ((seconds: number) => void) | undefined;
 
   /** Counts an error sent to a client. */
@@ -31,6 +32,11 @@ export class Counters {
   /** Counts a socket that the server destroyed, by reason. */
   destroyed(reason: string): void {
     this.destroyedSockets.set(reason, (this.destroyedSockets.get(reason) ?? 0) + 1);
+  }
+
+  /** Counts an evaluation of policies or conditions of a table that live changes do not wait for. */
+  evaluatedSlowly(table: string): void {
+    this.slowEvaluations.set(table, (this.slowEvaluations.get(table) ?? 0) + 1);
   }
 
   fanOutMs(ms: number): void {

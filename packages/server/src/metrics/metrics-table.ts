@@ -94,6 +94,11 @@ export const METRICS = {
     kind: 'counter',
     help: 'Policies and conditions that raised an error or took too long, and failed attempts to route row changes.',
   },
+  realtime_slow_evaluations_total: {
+    kind: 'counter',
+    help: 'Evaluations of policies or conditions for one viewer that took longer than live changes wait for them, by table.',
+    labels: ['table'],
+  },
   realtime_claims_replaced_total: {
     kind: 'counter',
     help: 'Claims with a text that the database cannot store, which policies see as null; counted once per token and claim.',
@@ -137,6 +142,10 @@ export const METRICS = {
   realtime_change_stream_members_resuming: {
     kind: 'gauge',
     help: 'Returning connections that are still receiving the row changes they missed.',
+  },
+  realtime_change_stream_members_delayed: {
+    kind: 'gauge',
+    help: 'Connections that get row changes later than others, because policies or conditions that they need were slow. Also counted as resuming.',
   },
   realtime_resume_window_memory_bytes: {
     kind: 'gauge',

@@ -15,6 +15,7 @@ function setUp(streams = true) {
     logBytes: 13,
     membersBehind: 14,
     membersResuming: 17,
+    membersDelayed: 3,
     windowMemoryBytes: 18,
     windowFileBytes: 19,
     snapshotFiles: 4,

@@ -37,6 +37,7 @@ export interface RowChangeNumbers {
   readonly logBytes: number;
   readonly membersBehind: number;
   readonly membersResuming: number;
+  readonly membersDelayed: number;
   readonly windowMemoryBytes: number;
   readonly windowFileBytes: number;
   readonly snapshotFiles: number;
@@ -85,6 +86,7 @@ export class Metrics {
     ofRowChanges('realtime_change_stream_pending_bytes', ({ logBytes }) => logBytes);
     ofRowChanges('realtime_change_stream_members_behind', ({ membersBehind }) => membersBehind);
     ofRowChanges('realtime_change_stream_members_resuming', ({ membersResuming }) => membersResuming);
+    ofRowChanges('realtime_change_stream_members_delayed', ({ membersDelayed }) => membersDelayed);
     ofRowChanges('realtime_resume_window_memory_bytes', ({ windowMemoryBytes }) => windowMemoryBytes);
     ofRowChanges('realtime_resume_window_file_bytes', ({ windowFileBytes }) => windowFileBytes);
     ofRowChanges('realtime_snapshot_files', ({ snapshotFiles }) => snapshotFiles);
@@ -110,6 +112,7 @@ export class Metrics {
     this.#counter('realtime_slow_consumers_total', () => counters.slowConsumers);
     this.#labelled('realtime_messages_published_total', 'source', () => Object.entries(counters.published));
     this.#labelled('realtime_errors_total', 'code', () => counters.refusals);
+    this.#labelled('realtime_slow_evaluations_total', 'table', () => counters.slowEvaluations);
     this.#labelled('realtime_sockets_destroyed_total', 'reason', () => counters.destroyedSockets);
     const fanOut = new Histogram({
       ...this.#row('realtime_fan_out_duration_seconds'),

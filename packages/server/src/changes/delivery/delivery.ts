@@ -88,18 +88,16 @@ export class Delivery {
 
   /**
    * Sends a member a page of snapshot rows. The rows are JSON texts separated by commas, so that values stay exactly as
-   * PostgreSQL wrote them. Returns the size of the message in bytes.
+   * PostgreSQL wrote them.
    */
   sendRows(
     member: Subscriber,
     { subscription_id, more }: { readonly subscription_id: string; readonly more: boolean },
     rows: string,
     batch: RetainedBatch,
-  ): number {
+  ): void {
     const payload = { subscription_id, rows: new JsonText(`[${rows}]`), more };
-    const message = this.systemMessage('snapshot', payload);
-    this.#parts.feeds.deliver(member, [message], batch);
-    return message.length;
+    this.#parts.feeds.deliver(member, [this.systemMessage('snapshot', payload)], batch);
   }
 
   /** Encodes a message of the server. */

@@ -20,7 +20,7 @@ const STATEMENT = 'goforward_policy';
 
 /**
  * Evaluates policies one by one for a viewer and a row, within a transaction. Effects of their functions are
- * rolled back.
+ * rolled back. `observe` gets how long each took.
  */
 export async function evaluateEach(
   sql: Sql,
@@ -28,6 +28,7 @@ export async function evaluateEach(
   policies: readonly Policy[],
   viewer: Viewer,
   image: RowImage,
+  observe: (policy: Policy, ms: number) => void = () => undefined,
 ): Promise<PolicyResult[]> {
   await sql.query(...settingsStatement(viewer));
   await sql.query(`SET LOCAL statement_timeout = ${TIMEOUT_MS}`);
@@ -35,7 +36,10 @@ export async function evaluateEach(
   await sql.query('SET LOCAL search_path TO DEFAULT');
   const results: PolicyResult[] = [];
   for (const policy of policies)
-    results.push({ ...policy, ...(await evaluate(sql, facts, policy, viewer, image)) });
+    results.push({
+      ...policy,
+      ...(await evaluate(sql, facts, policy, viewer, image, (ms) => observe(policy, ms))),
+    });
   return results;
 }
 
@@ -45,8 +49,10 @@ async function evaluate(
   { expression }: Policy,
   { role }: Viewer,
   image: RowImage,
+  observe: (ms: number) => void,
 ): Promise<Pick<PolicyResult, 'result' | 'error'>> {
   let isPrepared = false;
+  let begun: number | undefined;
   await sql.query('SAVEPOINT policy');
   try {
     // Names are looked up as our login: a policy may call functions of schemas that the role may not use.
@@ -55,6 +61,7 @@ async function evaluate(
     );
     isPrepared = true;
     await sql.query(`SET LOCAL ROLE ${quoted(role)}`);
+    begun = performance.now();
     const [row] = await sql.query<{ holds: boolean | null }>(
       `EXECUTE ${STATEMENT} (${literal(rowArrayLiteral([image]))})`,
     );
@@ -62,6 +69,7 @@ async function evaluate(
   } catch (error) {
     return { result: 'error', error: evaluationErrorOf(error) };
   } finally {
+    if (begun !== undefined) observe(performance.now() - begun);
     await sql.query('ROLLBACK TO policy');
     if (isPrepared) await sql.query(`DEALLOCATE ${STATEMENT}`);
   }

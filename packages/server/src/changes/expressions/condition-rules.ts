@@ -35,7 +35,7 @@ export interface TypeRequirement {
  * The most that the parts of a condition may cost together, in nanoseconds for each byte of a row: PostgreSQL interrupts
  * a statement between two rows, but hardly within one.
  */
-export const MAX_COST = 300;
+const MAX_COST = 300;
 const MAX_LITERAL_BYTES = 1_024;
 /** Of types: a `char(n)` or a `numeric(n)` has as many characters or digits. */
 const MAX_MODIFIER = 1_000;

@@ -32,6 +32,11 @@ export function positionBefore(lsn: bigint): Position {
   return { commitLsn: lsn === 0n ? 0n : lsn - 1n, index: 0 };
 }
 
+/** Returns the position just before a change. */
+export function positionBeforeChange({ commitLsn, index }: Position): Position {
+  return index === 0 ? positionBefore(commitLsn) : { commitLsn, index: index - 1 };
+}
+
 /** A position within one change epoch. Clients keep it as text and resume from it. */
 export interface Cursor {
   readonly epoch: string;

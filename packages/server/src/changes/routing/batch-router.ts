@@ -1,10 +1,14 @@
 import type { Channel } from '../../channels/channel.js';
+import { settleAll } from '../../lib/settle-all.js';
 import type { StreamedChange, StreamedMessage } from '../log/packed-changes.js';
 import type { SqlMessages } from '../log/sql-messages.js';
+import type { RecipientGroup } from '../model/recipient-group.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { ValueFormats } from '../values/value-formats.js';
+import type { Undecided } from '../visibility/authorizer.js';
+import type { Deadline } from '../visibility/deadline.js';
 import { BatchOutcomes } from './batch-outcomes.js';
 import { segmentsOf } from './batch-segments.js';
 import type { ChangeEncoder } from './change-encoder.js';
@@ -18,6 +22,7 @@ import type { TableBatch } from './table-batch.js';
 import type { TableLayout } from './table-layout.js';
 import type { TableLayouts } from './table-layouts.js';
 import { TableRouter, type TableRouterParts } from './table-router.js';
+import { UndecidedGroups } from './undecided-groups.js';
 
 export interface BatchRouterParts extends TableRouterParts {
   readonly layouts: TableLayouts;
@@ -41,11 +46,17 @@ export interface RoutingRequest {
   readonly mustAskCatalog: boolean;
 }
 
+interface CatalogCheck extends Pick<RoutingRequest, 'catalogXids' | 'mustAskCatalog'> {
+  readonly deadline: Deadline | undefined;
+}
+
 /** The result of routing a batch. */
 export interface RoutedBatch {
   readonly deliveries: Iterable<GroupDelivery>;
   readonly delivered: DeliveredChanges;
   readonly outcomes: ChangeOutcomes;
+  /** The groups for which the batch was not decided at its deadline. There is no delivery to them. */
+  readonly undecided: ReadonlyMap<RecipientGroup, Undecided>;
   /** What the conditions cost that PostgreSQL evaluated. */
   readonly costs: readonly ConditionCost<SubscriptionEntry>[];
 }
@@ -67,29 +78,42 @@ export class BatchRouter {
     this.#tables = new TableRouter(parts);
   }
 
-  /** Returns the messages of each recipient group. Throws StaleFacts if the catalog has changed meanwhile. */
+  /**
+   * Returns the messages of each recipient group. With a deadline, PostgreSQL is asked about all tables and roles at
+   * once, and groups for which it has not answered by then are undecided. Throws StaleFacts if the catalog has changed
+   * meanwhile, before the deadline.
+   */
   async route(
     { epoch, changes, catalogXids, mustAskCatalog }: RoutingRequest,
     recipients: Recipients,
+    deadline?: Deadline,
   ): Promise<RoutedBatch> {
-    const { authorizer, encoder, layouts, formats, maxChangeBytes, counters } = this.#parts;
+    const { encoder, layouts, formats, maxChangeBytes, counters } = this.#parts;
     const deliveries = new GroupDeliveries();
     const delivered: DeliveredChanges = new Map();
     const outcomes = new BatchOutcomes();
+    const undecided = new UndecidedGroups();
     const costs: ConditionCost<SubscriptionEntry>[] = [];
-    const result = { deliveries, outcomes, costs };
-    const segments = await segmentsOf(changes, recipients, layouts, formats);
+    const result = { deliveries, outcomes, undecided, costs };
+    const segments = await segmentsOf(changes, recipients, { layouts, formats, deadline }, (oid) =>
+      undecided.addTable(recipients.ofTable(oid)),
+    );
     const hasRecipients = ({ layout: { facts } }: TableBatch) =>
       recipients.ofTable(facts.oid).byRole.size > 0;
     const tables = new Set(segments.flatMap((segment) => segment.filter(hasRecipients).map(factsOf)));
     const xids = distinctXids(changes);
-    await authorizer.verify([...tables], catalogXids, mustAskCatalog);
+    const unverified = await this.#unverified([...tables], { catalogXids, mustAskCatalog, deadline });
+    for (const { oid } of unverified) undecided.addTable(recipients.ofTable(oid));
     const listsByLayout = new Map<TableLayout, MessageListBuilder>();
     for (const segment of segments) {
       // The rows of a transaction are visible by its own membership changes.
-      for (const tableBatch of segment) recipients.tableChanged(tableBatch);
+      for (const tableBatch of segment)
+        if (unverified.has(tableBatch.layout.facts)) recipients.invalidateMemberships();
+        else recipients.tableChanged(tableBatch);
+      const routing: Promise<void>[] = [];
       for (const tableBatch of segment.filter(hasRecipients)) {
         const { layout } = tableBatch;
+        if (unverified.has(layout.facts)) continue;
         const lists =
           listsByLayout.get(layout) ??
           new MessageListBuilder(
@@ -98,8 +122,17 @@ export class BatchRouter {
             (subscription, change) => outcomes.tooLarge(subscription, change),
           );
         listsByLayout.set(layout, lists);
-        await this.#tables.route(tableBatch, recipients.ofTable(layout.facts.oid), lists, xids, result);
+        const tableRecipients = recipients.ofTable(layout.facts.oid);
+        routing.push(
+          this.#tables
+            .route(tableBatch, tableRecipients, { lists, xids, deadline }, result)
+            .catch((error: unknown) => {
+              if (deadline?.excuses(error) !== true) throw error;
+              undecided.addTable(tableRecipients);
+            }),
+        );
       }
+      await settleAll(routing);
     }
     for (const lists of listsByLayout.values()) {
       lists.finish(deliveries);
@@ -107,14 +140,38 @@ export class BatchRouter {
     }
     for (const [batchIndex, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, batchIndex, recipients, deliveries);
-    return { deliveries: deliveries.all(), delivered, outcomes: outcomes.finish(delivered), costs };
+    for (const group of undecided.all.keys()) deliveries.remove(group);
+    return {
+      deliveries: deliveries.all(),
+      delivered,
+      outcomes: outcomes.finish(delivered),
+      undecided: undecided.all,
+      costs,
+    };
+  }
+
+  /** Returns the tables of which it is not known at the deadline whether these facts are current. */
+  async #unverified(tables: readonly TableFacts[], check: CatalogCheck): Promise<ReadonlySet<TableFacts>> {
+    const { catalogXids, mustAskCatalog, deadline } = check;
+    const unverified = new Set<TableFacts>();
+    try {
+      await this.#parts.authorizer.verify(tables, catalogXids, mustAskCatalog, deadline);
+      return unverified;
+    } catch (error) {
+      if (deadline?.excuses(error) !== true) throw error;
+      if (tables.length === 1) return new Set(tables);
+    }
+    for (const table of tables)
+      for (const each of await this.#unverified([table], check)) unverified.add(each);
+    return unverified;
   }
 
   /**
    * Evaluates the policy parameters of some new recipients of a table, so that its next change does not wait
-   * for them. Returns false if there are none left. Throws StaleFacts.
+   * for them. Returns false if there are none left, but for those that are not evaluated before the deadline. Throws
+   * StaleFacts.
    */
-  async prepare(oid: number, recipients: Recipients): Promise<boolean> {
+  async prepare(oid: number, recipients: Recipients, deadline: Deadline): Promise<boolean> {
     const { authorizer } = this.#parts;
     for (const [role, roleRecipients] of recipients.ofTable(oid).byRole) {
       const facts = await authorizer.facts(oid);
@@ -122,7 +179,7 @@ export class BatchRouter {
       const { rows, policyCompilation } = await authorizer.privileges(facts, role);
       if (rows !== 'filtered' || !('compiled' in policyCompilation)) continue;
       const evaluateParameters: EvaluateParameters = (viewers, xids) =>
-        authorizer.evaluateParameters(facts, role, viewers, xids);
+        authorizer.evaluateParameters(facts, role, viewers, xids, deadline);
       if (await roleRecipients.prepare(policyCompilation, evaluateParameters, VIEWERS_PER_PREPARATION))
         return true;
     }

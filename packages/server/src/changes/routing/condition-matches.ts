@@ -1,7 +1,13 @@
 import { TickBudget } from '../../lib/tick-budget.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
-import { type Authorizer, type ConditionResult, isTooSlow } from '../visibility/authorizer.js';
+import {
+  type Authorizer,
+  type ConditionResult,
+  isTooSlow,
+  type Undecided,
+} from '../visibility/authorizer.js';
 import type { ParameterValue } from '../visibility/compiling/predicate.js';
+import type { Deadline } from '../visibility/deadline.js';
 import type { ConditionGroup, SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
 
@@ -27,6 +33,8 @@ interface SeenResult {
   readonly tooSlow: readonly SeenCondition[];
   readonly failed: readonly FailedCondition[];
   readonly costs: readonly ConditionCost<SubscriptionEntry>[];
+  /** The conditions that are not evaluated before the deadline. */
+  readonly undecided: ReadonlyMap<ConditionGroup, Undecided>;
 }
 
 type Evaluator = Pick<Authorizer, 'evaluateConditions'>;
@@ -83,11 +91,19 @@ export class ConditionMatches {
   }
 
   /** Has PostgreSQL evaluate open conditions on rows that somebody sees. */
-  async evaluateSeen(authorizer: Evaluator, seen: readonly SeenCondition[]): Promise<SeenResult> {
+  async evaluateSeen(
+    authorizer: Evaluator,
+    seen: readonly SeenCondition[],
+    deadline?: Deadline,
+  ): Promise<SeenResult> {
     const { layout, rows: images } = this.#tableBatch;
     // PostgreSQL gets no other row.
     const rows = [...new Set(seen.flatMap((condition) => condition.rows))];
-    if (rows.length === 0) return { failed: [], costs: [], tooSlow: [] };
+    const failed: FailedCondition[] = [];
+    const costs: ConditionCost<SubscriptionEntry>[] = [];
+    const tooSlow: SeenCondition[] = [];
+    const undecided = new Map<ConditionGroup, Undecided>();
+    if (rows.length === 0) return { failed, costs, tooSlow, undecided };
     const indexes = new Map(rows.map((row, index) => [row, index]));
     const results = await authorizer.evaluateConditions(
       layout.facts,
@@ -98,14 +114,13 @@ export class ConditionMatches {
         payers: [...asked.payers.keys()],
         audience: asked.audience,
       })),
+      deadline,
     );
-    const failed: FailedCondition[] = [];
-    const costs: ConditionCost<SubscriptionEntry>[] = [];
-    const tooSlow: SeenCondition[] = [];
     for (const [n, condition] of seen.entries()) {
       const { group, rows: asked } = condition;
       const result = results[n];
       if (result === undefined) throw new Error('The authorizer returned no result for a condition');
+      if (result.undecided !== undefined) undecided.set(group, result.undecided);
       costs.push(...costsOf(condition, result));
       if (asked.length > 1 && condition.audience === undefined && isTooSlow(result)) {
         tooSlow.push(condition);
@@ -114,7 +129,7 @@ export class ConditionMatches {
       const failedRows = this.#record(group, asked, result, indexes);
       if (failedRows.size > 0) failed.push({ group, rows: failedRows });
     }
-    return { failed, costs, tooSlow };
+    return { failed, costs, tooSlow, undecided };
   }
 
   /**

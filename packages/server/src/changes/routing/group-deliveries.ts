@@ -35,6 +35,10 @@ export class GroupDeliveries {
     return delivery;
   }
 
+  remove(group: RecipientGroup): void {
+    this.#deliveries.delete(group);
+  }
+
   all(): Iterable<GroupDelivery> {
     return this.#deliveries.values();
   }

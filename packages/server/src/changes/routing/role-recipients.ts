@@ -2,7 +2,7 @@ import type { Subscriber } from '../../channels/subscriber.js';
 import { comparePositions, type Position } from '../model/position.js';
 import type { RecipientGroup, SubscriptionTarget, TableViewer } from '../model/recipient-group.js';
 import type { Viewer } from '../model/viewer.js';
-import type { ViewerParameters } from '../visibility/authorizer.js';
+import type { Undecided, ViewerParameters } from '../visibility/authorizer.js';
 import type { Compiled, ListEntry } from '../visibility/compiling/compiled-expression.js';
 import { type Test, testOf } from '../visibility/compiling/predicate.js';
 import type { TypedRow } from '../visibility/compiling/typed-row.js';
@@ -12,12 +12,12 @@ import { type DecodedChange, NO_ROW, type TableBatch } from './table-batch.js';
 
 /**
  * Evaluates the parameters of a role's policies for viewers, with the effects of the transactions `xids`; undefined for a
- * viewer whose policies PostgreSQL must evaluate.
+ * viewer whose policies PostgreSQL must evaluate. The parameters of a viewer can be undecided at a deadline.
  */
 export type EvaluateParameters = (
   viewers: readonly Viewer[],
   xids: readonly number[],
-) => Promise<readonly (ViewerParameters | undefined)[]>;
+) => Promise<readonly (ViewerParameters | Undecided | undefined)[]>;
 
 /**
  * A list in a policy that is read from another table, and kept up to date by the changes of that table in the
@@ -41,6 +41,8 @@ interface IndexedViewers {
   readonly index: ViewerIndex<TableViewer>;
   /** Viewers whose parameters have not been evaluated yet, or have been invalidated. */
   readonly pending: Set<TableViewer>;
+  /** Pending viewers whose parameters were not evaluated before the last deadline. */
+  undecided: ReadonlyMap<TableViewer, Undecided>;
   /** Viewers whose policies PostgreSQL evaluates. */
   readonly inPostgres: Set<TableViewer>;
   /** The parameters of the viewers in the index. */
@@ -250,16 +252,16 @@ export class RoleRecipients {
    */
   async indexViewers(policies: Compiled, evaluateParameters: EvaluateParameters): Promise<IndexedViewers> {
     const indexed = this.#indexOf(policies);
-    await this.#add(indexed, [...indexed.pending], evaluateParameters);
+    indexed.undecided = await this.#add(indexed, [...indexed.pending], evaluateParameters);
     return indexed;
   }
 
-  /** Adds up to `count` pending viewers to the index ahead of the next change; false: there are none. */
+  /** Adds up to `count` pending viewers to the index ahead of the next change; false: none was added. */
   async prepare(policies: Compiled, evaluateParameters: EvaluateParameters, count: number): Promise<boolean> {
     const indexed = this.#indexOf(policies);
     const added = [...indexed.pending].slice(0, count);
-    await this.#add(indexed, added, evaluateParameters);
-    return added.length > 0;
+    const undecided = await this.#add(indexed, added, evaluateParameters);
+    return added.length > undecided.size;
   }
 
   #indexOf(policies: Compiled): IndexedViewers {
@@ -269,6 +271,7 @@ export class RoleRecipients {
       policies,
       index: new ViewerIndex<TableViewer>(predicate),
       pending: new Set(this.viewers.values()),
+      undecided: NONE_UNDECIDED,
       inPostgres: new Set(),
       known: new Map(),
       memberships: memberships.map(({ oid, concerns, entry }) => ({
@@ -287,21 +290,27 @@ export class RoleRecipients {
     indexed: IndexedViewers,
     added: readonly TableViewer[],
     evaluateParameters: EvaluateParameters,
-  ): Promise<void> {
-    if (added.length === 0) return;
+  ): Promise<ReadonlyMap<TableViewer, Undecided>> {
+    if (added.length === 0) return NONE_UNDECIDED;
     const { invalidations, appliedXids } = indexed;
     const results = await evaluateParameters(
       added.map(({ viewer }) => viewer),
       [...appliedXids],
     );
+    const undecided = new Map<TableViewer, Undecided>();
+    for (const [n, tableViewer] of added.entries()) {
+      const why = results[n];
+      if (typeof why === 'string') undecided.set(tableViewer, why);
+    }
     // A list was changed or invalidated while parameters were read: they may be older than that.
-    if (indexed.invalidations !== invalidations) return;
+    if (indexed.invalidations !== invalidations) return undecided;
     // Later reads see at least as much.
     appliedXids.clear();
     for (const [n, tableViewer] of added.entries()) {
+      const parameters = results[n];
+      if (typeof parameters === 'string') continue;
       // The viewer has left meanwhile, or a concurrent call has added it.
       if (!indexed.pending.delete(tableViewer)) continue;
-      const parameters = results[n];
       if (parameters === undefined) {
         indexed.inPostgres.add(tableViewer);
         continue;
@@ -310,8 +319,11 @@ export class RoleRecipients {
       for (const index of [indexed.index, ...indexed.memberships.map((list) => list.index)])
         index?.add(tableViewer, parameters.parameters);
     }
+    return undecided;
   }
 }
+
+const NONE_UNDECIDED: ReadonlyMap<TableViewer, Undecided> = new Map();
 
 /** Returns the viewers that one of the changes affects; undefined: all of them. */
 function affectedViewers(

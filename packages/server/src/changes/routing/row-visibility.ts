@@ -1,9 +1,10 @@
 import { TickBudget } from '../../lib/tick-budget.js';
 import type { TableViewer } from '../model/recipient-group.js';
-import type { Authorizer, EvaluationRequest, EvaluationResult } from '../visibility/authorizer.js';
+import type { Authorizer, EvaluationRequest, EvaluationResult, Undecided } from '../visibility/authorizer.js';
+import type { Deadline } from '../visibility/deadline.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { FilterMatches } from './filter-matches.js';
-import type { RoleRecipients } from './role-recipients.js';
+import type { EvaluateParameters, RoleRecipients } from './role-recipients.js';
 import { type DecodedChange, NO_ROW, type TableBatch } from './table-batch.js';
 
 type Evaluator = Pick<Authorizer, 'evaluatePolicies' | 'evaluateParameters'>;
@@ -14,6 +15,8 @@ export class RowVisibility {
   readonly evaluatedCount: number;
   /** The rows on which a policy raised an error, by viewer. */
   readonly failed = new Map<TableViewer, ReadonlySet<number>>();
+  /** The viewers of whom it is not known before the deadline what they see. */
+  readonly undecided = new Map<TableViewer, Undecided>();
   readonly #isKnown: (row: number) => boolean;
   readonly #viewers: ReadonlyMap<string, TableViewer>;
   /** The viewers that see each row, for the rows that are evaluated. */
@@ -45,6 +48,7 @@ export class RowVisibility {
     recipients: RoleRecipients,
     privileges: RolePrivileges,
     xids: readonly number[],
+    deadline?: Deadline,
   ): Promise<RowVisibility> {
     const visibility = new RowVisibility(tableBatch, matches, recipients, privileges);
     if (visibility.#visibleTo.size === 0) return visibility;
@@ -52,9 +56,10 @@ export class RowVisibility {
     const inPostgres = new Map<TableViewer, RowChoice>();
     if ('compiled' in privileges.policyCompilation) {
       const role = roleOf(recipients);
-      const indexed = await recipients.indexViewers(privileges.policyCompilation, (viewers, applied) =>
-        authorizer.evaluateParameters(facts, role, viewers, [...applied, ...xids]),
-      );
+      const evaluateParameters: EvaluateParameters = (viewers, applied) =>
+        authorizer.evaluateParameters(facts, role, viewers, [...applied, ...xids], deadline);
+      const indexed = await recipients.indexViewers(privileges.policyCompilation, evaluateParameters);
+      for (const [tableViewer, why] of indexed.undecided) visibility.undecided.set(tableViewer, why);
       const ticks = new TickBudget();
       for (const [row, visibleTo] of visibility.#visibleTo) {
         if (ticks.isUsedUp) await ticks.nextTick();
@@ -65,7 +70,7 @@ export class RowVisibility {
       for (const tableViewer of indexed.inPostgres) inPostgres.set(tableViewer, 'all');
     } else for (const tableViewer of recipients.viewers.values()) inPostgres.set(tableViewer, 'all');
     const evaluate = (requests: readonly EvaluationRequest[]) =>
-      authorizer.evaluatePolicies(facts, tableBatch.rows, requests, xids);
+      authorizer.evaluatePolicies(facts, tableBatch.rows, requests, xids, deadline);
     await visibility.#evaluateInPostgres(evaluate, tableBatch, matches, inPostgres);
     return visibility;
   }
@@ -110,6 +115,7 @@ export class RowVisibility {
 
   #record(tableViewer: TableViewer, result: EvaluationResult | undefined): void {
     if (result === undefined) throw new Error('The authorizer returned no result for a viewer');
+    if (result.undecided !== undefined) this.undecided.set(tableViewer, result.undecided);
     for (const row of result.visible) this.#visibleTo.get(row)?.add(tableViewer);
     if (result.failed.size > 0) this.failed.set(tableViewer, result.failed);
   }

@@ -3,6 +3,7 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Authorizer } from '../visibility/authorizer.js';
+import type { Deadline } from '../visibility/deadline.js';
 import { SubscriptionIndex } from './subscription-index.js';
 
 export interface SubscriptionIndexesParts {
@@ -25,19 +26,44 @@ interface Indexed {
 export class SubscriptionIndexes {
   readonly #parts: SubscriptionIndexesParts;
   readonly #byTable = new Map<number, Indexed>();
+  /** By oid: an update goes on when its caller has given up, and the next one follows it. */
+  readonly #updates = new Map<number, Promise<SubscriptionIndex>>();
 
   constructor(parts: SubscriptionIndexesParts) {
     this.#parts = parts;
   }
 
-  /** Returns the subscriptions to a table, of channels and of connections. */
-  async of(facts: TableFacts): Promise<SubscriptionIndex> {
+  /** Returns the subscriptions to a table, of channels and of connections. Throws NotDecided after the deadline. */
+  of(facts: TableFacts, deadline?: Deadline): SubscriptionIndex | Promise<SubscriptionIndex> {
+    const current = this.#current(facts);
+    if (current !== undefined) return current;
+    const before = this.#updates.get(facts.oid);
+    const update = async () => {
+      await before?.catch(() => undefined);
+      return this.#current(facts) ?? this.#update(facts);
+    };
+    const updating = update().finally(() => {
+      if (this.#updates.get(facts.oid) === updating) this.#updates.delete(facts.oid);
+    });
+    this.#updates.set(facts.oid, updating);
+    return deadline === undefined ? updating : deadline.within(updating);
+  }
+
+  #current(facts: TableFacts): SubscriptionIndex | undefined {
+    const { personal, subscriptions: registry } = this.#parts;
+    const known = this.#byTable.get(facts.oid);
+    const isCurrent =
+      known?.facts === facts &&
+      known.shared === registry.byTable(facts.oid) &&
+      known.version === personal.version;
+    return isCurrent ? known.subscriptions : undefined;
+  }
+
+  async #update(facts: TableFacts): Promise<SubscriptionIndex> {
     const { authorizer, personal, subscriptions: registry } = this.#parts;
     const shared = registry.byTable(facts.oid);
     const { version } = personal;
     const known = this.#byTable.get(facts.oid);
-    if (known?.facts === facts && known.shared === shared && known.version === version)
-      return known.subscriptions;
     const all: [SubscriptionTarget, Subscription][] = [];
     for (const subscription of shared)
       if (subscription.active) all.push([subscription.channelName, subscription]);

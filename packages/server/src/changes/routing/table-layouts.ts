@@ -1,6 +1,7 @@
 import type { WalRelation } from '../../postgres/source/change-source.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import type { Authorizer } from '../visibility/authorizer.js';
+import type { Deadline } from '../visibility/deadline.js';
 import { TableLayout } from './table-layout.js';
 
 /** Keeps, for each relation that the WAL has described, how its columns map to those of the catalog. */
@@ -14,14 +15,15 @@ export class TableLayouts {
     this.#formats = formats;
   }
 
-  /** Returns undefined when the table has been dropped. */
-  async of(relation: WalRelation): Promise<TableLayout | undefined> {
+  /** Returns undefined when the table has been dropped. Throws NotDecided after the deadline. */
+  async of(relation: WalRelation, deadline?: Deadline): Promise<TableLayout | undefined> {
     const known = this.#layouts.get(relation);
     this.#authorizer.described(relation);
-    const facts = await this.#authorizer.facts(relation.oid);
+    const facts = await this.#authorizer.facts(relation.oid, deadline);
     if (facts === undefined) return undefined;
     if (known?.facts === facts) return known;
-    await this.#formats.load(relation.columns.map(({ typeOid }) => typeOid));
+    const loading = this.#formats.load(relation.columns.map(({ typeOid }) => typeOid));
+    await (deadline === undefined ? loading : deadline.within(loading));
     const layout = new TableLayout(relation, facts, this.#formats);
     this.#layouts.set(relation, layout);
     return layout;

@@ -26,6 +26,7 @@ import type { SubscriptionEntry } from './subscription-index.js';
 import { type DecodedChange, NO_ROW, TableBatch } from './table-batch.js';
 import { TableLayout } from './table-layout.js';
 import { TableRouter } from './table-router.js';
+import { UndecidedGroups } from './undecided-groups.js';
 import type { VisibleChange } from './visible-change.js';
 
 const COLUMNS = ['id', 'salary'];
@@ -106,13 +107,24 @@ interface Received {
   readonly failed: readonly string[];
 }
 
+/** Who and what PostgreSQL does not decide before a deadline. */
+interface Slow {
+  readonly users: readonly boolean[];
+  readonly conditions: readonly boolean[];
+}
+
+const NOTHING: Slow = { users: [], conditions: [] };
+const UNDECIDED = { visible: new Set<number>(), failed: new Set<number>(), undecided: 'slow' } as const;
+
 /** Records what PostgreSQL evaluates, and knows the answers of a world. */
 class RecordingAuthorizer {
   readonly #world: World;
+  readonly #slow: Slow;
   readonly calls: { readonly sql: string; readonly rows: readonly string[] }[][] = [];
 
-  constructor(world: World) {
+  constructor(world: World, slow: Slow) {
     this.#world = world;
+    this.#slow = slow;
   }
 
   async compileCondition() {
@@ -131,16 +143,18 @@ class RecordingAuthorizer {
   }
 
   async evaluatePolicies(_: TableFacts, __: readonly RowImage[], requests: readonly EvaluationRequest[]) {
-    return requests.map(({ viewer, rows }) => ({
-      visible: new Set(rows.filter((row) => this.#world.sees[Number(viewer.key)]?.[row])),
-      failed: new Set<number>(),
-    }));
+    return requests.map(({ viewer, rows }) => {
+      if (this.#slow.users[Number(viewer.key)] === true) return UNDECIDED;
+      const visible = new Set(rows.filter((row) => this.#world.sees[Number(viewer.key)]?.[row]));
+      return { visible, failed: new Set<number>() };
+    });
   }
 
   async evaluateConditions(_: TableFacts, rows: readonly RowImage[], requests: readonly ConditionRequest[]) {
     const idOf = (row: number) => String(rows[row]?.[0]);
     this.calls.push(requests.map(({ condition: { sql }, rows: own }) => ({ sql, rows: own.map(idOf) })));
     return requests.map(({ condition: { sql }, rows: own }) => {
+      if (this.#slow.conditions[Number(sql)] === true) return { ...UNDECIDED, tookMs: 0, medianMs: 1 };
       const of = (truth: Truth) =>
         new Set(own.filter((row) => this.#world.truths[Number(sql)]?.[Number(idOf(row))] === truth));
       const cost = { tookMs: 12, medianMs: 1 };
@@ -163,7 +177,7 @@ function subscriptionsOf({ subscriptions }: World, owners: readonly Subscriber[]
   });
 }
 
-async function route(world: World) {
+async function route(world: World, slow = NOTHING) {
   const owners = Array.from(
     { length: USERS },
     (_, n) => ({ id: `c${n}`, identity: { limitedAs: `u${n}` } }) as Subscriber,
@@ -178,7 +192,7 @@ async function route(world: World) {
   for (const group of groups) recipients.add(group);
   const all = subscriptionsOf(world, owners);
   const ownedBy = (owner: Subscriber) => all.filter(([target]) => target === owner).map(([, own]) => own);
-  const authorizer = new RecordingAuthorizer(world);
+  const authorizer = new RecordingAuthorizer(world, slow);
   const counters = { rowsEvaluated: 0, changesFiltered: 0, changeErrors: 0 };
   const router = new TableRouter({
     authorizer: authorizer as unknown as Authorizer,
@@ -204,8 +218,14 @@ async function route(world: World) {
   const lists = new MessageListBuilder(frames as unknown as ChangeFrames, delivered, () => undefined);
   const deliveries = new GroupDeliveries();
   const outcomes = new BatchOutcomes();
+  const undecided = new UndecidedGroups();
   const costs: ConditionCost<SubscriptionEntry>[] = [];
-  await router.route(batch, recipients, lists, [], { deliveries, outcomes, costs });
+  await router.route(
+    batch,
+    recipients,
+    { lists, xids: [], deadline: undefined },
+    { deliveries, outcomes, undecided, costs },
+  );
   lists.finish(deliveries);
   const received = groups.map((group): Received => {
     const { lists: own, failed } = deliveries.of(group);
@@ -214,7 +234,15 @@ async function route(world: World) {
       failed: [...failed.keys()].map(({ id }) => id).sort(),
     };
   });
-  return { received, calls: authorizer.calls, counters, outcomes: outcomes.finish(delivered), costs };
+  const isUndecided = groups.map((group) => undecided.has(group));
+  return {
+    received,
+    isUndecided,
+    calls: authorizer.calls,
+    counters,
+    outcomes: outcomes.finish(delivered),
+    costs,
+  };
 }
 
 const isSeen = ({ sees }: World, user: number, row: number) =>
@@ -380,4 +408,27 @@ describe('the conditions that PostgreSQL evaluates', () => {
       ['user u3', 's3', 4],
     ]);
   });
+});
+
+it('a user gets exactly its changes, or none of them because its policy or a condition that it has on a row that it sees is slow', async () => {
+  const anySlow = fc.record({
+    users: fc.array(fc.boolean(), { minLength: USERS, maxLength: USERS }),
+    conditions: fc.array(fc.boolean(), { minLength: 4, maxLength: 4 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(anyWorld, anySlow, async (world, slow) => {
+      const { received, isUndecided } = await route(world, slow);
+      for (let user = 0; user < USERS; user++) {
+        const hasSlowCondition = followed(world, user).some(
+          ({ condition }) => condition !== undefined && slow.conditions[condition] === true,
+        );
+        const seesRows = rowsOf(world).some((row) => isSeen(world, user, row));
+        const mayWait =
+          (slow.users[user] === true && roleOf(user) !== 'admin') || (hasSlowCondition && seesRows);
+        if (isUndecided[user] === true) expect(mayWait).toBe(true);
+        else expect(received[user]).toEqual(expectedOf(world, user));
+      }
+    }),
+    { numRuns: 100 },
+  );
 });

@@ -1,11 +1,13 @@
+import { settleAll } from '../../lib/settle-all.js';
 import type { RecipientGroup } from '../model/recipient-group.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { Authorizer } from '../visibility/authorizer.js';
+import type { Deadline } from '../visibility/deadline.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { BatchOutcomes, UndeliveredReason } from './batch-outcomes.js';
-import { ConditionMatches, type FailedCondition } from './condition-matches.js';
+import { ConditionMatches, type FailedCondition, type SeenCondition } from './condition-matches.js';
 import { type FilterMatches, RoleMatches } from './filter-matches.js';
 import type { GroupDeliveries } from './group-deliveries.js';
 import type { MessageListBuilder } from './message-list-builder.js';
@@ -16,6 +18,7 @@ import { canRead, type RoleView, SeenConditions } from './seen-conditions.js';
 import type { SubscriptionEntry, SubscriptionIndex } from './subscription-index.js';
 import { SubscriptionIndexes } from './subscription-indexes.js';
 import type { TableBatch } from './table-batch.js';
+import type { UndecidedGroups } from './undecided-groups.js';
 
 /** Counts evaluated rows, filtered changes and errors; read when metrics are scraped. */
 interface RoutingCounters {
@@ -37,6 +40,15 @@ interface BatchResult {
   readonly outcomes: BatchOutcomes;
   /** What the conditions cost that PostgreSQL evaluated. */
   readonly costs: ConditionCost<SubscriptionEntry>[];
+  readonly undecided: UndecidedGroups;
+}
+
+/** What the tables of a batch have in common. */
+export interface TableRouting {
+  readonly lists: MessageListBuilder;
+  /** The transactions of the whole batch. */
+  readonly xids: readonly number[];
+  readonly deadline: Deadline | undefined;
 }
 
 /**
@@ -54,54 +66,56 @@ export class TableRouter {
     this.#indexes = new SubscriptionIndexes(parts);
   }
 
-  /** `xids`: the transactions of the whole batch. Throws StaleFacts if the catalog has changed meanwhile. */
+  /** Throws StaleFacts if the catalog has changed meanwhile, NotDecided if that is not known at the deadline. */
   async route(
     tableBatch: TableBatch,
     tableRecipients: TableRecipients,
-    lists: MessageListBuilder,
-    xids: readonly number[],
+    { lists, xids, deadline }: TableRouting,
     result: BatchResult,
   ): Promise<void> {
     const { facts } = tableBatch.layout;
-    const subscriptions = await this.#indexes.of(facts);
+    const subscriptions = await this.#indexes.of(facts, deadline);
     if (subscriptions.isEmpty) return;
     const conditions = await ConditionMatches.inProcess(tableBatch, subscriptions);
     const possible = new RoleMatches(facts, subscriptions, conditions);
-    const views = await this.#viewsOf(tableBatch, tableRecipients, possible, xids);
+    const views = await this.#viewsOf(tableBatch, tableRecipients, possible, xids, deadline);
+    for (const { visibility } of views)
+      if (typeof visibility !== 'string') result.undecided.addViewers(visibility.undecided);
     this.#recordPolicyFailures(tableBatch, possible, views, result);
-    const matches = await this.#withSeen(tableBatch, subscriptions, conditions, possible, views, result);
+    const open = { tableBatch, subscriptions, conditions, possible };
+    const matches = await this.#withSeen(open, views, result, deadline);
     for (const view of views) this.#deliver(tableBatch, matches.of(view), view, lists);
     result.outcomes.add(tableBatch, subscriptions, matches.ofAllColumns, (entry) =>
       undeliveredReasonOf(entry, views),
     );
   }
 
-  /** Returns who sees the rows that may match, by role. */
+  /** Returns who sees the rows that may match, by role. Asks PostgreSQL about all roles at once. */
   async #viewsOf(
     tableBatch: TableBatch,
     tableRecipients: TableRecipients,
     possible: RoleMatches,
     xids: readonly number[],
+    deadline: Deadline | undefined,
   ): Promise<RoleView[]> {
     const { authorizer } = this.#parts;
-    const views: RoleView[] = [];
-    for (const [role, recipients] of tableRecipients.byRole) {
-      const privileges = await authorizer.privileges(tableBatch.layout.facts, role);
+    const viewOf = async (role: string, recipients: RoleRecipients): Promise<RoleView> => {
+      const privileges = await authorizer.privileges(tableBatch.layout.facts, role, deadline);
       const rows = privileges.canSelect ? privileges.rows : 'none';
-      const visibility =
-        rows === 'filtered'
-          ? await RowVisibility.of(
-              authorizer,
-              tableBatch,
-              possible.of({ privileges }),
-              recipients,
-              privileges,
-              xids,
-            )
-          : rows;
-      views.push({ recipients, privileges, visibility });
-    }
-    return views;
+      if (rows !== 'filtered') return { recipients, privileges, visibility: rows };
+      const matches = possible.of({ privileges });
+      const visibility = await RowVisibility.of(
+        authorizer,
+        tableBatch,
+        matches,
+        recipients,
+        privileges,
+        xids,
+        deadline,
+      );
+      return { recipients, privileges, visibility };
+    };
+    return settleAll([...tableRecipients.byRole].map(([role, recipients]) => viewOf(role, recipients)));
   }
 
   /**
@@ -109,21 +123,29 @@ export class TableRouter {
    * that: `possible` if nothing was open.
    */
   async #withSeen(
-    tableBatch: TableBatch,
-    subscriptions: SubscriptionIndex,
-    conditions: ConditionMatches,
-    possible: RoleMatches,
+    { tableBatch, subscriptions, conditions, possible }: OpenConditions,
     views: readonly RoleView[],
     result: BatchResult,
+    deadline: Deadline | undefined,
   ): Promise<RoleMatches> {
     if (conditions.open.size === 0) return possible;
-    const { authorizer } = this.#parts;
     const seen = new SeenConditions(tableBatch, views);
-    const first = await conditions.evaluateSeen(authorizer, seen.of(conditions.open));
-    const slow = first.tooSlow.flatMap((condition) => seen.byAudience(condition));
-    const second = await conditions.evaluateSeen(authorizer, slow);
-    result.costs.push(...first.costs, ...second.costs);
-    this.#recordConditionFailures(tableBatch, [...first.failed, ...second.failed], seen, result);
+    const ask = async (asked: readonly SeenCondition[]) => {
+      const answers = await conditions.evaluateSeen(this.#parts.authorizer, asked, deadline);
+      this.#recordConditionFailures(tableBatch, answers.failed, seen, result);
+      result.costs.push(...answers.costs);
+      for (const { group, rows } of asked) {
+        const why = answers.undecided.get(group);
+        if (why === undefined) continue;
+        // Only those wait for the condition who see a row that it is evaluated on.
+        for (const row of rows)
+          for (const [recipientGroup] of seen.recipientsOf(group, row))
+            result.undecided.add(recipientGroup, why);
+      }
+      return answers.tooSlow;
+    };
+    const tooSlow = await ask(seen.of(conditions.open));
+    await ask(tooSlow.flatMap((condition) => seen.byAudience(condition)));
     return new RoleMatches(tableBatch.layout.facts, subscriptions, conditions);
   }
 
@@ -149,6 +171,7 @@ export class TableRouter {
     for (const change of tableBatch.changes) {
       let isFiltered = true;
       for (const tableViewer of visibility.viewersOf(change)) {
+        if (visibility.undecided.has(tableViewer)) continue;
         const isVisible = (row: number) => visibility.isVisible(tableViewer, row);
         for (const group of tableViewer.groups) {
           const match = matches.of(change, group);
@@ -208,6 +231,15 @@ export class TableRouter {
           if (change !== undefined) outcomes.conditionFailed(subscription, change);
         }
   }
+}
+
+/** The conditions of a table batch, as far as they are decided in process. */
+interface OpenConditions {
+  readonly tableBatch: TableBatch;
+  readonly subscriptions: SubscriptionIndex;
+  readonly conditions: ConditionMatches;
+  /** What matches if the open conditions are true. */
+  readonly possible: RoleMatches;
 }
 
 /** Returns the reason that counts for a matching change that no member gets. */

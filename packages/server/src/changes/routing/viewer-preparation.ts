@@ -1,4 +1,5 @@
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
+import type { Deadline } from '../visibility/deadline.js';
 import type { BatchRouter } from './batch-router.js';
 import type { Recipients } from './recipients.js';
 
@@ -10,14 +11,17 @@ import type { Recipients } from './recipients.js';
 export class ViewerPreparation {
   readonly #router: Pick<BatchRouter, 'prepare'>;
   readonly #recipients: Recipients;
+  readonly #newDeadline: () => Deadline;
   /** The oids of tables with new members. */
   readonly #tables = new Set<number>();
   #isRunning = false;
   #isPaused = false;
 
-  constructor(router: Pick<BatchRouter, 'prepare'>, recipients: Recipients) {
+  /** `newDeadline`: bounds each step, so that the next batch finds the connection free. */
+  constructor(router: Pick<BatchRouter, 'prepare'>, recipients: Recipients, newDeadline: () => Deadline) {
     this.#router = router;
     this.#recipients = recipients;
+    this.#newDeadline = newDeadline;
   }
 
   /** Schedules the preparation of new members that may receive changes of these tables. */
@@ -44,7 +48,7 @@ export class ViewerPreparation {
       // Members that join in the same tick are prepared together.
       await yieldToEventLoop();
       for (const oid of this.#tables) {
-        while (!this.#isPaused && (await this.#router.prepare(oid, this.#recipients)))
+        while (!this.#isPaused && (await this.#router.prepare(oid, this.#recipients, this.#newDeadline())))
           await yieldToEventLoop();
         if (this.#isPaused) return;
         this.#tables.delete(oid);

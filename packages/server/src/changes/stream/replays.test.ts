@@ -16,12 +16,31 @@ let pages: number[];
 let delivered: Map<string, number[]>;
 let onPage: () => void;
 let left: Set<Subscriber>;
+/** The members that went live, by id. */
+let live: string[];
+/** The members for whom a shared page is not decided. */
+let slow: Set<Subscriber>;
+let members: Subscriber[];
+let beforeSlowPage: () => Promise<void>;
 let isCovered: boolean;
 let sent: string[];
 const channel = { audience: { has: (member: Subscriber) => !left.has(member) } } as unknown as Channel;
 
 function at(index: number): Position {
   return { commitLsn: 1n, index };
+}
+
+/** Routes a page to the members that joined last. */
+async function routed(isOwn: boolean) {
+  const page = members;
+  if (isOwn) await beforeSlowPage();
+  const undecided = isOwn ? [] : page.filter((member) => slow.has(member));
+  const group = { channel, members: new Set(undecided) };
+  return {
+    deliveries: page.filter((member) => !undecided.includes(member)),
+    costs: [],
+    undecided: new Map(undecided.length === 0 ? [] : [[group, 'slow']]),
+  };
 }
 
 function memberOf(user: string, id: string): Subscriber {
@@ -33,10 +52,13 @@ beforeEach(() => {
   pages = [];
   delivered = new Map();
   left = new Set();
+  live = [];
+  slow = new Set();
+  members = [];
+  beforeSlowPage = async () => undefined;
   isCovered = true;
   sent = [];
   onPage = () => undefined;
-  const members: Subscriber[] = [];
   const parts = {
     resumeLog: {
       read: async ({ index }: Position) => {
@@ -47,16 +69,18 @@ beforeEach(() => {
       covers: () => isCovered,
       hasAfter: ({ index }: Position) => index < LAST,
     },
-    router: { route: async () => ({ deliveries: [], costs: [] }) },
+    router: { route: () => routed(false) },
+    slowRouter: { route: () => routed(true) },
     conditionLimits: { charge: () => undefined },
     newRecipients: () => {
-      members.length = 0;
-      return { join: (member: Subscriber) => members.push(member) };
+      const joined: Subscriber[] = [];
+      members = joined;
+      return { join: (member: Subscriber) => joined.push(member) };
     },
     delivery: {
       send: (_member: Subscriber, event: string) => sent.push(event),
-      deliver: (_deliveries: unknown, _changes: unknown, positionOf: (member: Subscriber) => Position) => {
-        for (const member of members)
+      deliver: (page: Subscriber[], _changes: unknown, positionOf: (member: Subscriber) => Position) => {
+        for (const member of page)
           delivered.set(member.id, [...(delivered.get(member.id) ?? []), positionOf(member)?.index]);
       },
     },
@@ -65,6 +89,9 @@ beforeEach(() => {
     isBehindCurrentBatch: () => false,
     tablesOf: () => [],
     ownTablesOf: () => [],
+    goLive: (member: Subscriber) => live.push(member.id),
+    restartPosition: () => at(LAST),
+    clock: () => performance.now(),
     log: silentLog,
   } as unknown as ReplaysParts;
   replays = new Replays(parts);
@@ -107,6 +134,36 @@ it('a user who resumes from far back again and again does not keep another user 
   await caughtUp();
   expect(delivered.get('ann')).toEqual([50, 60, 70, 80, 90]);
   expect(pages.length).toBeLessThan(20);
+});
+
+it('a member that was not decided in time gets every page once and in order, and delays nobody', async () => {
+  const [eve, ann] = [memberOf('eve', 'eve'), memberOf('ann', 'ann')];
+  slow.add(eve);
+  let isHeld = true;
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  beforeSlowPage = () => (isHeld ? held : Promise.resolve());
+  replays.addUndecided(eve, channel, at(0), 'behind');
+  replays.add(ann, channel, at(0));
+  expect(replays.delayedCount).toBe(1);
+  while (!live.includes('ann')) await new Promise((resolve) => setImmediate(resolve));
+  expect(delivered.get('ann')).toEqual([0, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
+  expect([delivered.get('eve'), replays.size]).toEqual([undefined, 1]);
+  isHeld = false;
+  release();
+  await caughtUp();
+  expect(delivered.get('eve')).toEqual([0, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
+  expect(live).toEqual(['ann', 'eve']);
+});
+
+it('all members go live when a new change epoch begins, but for those that never left the live stream', () => {
+  const [eve, ann] = [memberOf('eve', 'eve'), memberOf('ann', 'ann')];
+  replays.pause(ann, channel, at(LAST));
+  replays.addUndecided(eve, channel, at(0), 'slow');
+  replays.restart(at(LAST));
+  expect([live, replays.size]).toEqual([['eve'], 1]);
 });
 
 it('a member that is paused gets the gap for changes that are no longer kept when it resumes', async () => {

@@ -1,4 +1,8 @@
+import type { Channel } from '../../channels/channel.js';
+import type { Subscriber } from '../../channels/subscriber.js';
 import type { StreamedChange } from '../log/packed-changes.js';
+import type { RoutedBatch } from '../routing/batch-router.js';
+import type { Undecided } from '../visibility/authorizer.js';
 import { retry } from './retry.js';
 
 /** Consecutive changes of a batch; `routed` is undefined where they cannot be routed. */
@@ -36,6 +40,18 @@ export async function routeInParts<Routed>(
     } else parts.push({ changes, routed });
   }
   return parts;
+}
+
+/** Returns the members for which some part is not decided. */
+export function undecidedMembers(
+  parts: readonly BatchPart<Pick<RoutedBatch, 'undecided'>>[],
+): ReadonlyMap<Subscriber, { readonly channel: Channel; readonly why: Undecided }> {
+  const undecided = new Map<Subscriber, { readonly channel: Channel; readonly why: Undecided }>();
+  for (const { routed } of parts)
+    for (const [{ channel, members }, why] of routed?.undecided ?? [])
+      for (const member of members)
+        if (undecided.get(member)?.why !== 'slow') undecided.set(member, { channel, why });
+  return undecided;
 }
 
 /** Returns the tables of changes, by oid. */

@@ -2,6 +2,7 @@ import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Channel } from '../../channels/channel.js';
 import type { Subscriber } from '../../channels/subscriber.js';
+import type { Clock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import type { ChangeSource, SinkMemo } from '../../postgres/source/change-source.js';
 import type { Delivery } from '../delivery/delivery.js';
@@ -11,7 +12,7 @@ import { StartPositions } from '../delivery/start-positions.js';
 import type { ChangeBatch, EpochStart, StreamEvent } from '../log/change-batch.js';
 import type { ChangeLog } from '../log/change-log.js';
 import { forgottenOf, memoOf } from '../log/forgotten-positions.js';
-import { MESSAGES_OID } from '../log/packed-changes.js';
+import { MESSAGES_OID, type StreamedChange } from '../log/packed-changes.js';
 import type { ResumeLog } from '../log/resume-log.js';
 import {
   type Cursor,
@@ -21,17 +22,19 @@ import {
   type Position,
   parseCursor,
   positionBefore,
+  positionBeforeChange,
 } from '../model/position.js';
-import type { BatchRouter } from '../routing/batch-router.js';
+import type { BatchRouter, RoutedBatch } from '../routing/batch-router.js';
 import type { Recipients } from '../routing/recipients.js';
 import { ViewerPreparation } from '../routing/viewer-preparation.js';
 import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
+import { Deadline } from '../visibility/deadline.js';
 import type { ConditionLimits } from './condition-limits.js';
 import { EventAnnouncer } from './event-announcer.js';
 import type { Replays } from './replays.js';
-import { routeInParts, tablesOfChanges } from './route-in-parts.js';
+import { type BatchPart, routeInParts, tablesOfChanges, undecidedMembers } from './route-in-parts.js';
 
 export interface RowChangeStreamParts {
   readonly source: ChangeSource;
@@ -57,6 +60,7 @@ export interface RowChangeStreamParts {
   readonly conditionLimits: Pick<ConditionLimits, 'charge'>;
   readonly channel: (name: string) => Channel | undefined;
   readonly counters: { changeErrors: number };
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -81,6 +85,8 @@ interface PendingJoin {
 const BEFORE_ALL_CHANGES: Position = { commitLsn: 0n, index: -1 };
 /** Why changes that cannot be routed are a `gap`. */
 const UNEVALUATED = 'changes could not be evaluated';
+/** How long a batch waits for PostgreSQL, in ms. Members for which it is not decided by then go on in a replay. */
+const BATCH_WAIT_MS = 100;
 /** How often members without progress are looked for, in ms. */
 const SLOW_CHECK_MS = 1_000;
 /** How long a returning client waits for the stream to open, in ms. A handshake may take ten seconds. */
@@ -123,7 +129,7 @@ export class RowChangeStream {
 
   constructor(parts: RowChangeStreamParts) {
     this.#parts = parts;
-    this.#preparation = new ViewerPreparation(parts.router, parts.recipients);
+    this.#preparation = new ViewerPreparation(parts.router, parts.recipients, () => this.#newDeadline());
     this.#announcer = new EventAnnouncer(parts);
   }
 
@@ -170,11 +176,10 @@ export class RowChangeStream {
 
   /** Adds a member. `cursor`: the last change that the member has; undefined: it does not resume. */
   joined(member: Subscriber, channel: Channel, cursor: string | undefined): JoinResult {
-    this.#parts.recipients.join(member, channel);
     this.#parts.received.joined(member);
-    this.#preparation.schedule(this.tablesOf(channel).filter((oid) => oid !== MESSAGES_OID));
     const events = this.#downEvents(channel);
     if (this.#epoch === '') {
+      this.goLive(member, channel);
       this.#pendingJoins.set(member, { channel, cursor, end: this.#parts.source.observedEnd });
       return { recovered: false, events };
     }
@@ -184,6 +189,7 @@ export class RowChangeStream {
       return { cursor: formatCursor(requested), recovered: true, events };
     }
     const position = laterPosition(this.#livePosition(), this.#epochBegin);
+    this.goLive(member, channel);
     this.#positions.start(member, position);
     const gap = requested === undefined ? [] : [gapEvent(requested)];
     return {
@@ -191,6 +197,19 @@ export class RowChangeStream {
       recovered: false,
       events: [...gap, ...events],
     };
+  }
+
+  /** Routes live batches for a member from the next one on. Its policies' parameters are evaluated ahead of that. */
+  goLive(member: Subscriber, channel: Channel): void {
+    this.#parts.recipients.join(member, channel);
+    this.#prepare(member, channel);
+  }
+
+  #prepare(member: Subscriber, channel: Channel): void {
+    this.#preparation.schedule([
+      ...this.tablesOf(channel).filter((oid) => oid !== MESSAGES_OID),
+      ...this.#parts.personal.tablesOf(member),
+    ]);
   }
 
   /**
@@ -230,10 +249,7 @@ export class RowChangeStream {
    */
   reauthorized(member: Subscriber, channel: Channel): void {
     this.#parts.recipients.updateViewer(member);
-    this.#preparation.schedule([
-      ...this.tablesOf(channel).filter((oid) => oid !== MESSAGES_OID),
-      ...this.#parts.personal.tablesOf(member),
-    ]);
+    this.#prepare(member, channel);
     this.#parts.delivery.forgetReportedFailures(member);
   }
 
@@ -281,6 +297,11 @@ export class RowChangeStream {
     return memoOf(resumeLog.forgotten);
   }
 
+  /** Returns the position after which a member goes on that has lost what committed before. */
+  get restartPosition(): Position {
+    return laterPosition(this.#lastDelivered, this.#epochBegin);
+  }
+
   /** Whether the batch that is being routed goes past a member at `position`, which it does not include. */
   isBehindCurrentBatch(position: Position): boolean {
     const current = this.#currentBatch;
@@ -322,7 +343,10 @@ export class RowChangeStream {
     const { resumeLog, replays } = this.#parts;
     if (resumeLog.hasAfter(position) || this.isBehindCurrentBatch(position))
       replays.add(member, channel, position);
-    else this.#positions.start(member, position);
+    else {
+      this.goLive(member, channel);
+      this.#positions.start(member, position);
+    }
   }
 
   async #run(): Promise<void> {
@@ -391,9 +415,20 @@ export class RowChangeStream {
       recipients.invalidateMemberships();
     }
     const deliver = async () => {
+      let deadline = this.#newDeadline();
+      let routed: readonly StreamedChange[] = changes;
       const parts = await routeInParts(
         changes,
-        (some) => router.route({ epoch, changes: some, catalogXids, mustAskCatalog: false }, recipients),
+        (some) => {
+          // Attempts at the same changes share a deadline. Parts of a batch that failed get time of their own.
+          if (some !== routed) deadline = this.#newDeadline();
+          routed = some;
+          return router.route(
+            { epoch, changes: some, catalogXids, mustAskCatalog: false },
+            recipients,
+            deadline,
+          );
+        },
         this.#stopping.signal,
         (error) => {
           counters.changeErrors += 1;
@@ -404,6 +439,8 @@ export class RowChangeStream {
       );
       this.#currentBatch = undefined;
       if (this.#stopping.signal.aborted) return;
+      this.#leaveUndecided(parts, positionBeforeChange(first));
+      replays.catalogChanged(catalogXids);
       const positionOf = (member: Subscriber) =>
         replays.willReplay(member, last) ? 'skip' : this.#positions.of(member, first);
       for (const part of parts) {
@@ -424,6 +461,21 @@ export class RowChangeStream {
       this.#lastDelivered = last;
     };
     await this.#preparation.pauseDuring(() => recipients.freezeDuring(deliver));
+  }
+
+  /** Goes on without the members for which a batch is not decided: they get it, and what follows, by replay. */
+  #leaveUndecided(parts: readonly BatchPart<RoutedBatch>[], before: Position): void {
+    const { recipients, replays } = this.#parts;
+    for (const [member, { channel, why }] of undecidedMembers(parts)) {
+      if (!channel.audience.has(member)) continue;
+      recipients.leave(member);
+      const position = laterPosition(before, this.#positions.of(member) ?? before);
+      replays.addUndecided(member, channel, position, why);
+    }
+  }
+
+  #newDeadline(): Deadline {
+    return new Deadline(BATCH_WAIT_MS, this.#parts.clock);
   }
 }
 

@@ -27,7 +27,6 @@ beforeEach(() => {
     ) => {
       feeds.deliver(member, [Buffer.alloc(PAGE_BYTES, rows)], batch);
       if (!more) feeds.deliver(member, [Buffer.from('.')], batch);
-      return PAGE_BYTES;
     },
   };
   sender = new SnapshotSender({ feeds, delivery, clock: () => now, log });
@@ -38,15 +37,20 @@ class Reader {
   got = '';
   isCutOff = false;
   #waiting = 0;
+  #drainedBytes = 0;
   #drained: (() => void) | undefined;
   readonly member: Subscriber;
 
   constructor() {
     const waiting = () => this.#waiting;
+    const drainedBytes = () => this.#drainedBytes;
     this.member = {
       ...fakeSubscriber(),
       get bufferedBytes() {
         return waiting();
+      },
+      get drainedBytes() {
+        return drainedBytes();
       },
       pushPaced: (bytes) => {
         this.got += bytes.subarray(0, 1).toString();
@@ -63,6 +67,7 @@ class Reader {
   }
 
   async drain(): Promise<void> {
+    this.#drainedBytes += this.#waiting;
     this.#waiting = 0;
     const callback = this.#drained;
     this.#drained = undefined;

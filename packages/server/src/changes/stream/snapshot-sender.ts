@@ -3,9 +3,9 @@ import { ProtocolError } from '@goforward/realtime-protocol';
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
+import { ReadingPace } from '../../lib/reading-pace.js';
 import type { Delivery } from '../delivery/delivery.js';
 import type { MemberFeeds } from '../delivery/member-feeds.js';
-import { ReadingRate } from '../delivery/reading-rate.js';
 import type { StoredPages } from './snapshot-pages.js';
 
 export interface SnapshotSenderParts {
@@ -26,12 +26,12 @@ export interface OutgoingSnapshot {
 }
 
 interface Sending {
-  readonly rate: ReadingRate;
-  /** Bytes of the pages that were delivered. */
-  sent: number;
+  readonly pace: ReadingPace;
   readonly done: Promise<void>;
 }
 
+/** A member that is this far behind the minimum rate of reading while pages wait for it is too slow, in ms. */
+const MAX_BEHIND_MS = 10_000;
 /** Pages retain no batch: each is read when the member has room for it. */
 const NOT_RETAINED = { retain: () => undefined, release: () => undefined, received: 0 };
 
@@ -49,9 +49,9 @@ export class SnapshotSender {
 
   /** Sends a snapshot to a member, to which no other one is being sent. The first page follows what is sent in this tick. */
   send(member: Subscriber, snapshot: OutgoingSnapshot): void {
-    const rate = new ReadingRate(this.#parts.clock());
-    const sending: Sending = { rate, sent: 0, done: nextTick().then(() => this.#run(member, snapshot)) };
-    this.#sending.set(member, sending);
+    const pace = new ReadingPace(this.#parts.clock(), member.drainedBytes);
+    const done = nextTick().then(() => this.#run(member, snapshot));
+    this.#sending.set(member, { pace, done });
   }
 
   /** Waits until no snapshot is being sent to the member. Rejects with the reason of `signal` when that aborts. */
@@ -63,9 +63,8 @@ export class SnapshotSender {
   /** Closes members for which pages wait, and that read too slowly. To be called about once per second. */
   closeSlowReaders(): void {
     const now = this.#parts.clock();
-    for (const [member, { rate, sent }] of this.#sending) {
-      if (rate.isTooSlow(now, sent - Math.min(sent, member.bufferedBytes))) member.closeSlowConsumer();
-    }
+    for (const [member, { pace }] of this.#sending)
+      if (pace.behindMs(now, member.drainedBytes) >= MAX_BEHIND_MS) member.closeSlowConsumer();
   }
 
   async #run(member: Subscriber, snapshot: OutgoingSnapshot): Promise<void> {
@@ -89,9 +88,7 @@ export class SnapshotSender {
       const rows = await pages.read(n);
       if (!isWanted()) return;
       const more = n < pages.count - 1;
-      const bytes = delivery.sendRows(member, { subscription_id: subscriptionId, more }, rows, NOT_RETAINED);
-      const sending = this.#sending.get(member);
-      if (sending !== undefined) sending.sent += bytes;
+      delivery.sendRows(member, { subscription_id: subscriptionId, more }, rows, NOT_RETAINED);
     }
   }
 }

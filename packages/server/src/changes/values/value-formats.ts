@@ -81,8 +81,12 @@ export class ValueFormats {
     this.#converted.clear();
   }
 
-  /** Has PostgreSQL convert the values of these rows that only it can convert. */
-  async convert(relation: WalRelation, rows: readonly (RowImage | undefined)[]): Promise<void> {
+  /** Has PostgreSQL convert the values of these rows that only it can convert. `limit` bounds the wait for it. */
+  async convert(
+    relation: WalRelation,
+    rows: readonly (RowImage | undefined)[],
+    limit?: { within<T>(answer: Promise<T>): Promise<T> },
+  ): Promise<void> {
     for (const [index, { typeOid }] of relation.columns.entries()) {
       const remote = this.#remoteParts(typeOid, new Set());
       if (remote.size === 0) continue;
@@ -91,7 +95,8 @@ export class ValueFormats {
         const text = row?.[index];
         if (typeof text === 'string') texts.add(text);
       }
-      await this.#convertAll(typeOid, [...texts]);
+      const converting = this.#convertAll(typeOid, [...texts]);
+      await (limit === undefined ? converting : limit.within(converting));
     }
   }
 

@@ -5,6 +5,7 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { Viewer } from '../model/viewer.js';
 import type { Compilation } from './compiling/compiled-expression.js';
 import type { ParameterValue } from './compiling/predicate.js';
+import type { Deadline } from './deadline.js';
 import type { RolePrivileges } from './role-privileges.js';
 
 /** The rows of a batch to evaluate for one viewer. */
@@ -19,6 +20,8 @@ export interface EvaluationResult {
   readonly visible: ReadonlySet<number>;
   /** Rows whose evaluation raised an error or took too long. They are not visible. */
   readonly failed: ReadonlySet<number>;
+  /** The deadline came before the result: nothing is known about the rows. */
+  readonly undecided?: Undecided;
   /** The first error; missing where nothing failed. Never for clients: its text may hold values of the row. */
   readonly error?: EvaluationError;
   /** How long it took, in ms; missing where that is not measured. */
@@ -35,6 +38,9 @@ export const TOO_SLOW: EvaluationError = {
   sqlstate: '57014',
   message: 'canceling statement due to statement timeout',
 };
+
+/** Why something is not decided before a deadline: it is `slow` itself, or it waited for something else. */
+export type Undecided = 'slow' | 'behind';
 
 /** What PostgreSQL says of an expression that it could not evaluate. */
 export interface EvaluationError {
@@ -78,7 +84,8 @@ export interface ViewerParameters {
 
 /**
  * Decides which viewers may see which row versions. A caller passes the table facts that it works with to each call,
- * which throws StaleFacts if the catalog has changed since.
+ * which throws StaleFacts if the catalog has changed since. With a deadline, an evaluation returns what is decided by
+ * then, and all else throws NotDecided.
  */
 export interface Authorizer {
   /**
@@ -87,11 +94,11 @@ export interface Authorizer {
    */
   described(relation: WalRelation): void;
   /** Returns the facts of a table by its oid; undefined if it does not exist any more. */
-  facts(oid: number): Promise<TableFacts | undefined>;
+  facts(oid: number, deadline?: Deadline): Promise<TableFacts | undefined>;
   /** As `facts`, but asks PostgreSQL whether they are current. */
   current(oid: number): Promise<TableFacts | undefined>;
   /** Returns the privileges of a role on the table. */
-  privileges(table: TableFacts, role: string): Promise<RolePrivileges>;
+  privileges(table: TableFacts, role: string, deadline?: Deadline): Promise<RolePrivileges>;
   /** Compiles a condition. (`privileges` has the compilation of policies.) */
   compileCondition(table: TableFacts, condition: Condition): Promise<Compilation>;
   /**
@@ -104,13 +111,19 @@ export interface Authorizer {
     role: string,
     viewers: readonly Viewer[],
     xids: readonly number[],
-  ): Promise<readonly (ViewerParameters | undefined)[]>;
+    deadline?: Deadline,
+  ): Promise<readonly (ViewerParameters | Undecided | undefined)[]>;
   /**
    * Throws StaleFacts if these facts, or privileges on the tables, have changed, as far as the stream tells (`described`).
    * Where it cannot tell, and for `mustAsk`, asks PostgreSQL about all that they depend on. `xids`: transactions that may
    * have changed them after they had written a row; throws StaleFacts also while others do not see these yet.
    */
-  verify(tables: readonly TableFacts[], xids: readonly number[], mustAsk: boolean): Promise<void>;
+  verify(
+    tables: readonly TableFacts[],
+    xids: readonly number[],
+    mustAsk: boolean,
+    deadline?: Deadline,
+  ): Promise<void>;
   /**
    * Evaluates conditions in PostgreSQL, each on its rows alone: one result for each request. The viewer does not matter, so
    * a caller asks only for rows that somebody sees who has the condition.
@@ -119,6 +132,7 @@ export interface Authorizer {
     table: TableFacts,
     rows: readonly RowImage[],
     requests: readonly ConditionRequest[],
+    deadline?: Deadline,
   ): Promise<ConditionResult[]>;
   /**
    * Evaluates policies in PostgreSQL: one result for each request. Only for roles whose rows are `filtered`. Throws
@@ -129,6 +143,7 @@ export interface Authorizer {
     rows: readonly RowImage[],
     requests: readonly EvaluationRequest[],
     xids: readonly number[],
+    deadline?: Deadline,
   ): Promise<EvaluationResult[]>;
 }
 

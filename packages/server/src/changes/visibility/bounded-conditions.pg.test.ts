@@ -94,10 +94,13 @@ async function usesOfAll(): Promise<Use[]> {
      WHERE oprnamespace = 'pg_catalog'::regnamespace AND oprname IN (${quoted(OPERATORS.keys())})`,
   );
   const uses = signatures.flatMap(({ name, types, kind }): Use[] => {
-    const samples = types.map((type) => SAMPLES[type] ?? []);
-    if (samples.some(({ length }) => length === 0)) return [];
-    const columns = samples.map(([column = '']) => column);
-    const literals = samples.map(([, literal = '']) => literal);
+    const samples = types.flatMap((type) => {
+      const sample = SAMPLES[type];
+      return sample === undefined ? [] : [sample];
+    });
+    if (samples.length < types.length) return [];
+    const columns = samples.map(([column]) => column);
+    const literals = samples.map(([, literal]) => literal);
     const [first = ''] = columns;
     const forms = [
       columns,

@@ -310,6 +310,17 @@ export function policyErrorFinding(errors: readonly string[]): Finding {
   };
 }
 
+/** Found only by evaluating the policies. `slow`: a sentence for each policy that takes long. */
+export function slowPolicyFinding(slow: readonly string[]): Finding {
+  return {
+    code: 'GF130',
+    ...warning(
+      slow.length === 1 ? '1 policy is slow' : `${slow.length} policies are slow`,
+      `Users whose policies take longer than 50 ms get row changes of the table, and of all others that they follow, later than other users; one that takes longer than a second is not evaluated at all. ${slow.join(' ')} Make the policy, or the function that it calls, faster: an index, or a comparison of a column with the user's claims.`,
+    ),
+  };
+}
+
 /** Findings that apply to the trigger source alone. */
 const TRIGGER_ONLY_CODES: ReadonlySet<string> = new Set(['GF122', 'GF123']);
 /** All findings that apply to the trigger source. */

@@ -24,7 +24,7 @@ export interface RoutingOptions {
   readonly counters: Counters;
 }
 
-/** Routers of live changes and of replays. There are two, so that neither waits for the other. */
+/** Routers of live changes, of replays, and of replays to slow members, so that none waits for another. */
 export type Routing = ReturnType<typeof createRouting>;
 
 export function createRouting(options: RoutingOptions) {
@@ -49,6 +49,7 @@ export function createRouting(options: RoutingOptions) {
   return {
     live: routerOf(visibility.live),
     replay: routerOf(visibility.replay),
+    slowReplay: routerOf(visibility.replay),
     newRecipients: () => new Recipients({ viewers: visibility.viewers, personal, subscriptions: shared }),
   };
 }

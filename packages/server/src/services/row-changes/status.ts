@@ -11,7 +11,7 @@ export interface RowChangeStatusParts {
   readonly stream: Pick<RowChangeStream, 'source'>;
   readonly changes: Pick<ChangeLog, 'bytes'>;
   readonly feeds: Pick<MemberFeeds, 'behindCount'>;
-  readonly replays: Pick<Replays, 'size'>;
+  readonly replays: Pick<Replays, 'size' | 'delayedCount'>;
   readonly resumeLog: Pick<ResumeLog, 'bytes'>;
   readonly snapshots: Pick<Snapshots, 'files' | 'reader'>;
   readonly subscriptions: { readonly size: number };
@@ -40,6 +40,7 @@ export class RowChangeStatus {
       logBytes: changes.bytes,
       membersBehind: feeds.behindCount,
       membersResuming: replays.size,
+      membersDelayed: replays.delayedCount,
       windowMemoryBytes: resumeLog.bytes.memory,
       windowFileBytes: resumeLog.bytes.file,
       snapshotFiles: snapshots.files.count,

@@ -66,13 +66,17 @@ export function createStream(options: StreamOptions) {
     conditionLimits,
     resumeLog,
     router: routing.replay,
+    slowRouter: routing.slowReplay,
     newRecipients: routing.newRecipients,
     delivery,
     feeds,
     epoch: () => stream.epoch,
     isBehindCurrentBatch: (position) => stream.isBehindCurrentBatch(position),
+    restartPosition: () => stream.restartPosition,
+    goLive: (member, of) => stream.goLive(member, of),
     tablesOf: (of) => stream.tablesOf(of),
     ownTablesOf: (member) => personal.tablesOf(member),
+    clock,
     log,
   });
   const stream: RowChangeStream = new RowChangeStream({
@@ -92,6 +96,7 @@ export function createStream(options: StreamOptions) {
     conditionLimits,
     channel,
     counters,
+    clock,
     log,
   });
   return { changes, feeds, delivery, received, replays, stream };

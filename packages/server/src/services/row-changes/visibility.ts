@@ -3,6 +3,7 @@ import { Viewers } from '../../changes/model/viewer.js';
 import { checkCondition } from '../../changes/visibility/check-condition.js';
 import { EvaluationErrorLog } from '../../changes/visibility/evaluating/evaluation-error-log.js';
 import { PostgresAuthorizer } from '../../changes/visibility/evaluating/postgres-authorizer.js';
+import { SlowEvaluationLog } from '../../changes/visibility/evaluating/slow-evaluation-log.js';
 import type { Settings } from '../../config/settings-table.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
@@ -31,7 +32,8 @@ export function createVisibility(options: VisibilityOptions) {
   const isStreamed = () =>
     sourceKind() === 'trigger' ? hasOurTriggers(database.schema) : isPublishedCondition(publicationName);
   const errorLog = new EvaluationErrorLog(log, clock);
-  const evaluation = { database, enableRls, clock, errorLog };
+  const slowLog = new SlowEvaluationLog(log, clock, (table) => counters.evaluatedSlowly(table));
+  const evaluation = { database, enableRls, clock, errorLog, slowLog };
   const live = new PostgresAuthorizer({
     ...evaluation,
     sessions: database.pool('evaluation'),

@@ -1,5 +1,5 @@
 import { RowSnapshot } from '../../model/row-snapshot.js';
-import type { EvaluationError, EvaluationResult, ViewerParameters } from '../authorizer.js';
+import type { EvaluationError, EvaluationResult, Undecided, ViewerParameters } from '../authorizer.js';
 import type { ParameterLeaf } from '../compiling/compiled-expression.js';
 import { NotCompilable } from '../compiling/not-compilable.js';
 import type { Item } from './evaluation-calls.js';
@@ -52,6 +52,11 @@ export function parametersOf(
 /** Returns the result of an item that cannot be evaluated. */
 export function failedResult({ rows }: RowItem, error: EvaluationError, tookMs: number): EvaluationResult {
   return { visible: new Set(), failed: new Set(rows), error, tookMs };
+}
+
+/** Returns the result of an item that was not evaluated before the deadline. */
+export function undecidedResult(undecided: Undecided): EvaluationResult {
+  return { visible: new Set(), failed: new Set(), undecided };
 }
 
 /** Returns the result with those of the item's rows as failed that PostgreSQL cannot read. */

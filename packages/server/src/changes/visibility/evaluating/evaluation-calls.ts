@@ -1,8 +1,10 @@
 import type { Clock } from '../../../lib/clock.js';
 import { StatementTimeout, TooManyAbandoned } from '../../../postgres/connection/statement-options.js';
-import { type EvaluationError, StaleFacts, TOO_SLOW } from '../authorizer.js';
+import { type EvaluationError, StaleFacts, TOO_SLOW, type Undecided } from '../authorizer.js';
+import { type Deadline, NotDecided } from '../deadline.js';
 import type { EvaluationFunction } from './evaluation-function.js';
-import type { EvaluationSession } from './evaluation-session.js';
+import type { EvaluationSessions } from './evaluation-sessions.js';
+import type { SlowEvaluations } from './slow-evaluations.js';
 
 /** Transactions that were read from the WAL are not visible to other sessions yet. */
 export class NotVisibleYet extends StaleFacts {}
@@ -26,6 +28,10 @@ export interface Question<T extends Item, Row> {
   readonly onRow: (item: T, row: Row) => void;
   /** Called for an item that cannot be evaluated, instead of `onRow`. `tookMs`: how long that was tried. */
   readonly onError: (item: T, error: EvaluationError, tookMs: number) => void;
+  /** Called for an item that is not evaluated before the deadline. */
+  readonly onUndecided: (item: T, why: Undecided) => void;
+  /** Called when an item has taken long, or was evaluated in vain until the deadline; `ms`: for how long. */
+  readonly onSlow: (ms: number) => void;
   /** Called after a call has failed: whether `callFor` now returns another one, without what made it fail. */
   readonly onFailure?: () => Promise<boolean>;
 }
@@ -50,34 +56,46 @@ const SUSPENDED_MS = 30_000;
  * not evaluated again for a while.
  */
 export class EvaluationCalls {
-  readonly #session: EvaluationSession;
+  readonly #sessions: EvaluationSessions;
+  readonly #slow: SlowEvaluations;
   readonly #clock: Clock;
   /** The errors of items by their keys, with the time until which the items count as failed. */
   readonly #errors = new Map<string, { readonly until: number; readonly error: EvaluationError }>();
 
-  constructor(session: EvaluationSession, clock: Clock) {
-    this.#session = session;
+  constructor(sessions: EvaluationSessions, slow: SlowEvaluations, clock: Clock) {
+    this.#sessions = sessions;
+    this.#slow = slow;
     this.#clock = clock;
   }
 
-  /** Throws StaleFacts if the catalog has changed, NotVisibleYet while transactions are not visible. */
+  /**
+   * With a deadline, an item that is slow is undecided, and so are others that wait behind it; one that was slow lately is
+   * not even asked about. Throws StaleFacts if the catalog has changed, NotVisibleYet while transactions are not visible.
+   */
   async ask<T extends Item, Row extends AnswerItem>(
     items: readonly T[],
     question: Question<T, Row>,
+    deadline?: Deadline,
   ): Promise<void> {
     const asked: T[] = [];
     for (const item of items) {
       const error = item.error ?? this.#suspended(item);
-      if (error === undefined) asked.push(item);
-      else question.onError(item, error, 0);
+      if (error !== undefined) question.onError(item, error, 0);
+      else if (deadline !== undefined && this.#slow.isSlow(item.key)) question.onUndecided(item, 'slow');
+      else asked.push(item);
     }
-    await this.#ask(asked, question, GROUP_TIMEOUT_MS);
+    if (deadline === undefined) await this.#ask(asked, question, GROUP_TIMEOUT_MS);
+    else await this.#askUntil(deadline, asked, question);
   }
 
-  /** Returns the error with which values make this call fail; undefined if they do not. Throws any other. */
-  async errorOf({ evaluation, values }: Call): Promise<EvaluationError | undefined> {
+  /**
+   * Returns the error with which values make this call fail; undefined if they do not. Throws any other, and NotDecided
+   * after the deadline.
+   */
+  async errorOf({ evaluation, values }: Call, deadline?: Deadline): Promise<EvaluationError | undefined> {
     try {
-      await this.#session.call(evaluation, values, GROUP_TIMEOUT_MS);
+      if (deadline === undefined) await this.#sessions.call(evaluation, values, GROUP_TIMEOUT_MS);
+      else await deadline.within(this.#sessions.call(evaluation, values, deadline.statementMs, deadline));
       return undefined;
     } catch (error) {
       return valueErrorOf(error);
@@ -98,7 +116,7 @@ export class EvaluationCalls {
     const { evaluation, values } = question.callFor(asked);
     let rows: Row[];
     try {
-      rows = await this.#session.call<Row>(evaluation, values, timeoutMs);
+      rows = await this.#call<Row>(asked, question, { evaluation, values }, timeoutMs);
     } catch (thrown) {
       // The call says nothing of which item it was at, and each further one could take a connection for good.
       if (thrown instanceof StatementTimeout) {
@@ -117,14 +135,8 @@ export class EvaluationCalls {
       await this.#ask(asked.slice(0, middle), question, timeoutMs);
       return this.#ask(asked.slice(middle), question, timeoutMs);
     }
-    for (const row of rows) {
-      const item = asked[(row.item ?? 0) - 1];
-      if (item !== undefined) question.onRow(item, row);
-    }
-    const last = rows.at(-1)?.item;
+    const last = answered(asked, question, rows);
     if (last === asked.length) return;
-    if (last === null) throw new NotVisibleYet();
-    if (last === undefined || last > 0) throw new StaleFacts();
     if (last === 0) {
       for (const item of asked) this.#fail(item, question, TOO_SLOW, 0);
       return;
@@ -134,6 +146,58 @@ export class EvaluationCalls {
     if (slowItem !== undefined && asked.length === 1) this.#fail(slowItem, question, TOO_SLOW, timeoutMs);
     else await this.#ask(slow, question, SINGLE_TIMEOUT_MS);
     await this.#ask(asked.slice(-last), question, GROUP_TIMEOUT_MS);
+  }
+
+  /** As `#ask`, in one call that PostgreSQL ends before the deadline. */
+  async #askUntil<T extends Item, Row extends AnswerItem>(
+    deadline: Deadline,
+    asked: readonly T[],
+    question: Question<T, Row>,
+  ): Promise<void> {
+    const [first] = asked;
+    if (first === undefined) return;
+    const { evaluation, values } = question.callFor(asked);
+    let rows: Row[];
+    try {
+      rows = await deadline.within(
+        this.#sessions.call<Row>(evaluation, values, deadline.statementMs, deadline),
+      );
+    } catch (thrown) {
+      if (isForLackOfTime(thrown)) {
+        for (const item of asked) question.onUndecided(item, 'behind');
+        return;
+      }
+      const error = valueErrorOf(thrown);
+      if (await question.onFailure?.()) return this.#askUntil(deadline, asked, question);
+      if (asked.length === 1) return this.#fail(first, question, error, 0);
+      const middle = asked.length >> 1;
+      await this.#askUntil(deadline, asked.slice(0, middle), question);
+      return this.#askUntil(deadline, asked.slice(middle), question);
+    }
+    const last = answered(asked, question, rows);
+    if (last === asked.length) return;
+    const [slow] = last === 0 ? [] : asked.slice(-last - 1, -last);
+    if (slow !== undefined) {
+      this.#slow.overran(slow.key);
+      question.onSlow(deadline.statementMs);
+      question.onUndecided(slow, 'slow');
+    }
+    for (const item of asked.slice(-last)) question.onUndecided(item, 'behind');
+  }
+
+  /** Notes how long an item that was asked about alone takes. */
+  async #call<Row extends object>(
+    asked: readonly Item[],
+    { onSlow }: Pick<Question<Item, Row>, 'onSlow'>,
+    { evaluation, values }: Call,
+    timeoutMs: number,
+  ): Promise<Row[]> {
+    const started = this.#clock();
+    const rows = await this.#sessions.call<Row>(evaluation, values, timeoutMs);
+    const [first] = asked;
+    const ms = this.#clock() - started;
+    if (first !== undefined && asked.length === 1 && this.#slow.evaluated(first.key, ms)) onSlow(ms);
+    return rows;
   }
 
   /** Returns the error of an item that failed recently. */
@@ -153,6 +217,32 @@ export class EvaluationCalls {
     this.#errors.set(item.key, { until: now + SUSPENDED_MS, error });
     onError(item, error, tookMs);
   }
+}
+
+/**
+ * Uses the rows of an answer. Returns the number of items if all are answered; otherwise, negated, the number of the
+ * item that was evaluated when the time was over, or 0. Throws as `ask`.
+ */
+function answered<T extends Item, Row extends AnswerItem>(
+  asked: readonly T[],
+  { onRow }: Question<T, Row>,
+  rows: readonly Row[],
+): number {
+  for (const row of rows) {
+    const item = asked[(row.item ?? 0) - 1];
+    if (item !== undefined) onRow(item, row);
+  }
+  const last = rows.at(-1)?.item;
+  if (last === null) throw new NotVisibleYet();
+  if (last === undefined || (last > 0 && last < asked.length)) throw new StaleFacts();
+  return last;
+}
+
+/** Whether PostgreSQL did not answer in time, or had no connection for the call. */
+function isForLackOfTime(error: unknown): boolean {
+  if (error instanceof NotDecided || error instanceof StatementTimeout) return true;
+  if (!(error instanceof Error)) return false;
+  return error.cause instanceof TooManyAbandoned || ('code' in error && error.code === TOO_SLOW.sqlstate);
 }
 
 /**

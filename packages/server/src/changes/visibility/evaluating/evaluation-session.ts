@@ -16,7 +16,7 @@ const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
 
 /**
  * Runs evaluation functions on a connection of its own, creates them there on first use, and replaces a lost
- * connection.
+ * connection. It is one of `EvaluationSessions`.
  */
 export class EvaluationSession {
   readonly #open: () => Promise<SqlSession>;
@@ -26,41 +26,44 @@ export class EvaluationSession {
   /** The characters of the keys of functions, which have the conditions that they evaluate. */
   #characters = 0;
   #timeoutMs = 0;
-  #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
-  #pending = 0;
   #idle: NodeJS.Timeout | undefined;
 
   constructor(open: () => Promise<SqlSession>) {
     this.#open = open;
   }
 
+  /** Whether there is a connection. */
+  get isOpen(): boolean {
+    return this.#session?.isLost === false;
+  }
+
+  /** Whether the function exists on the present connection. */
+  has(key: string): boolean {
+    return this.isOpen && this.#names.has(key);
+  }
+
   /**
-   * Calls a function once earlier calls are done, with a statement_timeout in ms; returns its rows. Throws
-   * StatementTimeout if PostgreSQL does not end the call in time: the next one then uses another connection.
+   * Calls a function with a statement_timeout in ms; returns its rows. Throws StatementTimeout if PostgreSQL does not end
+   * the call in time: the next one then uses another connection. Only one call may run.
    */
-  call<Row extends object>(
+  async call<Row extends object>(
     evaluation: EvaluationFunction,
     values: readonly unknown[],
     timeoutMs: number,
   ): Promise<Row[]> {
     clearTimeout(this.#idle);
-    this.#pending += 1;
-    const queued = this.#last.then(() => this.#call<Row>(evaluation, values, timeoutMs));
-    const ended = () => this.#ended();
-    this.#last = queued.then(ended, ended);
-    return queued;
+    try {
+      return await this.#call<Row>(evaluation, values, timeoutMs);
+    } finally {
+      this.#idle = setTimeout(() => this.#session?.close(), IDLE_MS).unref();
+    }
   }
 
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#idle);
     this.#session?.close();
-  }
-
-  #ended(): void {
-    this.#pending -= 1;
-    if (this.#pending === 0) this.#idle = setTimeout(() => this.#session?.close(), IDLE_MS).unref();
   }
 
   async #call<Row extends object>(

@@ -16,9 +16,12 @@ import {
   type EvaluationRequest,
   type EvaluationResult,
   StaleFacts,
+  type Undecided,
   type ViewerParameters,
 } from '../authorizer.js';
 import type { Compilation, ParameterLeaf } from '../compiling/compiled-expression.js';
+import { lookupKeys } from '../compiling/lookup-keys.js';
+import type { Deadline } from '../deadline.js';
 import type { RolePrivileges } from '../role-privileges.js';
 import { jsonOf } from './compile-expression.js';
 import { callsByTurns, medianOfCall } from './condition-turns.js';
@@ -29,12 +32,15 @@ import {
   parametersOf,
   type RowItem,
   resultOf,
+  undecidedResult,
   withFailedRows,
 } from './evaluation-answers.js';
 import { type Call, EvaluationCalls, type Item, NotVisibleYet, type Question } from './evaluation-calls.js';
 import type { EvaluationErrorLog } from './evaluation-error-log.js';
 import { conditionsFunction, parametersFunction, policiesFunction } from './evaluation-function.js';
-import { EvaluationSession } from './evaluation-session.js';
+import { EvaluationSessions } from './evaluation-sessions.js';
+import type { SlowEvaluation, SlowEvaluationLog } from './slow-evaluation-log.js';
+import { SlowEvaluations } from './slow-evaluations.js';
 import { TableCatalog } from './table-catalog.js';
 import { unreadableRows } from './unreadable-rows.js';
 
@@ -53,8 +59,22 @@ export interface PostgresAuthorizerOptions {
   readonly clock: Clock;
   /** Where errors of policies and conditions are logged; missing: nowhere. */
   readonly errorLog?: EvaluationErrorLog;
+  /** Where slow evaluations are logged; missing: nowhere. */
+  readonly slowLog?: SlowEvaluationLog;
   /** SQL for whether the stream has all changes of the table `c`; missing: of no table. */
   readonly isStreamed?: () => string;
+}
+
+/** How items are evaluated on rows, and how they are logged. */
+interface RowEvaluation extends Pick<SlowEvaluation, 'role' | 'policies'> {
+  readonly calls: EvaluationCalls;
+  readonly deadline: Deadline | undefined;
+}
+
+/** What is evaluated of compiled policies, and how they are logged. */
+interface ParameterReading extends Pick<SlowEvaluation, 'role' | 'tier' | 'policies'> {
+  readonly parameters: readonly ParameterLeaf[];
+  readonly deadline: Deadline | undefined;
 }
 
 /**
@@ -62,6 +82,8 @@ export interface PostgresAuthorizerOptions {
  * memberships, enums, schemas, and tables that lists are read from.
  */
 const CATALOG_CHECK_MS = 500;
+/** How many calls run at once: one more than one that is slow. Snapshots keep a connection of the pool of replays. */
+const SESSIONS = 2;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
 /** A condition that costs nothing, to tell a slow condition from a slow database. */
@@ -73,16 +95,21 @@ const YARDSTICK = 'true';
  */
 export class PostgresAuthorizer implements Authorizer {
   readonly #catalog: TableCatalog;
-  readonly #session: EvaluationSession;
+  readonly #sessions: EvaluationSessions;
+  readonly #slow: SlowEvaluations;
   readonly #calls: EvaluationCalls;
-  readonly #conditionSession: EvaluationSession;
+  readonly #conditionSessions: EvaluationSessions;
   readonly #conditionCalls: EvaluationCalls;
   /** Parameters that depend on the viewer alone. */
   readonly #parameters = new WeakMap<Compilation, WeakMap<Viewer, ViewerParameters | undefined>>();
   readonly #errorLog: EvaluationErrorLog | undefined;
+  readonly #slowLog: SlowEvaluationLog | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `sharesCatalogWith`: an authorizer whose catalog this one uses; it evaluates in a session of its own. */
+  /**
+   * `sharesCatalogWith`: an authorizer whose catalog this one uses, and what it knows of slow evaluations; it evaluates in
+   * sessions of its own.
+   */
   constructor(
     {
       database,
@@ -91,22 +118,25 @@ export class PostgresAuthorizer implements Authorizer {
       enableRls,
       clock,
       errorLog,
+      slowLog,
       isStreamed = () => 'false',
     }: PostgresAuthorizerOptions,
     sharesCatalogWith?: PostgresAuthorizer,
   ) {
     this.#errorLog = errorLog;
+    this.#slowLog = slowLog;
     this.#catalog =
       sharesCatalogWith === undefined
         ? new TableCatalog(database, enableRls, isStreamed)
         : sharesCatalogWith.#catalog;
-    this.#session = new EvaluationSession(() => sessions.openSession('evaluate'));
-    this.#calls = new EvaluationCalls(this.#session, clock);
-    this.#conditionSession =
+    this.#slow = sharesCatalogWith === undefined ? new SlowEvaluations(clock) : sharesCatalogWith.#slow;
+    this.#sessions = new EvaluationSessions(() => sessions.openSession('evaluate'), SESSIONS);
+    this.#calls = new EvaluationCalls(this.#sessions, this.#slow, clock);
+    this.#conditionSessions =
       conditionSessions === undefined
-        ? this.#session
-        : new EvaluationSession(() => conditionSessions.openSession('evaluate conditions'));
-    this.#conditionCalls = new EvaluationCalls(this.#conditionSession, clock);
+        ? this.#sessions
+        : new EvaluationSessions(() => conditionSessions.openSession('evaluate conditions'), 1);
+    this.#conditionCalls = new EvaluationCalls(this.#conditionSessions, this.#slow, clock);
   }
 
   start(): void {
@@ -116,12 +146,13 @@ export class PostgresAuthorizer implements Authorizer {
 
   stop(): void {
     clearInterval(this.#timer);
-    this.#session.close();
-    this.#conditionSession.close();
+    this.#sessions.close();
+    this.#conditionSessions.close();
   }
 
-  async facts(oid: number): Promise<TableFacts | undefined> {
-    return (await this.#catalog.table(oid))?.facts;
+  async facts(oid: number, deadline?: Deadline): Promise<TableFacts | undefined> {
+    const table = this.#catalog.table(oid);
+    return (await (this.#catalog.hasTable(oid) ? table : withinTime(table, deadline)))?.facts;
   }
 
   async current(oid: number): Promise<TableFacts | undefined> {
@@ -129,8 +160,9 @@ export class PostgresAuthorizer implements Authorizer {
     return this.facts(oid);
   }
 
-  privileges(table: TableFacts, role: string): Promise<RolePrivileges> {
-    return this.#catalog.privileges(table, role);
+  privileges(table: TableFacts, role: string, deadline?: Deadline): Promise<RolePrivileges> {
+    const privileges = this.#catalog.privileges(table, role);
+    return this.#catalog.hasPrivileges(table, role) ? privileges : withinTime(privileges, deadline);
   }
 
   compileCondition(table: TableFacts, { sql }: Condition): Promise<Compilation> {
@@ -150,11 +182,17 @@ export class PostgresAuthorizer implements Authorizer {
     this.#catalog.described(relation);
   }
 
-  async verify(tables: readonly TableFacts[], xids: readonly number[], mustAsk: boolean): Promise<void> {
+  async verify(
+    tables: readonly TableFacts[],
+    xids: readonly number[],
+    mustAsk: boolean,
+    deadline?: Deadline,
+  ): Promise<void> {
     const catalog = this.#catalog;
     const asked = mustAsk ? tables : tables.filter((table) => !catalog.isCertain(table, xids));
     if (asked.length > 0) {
-      const snapshot = await catalog.check(asked.map(({ oid }) => oid));
+      const checking = catalog.check(asked.map(({ oid }) => oid));
+      const snapshot = await withinTime(checking, deadline);
       if (!xids.every((xid) => snapshot?.sees(xid) === true)) throw new NotVisibleYet();
     }
     if (!tables.every((table) => catalog.isCurrent(table))) throw new StaleFacts();
@@ -165,34 +203,42 @@ export class PostgresAuthorizer implements Authorizer {
     role: string,
     viewers: readonly Viewer[],
     xids: readonly number[],
-  ): Promise<readonly (ViewerParameters | undefined)[]> {
-    const { policyCompilation } = await this.#catalog.privileges(table, role);
+    deadline?: Deadline,
+  ): Promise<readonly (ViewerParameters | Undecided | undefined)[]> {
+    const { policyCompilation, policies } = await this.#catalog.privileges(table, role);
     if (!('compiled' in policyCompilation)) throw new Error('the policies are not compiled');
-    const { parameters, memberships } = policyCompilation.compiled;
+    const { parameters, memberships, predicate } = policyCompilation.compiled;
     if (parameters.length === 0) return viewers.map(() => NO_PARAMETERS);
+    const names = policies.map(({ name }) => name);
+    const tier = lookupKeys(predicate) === undefined ? 'COMPILED' : 'INDEXED';
+    const reading = { role, parameters, deadline, tier, policies: names } as const;
     // Memberships are read from tables, which change.
-    if (memberships.length > 0) return this.#evaluateParameters(table, role, parameters, viewers, xids);
+    if (memberships.length > 0) return this.#readParameters(table, reading, viewers, xids);
     const known =
       this.#parameters.get(policyCompilation) ?? new WeakMap<Viewer, ViewerParameters | undefined>();
     this.#parameters.set(policyCompilation, known);
     const unknown = viewers.filter((viewer) => !known.has(viewer));
-    const found = await this.#evaluateParameters(table, role, parameters, unknown, []);
-    for (const [n, viewer] of unknown.entries()) known.set(viewer, found[n]);
-    return viewers.map((viewer) => known.get(viewer));
+    const found = await this.#readParameters(table, reading, unknown, []);
+    const undecided = new Map<Viewer, Undecided>();
+    for (const [n, viewer] of unknown.entries()) {
+      const each = found[n];
+      if (typeof each === 'string') undecided.set(viewer, each);
+      else known.set(viewer, each);
+    }
+    return viewers.map((viewer) => undecided.get(viewer) ?? known.get(viewer));
   }
 
-  async #evaluateParameters(
+  async #readParameters(
     table: TableFacts,
-    role: string,
-    parameters: readonly ParameterLeaf[],
+    { role, parameters, deadline, tier, policies }: ParameterReading,
     viewers: readonly Viewer[],
     xids: readonly number[],
-  ): Promise<readonly (ViewerParameters | undefined)[]> {
+  ): Promise<readonly (ViewerParameters | Undecided | undefined)[]> {
     const { fingerprint } = this.#catalog.known(table);
     const values = parameters.map(({ leaf }) => jsonOf(leaf));
     const settingNames = settingNamesOf(viewers);
     const evaluation = parametersFunction({ facts: table, fingerprint, role, settingNames }, values);
-    const evaluated = new Map<Viewer, ViewerParameters | undefined>();
+    const evaluated = new Map<Viewer, ViewerParameters | Undecided | undefined>();
     const snapshots = new Map<string, RowSnapshot>();
     const items = viewers.map((viewer) => ({
       key: JSON.stringify([table.oid, 'parameters', viewer.key]),
@@ -200,25 +246,24 @@ export class PostgresAuthorizer implements Authorizer {
       error: errorOf(viewer),
     }));
     for (let n = 0; n < items.length; n += VIEWERS_AT_ONCE) {
-      await this.#ask<(typeof items)[number], ParametersRow>(
-        this.#calls,
-        table,
-        items.slice(n, n + VIEWERS_AT_ONCE),
-        {
-          callFor: (asked) => ({
-            evaluation,
-            values: [
-              xids,
-              ...settingValuesOf(
-                settingNames,
-                asked.map(({ viewer }) => viewer),
-              ),
-            ],
-          }),
-          onRow: ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
-          onError: () => undefined,
-        },
-      );
+      const some = items.slice(n, n + VIEWERS_AT_ONCE);
+      const question: Question<(typeof items)[number], ParametersRow> = {
+        callFor: (asked) => ({
+          evaluation,
+          values: [
+            xids,
+            ...settingValuesOf(
+              settingNames,
+              asked.map(({ viewer }) => viewer),
+            ),
+          ],
+        }),
+        onRow: ({ viewer }, row) => evaluated.set(viewer, parametersOf(row, parameters, snapshots)),
+        onError: () => undefined,
+        onUndecided: ({ viewer }, why) => evaluated.set(viewer, why),
+        onSlow: (ms) => this.#slowLog?.report({ table, role, tier, policies, ms }),
+      };
+      await this.#ask(this.#calls, table, some, question, deadline);
     }
     // A viewer whose parameters cannot be evaluated has none: PostgreSQL evaluates its policies.
     return viewers.map((viewer) => evaluated.get(viewer));
@@ -228,6 +273,7 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     rows: readonly RowImage[],
     requests: readonly ConditionRequest[],
+    deadline?: Deadline,
   ): Promise<ConditionResult[]> {
     const { fingerprint } = this.#catalog.known(table);
     const subject = { facts: table, fingerprint, role: DEFAULT_DB_ROLE, settingNames: [] };
@@ -237,23 +283,18 @@ export class PostgresAuthorizer implements Authorizer {
       sql,
     });
     const yardstick = itemOf(YARDSTICK, [...rows.keys()]);
+    const scope = { calls: this.#conditionCalls, role: DEFAULT_DB_ROLE, policies: [], deadline };
     const results = new Map<ConditionRequest, ConditionResult>();
     for (const call of callsByTurns(requests, CONDITIONS_AT_ONCE)) {
       const items = call.map(({ condition: { sql }, rows: own, audience }) => itemOf(sql, own, audience));
-      const callFor = (asked: readonly (typeof yardstick)[], literal: string) => ({
+      const callFor = (asked: (typeof yardstick)[], literal: string) => ({
         evaluation: conditionsFunction(
           subject,
           asked.map(({ sql }) => sql),
         ),
         values: [literal, asked.map((item) => subsetOf(item, rows))],
       });
-      const evaluated = await this.#evaluate(
-        this.#conditionCalls,
-        table,
-        rows,
-        [yardstick, ...items],
-        callFor,
-      );
+      const evaluated = await this.#evaluate(table, rows, [yardstick, ...items], callFor, scope);
       const [yardstickMs = 0, ...times] = evaluated.map(({ tookMs = 0 }) => tookMs);
       const medianMs = medianOfCall(call, times, yardstickMs);
       for (const [n, request] of call.entries()) {
@@ -274,6 +315,7 @@ export class PostgresAuthorizer implements Authorizer {
     rows: readonly RowImage[],
     requests: readonly EvaluationRequest[],
     xids: readonly number[],
+    deadline?: Deadline,
   ): Promise<EvaluationResult[]> {
     const role = requests[0]?.viewer.role;
     if (role === undefined) return [];
@@ -290,7 +332,7 @@ export class PostgresAuthorizer implements Authorizer {
       viewer,
       error: errorOf(viewer),
     }));
-    const results = await this.#evaluate(this.#calls, table, rows, items, (asked, literal) => ({
+    const callFor = (asked: typeof items, literal: string) => ({
       evaluation,
       values: [
         xids,
@@ -301,13 +343,11 @@ export class PostgresAuthorizer implements Authorizer {
           asked.map(({ viewer }) => viewer),
         ),
       ],
-    }));
-    this.#report(
-      table,
-      role,
-      results,
-      policies.map(({ name }) => name),
-    );
+    });
+    const names = policies.map(({ name }) => name);
+    const scope = { calls: this.#calls, role, policies: names, deadline };
+    const results = await this.#evaluate(table, rows, items, callFor, scope);
+    this.#report(table, role, results, names);
     return results;
   }
 
@@ -331,31 +371,34 @@ export class PostgresAuthorizer implements Authorizer {
    * fail alone.
    */
   async #evaluate<T extends RowItem>(
-    calls: EvaluationCalls,
     table: TableFacts,
     rows: readonly RowImage[],
     items: readonly T[],
-    callFor: (asked: readonly T[], rows: string) => Call,
+    callFor: (asked: T[], rows: string) => Call,
+    { calls, role, policies, deadline }: RowEvaluation,
   ): Promise<EvaluationResult[]> {
     const answers = new Map<T, EvaluationResult>();
     let literal = rowArrayLiteral(rows);
     let unreadable: ReadonlyMap<number, EvaluationError> | undefined;
-    await this.#ask<T, AnswerRow>(calls, table, items, {
-      callFor: (asked) => callFor(asked, literal),
+    const question: Question<T, AnswerRow> = {
+      callFor: (asked) => callFor([...asked], literal),
       onRow: (item, row) => answers.set(item, resultOf(row)),
       onError: (item, error, tookMs) => answers.set(item, failedResult(item, error, tookMs)),
+      onUndecided: (item, why) => answers.set(item, undecidedResult(why)),
+      onSlow: (ms) => this.#slowLog?.report({ table, role, policies, tier: 'POSTGRES', ms }),
       onFailure: async () => {
         if (unreadable !== undefined) return false;
-        const found = await unreadableRows(rows, (some) => calls.errorOf(callFor([], some)));
+        const found = await unreadableRows(rows, (some) => calls.errorOf(callFor([], some), deadline));
         literal = rowArrayLiteral(rows.map((row, n) => (found.has(n) ? null : row)));
         unreadable = found;
         return found.size > 0;
       },
-    });
+    };
+    await this.#ask(calls, table, items, question, deadline);
     return items.map((item) => {
       const result = answers.get(item);
       if (result === undefined) throw new Error('PostgreSQL returned no result for an item');
-      return unreadable === undefined ? result : withFailedRows(result, item, unreadable);
+      return unreadable === undefined || result.undecided ? result : withFailedRows(result, item, unreadable);
     });
   }
 
@@ -364,14 +407,19 @@ export class PostgresAuthorizer implements Authorizer {
     table: TableFacts,
     items: readonly T[],
     question: Question<T, Row>,
+    deadline: Deadline | undefined,
   ): Promise<void> {
     try {
-      await calls.ask(items, question);
+      await calls.ask(items, question, deadline);
     } catch (error) {
       if (error instanceof StaleFacts && !(error instanceof NotVisibleYet)) this.#catalog.forget(table.oid);
       throw error;
     }
   }
+}
+
+function withinTime<T>(answer: Promise<T>, deadline: Deadline | undefined): Promise<T> {
+  return deadline === undefined ? answer : deadline.within(answer);
 }
 
 /** Returns the numbers of the item's rows from 1, as an array of PostgreSQL; null: all rows. */

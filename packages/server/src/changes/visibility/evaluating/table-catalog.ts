@@ -50,6 +50,8 @@ export class TableCatalog {
   readonly #membershipTables = new Set<number>();
   readonly #isStreamed: () => string;
   readonly #described = new WeakSet<WalRelation>();
+  /** What PostgreSQL has answered, of all that was asked. */
+  readonly #answered = new WeakSet<Promise<unknown>>();
 
   /**
    * `applyPolicies` false: row level security is not part of the privileges. `isStreamed`: SQL for whether
@@ -75,9 +77,15 @@ export class TableCatalog {
       });
       table = reading;
       this.#tables.set(oid, table);
+      this.#noteWhenRead(table);
       table.catch(() => this.forget(oid));
     }
     return table;
+  }
+
+  /** Whether `table` asks PostgreSQL nothing. */
+  hasTable(oid: number): boolean {
+    return this.#isRead(this.#tables.get(oid));
   }
 
   /** Forgets a table when the stream describes it in a new relation. */
@@ -114,9 +122,26 @@ export class TableCatalog {
     if (compiled === undefined) {
       compiled = this.#readPrivileges(facts, role);
       privileges.set(role, compiled);
+      this.#noteWhenRead(compiled);
       compiled.catch(() => privileges.delete(role));
     }
     return compiled;
+  }
+
+  /** Whether `privileges` asks PostgreSQL nothing. */
+  hasPrivileges(facts: TableFacts, role: string): boolean {
+    return this.#isRead(this.known(facts).privileges.get(role));
+  }
+
+  #isRead(reading: Promise<unknown> | undefined): boolean {
+    return reading !== undefined && this.#answered.has(reading);
+  }
+
+  #noteWhenRead(reading: Promise<unknown>): void {
+    reading.then(
+      () => this.#answered.add(reading),
+      () => undefined,
+    );
   }
 
   /** Compiles a condition, or returns why it is not compilable. */

@@ -11,20 +11,21 @@ import type { Database } from '../../../postgres/connection/database.js';
 import { StatementTimeout, TooManyAbandoned } from '../../../postgres/connection/statement-options.js';
 import { EvaluationCalls } from './evaluation-calls.js';
 import type { EvaluationFunction } from './evaluation-function.js';
-import { EvaluationSession } from './evaluation-session.js';
+import { EvaluationSessions } from './evaluation-sessions.js';
+import { SlowEvaluations } from './slow-evaluations.js';
 
 let test: TestDatabase;
 let db: Database;
-let session: EvaluationSession;
+let sessions: EvaluationSessions;
 
 beforeEach(async () => {
   test = await createTestDatabase();
   db = await connectedDatabase(test.url);
-  session = new EvaluationSession(() => db.pool('evaluation').openSession('evaluate'));
+  sessions = new EvaluationSessions(() => db.pool('evaluation').openSession('evaluate'), 2);
 });
 
 afterEach(async () => {
-  session.close();
+  sessions.close();
   await db.stop();
   await test.drop();
 });
@@ -49,10 +50,10 @@ function evaluationUse() {
   return new Map(db.poolUses()).get('evaluation');
 }
 
-describe('an evaluation session', () => {
-  it('goes on with the other connection when PostgreSQL cannot interrupt a call', async () => {
-    const endless = session.call(ENDLESS, [], 100);
-    const next = session.call(ONE, [], 1_000);
+describe('evaluation sessions', () => {
+  it('go on with the other connection when PostgreSQL cannot interrupt a call', async () => {
+    const endless = sessions.call(ENDLESS, [], 100);
+    const next = sessions.call(ONE, [], 1_000);
     await expect(endless).rejects.toBeInstanceOf(StatementTimeout);
     expect(await next).toEqual([{ item: 1 }]);
     expect(evaluationUse()).toEqual({ inUse: 2, abandoned: 1 });
@@ -65,11 +66,11 @@ describe('an evaluation session', () => {
     expect(db.state).toEqual({ status: 'up' });
   });
 
-  it('gives its connection back when it has been idle for ten seconds, and opens one again', async () => {
-    expect(await session.call(ONE, [], 1_000)).toEqual([{ item: 1 }]);
+  it('give a connection back when it has been idle for ten seconds, and opens one again', async () => {
+    expect(await sessions.call(ONE, [], 1_000)).toEqual([{ item: 1 }]);
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     try {
-      await session.call(ONE, [], 1_000);
+      await sessions.call(ONE, [], 1_000);
       await vi.advanceTimersByTimeAsync(9_000);
       expect(evaluationUse()?.inUse).toBe(1);
       await vi.advanceTimersByTimeAsync(2_000);
@@ -77,7 +78,7 @@ describe('an evaluation session', () => {
       vi.useRealTimers();
     }
     expect(evaluationUse()?.inUse).toBe(0);
-    expect(await session.call(ONE, [], 1_000)).toEqual([{ item: 1 }]);
+    expect(await sessions.call(ONE, [], 1_000)).toEqual([{ item: 1 }]);
   });
 });
 
@@ -86,13 +87,15 @@ describe('evaluation calls', () => {
 
   /** Asks twice; returns the errors of the items. */
   async function askTwice(): Promise<string[]> {
-    const calls = new EvaluationCalls(session, () => 0);
+    const calls = new EvaluationCalls(sessions, new SlowEvaluations(() => 0), () => 0);
     const failed: string[] = [];
     const question = {
       callFor: () => ({ evaluation: ONE, values: [] }),
       onRow: () => undefined,
       onError: ({ key }: { key: string }, { sqlstate }: { sqlstate: string }) =>
         failed.push(`${key} ${sqlstate}`),
+      onUndecided: () => undefined,
+      onSlow: () => undefined,
     };
     await calls.ask(items, question);
     await calls.ask(items, question);
@@ -102,7 +105,7 @@ describe('evaluation calls', () => {
   const FAILED = ['a 57014', 'b 57014', 'c 57014'];
 
   it('fail the items of a call that could not be interrupted, and do not ask about them again for a while', async () => {
-    const call = vi.spyOn(session, 'call').mockRejectedValue(new StatementTimeout());
+    const call = vi.spyOn(sessions, 'call').mockRejectedValue(new StatementTimeout());
     expect(await askTwice()).toEqual([...FAILED, ...FAILED]);
     expect(call).toHaveBeenCalledTimes(1);
   });
@@ -110,7 +113,7 @@ describe('evaluation calls', () => {
   it('fail the items while the pool refuses, and ask again the next time', async () => {
     const refusal = new ProtocolError('DATABASE_UNAVAILABLE', { cause: new TooManyAbandoned(2) });
     const call = vi
-      .spyOn(session, 'call')
+      .spyOn(sessions, 'call')
       .mockRejectedValueOnce(refusal)
       .mockResolvedValue([{ item: 3 }]);
     expect(await askTwice()).toEqual(FAILED);
