@@ -383,10 +383,11 @@ export class Replays {
     }
   }
 
-  /** Sends a `gap`: missed changes are lost for the member, which gets those from here on. */
+  /** Sends a `gap`: missed changes are lost for the member, which gets those from here on, live if none is being routed. */
   #sendGap(member: Subscriber, replay: Replay, reason: string): void {
-    if (replay.isRoutedLive) this.#replays.delete(member);
-    else replay.position = this.#parts.restartPosition();
+    const position = this.#parts.restartPosition();
+    if (replay.isRoutedLive || !this.#parts.isBehindCurrentBatch(position)) this.#goLive(member, replay);
+    else replay.position = position;
     if (replay.channel.audience.has(member))
       this.#parts.delivery.send(member, 'gap', { scope: 'changes', reason }, NOT_RETAINED);
   }
