@@ -85,7 +85,8 @@ describe.each(VERSIONS)('personal subscriptions on the %s PostgreSQL', (postgres
     await run(server, 'INSERT INTO notes VALUES (4)');
     expect((await ada.next('database_change')).payload.subscription_ids).toEqual([second]);
     expect((await request(ada, 'unsubscribe', {})).event).toBe('ok');
-    await run(server, 'INSERT INTO notes VALUES (5)');
+    await run(server, `INSERT INTO notes VALUES (5); SELECT realtime.send('lobby', 'end', '{}')`);
+    await bob.next('message', 'end');
     await subscribePersonally(ada, { table: 'notes' });
     await run(server, 'INSERT INTO notes VALUES (6)');
     expect((await nextChange(ada)).new_record).toEqual({ id: 6 });

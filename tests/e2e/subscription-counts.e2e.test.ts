@@ -112,3 +112,36 @@ test('the answer contains the entry of the list and the counts, for server admin
     error: 'subscription sub_0_none not found',
   });
 });
+
+test('whoever is no server admin sees what the own connections have received, whatever others have', async () => {
+  const [root, olga] = [await server.token('root', 'admin'), await server.token(BOB, 'owner')];
+  await run(server, 'GRANT SELECT ON notes TO realtime_subscriber');
+  await subscribe(server, 'any', { table: 'notes' });
+  const lists = { name: 'lobby', permissions: { admin: ['owner'] } };
+  await server.call('POST', '/realtime/channels', { token: root, body: lists });
+  const answer = await server.call('POST', '/realtime/channels/lobby/subscribe', {
+    token: olga,
+    body: { table: 'notes', condition: '(rank >> 1) & 1 = 1' },
+  });
+  const id = answer.body.subscription_id;
+  const seenBy = async (token: string) => {
+    const { body } = await server.call('GET', '/realtime/subscriptions', { token });
+    const shown = body.subscriptions.find((subscription) => subscription.id === id) as unknown as Record<
+      string,
+      unknown
+    >;
+    return [shown.message_count, typeof shown.last_activity];
+  };
+  const ada = await join(server, 'lobby', ADA);
+  await change(ada, `${insert(1, ADA, 2)}; ${insert(2, ADA, 3)}`);
+  expect(await seenBy(olga)).toEqual([0, 'object']);
+  expect(await seenBy(root)).toEqual([2, 'string']);
+  const own = await join(server, 'lobby', BOB);
+  await change(own, `${insert(3, ADA, 2)}; ${insert(4, BOB, 2)}; ${insert(5, BOB, 1)}`);
+  expect(await seenBy(olga)).toEqual([1, 'string']);
+  expect(await seenBy(root)).toEqual([4, 'string']);
+  await own.close();
+  await ada.next('presence', 'leave');
+  expect(await seenBy(olga)).toEqual([0, 'object']);
+  await ada.close();
+});

@@ -11,6 +11,7 @@ export function fakeSubscriber(parts: Partial<Subscriber> = {}): Subscriber {
     echo: true,
     presence: 'each',
     bufferedBytes: 0,
+    drainedBytes: 0,
     push,
     pushPaced: push,
     whenDrained: (callback) => callback(),

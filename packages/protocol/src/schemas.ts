@@ -158,15 +158,9 @@ function publishedMessage(type: 'message' | 'broadcast') {
   return Type.Object({ ...properties, cursor: Type.Optional(Type.String()) });
 }
 
-const Member = Type.Object({ user_id: Type.String(), state: PresenceState });
-
-/** All messages that the server sends, by `type/event`. */
-export const SERVER_MESSAGES = {
-  'system/connected': serverMessage('system', 'connected', Connected),
-  'system/channel_closed': serverMessage('system', 'channel_closed', Type.Object({ reason: Type.String() })),
-  'system/error': serverMessage('system', 'error', ErrorBody),
-  'system/token_expiring': serverMessage('system', 'token_expiring', Type.Object({ expires_at: Timestamp })),
-  'system/gap': serverMessage(
+/** Builds the schema of `gap`. One that stands in place of a single change has the cursor of that change. */
+function gapMessage() {
+  const { properties } = serverMessage(
     'system',
     'gap',
     Type.Object({
@@ -176,7 +170,19 @@ export const SERVER_MESSAGES = {
         Type.Array(Type.String(), { description: 'only their changes were lost; missing: those of all' }),
       ),
     }),
-  ),
+  );
+  return Type.Object({ ...properties, cursor: Type.Optional(Type.String()) });
+}
+
+const Member = Type.Object({ user_id: Type.String(), state: PresenceState });
+
+/** All messages that the server sends, by `type/event`. */
+export const SERVER_MESSAGES = {
+  'system/connected': serverMessage('system', 'connected', Connected),
+  'system/channel_closed': serverMessage('system', 'channel_closed', Type.Object({ reason: Type.String() })),
+  'system/error': serverMessage('system', 'error', ErrorBody),
+  'system/token_expiring': serverMessage('system', 'token_expiring', Type.Object({ expires_at: Timestamp })),
+  'system/gap': gapMessage(),
   'system/snapshot': serverMessage(
     'system',
     'snapshot',

@@ -15,6 +15,7 @@ class Member implements Subscriber {
   readonly pushes: Buffer[] = [];
   readonly identity: Subscriber['identity'];
   readonly bufferedBytes = 0;
+  readonly drainedBytes = 0;
 
   constructor(options: { id?: string; userId?: string; echo?: boolean; presence?: PresenceMode } = {}) {
     this.id = options.id ?? 'c1';

@@ -45,6 +45,7 @@ describe('loading settings', () => {
       connectionRate: { perSecond: 50, burst: 200 },
       messageRate: { perSecond: 200, burst: 400 },
       maxMessageSize: 65_536,
+      maxChangeSize: 33_554_432,
       maxOutbox: 1_048_576,
       maxChannels: 1000,
       maxUsersPerChannel: 100,

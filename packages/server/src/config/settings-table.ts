@@ -130,6 +130,13 @@ export const SETTINGS = {
     default: '64KB',
     doc: 'Maximum size of a message from a client. A larger one closes its connection.',
   },
+  maxChangeSize: {
+    group: 'Limits',
+    env: 'REALTIME_MAX_CHANGE_SIZE',
+    type: size({ min: KB, max: 64 * MB }),
+    default: '32MB',
+    doc: 'Maximum size of the message of a row change. A larger one is not sent: those who would get it get a `gap` with its cursor.',
+  },
   maxOutbox: {
     group: 'Limits',
     env: 'REALTIME_MAX_OUTBOX',

@@ -14,6 +14,7 @@ import { rateLimitExceeded } from '../channels/rate-limit.js';
 import type { Clock, WallClock } from '../lib/clock.js';
 import type { JsonText } from '../lib/json-text.js';
 import type { Log } from '../lib/log.js';
+import { MIN_READING_RATE } from '../lib/reading-pace.js';
 import type { Tick } from '../lib/tick.js';
 import type { Timed, TimerWheel } from '../lib/timer-wheel.js';
 import type { KeyedRateLimiter } from '../lib/token-bucket.js';
@@ -46,7 +47,7 @@ export interface ConnectionEnvironment {
   readonly counters: ConnectionCounters;
   readonly log: Log;
   readonly pingIntervalMs: number;
-  /** A connection without messages and pongs for this time is closed as stale, in ms. */
+  /** A connection without messages and pongs for this time is closed as stale, in ms, unless it reads what waits. */
   readonly timeoutMs: number;
   readonly maxOutboxBytes: number;
   /** How long a connection goes on after its token's `exp`: the clock tolerance of tokens. */
@@ -87,6 +88,9 @@ export class Connection implements Session, SocketOwner, Timed {
   #state: 'open' | 'closing' | 'closed' = 'open';
   #lastReceived: number;
   #lastPing: number;
+  /** When and with how many drained bytes `due` last looked whether the peer reads. */
+  #lastLook: number;
+  #drainedAtLook = 0;
   #expiryNotified = false;
   #errors = 0;
   #errorsSince = Number.NEGATIVE_INFINITY;
@@ -107,6 +111,7 @@ export class Connection implements Session, SocketOwner, Timed {
     });
     this.#lastReceived = environment.clock();
     this.#lastPing = this.#lastReceived;
+    this.#lastLook = this.#lastReceived;
   }
 
   get identity(): Identity {
@@ -140,6 +145,10 @@ export class Connection implements Session, SocketOwner, Timed {
 
   get bufferedBytes(): number {
     return this.#outbox.bufferedBytes;
+  }
+
+  get drainedBytes(): number {
+    return this.#outbox.drainedBytes;
   }
 
   pushPaced(bytes: Buffer): void {
@@ -271,6 +280,7 @@ export class Connection implements Session, SocketOwner, Timed {
       );
       return now + CLOSING_MS;
     }
+    this.#noticeReading(now);
     if (now - this.#lastReceived >= timeoutMs) {
       this.closeWith(new ProtocolError('STALE_CONNECTION'));
       return now + CLOSING_MS;
@@ -287,6 +297,15 @@ export class Connection implements Session, SocketOwner, Timed {
       now + noticeInMs,
       now + validForMs + tokenToleranceMs,
     );
+  }
+
+  /** Counts reading as a sign of life: a pong is late while its ping waits behind a large message on a slow line. */
+  #noticeReading(now: number): void {
+    const { drainedBytes } = this.#outbox;
+    const drained = drainedBytes - this.#drainedAtLook;
+    if (drained > 0 && drained >= MIN_READING_RATE * (now - this.#lastLook)) this.#lastReceived = now;
+    this.#lastLook = now;
+    this.#drainedAtLook = drainedBytes;
   }
 
   /** Returns the ms until the token's `exp` by the wall clock, `NEVER` without one. */

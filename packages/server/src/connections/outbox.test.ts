@@ -125,6 +125,39 @@ describe('an outbox', () => {
     );
   });
 
+  it('writes the pushed bytes in order to a peer that reads now and then, and knows how many it has not taken', async () => {
+    const steps = fc.array(fc.oneof(fc.nat({ max: 300_000 }), fc.constantFrom('stop', 'read')), {
+      maxLength: 12,
+    });
+    await fc.assert(
+      fc.asyncProperty(steps, async (taken) => {
+        const peer = new FakeSocket();
+        const sending = new Outbox(peer, {
+          tick,
+          counters,
+          maxBytes: 10_000_000,
+          onOverflow: () => overflows++,
+        });
+        const pushed: Buffer[] = [];
+        for (const step of [...taken, 'read']) {
+          if (step === 'stop') peer.isReading = false;
+          else if (step === 'read') {
+            peer.resumeReading();
+            await new Promise((resolve) => setImmediate(resolve));
+          } else if (typeof step === 'number') {
+            pushed.push(block(step, String.fromCharCode(97 + pushed.length)));
+            sending.push(pushed.at(-1) ?? block(0));
+            tick.flush();
+          }
+          const left = Buffer.concat(pushed).length - Buffer.concat(peer.written).length;
+          expect(sending.bufferedBytes).toBe(left);
+        }
+        expect(Buffer.concat(peer.written).equals(Buffer.concat(pushed))).toBe(true);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   it('sends more than the limit in one tick to a peer that reads', () => {
     for (let n = 0; n < 10; n++) outbox.push(block(400));
     outbox.push(block(5 * MAX));
@@ -138,14 +171,14 @@ describe('an outbox whose peer does not read', () => {
     socket.isReading = false;
   });
 
-  it('buffers up to the limit plus one tick, and sends it when the peer reads again', () => {
+  it('buffers up to the limit plus one tick, and sends it when the peer reads again', async () => {
     for (const size of [400, 600, 5 * MAX]) {
       outbox.push(block(size));
       tick.flush();
     }
-    expect([overflows, socket.writableLength]).toEqual([0, 6 * MAX]);
+    expect([overflows, outbox.bufferedBytes]).toEqual([0, 6 * MAX]);
     socket.resumeReading();
-    expect(socket.text).toHaveLength(6 * MAX);
+    await expect.poll(() => socket.text.length, { interval: 1 }).toBe(6 * MAX);
   });
 
   it('overflows once when more than the limit is left unread, and drops the queued bytes', () => {
@@ -176,6 +209,45 @@ describe('an outbox whose peer does not read', () => {
     tick.flush();
     socket.resumeReading();
     expect(socket.text).toBe(`${'x'.repeat(MAX + 1)}slow`);
+  });
+});
+
+describe('a large message', () => {
+  const LARGE = 1_000_000;
+  beforeEach(() => {
+    socket.isReading = false;
+    outbox.pushPaced(block(LARGE));
+    outbox.pushPaced(block(LARGE, 'y'));
+    tick.flush();
+  });
+
+  it('leaves piece by piece, and counts as read from the second piece on', async () => {
+    expect([outbox.bufferedBytes, outbox.drainedBytes]).toEqual([2 * LARGE, 0]);
+    socket.resumeReading();
+    socket.isReading = false;
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(outbox.bufferedBytes).toBeLessThan(2 * LARGE);
+    expect(outbox.drainedBytes).toBe(socket.text.length);
+    socket.resumeReading();
+    await expect.poll(() => outbox.bufferedBytes, { interval: 1 }).toBe(0);
+    expect(outbox.drainedBytes).toBe(2 * LARGE);
+  });
+
+  it('is sent to its end when the outbox overflows, without those behind it', async () => {
+    outbox.overflow();
+    outbox.end(bytes('slow'));
+    expect(overflows).toBe(1);
+    socket.resumeReading();
+    await expect.poll(() => socket.text, { interval: 1 }).toBe(`${'x'.repeat(LARGE)}slow`);
+  });
+
+  it('is forgotten when the socket breaks, and nothing is called back', async () => {
+    let calls = 0;
+    outbox.whenDrained(() => calls++);
+    socket.on('error', () => undefined);
+    socket.destroy();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([calls, socket.writes]).toEqual([0, 1]);
   });
 });
 

@@ -90,8 +90,12 @@ const SubscriptionInfo = Type.Object({
   filter: Filter,
   user_id: Type.String({ description: 'User who created the subscription.' }),
   created_at: Type.String({ description: 'When it was created (ISO 8601).' }),
-  last_activity: Type.Union([Type.String(), Type.Null()]),
-  message_count: count('Number of changes sent to at least one member.'),
+  last_activity: Type.Union([Type.String(), Type.Null()], {
+    description: 'When the last of these changes was sent.',
+  }),
+  message_count: count(
+    'For server admins: number of changes sent to at least one member. For others: number of changes that their own connections have received, since the first of those that are open was opened.',
+  ),
   active: Type.Boolean({ description: 'Whether the table is enabled for row changes.' }),
 });
 

@@ -14,6 +14,7 @@ export class Counters {
   changesDelivered = 0;
   changesFiltered = 0;
   changeErrors = 0;
+  changesTooLarge = 0;
   claimsReplaced = 0;
   sqlMessages = 0;
   sqlMessagesRefused = 0;

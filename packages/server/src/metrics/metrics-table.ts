@@ -86,6 +86,10 @@ export const METRICS = {
     kind: 'counter',
     help: 'Row changes that matched a subscription, but that privileges or policies hid from all members of a database role.',
   },
+  realtime_changes_too_large_total: {
+    kind: 'counter',
+    help: 'Row changes that were not sent because their message would be larger than REALTIME_MAX_CHANGE_SIZE, counted once per different message. Those who would have got it got a gap.',
+  },
   realtime_change_errors_total: {
     kind: 'counter',
     help: 'Policies and conditions that raised an error or took too long, and failed attempts to route row changes.',

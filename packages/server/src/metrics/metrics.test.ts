@@ -72,6 +72,7 @@ describe('a scrape', () => {
     ['rowsEvaluated', 'realtime_row_evaluations_total'],
     ['changesDelivered', 'realtime_changes_delivered_total'],
     ['changesFiltered', 'realtime_changes_filtered_total'],
+    ['changesTooLarge', 'realtime_changes_too_large_total'],
     ['changeErrors', 'realtime_change_errors_total'],
   ] as const)('reports the counter %s as %s, with its present value at each scrape', async (field, name) => {
     const { counters, metrics } = setUp();

@@ -96,6 +96,7 @@ export class Metrics {
     this.#counter('realtime_changes_read_total', () => counters.changesRead);
     this.#counter('realtime_row_evaluations_total', () => counters.rowsEvaluated);
     this.#counter('realtime_changes_delivered_total', () => counters.changesDelivered);
+    this.#counter('realtime_changes_too_large_total', () => counters.changesTooLarge);
     this.#counter('realtime_changes_filtered_total', () => counters.changesFiltered);
     this.#counter('realtime_change_errors_total', () => counters.changeErrors);
     this.#counter('realtime_claims_replaced_total', () => counters.claimsReplaced);

@@ -10,6 +10,7 @@ import type { TableFacts } from '../model/table-facts.js';
 import type { GroupDelivery, MessageList } from '../routing/group-deliveries.js';
 import { FrameChunks } from './frame-chunks.js';
 import type { MemberFeeds, RetainedBatch } from './member-feeds.js';
+import type { ReceivedCounts } from './received-counts.js';
 
 /** Counts delivered messages; read when metrics are scraped. */
 interface DeliveryCounters {
@@ -21,6 +22,7 @@ export interface DeliveryParts {
   readonly feeds: MemberFeeds;
   readonly encoder: MessageEncoder;
   readonly counters: DeliveryCounters;
+  readonly received: Pick<ReceivedCounts, 'startDelivery'>;
   readonly clock: Clock;
 }
 
@@ -54,6 +56,7 @@ export class Delivery {
     batch: RetainedBatch,
   ): void {
     const chunks = new FrameChunks();
+    const countReceived = this.#parts.received.startDelivery();
     for (const groupDelivery of groupDeliveries) {
       const { channel, members } = groupDelivery.group;
       for (const member of members) {
@@ -66,6 +69,7 @@ export class Delivery {
         const count = lists.reduce((sum, list) => sum + list.length, 0);
         if (count === 0) continue;
         this.#parts.feeds.deliver(member, chunks.of(lists), batch);
+        countReceived(member, lists);
         this.#parts.counters.deliveries += count;
         this.#parts.counters.changesDelivered += count;
       }

@@ -10,7 +10,7 @@ it('chunks have the bytes of all messages in order, adjacent or not', () => {
       const [ours, others] = [new TextFrames(), new TextFrames()];
       const list = messages.map(({ length, isOther }, batchIndex) => {
         const text = String(batchIndex % 10).repeat(length);
-        return { batchIndex, frame: (isOther ? others : ours).encode(text) };
+        return { batchIndex, frame: (isOther ? others : ours).encode(text), subscriptions: [] };
       });
       const chunks = new FrameChunks().of([list]);
       expect(Buffer.concat(chunks)).toEqual(Buffer.concat(list.map(({ frame }) => frame)));
@@ -23,6 +23,7 @@ it('messages that follow each other in memory are not copied', () => {
   const list = Array.from({ length: 20 }, (_, batchIndex) => ({
     batchIndex,
     frame: frames.encode('x'.repeat(300)),
+    subscriptions: [],
   }));
   const [chunk, ...more] = new FrameChunks().of([list]);
   expect(more).toEqual([]);

@@ -1,14 +1,17 @@
 import type { Subscriber } from '../../channels/subscriber.js';
 import type { Clock } from '../../lib/clock.js';
+import { ReadingPace } from '../../lib/reading-pace.js';
 
 /** A member gets more while its outbox holds fewer bytes than this: enough to keep the network busy. */
 const OUTBOX_TARGET_BYTES = 64 * 1024;
+/** Beyond this many bytes a member is behind even though nothing waits for room in its outbox: a message is large. */
+const OUTBOX_LIMIT_BYTES = 2 * OUTBOX_TARGET_BYTES;
 /**
- * A member without progress for this long is too slow, in ms. The shorter time counts while reading from
- * PostgreSQL is paused.
+ * A member that is this far behind the minimum rate of reading is too slow, in ms: one that reads nothing, after this
+ * time. The shorter time counts while reading from PostgreSQL is paused.
  */
-const STALL_TIMEOUT_MS = 30_000;
-const BLOCKED_STALL_TIMEOUT_MS = 5_000;
+const MAX_BEHIND_MS = 30_000;
+const MAX_BEHIND_BLOCKED_MS = 5_000;
 
 /** A batch that stays in memory until the last member has received it. */
 export interface RetainedBatch {
@@ -18,10 +21,10 @@ export interface RetainedBatch {
   received: number;
 }
 
-/** The chunks that wait for one member, in order, and the time of its last progress. */
+/** The chunks that wait for one member, in order, after those that fill its outbox, and how fast it reads. */
 interface Feed {
   readonly queue: { readonly chunks: readonly Buffer[]; next: number; readonly batch: RetainedBatch }[];
-  progressAt: number;
+  readonly pace: ReadingPace;
 }
 
 /** The state of the change log that decides which slow members are closed. */
@@ -78,12 +81,13 @@ export class MemberFeeds {
       member.pushPaced(chunk);
       next += 1;
     }
-    if (next === chunks.length) {
-      batch.received += 1;
+    if (next < chunks.length) {
+      batch.retain();
+      this.#await(member, [{ chunks, next, batch }]);
       return;
     }
-    batch.retain();
-    this.#await(member, [{ chunks, next, batch }]);
+    batch.received += 1;
+    if (member.bufferedBytes > OUTBOX_LIMIT_BYTES) this.#await(member, []);
   }
 
   /**
@@ -108,22 +112,22 @@ export class MemberFeeds {
   }
 
   /**
-   * Closes members without progress. When the change log is full, also closes members that still need its
+   * Closes members that read too slowly. When the change log is full, also closes members that still need its
    * oldest batch while others have received everything.
    */
   closeSlowMembers({ isBlocked, hasCaughtUpMember, oldest }: Backpressure): void {
     const now = this.#clock();
-    const timeout = isBlocked ? BLOCKED_STALL_TIMEOUT_MS : STALL_TIMEOUT_MS;
+    const maxBehindMs = isBlocked ? MAX_BEHIND_BLOCKED_MS : MAX_BEHIND_MS;
     for (const [member, feed] of this.#feeds) {
-      const isStalled = now - feed.progressAt >= timeout;
+      const isTooSlow = feed.pace.behindMs(now, member.drainedBytes) >= maxBehindMs;
       const isBlocking =
         isBlocked && hasCaughtUpMember && oldest !== undefined && feed.queue[0]?.batch === oldest;
-      if (isStalled || isBlocking) member.closeSlowConsumer();
+      if (isTooSlow || isBlocking) member.closeSlowConsumer();
     }
   }
 
   #await(member: Subscriber, queue: Feed['queue']): void {
-    const feed = { queue, progressAt: this.#clock() };
+    const feed = { queue, pace: new ReadingPace(this.#clock(), member.drainedBytes) };
     this.#feeds.set(member, feed);
     member.whenDrained(() => this.#drained(member, feed));
   }
@@ -136,7 +140,6 @@ export class MemberFeeds {
 
   #drained(member: Subscriber, feed: Feed): void {
     if (this.#feeds.get(member) !== feed) return;
-    feed.progressAt = this.#clock();
     for (let item = feed.queue[0]; item !== undefined; item = feed.queue[0]) {
       for (; item.next < item.chunks.length; item.next++) {
         if (member.bufferedBytes >= OUTBOX_TARGET_BYTES) {
@@ -149,6 +152,11 @@ export class MemberFeeds {
       feed.queue.shift();
       item.batch.received += 1;
       item.batch.release();
+    }
+    // A large message still waits for a slow member: its feed lasts until that has drained.
+    if (member.bufferedBytes > OUTBOX_LIMIT_BYTES) {
+      member.whenDrained(() => this.#drained(member, feed));
+      return;
     }
     this.#feeds.delete(member);
     this.#foundRoom(member, true);

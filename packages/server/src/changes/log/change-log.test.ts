@@ -75,6 +75,14 @@ describe('the next batch', () => {
     expect(source.acknowledged).toEqual([]);
   });
 
+  it('has a single change that fills the log before its transaction ends, since the source is paused until then', async () => {
+    transaction(10, [MAX_BYTES], messages, false);
+    const batch = await next();
+    expect([positionsOf(batch), source.calls]).toEqual([['10/0'], ['pause']]);
+    batch.release();
+    expect(source.calls).toEqual(['pause', 'resume']);
+  });
+
   it('does not wait for a transaction that continues with many changes of tables without subscriptions', async () => {
     transaction(10, [1], messages, false);
     const waiting = next();

@@ -137,8 +137,9 @@ export class ChangeLog implements ChangeSink {
     if (waiting !== 1) return waiting > 1;
     const open = this.#transaction;
     const isOpen = open !== undefined && this.#batches.at(-1)?.endsWith(open.commitLsn) === true;
-    // Earlier transactions do not wait while many changes without subscriptions are read.
-    return !isOpen || this.#unsubscribedChanges >= BATCH_CHANGES;
+    // Earlier transactions do not wait while many changes without subscriptions are read. One change can fill the log: the
+    // rest of its transaction is read only after it has been delivered.
+    return !isOpen || this.#paused || this.#unsubscribedChanges >= BATCH_CHANGES;
   }
 
   /** Ends delivery: `next` returns undefined from now on. */
@@ -247,6 +248,7 @@ export class ChangeLog implements ChangeSink {
     if (!this.#paused && this.#bytes >= this.#options.maxBytes) {
       this.#paused = true;
       this.#source?.pause();
+      this.#wakeUp();
     }
   }
 

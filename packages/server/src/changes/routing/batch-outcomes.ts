@@ -14,7 +14,7 @@ interface MatchedChanges {
   unconditionalCount: number;
   /** The changes, for a subscription with a condition. */
   readonly matching: Set<DecodedChange>;
-  /** The changes for which a policy or the condition raised an error. */
+  /** The changes for which a policy or the condition raised an error, or that are too large to send. */
   readonly failed: Set<DecodedChange>;
   undeliveredReason: UndeliveredReason;
 }
@@ -34,6 +34,11 @@ export class BatchOutcomes {
     const { matching, failed } = this.#matchedOf(subscription);
     matching.add(change);
     failed.add(change);
+  }
+
+  /** Records that the change matches, and that it is too large to send to some viewer. */
+  tooLarge(subscription: Subscription, change: DecodedChange): void {
+    this.#matchedOf(subscription).failed.add(change);
   }
 
   /** Counts the changes of one table. `matches` must be allowed to read all columns. */

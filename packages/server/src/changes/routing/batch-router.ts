@@ -26,6 +26,9 @@ export interface BatchRouterParts extends TableRouterParts {
   readonly messages: Pick<SqlMessages, 'read' | 'encode'>;
   /** Returns the channel; undefined if it no longer exists. */
   readonly channel: (name: string) => Channel | undefined;
+  readonly counters: TableRouterParts['counters'] & { changesTooLarge: number };
+  /** The size of the largest message of a change. */
+  readonly maxChangeBytes: number;
 }
 
 /** The changes to route. */
@@ -69,7 +72,7 @@ export class BatchRouter {
     { epoch, changes, catalogXids, mustAskCatalog }: RoutingRequest,
     recipients: Recipients,
   ): Promise<RoutedBatch> {
-    const { authorizer, encoder, layouts, formats } = this.#parts;
+    const { authorizer, encoder, layouts, formats, maxChangeBytes, counters } = this.#parts;
     const deliveries = new GroupDeliveries();
     const delivered: DeliveredChanges = new Map();
     const outcomes = new BatchOutcomes();
@@ -89,12 +92,19 @@ export class BatchRouter {
         const { layout } = tableBatch;
         const lists =
           listsByLayout.get(layout) ??
-          new MessageListBuilder(new ChangeFrames(epoch, layout, encoder), delivered);
+          new MessageListBuilder(
+            new ChangeFrames(epoch, layout, encoder, maxChangeBytes),
+            delivered,
+            (subscription, change) => outcomes.tooLarge(subscription, change),
+          );
         listsByLayout.set(layout, lists);
         await this.#tables.route(tableBatch, recipients.ofTable(layout.facts.oid), lists, xids, result);
       }
     }
-    for (const lists of listsByLayout.values()) lists.finish(deliveries);
+    for (const lists of listsByLayout.values()) {
+      lists.finish(deliveries);
+      counters.changesTooLarge += lists.tooLargeCount;
+    }
     for (const [batchIndex, change] of changes.entries())
       if (change.kind === 'message') this.#routeMessage(epoch, change, batchIndex, recipients, deliveries);
     return { deliveries: deliveries.all(), delivered, outcomes: outcomes.finish(delivered), costs };
@@ -135,7 +145,7 @@ export class BatchRouter {
     const { commitLsn, commitTime } = transaction;
     const frame = messages.encode(message, { epoch, position: { commitLsn, index }, commitTime });
     for (const group of recipients.groupsOfChannel(channel))
-      deliveries.of(group).lists.push([{ batchIndex, frame }]);
+      deliveries.of(group).lists.push([{ batchIndex, frame, subscriptions: [] }]);
   }
 }
 

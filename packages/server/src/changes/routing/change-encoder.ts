@@ -56,7 +56,7 @@ export class ChangeEncoder {
     const { index, event, transaction } = header;
     const shared = this.#transactionFieldsOf(header);
     const { table, schema, name } = this.#namesOf(header.relation);
-    const id = `${shared.milliseconds}_${shared.idPrefix}${index.toString(36)}`;
+    const id = idOf(shared, index);
     const more =
       (body.visibility === undefined ? '' : `,"visibility":"${body.visibility}"`) +
       (body.unchangedColumns === '' ? '' : `,"unchanged_columns":${body.unchangedColumns}`);
@@ -66,6 +66,17 @@ export class ChangeEncoder {
         `"old_record":${body.oldRecord},"new_record":${body.newRecord},` +
         `"timestamp":"${shared.timestamp}","commit_timestamp":"${shared.commitTimestamp}","xid":${transaction.xid}${more}},` +
         `"subscription_ids":${body.subscriptionIds}},"user_id":"${SYSTEM_USER}",` +
+        `"timestamp":"${shared.timestamp}","cursor":"${shared.cursorPrefix}${index}"}`,
+    );
+  }
+
+  /** Encodes the `gap` that is sent in place of a change. It has the cursor of the change. */
+  encodeGap(header: ChangeHeader, reason: string, subscriptionIds: string): Buffer {
+    const { index } = header;
+    const shared = this.#transactionFieldsOf(header);
+    return this.#frame(
+      `{"id":"msg_${idOf(shared, index)}","type":"system","event":"gap","payload":{"scope":"changes",` +
+        `"reason":${JSON.stringify(reason)},"subscription_ids":${subscriptionIds}},"user_id":"${SYSTEM_USER}",` +
         `"timestamp":"${shared.timestamp}","cursor":"${shared.cursorPrefix}${index}"}`,
     );
   }
@@ -97,4 +108,8 @@ export class ChangeEncoder {
     }
     return names;
   }
+}
+
+function idOf({ milliseconds, idPrefix }: TransactionFields, index: number): string {
+  return `${milliseconds}_${idPrefix}${index.toString(36)}`;
 }

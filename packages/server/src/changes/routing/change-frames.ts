@@ -1,4 +1,5 @@
 import type { ChangeEvent } from '@goforward/realtime-protocol';
+import type { RowImage } from '../model/row-image.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import type { RolePrivileges } from '../visibility/role-privileges.js';
 import type { ChangeEncoder } from './change-encoder.js';
@@ -22,6 +23,9 @@ interface MessageShape {
   readonly ids: string;
 }
 
+/** Why a `gap` is sent in place of a change. */
+const TOO_LARGE = 'a change is too large to send';
+
 /** The messages of a change. Most changes have one; the others are found by shape and visible part. */
 interface EncodedFrames {
   readonly shape: MessageShape;
@@ -31,20 +35,34 @@ interface EncodedFrames {
 }
 
 /**
- * Encodes the changes of one table in a batch. A message is encoded once for each set of subscriptions and
- * visible columns, however many members get it.
+ * Encodes the changes of one table in a batch, and a `gap` in place of one that is too large. A message is encoded once
+ * for each set of subscriptions and visible columns, however many members get it.
  */
 export class ChangeFrames {
   readonly #epoch: string;
   readonly #layout: TableLayout;
   readonly #encoder: ChangeEncoder;
+  readonly #maxBytes: number;
+  readonly #gaps = new Set<Buffer>();
   readonly #shapes = new Map<RolePrivileges, Map<readonly Subscription[], MessageShape>>();
   readonly #framesByChange = new Map<DecodedChange, EncodedFrames>();
 
-  constructor(epoch: string, layout: TableLayout, encoder: ChangeEncoder) {
+  /** `maxBytes`: the size of the largest message. */
+  constructor(epoch: string, layout: TableLayout, encoder: ChangeEncoder, maxBytes: number) {
     this.#epoch = epoch;
     this.#layout = layout;
     this.#encoder = encoder;
+    this.#maxBytes = maxBytes;
+  }
+
+  /** How many changes were too large, counted once for each message that was not sent. */
+  get gapCount(): number {
+    return this.#gaps.size;
+  }
+
+  /** Whether a frame is a `gap`. */
+  isGap(frame: Buffer): boolean {
+    return this.#gaps.has(frame);
   }
 
   frame(change: DecodedChange, visibleChange: VisibleChange, privileges: RolePrivileges): Buffer {
@@ -66,19 +84,40 @@ export class ChangeFrames {
   #encode(change: DecodedChange, visibleChange: VisibleChange, { columns, key, ids }: MessageShape): Buffer {
     const { transaction, index, relation, kind } = change.streamed;
     const { showsOld, showsNew, visibility } = visibleChange;
+    const header = { epoch: this.#epoch, transaction, index, relation, event: EVENTS[kind] };
+    const oldColumns = visibility === 'lost' ? key : columns;
     const old = showsOld ? change.old : undefined;
     const now = showsNew ? change.new : undefined;
-    const unchanged = now === undefined ? [] : this.#layout.unknownColumns(now, columns);
-    return this.#encoder.encode(
-      { epoch: this.#epoch, transaction, index, relation, event: EVENTS[kind] },
-      {
-        oldRecord: old === undefined ? null : (visibility === 'lost' ? key : columns).writer.json(old),
+    if (!isUndecided(change, visibleChange) && !this.#isTooLarge(change, old, oldColumns, now, columns)) {
+      const unchanged = now === undefined ? [] : this.#layout.unknownColumns(now, columns);
+      const frame = this.#encoder.encode(header, {
+        oldRecord: old === undefined ? null : oldColumns.writer.json(old),
         newRecord: now === undefined ? null : columns.writer.json(now),
         ...(visibility === undefined ? {} : { visibility }),
         unchangedColumns: unchanged.length === 0 ? '' : JSON.stringify(unchanged),
         subscriptionIds: ids,
-      },
-    );
+      });
+      if (frame.length <= this.#maxBytes) return frame;
+    }
+    const gap = this.#encoder.encodeGap(header, TOO_LARGE, ids);
+    this.#gaps.add(gap);
+    return gap;
+  }
+
+  /** Whether a message is certainly too large, by the values in it. Escapes can make it larger than they are. */
+  #isTooLarge(
+    { streamed, tooLarge }: DecodedChange,
+    old: RowImage | undefined,
+    oldColumns: ColumnSelection,
+    now: RowImage | undefined,
+    columns: ColumnSelection,
+  ): boolean {
+    if (streamed.kind === 'truncate') return false;
+    // A value can be in a message twice, but is once in the WAL if it did not change.
+    if (2 * (streamed.end - streamed.start) <= this.#maxBytes) return false;
+    if (old !== undefined && oldColumns.indexes.some((index) => tooLarge?.old.has(index))) return true;
+    if (now !== undefined && columns.indexes.some((index) => tooLarge?.new.has(index))) return true;
+    return sizeOf(old, oldColumns) + sizeOf(now, columns) > this.#maxBytes;
   }
 
   /** Several matching subscriptions share one message, with the union of their columns. */
@@ -112,4 +151,18 @@ function keyOf({ columns, ids }: MessageShape, { visibility, showsOld }: Visible
 
 function isEqual(a: VisibleChange, b: VisibleChange): boolean {
   return a.visibility === b.visibility && a.showsOld === b.showsOld;
+}
+
+/** Whether a condition is taken for true because it reads a value that is too large. */
+function isUndecided({ streamed, tooLarge }: DecodedChange, { subscriptions }: VisibleChange): boolean {
+  if (tooLarge === undefined || streamed.kind === 'truncate') return false;
+  const { columns } = streamed.relation;
+  const names = new Set([...tooLarge.old, ...tooLarge.new].map((index) => columns[index]?.name));
+  return subscriptions.some(({ condition }) => condition?.columns.some((name) => names.has(name)) === true);
+}
+
+/** Returns the number of characters of the selected values. */
+function sizeOf(image: RowImage | undefined, { indexes }: ColumnSelection): number {
+  if (image === undefined) return 0;
+  return indexes.reduce((sum, index) => sum + (image[index]?.length ?? 0), 0);
 }

@@ -37,7 +37,7 @@ type Evaluator = Pick<Authorizer, 'evaluateConditions'>;
  * PostgreSQL then evaluates an open condition only on the rows that somebody who has it sees: `evaluateSeen`.
  */
 export class ConditionMatches {
-  /** For each row, the entries with a condition that is true of it, or open. */
+  /** For each row, the entries with a condition that is true of it, open, or reads a value that is too large. */
   readonly #entries: readonly Set<SubscriptionEntry>[];
   readonly #tableBatch: TableBatch;
   readonly #open = new Map<ConditionGroup, Set<number>>();
@@ -129,7 +129,13 @@ export class ConditionMatches {
       let ticksLeft = MAX_TICKS_PER_ROW;
       const isKnown = (columnIndex: number) => this.#tableBatch.hasColumns(row, [columnIndex]);
       for (const group of subscriptions.candidates(typedRow, isKnown)) {
-        if (!this.hasColumns(row, group.condition.columns)) continue;
+        const { columns } = group.condition;
+        if (!this.hasColumns(row, columns)) {
+          // Whether it is true cannot be known. Who sees the row gets a gap in place of the change.
+          if (this.#tableBatch.readsTooLarge(row, columns))
+            for (const entry of group.entries) entries.add(entry);
+          continue;
+        }
         const before = typedRow.steps;
         let truth = group.test?.(typedRow, NO_PARAMETERS);
         if (group.test !== undefined && truth === undefined && ticksLeft > 0) {

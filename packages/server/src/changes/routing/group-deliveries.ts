@@ -2,8 +2,16 @@ import type { RecipientGroup } from '../model/recipient-group.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 
-/** The messages of one table's changes, each with the index of its change in the batch. */
-export type MessageList = readonly { readonly batchIndex: number; readonly frame: Buffer }[];
+/** A message with the index of its change in the batch. */
+export interface ListedMessage {
+  readonly batchIndex: number;
+  readonly frame: Buffer;
+  /** The subscriptions whose change it is; none for a gap or a message of `realtime.send`. */
+  readonly subscriptions: readonly Subscription[];
+}
+
+/** The messages of one table's changes. */
+export type MessageList = readonly ListedMessage[];
 
 /** Everything that the members of a recipient group get of a batch. */
 export interface GroupDelivery {

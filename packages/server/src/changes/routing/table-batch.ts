@@ -1,4 +1,4 @@
-import { readChange } from '../../postgres/replication/pgoutput.js';
+import { type ChangeRows, readChange } from '../../postgres/replication/pgoutput.js';
 import type { TableChange } from '../log/packed-changes.js';
 import type { FilterEvent } from '../model/change-filter.js';
 import type { RowImage } from '../model/row-image.js';
@@ -19,6 +19,8 @@ export interface DecodedChange {
   /** The indexes of both versions in `TableBatch.rows`, or NO_ROW. */
   readonly oldRow: number;
   readonly newRow: number;
+  /** The columns, by index, whose value was too large to decode, if any. */
+  readonly tooLarge?: ChangeRows['tooLarge'];
 }
 
 const EVENTS = { insert: 'INSERT', update: 'UPDATE', delete: 'DELETE', truncate: undefined } as const;
@@ -35,6 +37,8 @@ export class TableBatch {
   readonly layout: TableLayout;
   readonly changes: DecodedChange[] = [];
   readonly rows: RowImage[] = [];
+  /** The names of the columns whose value was too large to decode, by row. */
+  readonly #tooLarge = new Map<number, ReadonlySet<string>>();
   readonly #typedRows: TypedRow[] = [];
   readonly #bits = emptyBits();
 
@@ -55,20 +59,33 @@ export class TableBatch {
       return;
     }
     const images = readChange(streamed.bytes, streamed.relation, streamed.start, streamed.end);
+    const { tooLarge } = images;
+    const [oldRow, newRow] = [this.#addRow(images.old), this.#addRow(images.new)];
     this.changes.push({
       streamed,
       batchIndex,
       old: images.old,
       new: images.new,
-      oldRow: this.#addRow(images.old),
-      newRow: this.#addRow(images.new),
+      oldRow,
+      newRow,
+      ...(tooLarge === undefined ? {} : { tooLarge }),
     });
+    if (tooLarge === undefined) return;
+    const namesOf = (indexes: ReadonlySet<number>) =>
+      new Set([...indexes].map((index) => streamed.relation.columns[index]?.name ?? ''));
+    this.#tooLarge.set(oldRow, namesOf(tooLarge.old)).set(newRow, namesOf(tooLarge.new));
   }
 
   /** Whether the values of all these columns of a row are known. `required`: indexes in catalog order. */
   hasColumns(row: number, required: readonly number[]): boolean {
     const image = this.rows[row];
     return image !== undefined && required.every((index) => image[index] !== undefined);
+  }
+
+  /** Whether a value that is read was too large to decode. */
+  readsTooLarge(row: number, columns: readonly string[]): boolean {
+    const tooLarge = this.#tooLarge.get(row);
+    return tooLarge !== undefined && columns.some((name) => tooLarge.has(name));
   }
 
   /** Whether the values of all columns of a row are known, but for generated columns. */

@@ -196,11 +196,12 @@ async function route(world: World) {
     batch.changes.push({ streamed: { kind }, batchIndex: n, oldRow, newRow } as unknown as DecodedChange);
   }
   const frames = {
+    isGap: () => false,
     frame: ({ batchIndex }: DecodedChange, { subscriptions, ...shown }: VisibleChange) =>
       Buffer.from(JSON.stringify([batchIndex, shown, subscriptions.map(({ id }) => id).sort()])),
   };
   const delivered = new Map();
-  const lists = new MessageListBuilder(frames as unknown as ChangeFrames, delivered);
+  const lists = new MessageListBuilder(frames as unknown as ChangeFrames, delivered, () => undefined);
   const deliveries = new GroupDeliveries();
   const outcomes = new BatchOutcomes();
   const costs: ConditionCost<SubscriptionEntry>[] = [];

@@ -6,6 +6,7 @@ import type { Log } from '../../lib/log.js';
 import type { ChangeSource, SinkMemo } from '../../postgres/source/change-source.js';
 import type { Delivery } from '../delivery/delivery.js';
 import type { MemberFeeds } from '../delivery/member-feeds.js';
+import type { ReceivedCounts } from '../delivery/received-counts.js';
 import { StartPositions } from '../delivery/start-positions.js';
 import type { ChangeBatch, EpochStart, StreamEvent } from '../log/change-batch.js';
 import type { ChangeLog } from '../log/change-log.js';
@@ -42,6 +43,7 @@ export interface RowChangeStreamParts {
   readonly isMembershipTable: (oid: number) => boolean;
   readonly feeds: MemberFeeds;
   readonly delivery: Delivery;
+  readonly received: Pick<ReceivedCounts, 'joined' | 'left'>;
   readonly resumeLog: ResumeLog;
   readonly replays: Replays;
   readonly personal: PersonalSubscriptions;
@@ -169,6 +171,7 @@ export class RowChangeStream {
   /** Adds a member. `cursor`: the last change that the member has; undefined: it does not resume. */
   joined(member: Subscriber, channel: Channel, cursor: string | undefined): JoinResult {
     this.#parts.recipients.join(member, channel);
+    this.#parts.received.joined(member);
     this.#preparation.schedule(this.tablesOf(channel).filter((oid) => oid !== MESSAGES_OID));
     const events = this.#downEvents(channel);
     if (this.#epoch === '') {
@@ -241,6 +244,7 @@ export class RowChangeStream {
 
   left(member: Subscriber): void {
     this.#parts.recipients.leave(member);
+    this.#parts.received.left(member);
     this.#parts.personal.remove(member);
     this.#pendingJoins.delete(member);
     this.#positions.remove(member);

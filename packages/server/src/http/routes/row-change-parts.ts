@@ -1,4 +1,5 @@
 import { ProtocolError } from '@goforward/realtime-protocol';
+import type { ReceivedCounts } from '../../changes/delivery/received-counts.js';
 import type { ExplainRequest, Explanation } from '../../changes/explaining/explainer.js';
 import type { SubscriptionReports } from '../../changes/explaining/subscription-reports.js';
 import type { RoleTier } from '../../changes/explaining/tiers.js';
@@ -13,6 +14,8 @@ export interface RowChangeParts {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly reports: SubscriptionReports;
+  /** What each user's own connections have received. */
+  readonly received: Pick<ReceivedCounts, 'of'>;
   readonly viewers: Viewers;
   /** Returns how the policies of a table are evaluated, for each role. */
   tiers(oid: number): Promise<readonly RoleTier[]>;

@@ -1,4 +1,5 @@
 import type { Identity } from '../../auth/identity.js';
+import type { Received } from '../../changes/delivery/received-counts.js';
 import { type ChangeFilter, FILTER_EVENTS } from '../../changes/model/change-filter.js';
 import type { Subscription } from '../../changes/subscriptions/subscription.js';
 import type { SubscribingUser } from '../../changes/subscriptions/subscription-registry.js';
@@ -62,7 +63,8 @@ function listSubscriptions(app: App, parts: ChangeRouteParts): void {
     access: 'token',
     tag: 'Row changes',
     summary: 'List your subscriptions',
-    description: 'A server admin sees the subscriptions of all users.',
+    description:
+      'A server admin sees the subscriptions of all users, with the counts of all members; anyone else their own, with what their own connections have received.',
   } as const;
   app.get('/realtime/subscriptions', route(facts, {}, { 200: SubscriptionList }), async (request) => {
     const identity = callerOf(request);
@@ -93,7 +95,7 @@ function showSubscription(app: App, { rowChanges }: ChangeRouteParts): void {
       const { subscription, owner, counts } = reports.report(request.params.id);
       const { since, ...numbers } = counts;
       return {
-        ...subscriptionInfo(subscription),
+        ...subscriptionInfo(subscription, subscription),
         ...(owner === undefined ? {} : { connection_id: owner.id, message_count: counts.delivered }),
         counts: { ...numbers, since: since.toISOString() },
       };
@@ -151,22 +153,26 @@ export async function subscribeChannel(
 export function listedSubscription(
   identity: Identity,
   subscription: Subscription,
-  { channels, permissions }: ChangeRouteParts,
+  { channels, permissions, rowChanges }: ChangeRouteParts,
 ) {
   const channel = channels.find(subscription.channelName);
   const removable = channel !== undefined && permissions.allows(identity, 'admin', channel.config);
-  return { ...subscriptionInfo(subscription), removable };
+  // The counts of all members tell of rows that policies hide from this one.
+  const counts = permissions.isServerAdmin(identity)
+    ? subscription
+    : requireRowChanges(rowChanges).received.of(identity.userId, subscription);
+  return { ...subscriptionInfo(subscription, counts), removable };
 }
 
-function subscriptionInfo(subscription: Subscription) {
+function subscriptionInfo(subscription: Subscription, { messageCount, lastActivity }: Received) {
   return {
     id: subscription.id,
     channel_name: subscription.channelName,
     filter: subscription.filter,
     user_id: subscription.userId,
     created_at: subscription.createdAt.toISOString(),
-    last_activity: subscription.lastActivity?.toISOString() ?? null,
-    message_count: subscription.messageCount,
+    last_activity: lastActivity?.toISOString() ?? null,
+    message_count: messageCount,
     active: subscription.active,
   };
 }

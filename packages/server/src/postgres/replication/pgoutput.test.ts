@@ -180,6 +180,22 @@ describe('pgoutput messages', () => {
       }),
     );
   });
+  it('leave values unknown, and name their columns, beyond 64 MB of a row version', () => {
+    const large = 'a'.repeat(40 * 1024 * 1024);
+    const column = { typeOid: 25, typeModifier: -1, isKey: false };
+    const of: WalRelation = {
+      oid: 1,
+      schema: 'public',
+      name: 'notes',
+      identity: 'f',
+      columns: ['a', 'b', 'c'].map((named) => ({ ...column, name: named })),
+    };
+    expect(readChange(change('U', 1, ['O', [large, large, 'x']], ['N', ['y', undefined, 'z']]), of)).toEqual({
+      old: [large, undefined, 'x'],
+      new: ['y', undefined, 'z'],
+      tooLarge: { old: new Set([1]), new: new Set([1]) },
+    });
+  });
 });
 
 describe('invalid pgoutput messages', () => {

@@ -26,7 +26,15 @@ type Row = (string | null | undefined)[];
 export interface ChangeRows {
   readonly old: Row | undefined;
   readonly new: Row | undefined;
+  /** The columns, by index, with values beyond `MAX_DECODED_BYTES`, if any: these are not decoded, and unknown. */
+  readonly tooLarge?: { readonly old: ReadonlySet<number>; readonly new: ReadonlySet<number> };
 }
+
+/**
+ * How much of a row version is decoded, in bytes. As JSON, with six characters for one, that still fits into a string of
+ * V8. Values that fit are decoded; of several large ones, the first.
+ */
+const MAX_DECODED_BYTES = 64 * 1024 * 1024;
 
 /** Microseconds from 1970-01-01 to 2000-01-01, the epoch of PostgreSQL. */
 const POSTGRES_EPOCH_US = 946_684_800_000_000n;
@@ -92,6 +100,8 @@ export function readMessage(bytes: Buffer): PgOutputMessage {
  */
 export function readChange(bytes: Buffer, relation: WalRelation, start = 0, end = bytes.length): ChangeRows {
   const { columns } = relation;
+  const tooLarge =
+    end - start > MAX_DECODED_BYTES ? { old: new Set<number>(), new: new Set<number>() } : undefined;
   let at = start + 5;
   let old: Row | undefined;
   const tag = bytes[at];
@@ -99,24 +109,36 @@ export function readChange(bytes: Buffer, relation: WalRelation, start = 0, end 
   if (tag === OLD || tag === KEY) {
     isKey = tag === KEY;
     old = [];
-    at = readTuple(bytes, at + 1, end, old, columns.length);
+    at = readTuple(bytes, at + 1, end, old, columns.length, tooLarge?.old);
     if (isKey) clearNonKeyColumns(old, columns);
   }
   if (at >= end || bytes[at] !== NEW) {
     if (bytes[start] !== DELETE || old === undefined) throw new Error('the change has no row');
-    return { old, new: undefined };
+    return tooLarge === undefined ? { old, new: undefined } : { old, new: undefined, tooLarge };
   }
   const row: Row = [];
-  readTuple(bytes, at + 1, end, row, columns.length);
+  readTuple(bytes, at + 1, end, row, columns.length, tooLarge?.new);
   if (old !== undefined && !isKey) {
-    for (let n = 0; n < row.length; n++) if (row[n] === undefined) row[n] = old[n];
+    for (let n = 0; n < row.length; n++) {
+      if (row[n] !== undefined || tooLarge?.new.has(n) === true) continue;
+      row[n] = old[n];
+      if (tooLarge?.old.has(n) === true) tooLarge.new.add(n);
+    }
   }
-  return { old, new: row };
+  return tooLarge === undefined ? { old, new: row } : { old, new: row, tooLarge };
 }
 
-/** Decodes a tuple into `row` and returns the position of its end. */
-function readTuple(bytes: Buffer, start: number, limit: number, row: Row, expected: number): number {
+/** Decodes a tuple into `row`, and the indexes of values that are too large into `tooLarge`. Returns the position of its end. */
+function readTuple(
+  bytes: Buffer,
+  start: number,
+  limit: number,
+  row: Row,
+  expected: number,
+  tooLarge: Set<number> | undefined,
+): number {
   const count = bytes.readUInt16BE(start);
+  let left = MAX_DECODED_BYTES;
   if (count !== expected) throw new Error(`the row has ${count} columns, its relation ${expected}`);
   let at = start + 2;
   for (let n = 0; n < count; n++) {
@@ -126,7 +148,13 @@ function readTuple(bytes: Buffer, start: number, limit: number, row: Row, expect
       const length = bytes.readUInt32BE(at);
       at += 4;
       if (at + length > limit) throw new Error('truncated column value');
-      row.push(bytes.toString('utf8', at, at + length));
+      if (length > left) {
+        tooLarge?.add(n);
+        row.push(undefined);
+      } else {
+        left -= length;
+        row.push(bytes.toString('utf8', at, at + length));
+      }
       at += length;
     } else if (tag === NULL) row.push(null);
     else if (tag === UNCHANGED) row.push(undefined);

@@ -6,6 +6,7 @@ import { TableLayouts } from '../../changes/routing/table-layouts.js';
 import { ValueFormats } from '../../changes/values/value-formats.js';
 import type { PostgresAuthorizer } from '../../changes/visibility/evaluating/postgres-authorizer.js';
 import type { Channel } from '../../channels/channel.js';
+import type { Settings } from '../../config/settings-table.js';
 import { TextFrames } from '../../connections/frame.js';
 import type { Counters } from '../../metrics/counters.js';
 import type { Database } from '../../postgres/connection/database.js';
@@ -13,6 +14,7 @@ import type { Subscriptions } from './subscriptions.js';
 import type { Visibility } from './visibility.js';
 
 export interface RoutingOptions {
+  readonly settings: Pick<Settings, 'maxChangeSize'>;
   readonly database: Database;
   readonly visibility: Visibility;
   readonly subscriptions: Subscriptions;
@@ -26,7 +28,7 @@ export interface RoutingOptions {
 export type Routing = ReturnType<typeof createRouting>;
 
 export function createRouting(options: RoutingOptions) {
-  const { database, visibility, subscriptions, messages, channel, counters } = options;
+  const { settings, database, visibility, subscriptions, messages, channel, counters } = options;
   const { shared, personal } = subscriptions;
   const routerOf = (authorizer: PostgresAuthorizer) => {
     const formats = new ValueFormats(database);
@@ -41,6 +43,7 @@ export function createRouting(options: RoutingOptions) {
       subscriptions: shared,
       channel,
       counters,
+      maxChangeBytes: settings.maxChangeSize,
     });
   };
   return {

@@ -1,3 +1,4 @@
+import type { ReceivedCounts } from '../../changes/delivery/received-counts.js';
 import type { ExplainRequest, Explanation } from '../../changes/explaining/explainer.js';
 import { SubscriptionReports } from '../../changes/explaining/subscription-reports.js';
 import { TierCounts } from '../../changes/explaining/tier-counts.js';
@@ -46,6 +47,8 @@ export interface RowChanges {
   readonly tables: TableRegistry;
   readonly subscriptions: SubscriptionRegistry;
   readonly reports: SubscriptionReports;
+  /** What each user's own connections have received. */
+  readonly received: ReceivedCounts;
   readonly viewers: Viewers;
   readonly stream: RowChangeStream;
   readonly personal: PersonalChanges;
@@ -72,7 +75,15 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
   const { windowFile, resumeLog } = createResumeWindow(settings, ids, log);
   const messages = sqlMessages(options);
   const channel = (name: string) => channels.find(name);
-  const routing = createRouting({ database, visibility, subscriptions, messages, channel, counters });
+  const routing = createRouting({
+    settings,
+    database,
+    visibility,
+    subscriptions,
+    messages,
+    channel,
+    counters,
+  });
   const parts = { ...options, source, resumeLog, routing, visibility, subscriptions, channel };
   const stream = createStream(parts);
   const snapshots = createSnapshots({
@@ -90,6 +101,7 @@ export function createRowChanges(options: RowChangeOptions): RowChanges {
     tables,
     subscriptions: shared,
     reports: new SubscriptionReports({ shared, personal, counts }),
+    received: stream.received,
     viewers: visibility.viewers,
     stream: stream.stream,
     personal: createPersonalChanges({ ...parts, stream, snapshots }),

@@ -1,5 +1,6 @@
 import { Delivery } from '../../changes/delivery/delivery.js';
 import { MemberFeeds } from '../../changes/delivery/member-feeds.js';
+import { ReceivedCounts } from '../../changes/delivery/received-counts.js';
 import { ChangeLog } from '../../changes/log/change-log.js';
 import type { ResumeLog } from '../../changes/log/resume-log.js';
 import { ConditionLimits } from '../../changes/stream/condition-limits.js';
@@ -39,7 +40,7 @@ type Stream = ReturnType<typeof createStream>;
 
 export function createStream(options: StreamOptions) {
   const { source, resumeLog, routing, visibility, subscriptions, channel } = options;
-  const { encoder, counters, clock, log } = options;
+  const { encoder, counters, clock, wallClock, log } = options;
   const { shared, personal, counts } = subscriptions;
   const isMembershipTable = (oid: number) => visibility.live.isMembershipTable(oid);
   const changes = new ChangeLog({
@@ -49,7 +50,8 @@ export function createStream(options: StreamOptions) {
     counters,
   });
   const feeds = new MemberFeeds(clock);
-  const delivery = new Delivery({ feeds, encoder, counters, clock });
+  const received = new ReceivedCounts(wallClock);
+  const delivery = new Delivery({ feeds, encoder, counters, received, clock });
   const recipients = routing.newRecipients();
   personal.onChange((owner) => recipients.update(owner));
   const conditionLimits = new ConditionLimits({
@@ -81,6 +83,7 @@ export function createStream(options: StreamOptions) {
     isMembershipTable,
     feeds,
     delivery,
+    received,
     resumeLog,
     replays,
     personal,
@@ -91,7 +94,7 @@ export function createStream(options: StreamOptions) {
     counters,
     log,
   });
-  return { changes, feeds, delivery, replays, stream };
+  return { changes, feeds, delivery, received, replays, stream };
 }
 
 export interface PersonalChangesOptions extends StreamOptions {
