@@ -40,6 +40,8 @@ const MAX_LITERAL_BYTES = 1_024;
 /** Of types: a `char(n)` or a `numeric(n)` has as many characters or digits. */
 const MAX_MODIFIER = 1_000;
 const COST_OF_CAST = 20;
+const COST_OF_SUBSCRIPT = 8;
+const EQUALITY: ReadonlySet<string> = new Set(['=', '<>']);
 /** Types without large values: bool, "char", name, integers, oid, floats, money, dates and times, uuid. */
 const SMALL_TYPES: ReadonlySet<number> = new Set([
   16, 18, 19, 20, 21, 23, 26, 700, 701, 790, 1082, 1083, 1114, 1184, 1186, 1266, 2950,
@@ -95,6 +97,16 @@ export class ConditionRules {
       case 'TypeCast':
         this.#cast(node);
         break;
+      case 'MinMaxExpr':
+        this.#charge([node.args], costOf('<') * asList(node.args).length);
+        break;
+      case 'CaseExpr':
+        if (node.arg !== undefined)
+          for (const branch of asList(node.args)) this.#charge([node.arg, branch], costOf('<'));
+        break;
+      case 'A_Indirection':
+        this.#charge([node.arg], COST_OF_SUBSCRIPT * asList(node.indirection).length);
+        break;
       case 'A_ArrayExpr':
         if (columnsIn(node).length > 0)
           throw refusal('A condition cannot read columns in an ARRAY; use IN, = ANY or OR');
@@ -123,12 +135,17 @@ export class ConditionRules {
     const operands = [node.lexpr, node.rexpr].filter((operand) => operand !== undefined);
     const [operator = ''] = namesOf(node.name);
     const rule = OPERATORS.get(operator);
+    const isOfEach = node.kind === 'AEXPR_OP_ANY' || node.kind === 'AEXPR_OP_ALL';
     // BETWEEN compares at most four times, and IN with each element. An operator without a left side is a sign.
     if (isBetween(node)) this.#charge(operands, 4 * costOf('<'));
-    else if (node.kind === 'AEXPR_IN')
-      this.#charge(operands, costOf('=') + costOf('<') * columnsIn(node.rexpr).length);
-    else if (rule !== undefined && operands.length === 2)
-      this.#apply(rule, operands, `the operator ${operator}`);
+    else if (node.kind === 'AEXPR_IN') {
+      const items = asList(asNode(asNode(node.rexpr).List).items);
+      for (const item of items) this.#charge([node.lexpr, item], costOf(readsColumns(item) ? '<' : '='));
+    } else if (rule !== undefined && operands.length === 2)
+      this.#apply(rule, operands, `the operator ${operator}`, isOfEach ? elementsIn(node.rexpr) : 1);
+    // Equal texts have equal lengths, but any other comparison reads the left side again for each element.
+    if (isOfEach && !EQUALITY.has(operator) && readsColumns(node.rexpr) && this.#isLarge(node.lexpr))
+      throw refusal(`A condition can use ${operator} ANY and ${operator} ALL only with a list of literals`);
     if (operator === '-' && operands.length === 2 && operands.every(readsColumns))
       this.requirements.push({
         operands: operands.slice(0, 1).map(asNode),
@@ -143,7 +160,8 @@ export class ConditionRules {
     if (rule !== undefined) this.#apply(rule, asList(args), `${name}()`);
   }
 
-  #apply(rule: Rule, operands: readonly unknown[], what: string): void {
+  /** `times`: how often the operation is done. */
+  #apply(rule: Rule, operands: readonly unknown[], what: string, times = 1): void {
     const { cost, costOfLiterals, literalsFrom = operands.length, maxNumber } = rule;
     const literals = operands.slice(literalsFrom);
     if (!literals.every(isLiteral))
@@ -164,7 +182,7 @@ export class ConditionRules {
       });
     const searched = operands.filter((operand) => !readsColumns(operand));
     const own = operands.every(readsColumns) ? (rule.costOfColumns ?? cost) : cost;
-    this.#charge(operands, own + (costOfLiterals?.(literalsIn(searched)) ?? 0));
+    this.#charge(operands, times * (own + (costOfLiterals?.(literalsIn(searched)) ?? 0)));
   }
 
   /** Refuses columns and casts that can be numbers of any length. */
@@ -206,7 +224,7 @@ export class ConditionRules {
         accepts: ({ category }) => category === 'D' || category === 'T',
         details: `A condition can cast only literals, dates and times to ${type}: a text such as 'now' would depend on the present. Compare with a column of that type, or compare texts in ISO format`,
       });
-    else if (TEXT_TYPES.has(type) && columnsIn(arg).some((name) => !this.#isSmall(name)))
+    else if (TEXT_TYPES.has(type) && this.#isLarge(arg))
       this.requirements.push({
         operands,
         accepts: ({ name, category }) => category !== 'A' && name !== 'jsonb',
@@ -216,7 +234,11 @@ export class ConditionRules {
 
   /** Adds the cost of an operation unless all that it reads is small. */
   #charge(operands: readonly unknown[], cost: number): void {
-    if (columnsIn(operands).some((name) => !this.#isSmall(name))) this.#cost += cost;
+    if (this.#isLarge(operands)) this.#cost += cost;
+  }
+
+  #isLarge(tree: unknown): boolean {
+    return columnsIn(tree).some((name) => !this.#isSmall(name));
   }
 
   #isSmall(name: string): boolean {
@@ -227,6 +249,12 @@ export class ConditionRules {
 
 function readsColumns(tree: unknown): boolean {
   return columnsIn(tree).length > 0;
+}
+
+/** Returns how many elements a list has that is an array, or is written as one; 1 for a column. */
+function elementsIn(list: unknown): number {
+  if (readsColumns(list)) return 1;
+  return literalsIn(list).reduce((count, text) => count + text.split(',').length, 0);
 }
 
 function costOf(operator: string): number {

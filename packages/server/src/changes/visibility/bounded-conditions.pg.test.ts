@@ -40,7 +40,7 @@ const SAMPLES: Readonly<Record<string, readonly [column: string, literal: string
   inet: ['a', `'::1'`],
 };
 /** Values of this size, in bytes. A `ΐ` has three times as many in upper case, and an `İ` more in lower case. */
-const SIZE = IS_LONG ? 1_048_576 : 131_072;
+const SIZE = IS_LONG ? 1_048_576 : 65_536;
 const TABLE = `
   CREATE TABLE large (t text, by bytea, j jsonb, js json, n numeric(1000, 0), ia int[], ta text[], r numrange, i int, c bpchar, l int8, f float8,
     z timestamptz, iv interval, a inet);
