@@ -60,6 +60,13 @@ export class Recipients {
     });
   }
 
+  /** Applies what may have changed of a member since it joined: its identity, and its personal subscriptions. */
+  refresh(member: Subscriber): void {
+    if (this.#parts.personal.isOwner(member) || this.#groupOf.get(member)?.owner !== undefined)
+      this.update(member);
+    else this.updateViewer(member);
+  }
+
   /** Updates the viewers of all members. */
   updateViewers(): void {
     // A member that moves is visited again, at the end, and stays.

@@ -20,7 +20,6 @@ let left: Set<Subscriber>;
 let live: string[];
 /** The members for whom a shared page is not decided. */
 let slow: Set<Subscriber>;
-let members: Subscriber[];
 let beforeSlowPage: () => Promise<void>;
 let isCovered: boolean;
 let sent: string[];
@@ -30,9 +29,12 @@ function at(index: number): Position {
   return { commitLsn: 1n, index };
 }
 
-/** Routes a page to the members that joined last. */
-async function routed(isOwn: boolean) {
-  const page = members;
+interface Joined {
+  readonly members: ReadonlySet<Subscriber>;
+}
+
+/** Routes a page to these members. */
+async function routed(isOwn: boolean, page: readonly Subscriber[]) {
   if (isOwn) await beforeSlowPage();
   const undecided = isOwn ? [] : page.filter((member) => slow.has(member));
   const group = { channel, members: new Set(undecided) };
@@ -54,7 +56,6 @@ beforeEach(() => {
   left = new Set();
   live = [];
   slow = new Set();
-  members = [];
   beforeSlowPage = async () => undefined;
   isCovered = true;
   sent = [];
@@ -69,13 +70,13 @@ beforeEach(() => {
       covers: () => isCovered,
       hasAfter: ({ index }: Position) => index < LAST,
     },
-    router: { route: () => routed(false) },
-    slowRouter: { route: () => routed(true) },
+    router: { route: (_request: unknown, { members }: Joined) => routed(false, [...members]) },
+    slowRouter: { route: (_request: unknown, { members }: Joined) => routed(true, [...members]) },
     conditionLimits: { charge: () => undefined },
     newRecipients: () => {
-      const joined: Subscriber[] = [];
-      members = joined;
-      return { join: (member: Subscriber) => joined.push(member) };
+      const members = new Set<Subscriber>();
+      const join = (member: Subscriber) => void members.add(member);
+      return { members, join, refresh: join, leave: (member: Subscriber) => void members.delete(member) };
     },
     delivery: {
       send: (_member: Subscriber, event: string) => sent.push(event),

@@ -13,6 +13,7 @@ import { Deadline } from '../visibility/deadline.js';
 import { CohortSize } from './cohort-size.js';
 import type { ConditionLimits } from './condition-limits.js';
 import { Lane, QUIET_MS } from './lane.js';
+import { PageRecipients } from './page-recipients.js';
 import { ReplayTurns } from './replay-turns.js';
 import { ReplayWorker } from './replay-worker.js';
 import { type BatchPart, routeInParts, tablesOfChanges, undecidedMembers } from './route-in-parts.js';
@@ -72,6 +73,7 @@ interface Cohort {
   readonly page: Page;
   readonly epoch: string;
   readonly router: BatchRouter;
+  readonly recipients: PageRecipients;
   /** Missing: the members wait for as long as their own evaluations take. */
   readonly deadline?: Deadline;
 }
@@ -97,6 +99,8 @@ export class Replays {
   readonly #replays = new Map<Subscriber, Replay>();
   readonly #turns = new ReplayTurns();
   readonly #cohortSize = new CohortSize();
+  readonly #shared: PageRecipients;
+  readonly #own: PageRecipients;
   readonly #stopping = new AbortController();
   #quiet: NodeJS.Timeout | undefined;
   /** Transactions of live batches that may have changed the catalog. Pages can have their rows. */
@@ -105,6 +109,8 @@ export class Replays {
 
   constructor(parts: ReplaysParts) {
     this.#parts = parts;
+    this.#shared = new PageRecipients(parts.newRecipients);
+    this.#own = new PageRecipients(parts.newRecipients);
     const { signal } = this.#stopping;
     this.#workers = [
       new ReplayWorker(() => this.#replaySharedPage(), signal),
@@ -175,6 +181,12 @@ export class Replays {
     this.#wakeUp();
   }
 
+  /** Has membership lists read again: PostgreSQL shows what the rest of a transaction does to them. */
+  invalidateMemberships(): void {
+    this.#shared.drop();
+    this.#own.drop();
+  }
+
   /** Called for live batches: transactions that may have changed the catalog after their rows. */
   catalogChanged(xids: readonly number[]): void {
     if (xids.length === 0) return;
@@ -217,7 +229,8 @@ export class Replays {
     if (first === undefined) return false;
     const deadline = new Deadline(SHARED_PAGE_MS, clock);
     const others = ready.filter((each) => each !== first);
-    return this.#replayPage(first, others, this.#cohortSize.limit, router, deadline);
+    const { limit } = this.#cohortSize;
+    return this.#replayPage(first, others, limit, { router, recipients: this.#shared, deadline });
   }
 
   /** Replays one page to the members of one slow user. */
@@ -227,15 +240,15 @@ export class Replays {
     if (first === undefined) return false;
     const user = first.member.identity.limitedAs;
     const others = ready.filter((each) => each !== first && each.member.identity.limitedAs === user);
-    return this.#replayPage(first, others, Number.POSITIVE_INFINITY, this.#parts.slowRouter);
+    const router = this.#parts.slowRouter;
+    return this.#replayPage(first, others, Number.POSITIVE_INFINITY, { router, recipients: this.#own });
   }
 
   async #replayPage(
     first: ReadyMember,
     others: readonly ReadyMember[],
     limit: number,
-    router: BatchRouter,
-    deadline?: Deadline,
+    how: Pick<Cohort, 'router' | 'recipients' | 'deadline'>,
   ): Promise<boolean> {
     const { resumeLog, epoch, log } = this.#parts;
     const epochBefore = epoch();
@@ -259,8 +272,7 @@ export class Replays {
     const members = [first, ...sharing].slice(0, limit);
     for (const { replay } of members) replay.isBusy = true;
     try {
-      const cohort = { members, page, epoch: epochBefore, router };
-      await this.#deliver(deadline === undefined ? cohort : { ...cohort, deadline });
+      await this.#deliver({ ...how, members, page, epoch: epochBefore });
     } finally {
       for (const { replay } of members) replay.isBusy = false;
     }
@@ -319,7 +331,13 @@ export class Replays {
   async #deliver(cohort: Cohort): Promise<void> {
     const { epoch, clock } = this.#parts;
     const started = clock();
-    const parts = await this.#route(cohort);
+    const pageMembers = cohort.members.map(({ member, replay: { channel, position } }) => ({
+      member,
+      channel,
+      position,
+    }));
+    const recipients = cohort.recipients.of(pageMembers);
+    const parts = await this.#route(cohort, recipients);
     if (epoch() !== cohort.epoch || this.#stopping.signal.aborted) return;
     const now = clock();
     if (parts === undefined) {
@@ -329,6 +347,7 @@ export class Replays {
     const undecided = undecidedMembers(parts);
     const decided = cohort.members.filter(({ member }) => !undecided.has(member));
     for (const part of parts) this.#deliverPart(part, decided);
+    if (undecided.size === 0) cohort.recipients.keep(recipients, pageMembers, cohort.page.end);
     const hasAsked = cohort.deadline?.hasBegun !== false;
     for (const { replay } of decided) {
       replay.position = cohort.page.end;
@@ -343,9 +362,7 @@ export class Replays {
   }
 
   /** Returns undefined if PostgreSQL has not been ready for too long. */
-  async #route({ members, page, epoch, router, deadline }: Cohort) {
-    const recipients = this.#parts.newRecipients();
-    for (const { member, replay } of members) recipients.join(member, replay.channel);
+  async #route({ members, page, epoch, router, deadline }: Cohort, recipients: Recipients) {
     const { signal } = this.#stopping;
     const catalogXids = this.#catalogXids;
     const mustAskCatalog = members.some(({ replay }) => replay.isNew);

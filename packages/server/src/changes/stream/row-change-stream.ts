@@ -413,6 +413,7 @@ export class RowChangeStream {
     ) {
       this.#invalidatedBy = last.commitLsn;
       recipients.invalidateMemberships();
+      replays.invalidateMemberships();
     }
     const deliver = async () => {
       let deadline = this.#newDeadline();
