@@ -305,6 +305,9 @@ describe.each(CELLS)('policies of memberships ($source source, $postgres Postgre
         : 'ALTER TABLE members DISABLE TRIGGER members_changes_trigger; DELETE FROM members',
     );
     await eventuallyReceived([false, false]);
-    expect(await tier()).toContain('POSTGRES: policy p: it reads public.members');
+    // The catalog of the tables behind lists is checked every 500 ms.
+    await eventually(async () =>
+      expect(await tier()).toContain('POSTGRES: policy p: it reads public.members'),
+    );
   });
 });

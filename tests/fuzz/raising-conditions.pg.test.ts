@@ -209,7 +209,6 @@ async function route(world: Case, facts: TableFacts): Promise<{ received: Receiv
     batch.changes.push({ streamed: { kind }, batchIndex: n, oldRow, newRow } as unknown as DecodedChange);
   }
   const frames = {
-    isGap: () => false,
     frame: ({ batchIndex }: DecodedChange, { subscriptions: own, showsOld, showsNew }: VisibleChange) =>
       Buffer.from(JSON.stringify([batchIndex, showsOld, showsNew, own.map(({ id }) => id).sort()])),
   };
