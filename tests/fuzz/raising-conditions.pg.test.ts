@@ -211,6 +211,7 @@ async function route(world: Case, facts: TableFacts): Promise<{ received: Receiv
   const frames = {
     frame: ({ batchIndex }: DecodedChange, { subscriptions: own, showsOld, showsNew }: VisibleChange) =>
       Buffer.from(JSON.stringify([batchIndex, showsOld, showsNew, own.map(({ id }) => id).sort()])),
+    isGap: () => false,
   };
   const lists = new MessageListBuilder(frames as unknown as ChangeFrames, new Map(), () => undefined);
   const deliveries = new GroupDeliveries();
