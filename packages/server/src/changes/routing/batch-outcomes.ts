@@ -1,3 +1,4 @@
+import type { SubscriptionTarget } from '../model/recipient-group.js';
 import type { ChangeOutcomes, EventCounts, Outcome } from '../subscriptions/change-counts.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import { type FilterMatches, isSubscribedTo } from './filter-matches.js';
@@ -23,6 +24,12 @@ interface MatchedChanges {
 export class BatchOutcomes {
   readonly #countsByTable = new Map<number, EventCounts>();
   readonly #matched = new Map<Subscription, MatchedChanges>();
+  readonly #targets = new Map<Subscription, SubscriptionTarget>();
+
+  /** The targets of subscriptions with matching changes. */
+  get targets(): ReadonlyMap<Subscription, SubscriptionTarget> {
+    return this.#targets;
+  }
 
   /** Records that the change matches, and that a policy raised an error for some viewer. */
   policyFailed(subscription: Subscription, change: DecodedChange): void {
@@ -53,6 +60,7 @@ export class BatchOutcomes {
     this.#countsByTable.set(oid, sumOf(this.#countsByTable.get(oid), counts));
     for (const entry of subscriptions.unconditional()) {
       const { subscription } = entry;
+      this.#targets.set(subscription, entry.target);
       const { filter, snapshot } = subscription;
       const matched = this.#matchedOf(subscription);
       // Changes are checked one by one only where the subscription's snapshot may have seen some of them.
@@ -66,13 +74,14 @@ export class BatchOutcomes {
     for (const change of tableBatch.changes)
       for (const entry of matches.matching(change)) {
         const matched = this.#matchedOf(entry.subscription);
+        this.#targets.set(entry.subscription, entry.target);
         matched.matching.add(change);
         matched.undeliveredReason = undeliveredReasonOf(entry);
       }
   }
 
   /** Returns the outcomes of all changes. `delivered`: the changes that at least one member gets. */
-  finish(delivered: DeliveredChanges): ChangeOutcomes {
+  finish(delivered: DeliveredChanges): ChangeOutcomes<Subscription> {
     const outcomes = new Map<Subscription, Record<Outcome, number>>();
     for (const [subscription, { unconditionalCount, matching, failed, undeliveredReason }] of this.#matched) {
       const changes = delivered.get(subscription) ?? NO_CHANGES;

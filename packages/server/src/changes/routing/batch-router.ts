@@ -2,13 +2,15 @@ import type { Channel } from '../../channels/channel.js';
 import { settleAll } from '../../lib/settle-all.js';
 import type { StreamedChange, StreamedMessage } from '../log/packed-changes.js';
 import type { SqlMessages } from '../log/sql-messages.js';
-import type { RecipientGroup } from '../model/recipient-group.js';
+import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
 import type { TableFacts } from '../model/table-facts.js';
 import type { ChangeOutcomes } from '../subscriptions/change-counts.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
+import type { Subscription } from '../subscriptions/subscription.js';
 import type { ValueFormats } from '../values/value-formats.js';
 import type { Undecided } from '../visibility/authorizer.js';
 import type { Deadline } from '../visibility/deadline.js';
+import type { RolePrivileges } from '../visibility/role-privileges.js';
 import { BatchOutcomes } from './batch-outcomes.js';
 import { segmentsOf } from './batch-segments.js';
 import type { ChangeEncoder } from './change-encoder.js';
@@ -16,7 +18,7 @@ import { ChangeFrames } from './change-frames.js';
 import { GroupDeliveries, type GroupDelivery } from './group-deliveries.js';
 import { type DeliveredChanges, MessageListBuilder } from './message-list-builder.js';
 import type { Recipients } from './recipients.js';
-import type { EvaluateParameters } from './role-recipients.js';
+import type { EvaluateParameters, RoleRecipients } from './role-recipients.js';
 import type { SubscriptionEntry } from './subscription-index.js';
 import type { TableBatch } from './table-batch.js';
 import type { TableLayout } from './table-layout.js';
@@ -54,7 +56,9 @@ interface CatalogCheck extends Pick<RoutingRequest, 'catalogXids' | 'mustAskCata
 export interface RoutedBatch {
   readonly deliveries: Iterable<GroupDelivery>;
   readonly delivered: DeliveredChanges;
-  readonly outcomes: ChangeOutcomes;
+  readonly outcomes: ChangeOutcomes<Subscription>;
+  /** The targets of these subscriptions. */
+  readonly targets: ReadonlyMap<Subscription, SubscriptionTarget>;
   /** The groups for which the batch was not decided at its deadline. There is no delivery to them. */
   readonly undecided: ReadonlyMap<RecipientGroup, Undecided>;
   /** What the conditions cost that PostgreSQL evaluated. */
@@ -72,6 +76,8 @@ const VIEWERS_PER_PREPARATION = 100;
 export class BatchRouter {
   readonly #parts: BatchRouterParts;
   readonly #tables: TableRouter;
+  /** Privileges whose policies PostgreSQL has evaluated ahead of the first change. */
+  readonly #prepared = new WeakSet<RolePrivileges>();
 
   constructor(parts: BatchRouterParts) {
     this.#parts = parts;
@@ -145,6 +151,7 @@ export class BatchRouter {
       deliveries: deliveries.all(),
       delivered,
       outcomes: outcomes.finish(delivered),
+      targets: outcomes.targets,
       undecided: undecided.all,
       costs,
     };
@@ -167,22 +174,43 @@ export class BatchRouter {
   }
 
   /**
-   * Evaluates the policy parameters of some new recipients of a table, so that its next change does not wait
-   * for them. Returns false if there are none left. Throws StaleFacts.
+   * Reads what the next change of a table needs from the catalog, and evaluates the policy parameters of some new
+   * recipients, so that the change does not wait for them. Returns false if there is none left. Throws StaleFacts.
    */
   async prepare(oid: number, recipients: Recipients): Promise<boolean> {
-    const { authorizer } = this.#parts;
-    for (const [role, roleRecipients] of recipients.ofTable(oid).byRole) {
-      const facts = await authorizer.facts(oid);
-      if (facts === undefined) return false;
-      const { rows, policyCompilation } = await authorizer.privileges(facts, role);
-      if (rows !== 'filtered' || !('compiled' in policyCompilation)) continue;
+    const { authorizer, formats } = this.#parts;
+    const { byRole } = recipients.ofTable(oid);
+    const facts = byRole.size === 0 ? undefined : await authorizer.facts(oid);
+    if (facts === undefined) return false;
+    await formats.load(facts.columns.map(({ typeOid }) => typeOid));
+    await this.#tables.prepare(facts);
+    await authorizer.verify([facts], [], false);
+    for (const [role, roleRecipients] of byRole) {
+      const privileges = await authorizer.privileges(facts, role);
+      const { rows, policyCompilation } = privileges;
+      if (rows !== 'filtered') continue;
+      if (!('compiled' in policyCompilation)) {
+        await this.#prepareEvaluation(facts, privileges, roleRecipients);
+        continue;
+      }
       const evaluateParameters: EvaluateParameters = (viewers, xids) =>
         authorizer.evaluateParameters(facts, role, viewers, xids);
       if (await roleRecipients.prepare(policyCompilation, evaluateParameters, VIEWERS_PER_PREPARATION))
         return true;
     }
     return false;
+  }
+
+  /** Has PostgreSQL plan the evaluation of policies: on no row, for one viewer. */
+  async #prepareEvaluation(
+    facts: TableFacts,
+    privileges: RolePrivileges,
+    { viewers }: RoleRecipients,
+  ): Promise<void> {
+    const [first] = viewers.values();
+    if (first === undefined || this.#prepared.has(privileges)) return;
+    this.#prepared.add(privileges);
+    await this.#parts.authorizer.evaluatePolicies(facts, [], [{ viewer: first.viewer, rows: [] }], []);
   }
 
   /** Routes a message of `realtime.send` to all members of its channel. */

@@ -1,6 +1,6 @@
 import type { Channel } from '../../channels/channel.js';
 import type { Subscriber } from '../../channels/subscriber.js';
-import type { RecipientGroup } from '../model/recipient-group.js';
+import type { RecipientGroup, SubscriptionTarget } from '../model/recipient-group.js';
 import type { Viewers } from '../model/viewer.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -87,6 +87,13 @@ export class Recipients {
 
   groupsOfChannel(channel: Channel): Iterable<RecipientGroup> {
     return this.#channels.get(channel)?.values() ?? [];
+  }
+
+  /** Whether anybody else than these groups follows the subscriptions of a target to a table. */
+  isFollowed(target: SubscriptionTarget, oid: number, except: ReadonlySet<RecipientGroup>): boolean {
+    for (const recipients of this.ofTable(oid).byRole.values())
+      for (const group of recipients.groupsOf(target)) if (!except.has(group)) return true;
+    return false;
   }
 
   /**

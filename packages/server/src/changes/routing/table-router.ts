@@ -1,5 +1,6 @@
 import { settleAll } from '../../lib/settle-all.js';
 import type { RecipientGroup } from '../model/recipient-group.js';
+import type { TableFacts } from '../model/table-facts.js';
 import type { ConditionCost } from '../subscriptions/condition-budget.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
@@ -64,6 +65,11 @@ export class TableRouter {
   constructor(parts: TableRouterParts) {
     this.#parts = parts;
     this.#indexes = new SubscriptionIndexes(parts);
+  }
+
+  /** Has the subscriptions of a table indexed ahead of its next change. */
+  async prepare(facts: TableFacts): Promise<void> {
+    await this.#indexes.of(facts);
   }
 
   /** Throws StaleFacts if the catalog has changed meanwhile, NotDecided if that is not known at the deadline. */

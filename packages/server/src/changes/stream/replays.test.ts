@@ -73,6 +73,7 @@ beforeEach(() => {
     router: { route: (_request: unknown, { members }: Joined) => routed(false, [...members]) },
     slowRouter: { route: (_request: unknown, { members }: Joined) => routed(true, [...members]) },
     conditionLimits: { charge: () => undefined },
+    outcomeCounts: { countReplay: () => undefined },
     newRecipients: () => {
       const members = new Set<Subscriber>();
       const join = (member: Subscriber) => void members.add(member);

@@ -6,6 +6,7 @@ import type { Delivery } from '../delivery/delivery.js';
 import type { MemberFeeds } from '../delivery/member-feeds.js';
 import type { Page, ResumeLog } from '../log/resume-log.js';
 import { comparePositions, type Position } from '../model/position.js';
+import type { SubscriptionTarget } from '../model/recipient-group.js';
 import type { BatchRouter, RoutedBatch } from '../routing/batch-router.js';
 import type { Recipients } from '../routing/recipients.js';
 import type { Undecided } from '../visibility/authorizer.js';
@@ -13,6 +14,7 @@ import { Deadline } from '../visibility/deadline.js';
 import { CohortSize } from './cohort-size.js';
 import type { ConditionLimits } from './condition-limits.js';
 import { Lane, QUIET_MS } from './lane.js';
+import type { OutcomeCounts } from './outcome-counts.js';
 import { PageRecipients } from './page-recipients.js';
 import { ReplayTurns } from './replay-turns.js';
 import { ReplayWorker } from './replay-worker.js';
@@ -28,6 +30,7 @@ export interface ReplaysParts {
   readonly delivery: Delivery;
   readonly feeds: MemberFeeds;
   readonly conditionLimits: Pick<ConditionLimits, 'charge'>;
+  readonly outcomeCounts: Pick<OutcomeCounts, 'countReplay'>;
   /** The current change epoch. */
   readonly epoch: () => string;
   /** Whether the batch that is being routed now goes past a member at `position`. */
@@ -131,6 +134,14 @@ export class Replays {
     let count = 0;
     for (const { isDelayed } of this.#replays.values()) if (isDelayed) count += 1;
     return count;
+  }
+
+  /** The channels and connections of these members. */
+  get delayedTargets(): ReadonlySet<SubscriptionTarget> {
+    const targets = new Set<SubscriptionTarget>();
+    for (const [member, { isDelayed, channel }] of this.#replays)
+      if (isDelayed) targets.add(member).add(channel.name);
+    return targets;
   }
 
   /**
@@ -381,7 +392,7 @@ export class Replays {
   }
 
   #deliverPart({ changes, routed }: BatchPart<RoutedBatch>, members: readonly ReadyMember[]): void {
-    const { delivery, conditionLimits, tablesOf, ownTablesOf } = this.#parts;
+    const { delivery, conditionLimits, outcomeCounts, tablesOf, ownTablesOf } = this.#parts;
     if (routed !== undefined) {
       const replays = new Map(members.map(({ member, replay }) => [member, replay]));
       const positionOf = (member: Subscriber) => {
@@ -390,6 +401,12 @@ export class Replays {
       };
       delivery.deliver(routed.deliveries, changes, positionOf, NOT_RETAINED);
       conditionLimits.charge(routed.costs);
+      const last = changes.at(-1);
+      const delayed = members.filter(({ replay }) => replay.isDelayed);
+      if (last === undefined || delayed.length === 0) return;
+      const end = { commitLsn: last.transaction.commitLsn, index: last.index };
+      const targets = new Set(delayed.flatMap(({ member, replay }) => [member, replay.channel.name]));
+      outcomeCounts.countReplay(routed, end, targets);
       return;
     }
     const lost = new Set(tablesOfChanges(changes));

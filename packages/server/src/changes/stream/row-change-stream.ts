@@ -24,15 +24,16 @@ import {
   positionBefore,
   positionBeforeChange,
 } from '../model/position.js';
+import type { SubscriptionTarget } from '../model/recipient-group.js';
 import type { BatchRouter, RoutedBatch } from '../routing/batch-router.js';
 import type { Recipients } from '../routing/recipients.js';
 import { ViewerPreparation } from '../routing/viewer-preparation.js';
-import type { ChangeCounts } from '../subscriptions/change-counts.js';
 import type { PersonalSubscriptions } from '../subscriptions/personal-subscriptions.js';
 import type { Subscription } from '../subscriptions/subscription.js';
 import { Deadline } from '../visibility/deadline.js';
 import type { ConditionLimits } from './condition-limits.js';
 import { EventAnnouncer } from './event-announcer.js';
+import type { OutcomeCounts } from './outcome-counts.js';
 import type { Replays } from './replays.js';
 import { type BatchPart, routeInParts, tablesOfChanges, undecidedMembers } from './route-in-parts.js';
 
@@ -53,10 +54,8 @@ export interface RowChangeStreamParts {
   readonly subscriptions: {
     list(): readonly Subscription[];
     ofChannel(name: string): readonly Subscription[];
-    countDelivered(subscription: Subscription, changes: number): void;
   };
-  /** Counts the outcomes of changes by subscription. */
-  readonly counts: Pick<ChangeCounts, 'add'>;
+  readonly outcomeCounts: OutcomeCounts;
   readonly conditionLimits: Pick<ConditionLimits, 'charge'>;
   readonly channel: (name: string) => Channel | undefined;
   readonly counters: { changeErrors: number };
@@ -302,6 +301,11 @@ export class RowChangeStream {
     return laterPosition(this.#lastDelivered, this.#epochBegin);
   }
 
+  /** Prepares the next change of tables with new subscriptions, which then does not wait for it. */
+  prepare(oids: Iterable<number>): void {
+    this.#preparation.schedule(oids);
+  }
+
   /** Whether the batch that is being routed goes past a member at `position`, which it does not include. */
   isBehindCurrentBatch(position: Position): boolean {
     const current = this.#currentBatch;
@@ -375,6 +379,7 @@ export class RowChangeStream {
     this.#parts.recipients.invalidateMemberships();
     this.#invalidatedBy = undefined;
     replays.restart(BEFORE_ALL_CHANGES);
+    this.#parts.outcomeCounts.reset();
     resumeLog.reset(forgottenOf(memo));
     for (const [member, requested] of this.#pendingJoins) {
       const position =
@@ -400,8 +405,7 @@ export class RowChangeStream {
   }
 
   async #deliver(batch: ChangeBatch): Promise<void> {
-    const { router, recipients, delivery, resumeLog, replays, subscriptions, counts, log, counters } =
-      this.#parts;
+    const { router, recipients, delivery, resumeLog, replays, outcomeCounts, log, counters } = this.#parts;
     const { changes: packed, epoch, catalogXids } = batch;
     const { first, last } = packed;
     const changes = packed.read();
@@ -442,6 +446,7 @@ export class RowChangeStream {
       if (this.#stopping.signal.aborted) return;
       this.#leaveUndecided(parts, positionBeforeChange(first));
       replays.catalogChanged(catalogXids);
+      const isDelayed = this.#delayedTargets(parts);
       const positionOf = (member: Subscriber) =>
         replays.willReplay(member, last) ? 'skip' : this.#positions.of(member, first);
       for (const part of parts) {
@@ -452,10 +457,9 @@ export class RowChangeStream {
           });
           continue;
         }
-        const { deliveries, delivered, outcomes, costs } = part.routed;
+        const { deliveries, costs } = part.routed;
         delivery.deliver(deliveries, part.changes, positionOf, batch);
-        for (const [subscription, all] of delivered) subscriptions.countDelivered(subscription, all.size);
-        counts.add(outcomes);
+        outcomeCounts.countLive(part.routed, endOf(part.changes, last), isDelayed);
         this.#parts.conditionLimits.charge(costs);
       }
       resumeLog.append(packed);
@@ -475,6 +479,16 @@ export class RowChangeStream {
     }
   }
 
+  /** Returns whether all who follow a target get the batch by replay; undefined: there are no delayed members. */
+  #delayedTargets(parts: readonly BatchPart<RoutedBatch>[]) {
+    const { recipients, replays } = this.#parts;
+    const delayed = replays.delayedTargets;
+    if (delayed.size === 0) return undefined;
+    const undecided = new Set(parts.flatMap(({ routed }) => [...(routed?.undecided.keys() ?? [])]));
+    return (target: SubscriptionTarget, oid: number) =>
+      delayed.has(target) && !recipients.isFollowed(target, oid, undecided);
+  }
+
   #newDeadline(): Deadline {
     return new Deadline(BATCH_WAIT_MS, this.#parts.clock);
   }
@@ -482,6 +496,11 @@ export class RowChangeStream {
 
 function gapEvent(reason: string): StreamEvent {
   return { event: 'gap', payload: { scope: 'changes', reason } };
+}
+
+function endOf(changes: readonly StreamedChange[], otherwise: Position): Position {
+  const last = changes.at(-1);
+  return last === undefined ? otherwise : { commitLsn: last.transaction.commitLsn, index: last.index };
 }
 
 /** Returns the last change of a batch; `otherwise` for a batch without changes. */

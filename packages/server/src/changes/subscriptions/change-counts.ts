@@ -24,9 +24,9 @@ interface Counted {
 }
 
 /** What a batch adds: the changes of each table by oid, and the outcomes of those that match each subscription. */
-export interface ChangeOutcomes {
+export interface ChangeOutcomes<Subscription extends { readonly counts: SubscriptionCounts }> {
   readonly changesByTable: ReadonlyMap<number, EventCounts>;
-  readonly outcomes: ReadonlyMap<{ readonly counts: SubscriptionCounts }, Readonly<Record<Outcome, number>>>;
+  readonly outcomes: ReadonlyMap<Subscription, Readonly<Record<Outcome, number>>>;
 }
 
 const NONE: EventCounts = { INSERT: 0, UPDATE: 0, DELETE: 0 };
@@ -52,7 +52,7 @@ export class ChangeCounts {
     };
   }
 
-  add({ changesByTable, outcomes }: ChangeOutcomes): void {
+  add({ changesByTable, outcomes }: ChangeOutcomes<{ readonly counts: SubscriptionCounts }>): void {
     for (const [oid, counts] of changesByTable) {
       const { INSERT, UPDATE, DELETE } = this.#of(oid);
       this.#seen.set(oid, {

@@ -38,6 +38,7 @@ export class SubscriptionRegistry {
   /** Those with counts that are not stored yet. */
   readonly #withNewCounts = new Set<Entry>();
   #timer: NodeJS.Timeout | undefined;
+  #onAdded: (oid: number) => void = () => undefined;
 
   constructor(parts: SubscriptionRegistryParts) {
     this.#parts = parts;
@@ -104,6 +105,11 @@ export class SubscriptionRegistry {
     return subscription;
   }
 
+  /** Calls back with the table of each new subscription, by oid. */
+  onAdded(listener: (oid: number) => void): void {
+    this.#onAdded = listener;
+  }
+
   /**
    * Subscribes a channel to a table. The same filter again returns the same subscription. Throws DB_SUBSCRIPTION_FAILED
    * if the filter is wrong.
@@ -141,6 +147,7 @@ export class SubscriptionRegistry {
     const entry = known() ?? this.#entryOf(stored, prepared);
     this.#all.set(entry.id, entry);
     this.#index();
+    if (entry.tableOid !== undefined) this.#onAdded(entry.tableOid);
     return { subscription: entry, warnings };
   }
 

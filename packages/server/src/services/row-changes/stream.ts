@@ -4,6 +4,7 @@ import { ReceivedCounts } from '../../changes/delivery/received-counts.js';
 import { ChangeLog } from '../../changes/log/change-log.js';
 import type { ResumeLog } from '../../changes/log/resume-log.js';
 import { ConditionLimits } from '../../changes/stream/condition-limits.js';
+import { OutcomeCounts } from '../../changes/stream/outcome-counts.js';
 import { PersonalChanges } from '../../changes/stream/personal-changes.js';
 import { Replays } from '../../changes/stream/replays.js';
 import { RowChangeStream } from '../../changes/stream/row-change-stream.js';
@@ -53,7 +54,6 @@ export function createStream(options: StreamOptions) {
   const received = new ReceivedCounts(wallClock);
   const delivery = new Delivery({ feeds, encoder, counters, received, clock });
   const recipients = routing.newRecipients();
-  personal.onChange((owner) => recipients.update(owner));
   const conditionLimits = new ConditionLimits({
     clock,
     personal,
@@ -62,8 +62,10 @@ export function createStream(options: StreamOptions) {
     delivery,
     log,
   });
+  const outcomeCounts = new OutcomeCounts({ counts, subscriptions: shared });
   const replays = new Replays({
     conditionLimits,
+    outcomeCounts,
     resumeLog,
     router: routing.replay,
     slowRouter: routing.slowReplay,
@@ -92,13 +94,18 @@ export function createStream(options: StreamOptions) {
     replays,
     personal,
     subscriptions: shared,
-    counts,
+    outcomeCounts,
     conditionLimits,
     channel,
     counters,
     clock,
     log,
   });
+  personal.onChange((owner) => {
+    recipients.update(owner);
+    stream.prepare(personal.tablesOf(owner));
+  });
+  shared.onAdded((oid) => stream.prepare([oid]));
   return { changes, feeds, delivery, received, replays, stream };
 }
 
