@@ -77,7 +77,14 @@ it('changes that somebody follows live are counted live alone, also when delayed
 });
 
 it('the pages of returning members are not counted', () => {
-  outcomeCounts.countLive(routed(0), at(1), undefined);
+  outcomeCounts.countLive(routed(0), at(1), () => false);
   outcomeCounts.countReplay(routed(2), at(1), new Set(['another']));
   expect(total()).toMatchObject({ delivered: 0, ofReasons: { delivered: 0, policy: 2 } });
+});
+
+it('the subscriptions of a table that the live stream has not decided are all counted by replay', () => {
+  const undecided = { ...routed(0), outcomes: { changesByTable: new Map(), outcomes: new Map() } };
+  outcomeCounts.countLive(undecided, at(1), () => true);
+  outcomeCounts.countReplay(routed(0), at(1), new Set(['another']));
+  expect(total()).toEqual({ delivered: 0, ofReasons: { delivered: 0, policy: 2 }, filteredOut: 0 });
 });

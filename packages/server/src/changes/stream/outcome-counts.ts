@@ -43,9 +43,17 @@ export class OutcomeCounts {
     this.#countNew(routed, end, isLive);
   }
 
-  /** Counts a page up to `end` that delayed members got, with these targets. */
+  /**
+   * Counts a page up to `end` that delayed members got, with these targets. Where the live stream has not decided a table at
+   * all, all its subscriptions are counted.
+   */
   countReplay(routed: Routed, end: Position, targets: ReadonlySet<SubscriptionTarget>): void {
-    this.#countNew(routed, end, (_, target) => target !== undefined && targets.has(target));
+    this.#countNew(
+      routed,
+      end,
+      ({ tableOid }, target, newTables) =>
+        target !== undefined && (targets.has(target) || newTables.has(tableOid)),
+    );
   }
 
   /** A new change epoch has begun: positions start again. */
@@ -56,13 +64,21 @@ export class OutcomeCounts {
   #countNew(
     routed: Routed,
     end: Position,
-    isIncluded: (subscription: Subscription, target: SubscriptionTarget | undefined) => boolean,
+    isIncluded: (
+      subscription: Subscription,
+      target: SubscriptionTarget | undefined,
+      newTables: ReadonlySet<number | undefined>,
+    ) => boolean,
   ): void {
     const { delivered, outcomes, targets } = routed;
     const tables = [...outcomes.changesByTable].filter(([oid]) => this.#advance(oid, end));
+    const newTables = new Set<number | undefined>(tables.map(([oid]) => oid));
     const subscriptions = new Set([...outcomes.outcomes.keys(), ...delivered.keys()]);
     for (const subscription of subscriptions)
-      if (!isIncluded(subscription, targets.get(subscription)) || !this.#advance(subscription.counts, end))
+      if (
+        !isIncluded(subscription, targets.get(subscription), newTables) ||
+        !this.#advance(subscription.counts, end)
+      )
         subscriptions.delete(subscription);
     const ofIncluded = <T>(map: ReadonlyMap<Subscription, T>) =>
       new Map([...map].filter(([subscription]) => subscriptions.has(subscription)));

@@ -21,6 +21,8 @@ export class Deadline {
   readonly #waitMs: number;
   readonly #clock: Clock;
   #end: number | undefined;
+  /** How many viewers and conditions have used up the time of a call alone. */
+  slowCount = 0;
 
   constructor(waitMs: number, clock: Clock) {
     this.#waitMs = waitMs;
@@ -30,6 +32,11 @@ export class Deadline {
   /** The `statement_timeout` of evaluations, in ms. */
   get statementMs(): number {
     return this.#waitMs - ANSWER_MS;
+  }
+
+  /** Returns a deadline with so many times as much time, from its first question on. */
+  again(factor: number): Deadline {
+    return new Deadline(factor * this.#waitMs, this.#clock);
   }
 
   /** Whether PostgreSQL was asked anything. */

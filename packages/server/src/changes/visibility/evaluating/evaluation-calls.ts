@@ -49,6 +49,12 @@ interface AnswerItem {
 /** Time limits of an evaluation: of a group, and of one item that was too slow in a group, in ms. */
 const GROUP_TIMEOUT_MS = 2_000;
 const SINGLE_TIMEOUT_MS = 1_000;
+/** How many items of a batch may use up the time of a call, before those behind them are undecided. */
+const MAX_SLOW_AT_ONCE = 3;
+/** Once quick items have used up the time of a call, the next calls get so many times as much: each call costs something. */
+const LONGER_CALL_FACTOR = 3;
+/** The share of the items that could be decided in the time of a call, of which it is asked. */
+const LIKELY_SHARE = 0.8;
 /** How long an item that failed alone is not evaluated again, in ms. */
 const SUSPENDED_MS = 30_000;
 
@@ -149,41 +155,75 @@ export class EvaluationCalls {
     await this.#ask(asked.slice(-last), question, GROUP_TIMEOUT_MS);
   }
 
-  /** As `#ask`, in one call that PostgreSQL ends before the deadline. */
+  /**
+   * As `#ask`, but an item that uses up the time of a call alone is undecided. Many items that are each quick are worth
+   * waiting for; what is behind a few slow ones is undecided too.
+   */
   async #askUntil<T extends Item, Row extends AnswerItem>(
     deadline: Deadline,
     asked: readonly T[],
     question: Question<T, Row>,
   ): Promise<void> {
-    const [first] = asked;
-    if (first === undefined) return;
-    const { evaluation, values } = question.callFor(asked);
-    let rows: Row[];
-    try {
-      rows = await deadline.within(
-        this.#sessions.call<Row>(evaluation, values, deadline.statementMs, deadline),
-      );
-    } catch (thrown) {
-      if (isForLackOfTime(thrown)) {
-        for (const item of asked) question.onUndecided(item, 'behind');
-        return;
+    let left = asked;
+    let factor = 1;
+    let atOnce = asked.length;
+    while (left.length > 0) {
+      if (deadline.slowCount >= MAX_SLOW_AT_ONCE) return undecided(left, question);
+      const some = left.slice(0, atOnce);
+      const call = deadline.again(factor);
+      const last = await this.#askOnce(deadline, call, some, question);
+      if (last === 0) return undecided(left, question);
+      if (last === undefined || last > 0) {
+        left = left.slice(some.length);
+        continue;
       }
-      const error = valueErrorOf(thrown);
-      if (await question.onFailure?.()) return this.#askUntil(deadline, asked, question);
-      if (asked.length === 1) return this.#fail(first, question, error, 0);
-      const middle = asked.length >> 1;
-      await this.#askUntil(deadline, asked.slice(0, middle), question);
-      return this.#askUntil(deadline, asked.slice(middle), question);
-    }
-    const last = answered(asked, question, rows);
-    if (last === asked.length) return;
-    const [slow] = last === 0 ? [] : asked.slice(-last - 1, -last);
-    if (slow !== undefined) {
+      const decided = -last - 1;
+      const [slow] = left;
+      if (decided > 0 || slow === undefined) {
+        left = left.slice(decided);
+        // As many as will be decided in the time of the next calls: each call costs something.
+        factor = LONGER_CALL_FACTOR;
+        atOnce = Math.max(1, Math.floor(decided * LONGER_CALL_FACTOR * LIKELY_SHARE));
+        continue;
+      }
       this.#slow.overran(slow.key);
-      question.onSlow(deadline.statementMs);
+      question.onSlow(call.statementMs);
       question.onUndecided(slow, 'slow');
+      left = left.slice(1);
+      deadline.slowCount += 1;
+      factor = 1;
     }
-    for (const item of asked.slice(-last)) question.onUndecided(item, 'behind');
+  }
+
+  /**
+   * Makes one call. Returns the number of items if all are answered; otherwise, negated, the number of the item that was
+   * evaluated when the time was over, or 0, also if there was no answer in time; undefined if every item has got another
+   * answer.
+   */
+  async #askOnce<T extends Item, Row extends AnswerItem>(
+    deadline: Deadline,
+    call: Deadline,
+    asked: readonly T[],
+    question: Question<T, Row>,
+  ): Promise<number | undefined> {
+    const { evaluation, values } = question.callFor(asked);
+    try {
+      const rows = await call.within(this.#sessions.call<Row>(evaluation, values, call.statementMs, call));
+      return answered(asked, question, rows);
+    } catch (thrown) {
+      if (thrown instanceof StaleFacts) throw thrown;
+      if (isForLackOfTime(thrown)) return 0;
+      const error = valueErrorOf(thrown);
+      const [first] = asked;
+      if (await question.onFailure?.()) await this.#askUntil(deadline, asked, question);
+      else if (asked.length === 1 && first !== undefined) this.#fail(first, question, error, 0);
+      else {
+        const middle = asked.length >> 1;
+        await this.#askUntil(deadline, asked.slice(0, middle), question);
+        await this.#askUntil(deadline, asked.slice(middle), question);
+      }
+      return undefined;
+    }
   }
 
   /** Notes how long an item that was asked about alone takes. */
@@ -218,6 +258,11 @@ export class EvaluationCalls {
     this.#errors.set(item.key, { until: now + SUSPENDED_MS, error });
     onError(item, error, tookMs);
   }
+}
+
+/** Leaves items undecided that wait behind others. */
+function undecided<T extends Item, Row>(items: readonly T[], { onUndecided }: Question<T, Row>): void {
+  for (const item of items) onUndecided(item, 'behind');
 }
 
 /**
