@@ -233,8 +233,10 @@ export class EvaluationCalls {
     { evaluation, values }: Call,
     timeoutMs: number,
   ): Promise<Row[]> {
-    const started = this.#clock();
-    const rows = await this.#sessions.call<Row>(evaluation, values, timeoutMs);
+    let started = this.#clock();
+    const rows = await this.#sessions.call<Row>(evaluation, values, timeoutMs, undefined, () => {
+      started = this.#clock();
+    });
     const [first] = asked;
     const ms = this.#clock() - started;
     if (first !== undefined && asked.length === 1 && this.#slow.evaluated(first.key, ms)) onSlow(ms);

@@ -51,10 +51,11 @@ export class EvaluationSession {
     evaluation: EvaluationFunction,
     values: readonly unknown[],
     timeoutMs: number,
+    onStart?: () => void,
   ): Promise<Row[]> {
     clearTimeout(this.#idle);
     try {
-      return await this.#call<Row>(evaluation, values, timeoutMs);
+      return await this.#call<Row>(evaluation, values, timeoutMs, onStart);
     } finally {
       this.#idle = setTimeout(() => this.#session?.close(), IDLE_MS).unref();
     }
@@ -70,6 +71,7 @@ export class EvaluationSession {
     evaluation: EvaluationFunction,
     values: readonly unknown[],
     timeoutMs: number,
+    onStart: (() => void) | undefined,
   ): Promise<Row[]> {
     const session = await this.#ready();
     const options = { limitMs: timeoutMs + CANCEL_AFTER_MS };
@@ -84,6 +86,7 @@ export class EvaluationSession {
       this.#names.set(evaluation.key, name);
       this.#characters += evaluation.key.length;
     }
+    onStart?.();
     const placeholders = values.map((_, n) => `$${n + 1}`).join(', ');
     return session.query<Row>(
       `SELECT ${evaluation.columns} FROM pg_temp."${name}"(${placeholders})`,

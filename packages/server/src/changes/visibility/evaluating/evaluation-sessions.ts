@@ -20,18 +20,22 @@ export class EvaluationSessions {
     this.#max = max;
   }
 
-  /** Calls a function with a statement_timeout in ms; returns its rows. Throws NotDecided after the deadline. */
+  /**
+   * Calls a function with a statement_timeout in ms; returns its rows. Throws NotDecided after the deadline. `onStart`:
+   * called when there is a session that has the function.
+   */
   async call<Row extends object>(
     evaluation: EvaluationFunction,
     values: readonly unknown[],
     timeoutMs: number,
     deadline?: Deadline,
+    onStart?: () => void,
   ): Promise<Row[]> {
     const session = this.#takeIdle(evaluation) ?? (await this.#nextFree());
     try {
       // The caller has given up while it waited for a session.
       if (deadline?.isOver === true) throw new NotDecided();
-      return await session.call<Row>(evaluation, values, timeoutMs);
+      return await session.call<Row>(evaluation, values, timeoutMs, onStart);
     } finally {
       const next = this.#waiting.shift();
       if (next === undefined) this.#idle.push(session);
