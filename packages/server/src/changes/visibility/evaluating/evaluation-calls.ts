@@ -69,6 +69,9 @@ export class EvaluationCalls {
   /** The errors of items by their keys, with the time until which the items count as failed. */
   readonly #errors = new Map<string, { readonly until: number; readonly error: EvaluationError }>();
 
+  /** Whether the last batch took longer than a first call has time: the next one is likely to, too. */
+  #isBusy = false;
+
   constructor(sessions: EvaluationSessions, slow: SlowEvaluations, clock: Clock) {
     this.#sessions = sessions;
     this.#slow = slow;
@@ -164,8 +167,9 @@ export class EvaluationCalls {
     asked: readonly T[],
     question: Question<T, Row>,
   ): Promise<void> {
+    const started = this.#clock();
     let left = asked;
-    let factor = 1;
+    let factor = this.#isBusy ? LONGER_CALL_FACTOR : 1;
     let atOnce = asked.length;
     while (left.length > 0) {
       if (deadline.slowCount >= MAX_SLOW_AT_ONCE) return undecided(left, question);
@@ -193,6 +197,7 @@ export class EvaluationCalls {
       deadline.slowCount += 1;
       factor = 1;
     }
+    if (asked.length > 0) this.#isBusy = this.#clock() - started > deadline.statementMs;
   }
 
   /**
