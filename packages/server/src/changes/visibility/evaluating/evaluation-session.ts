@@ -9,8 +9,6 @@ const MAX_CHARACTERS = 2_000_000;
  * cannot interrupt.
  */
 const CANCEL_AFTER_MS = 2_000;
-/** A session without calls for this long is closed, in ms, so that others can use its connection. */
-const IDLE_MS = 10_000;
 /** The functions' statements are planned once: arrays of rows have no statistics by which values could matter. */
 const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
 
@@ -20,6 +18,7 @@ const SETTINGS = 'SET plan_cache_mode = force_generic_plan';
  */
 export class EvaluationSession {
   readonly #open: () => Promise<SqlSession>;
+  readonly #idleMs: number;
   #session: SqlSession | undefined;
   #names = new Map<string, string>();
   #created = 0;
@@ -29,8 +28,10 @@ export class EvaluationSession {
   #isClosed = false;
   #idle: NodeJS.Timeout | undefined;
 
-  constructor(open: () => Promise<SqlSession>) {
+  /** `idleMs`: how long the connection stays open without a call. */
+  constructor(open: () => Promise<SqlSession>, idleMs: number) {
     this.#open = open;
+    this.#idleMs = idleMs;
   }
 
   /** Whether there is a connection. */
@@ -57,7 +58,7 @@ export class EvaluationSession {
     try {
       return await this.#call<Row>(evaluation, values, timeoutMs, onStart);
     } finally {
-      this.#idle = setTimeout(() => this.#session?.close(), IDLE_MS).unref();
+      this.#idle = setTimeout(() => this.#session?.close(), this.#idleMs).unref();
     }
   }
 

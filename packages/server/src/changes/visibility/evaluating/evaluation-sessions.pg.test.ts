@@ -21,7 +21,7 @@ let sessions: EvaluationSessions;
 beforeEach(async () => {
   test = await createTestDatabase();
   db = await connectedDatabase(test.url);
-  sessions = new EvaluationSessions(() => db.pool('evaluation').openSession('evaluate'), 2);
+  sessions = new EvaluationSessions(() => db.pool('evaluation').openSession('evaluate'), 2, 10_000);
 });
 
 afterEach(async () => {

@@ -10,14 +10,17 @@ import { EvaluationSession } from './evaluation-session.js';
 export class EvaluationSessions {
   readonly #open: () => Promise<SqlSession>;
   readonly #max: number;
+  readonly #idleMs: number;
   readonly #all: EvaluationSession[] = [];
   readonly #idle: EvaluationSession[] = [];
   /** Callers that wait for a session, in their order. */
   readonly #waiting: ((session: EvaluationSession) => void)[] = [];
 
-  constructor(open: () => Promise<SqlSession>, max: number) {
+  /** `idleMs`: how long a connection stays open without a call. */
+  constructor(open: () => Promise<SqlSession>, max: number, idleMs: number) {
     this.#open = open;
     this.#max = max;
+    this.#idleMs = idleMs;
   }
 
   /**
@@ -56,7 +59,7 @@ export class EvaluationSessions {
 
   async #nextFree(): Promise<EvaluationSession> {
     if (this.#all.length === this.#max) return new Promise((resolve) => this.#waiting.push(resolve));
-    const session = new EvaluationSession(this.#open);
+    const session = new EvaluationSession(this.#open, this.#idleMs);
     this.#all.push(session);
     return session;
   }

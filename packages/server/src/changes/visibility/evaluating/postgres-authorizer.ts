@@ -84,6 +84,10 @@ interface ParameterReading extends Pick<SlowEvaluation, 'role' | 'tier' | 'polic
 const CATALOG_CHECK_MS = 500;
 /** How many calls run at once: one more than one that is slow. Snapshots keep a connection of the pool of replays. */
 const SESSIONS = 2;
+/** How long a session for live changes stays open without a call, in ms: a new one has to connect and to plan again. */
+const IDLE_MS = 600_000;
+/** The same where snapshots, or checks of conditions, wait for the same connections. */
+const IDLE_IN_SHARED_POOL_MS = 200;
 const CONDITIONS_AT_ONCE = 50;
 const VIEWERS_AT_ONCE = 500;
 /** A condition that costs nothing, to tell a slow condition from a slow database. */
@@ -130,12 +134,17 @@ export class PostgresAuthorizer implements Authorizer {
         ? new TableCatalog(database, enableRls, isStreamed)
         : sharesCatalogWith.#catalog;
     this.#slow = sharesCatalogWith === undefined ? new SlowEvaluations(clock) : sharesCatalogWith.#slow;
-    this.#sessions = new EvaluationSessions(() => sessions.openSession('evaluate'), SESSIONS);
+    const idleMs = sharesCatalogWith === undefined ? IDLE_MS : IDLE_IN_SHARED_POOL_MS;
+    this.#sessions = new EvaluationSessions(() => sessions.openSession('evaluate'), SESSIONS, idleMs);
     this.#calls = new EvaluationCalls(this.#sessions, this.#slow, clock);
     this.#conditionSessions =
       conditionSessions === undefined
         ? this.#sessions
-        : new EvaluationSessions(() => conditionSessions.openSession('evaluate conditions'), 1);
+        : new EvaluationSessions(
+            () => conditionSessions.openSession('evaluate conditions'),
+            1,
+            IDLE_IN_SHARED_POOL_MS,
+          );
     this.#conditionCalls = new EvaluationCalls(this.#conditionSessions, this.#slow, clock);
   }
 
