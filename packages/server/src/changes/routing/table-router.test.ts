@@ -101,7 +101,7 @@ const anyWorld: fc.Arbitrary<World> = fc.integer({ min: 1, max: 4 }).chain((coun
   });
 });
 
-/** What a user receives: its messages, and the subscriptions that it is told have failed. */
+/** What a user receives: messages, and errors by subscription. */
 interface Received {
   readonly messages: readonly string[];
   readonly failed: readonly string[];

@@ -57,7 +57,7 @@ const endOf = (id: string) => [
   ['gap', { scope: 'changes', reason: 'the subscription has ended', subscription_ids: [id] }],
 ];
 
-test('a personal subscription over the budget of its user ends, and its connection alone is told', () => {
+test('a personal subscription ends when its user is over budget, and only its connection receives the error', () => {
   limits.charge([costOf(ADA, 'fast', 100), costOf(ADA, 'slow', 600)]);
   expect(sent).toEqual([]);
   limits.charge([costOf(ADA, 'fast', 100), costOf(ADA, 'slow', 600)]);

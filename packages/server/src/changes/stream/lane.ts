@@ -23,7 +23,7 @@ export class Lane {
     this.#slowAt = now;
   }
 
-  /** The member got a page, for which PostgreSQL was asked and answered in so many ms. */
+  /** The member received a page. `ms`: how long PostgreSQL took to evaluate it. */
   decided(ms: number, now: number): void {
     if (ms > SLOW_PAGE_MS) this.#slowAt = now;
   }

@@ -33,7 +33,7 @@ beforeEach(() => {
 
 const at = (index: number) => ({ commitLsn: 1n, index });
 
-/** Two inserted rows, of which so many were delivered, and the others hidden by policies. */
+/** Two inserted rows: `count` of them were delivered, policies hide the rest. */
 function routed(count: 0 | 1 | 2) {
   const record = { delivered: count, error: 0, policy: 2 - count, privilege: 0, unheard: 0 };
   return {

@@ -41,7 +41,7 @@ export interface SnapshotQuery {
   readonly condition: Condition | null;
 }
 
-/** The visible rows, and the transactions that the SELECT saw. Whoever has it closes the pages. */
+/** The visible rows, and the transactions that the SELECT saw. The caller closes the pages. */
 export interface TableSnapshot {
   readonly seen: RowSnapshot;
   readonly pages: StoredPages;

@@ -34,7 +34,7 @@ export class Deadline {
     return this.#waitMs - ANSWER_MS;
   }
 
-  /** Returns a deadline with so many times as much time, from its first question on. */
+  /** Returns a new deadline with `factor` times the waiting time, which begins with its first question. */
   again(factor: number): Deadline {
     return new Deadline(factor * this.#waitMs, this.#clock);
   }
